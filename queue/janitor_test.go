@@ -1,0 +1,238 @@
+package queue
+
+import (
+	"fmt"
+	"math/rand"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// openStill opens a queue whose janitor only works when the test says so, at the time that the test says.
+func openStill(t *testing.T, change func(*Options)) (b *bench, clock *atomic.Int64) {
+	clock = new(atomic.Int64)
+	clock.Store(time.Now().UnixMilli())
+	b = openBench(t, func(o *Options) {
+		o.Retention, o.DedupWindow, o.FailedRetention, o.tailBytes, o.slotSize = time.Hour, time.Hour, 1000*time.Hour, 1, 4<<20
+		o.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
+		if change != nil {
+			change(o)
+		}
+	})
+	return b, clock
+}
+
+// tidy has the janitor work once, in the keeper's goroutine.
+func (b *bench) tidy() {
+	b.t.Helper()
+	err := b.update(func(*batch) error { return b.keeper.janitor.run(b.Queue) })
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) saveAll() {
+	b.t.Helper()
+	if err := b.keeper.drain(b.Queue); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// A log that never rests must be deleted from its old end all the same.
+func TestRetentionPassesWhileEventsKeepComing(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	crm := b.lane("crm")
+	for i := range 300 {
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(crm.ID()), id)
+		crm.Delivered(mustTake(t, crm, id), ok(1))
+		b.saveAll()
+		clock.Add(30 * time.Second.Milliseconds())
+		b.tidy()
+		if n := len(b.keeper.janitor.marks); n > maxMarks+2 {
+			t.Fatalf("%d marks", n)
+		}
+	}
+	if n := b.Stats().Events; n < 120 || n > 126 {
+		t.Errorf("%d events are kept, want those of an hour, 120, and a few", n)
+	}
+}
+
+func TestWhatALaneNeedsIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	crm, slow, late := b.lane("crm"), b.lane("slow"), (*Lane)(nil)
+	for i := range 8 {
+		if i == 4 {
+			late = b.lane("late")
+		}
+		set := NewLaneSet(crm.ID(), slow.ID())
+		if late != nil {
+			set = NewLaneSet(crm.ID(), slow.ID(), late.ID())
+		}
+		b.append(set, fmt.Sprint("evt_", i))
+		b.saveAll() // a block each
+	}
+	for i := range 8 {
+		d := mustTake(t, crm, fmt.Sprint("evt_", i))
+		switch i {
+		case 1:
+			crm.Retry(d, broken(1), b.opts.Now().Add(100*time.Hour))
+		case 2:
+			crm.Failed(d, broken(1), "answered 500")
+		default:
+			crm.Delivered(d, ok(1))
+		}
+	}
+	for i := range 3 {
+		slow.Delivered(mustTake(t, slow, fmt.Sprint("evt_", i)), ok(1))
+	}
+	held := mustTake(t, slow, "evt_3") // under way for hours
+	slow.Delivered(mustTake(t, slow, "evt_4"), ok(1))
+	b.saveAll()
+	for range 3 {
+		b.tidy()
+		clock.Add(2 * time.Hour.Milliseconds())
+	}
+	if n := b.Stats().Events; n != 7 {
+		t.Errorf("%d events are kept, want 7: all but evt_0", n)
+	}
+	slow.Delivered(held, ok(1))
+	b.reopen()
+	crm, slow, late = b.lane("crm"), b.lane("slow"), b.lane("late")
+	for i := 5; i < 8; i++ {
+		slow.Delivered(mustTake(t, slow, fmt.Sprint("evt_", i)), ok(1))
+	}
+	for i := 4; i < 8; i++ {
+		late.Delivered(mustTake(t, late, fmt.Sprint("evt_", i)), ok(1))
+	}
+	d, in := crm.TakeDue(b.opts.Now().Add(200 * time.Hour))
+	if !in || string(d.Event.Body) != string(body("evt_1")) {
+		t.Fatalf("the retry is %+v", d)
+	}
+	crm.Delivered(d, ok(2))
+	if _, stories, found, err := b.Story([]byte("evt_2")); err != nil || !found || stories[0].State != GivenUp {
+		t.Errorf("evt_2: %+v, %v, %v", stories, found, err)
+	}
+	for range 4 {
+		b.tidy()
+		clock.Add(2 * time.Hour.Milliseconds())
+	}
+	if n := b.Stats().Events; n != 1 {
+		t.Errorf("%d events are kept, want the failed one", n)
+	}
+	clock.Add(1000 * time.Hour.Milliseconds())
+	for range 2 {
+		b.tidy()
+		b.saveAll()
+	}
+	if s := crm.Stats(); b.Stats().Events != 0 || s.Failed != 0 {
+		t.Errorf("in the end %d events are kept, %d failed", b.Stats().Events, s.Failed)
+	}
+	if n := b.Stats().Damaged; n != 0 {
+		t.Errorf("%d things were damaged: %q", n, b.said)
+	}
+}
+
+// A large event that failed is kept when its block goes, and does not fail the queue.
+func TestALargeEventIsKeptWhenItsBlockIsDeleted(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	crm := b.lane("crm")
+	for size := 100 << 10; size < 5<<20; size *= 3 {
+		big := make([]byte, size)
+		_, _ = rand.New(rand.NewSource(int64(size))).Read(big)
+		id := []byte(fmt.Sprint("big_", size))
+		event := Event{ID: id, Type: []byte("test"), Body: big, Lanes: NewLaneSet(crm.ID())}
+		if err := b.Append("platform", []Event{event}, make([]Receipt, 1)); err != nil {
+			t.Fatal(err)
+		}
+		d, _ := crm.Take()
+		crm.Failed(d, broken(1), "answered 500")
+	}
+	b.saveAll()
+	for range 3 {
+		b.tidy()
+		clock.Add(2 * time.Hour.Milliseconds())
+	}
+	if _, _, in, _ := b.store.block(0); in {
+		t.Fatal("the blocks are still there")
+	}
+	b.reopen()
+	for size := 100 << 10; size < 5<<20; size *= 3 {
+		big := make([]byte, size)
+		_, _ = rand.New(rand.NewSource(int64(size))).Read(big)
+		ev, _, found, err := b.Story([]byte(fmt.Sprint("big_", size)))
+		if !found || err != nil || string(ev.Body) != string(big) {
+			t.Errorf("the event of %d bytes came back with %d, %v, %v", size, len(ev.Body), found, err)
+		}
+	}
+}
+
+// The ids of one large batch are many: listing them must not ask more of a transaction than it takes.
+func TestManyLongIDsOutliveTheirBlock(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.DedupWindow = 10 * time.Hour })
+	r := rand.New(rand.NewSource(1))
+	events := make([]Event, 8000)
+	for i := range events {
+		id := make([]byte, 128)
+		for at := range id {
+			id[at] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[r.Intn(64)]
+		}
+		events[i] = Event{ID: id, Type: []byte("test"), Body: []byte("{}")}
+	}
+	receipts := make([]Receipt, len(events))
+	if err := b.Append("platform", events, receipts); err != nil {
+		t.Fatal(err)
+	}
+	b.saveAll()
+	for range 3 {
+		b.tidy()
+		clock.Add(2 * time.Hour.Milliseconds())
+	}
+	if n := b.Stats().Events; n != 0 {
+		t.Fatalf("%d events are kept", n)
+	}
+	known := func() (n int) {
+		for i := range events {
+			if _, in, err := b.known(events[i].ID); err == nil && in {
+				n++
+			}
+		}
+		return n
+	}
+	if n := known(); n != len(events) {
+		t.Errorf("%d ids are known within the window, want all", n)
+	}
+	clock.Add(10 * time.Hour.Milliseconds())
+	b.tidy()
+	for i := range events {
+		if record, err := b.store.get(appendIDKey(nil, events[i].ID)); record != nil || err != nil {
+			t.Fatalf("id %d is still there after the window: %v", i, err)
+		}
+	}
+}
+
+// What was settled after the last save is not on disk: the janitor must not take its event for done.
+func TestTheJanitorLeavesWhatIsNotSaved(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.saveEvery = time.Hour })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), "a")
+	b.saveAll()
+	crm.Retry(mustTake(t, crm, "a"), broken(1), b.opts.Now())
+	if err := b.update(func(tx *batch) error {
+		b.keeper.janitor.note(b.Queue, tx, b.opts.Now())
+		clock.Add(2 * time.Hour.Milliseconds())
+		_, err := b.keeper.janitor.turn(b.Queue)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	d, in := crm.TakeDue(b.opts.Now())
+	if !in || string(d.Event.ID) != "a" {
+		t.Errorf("the retry is %+v, said %q", d, b.said)
+	}
+}

@@ -1,0 +1,58 @@
+package queue
+
+import "time"
+
+// LaneStats is a snapshot of a lane.
+type LaneStats struct {
+	Pending   int64 // not attempted yet
+	Retrying  int64
+	Failed    int64
+	Delivered int64     // ever
+	Oldest    time.Time // when the oldest pending event was accepted; zero when there is none
+	NextRetry time.Time // zero when there is none
+	Paused    string    // why, empty when it is not
+}
+
+// Stats tells how the lane is.
+func (l *Lane) Stats() LaneStats {
+	l.mu.Lock()
+	s := LaneStats{
+		Pending: max(l.matched.Load()-l.passed.Load(), 0), Retrying: l.retrying, Failed: l.failed, Delivered: l.delivered, Paused: l.paused,
+	}
+	if len(l.retries) > 0 {
+		s.NextRetry = l.retries[0].due
+	}
+	for _, f := range l.window {
+		if !f.settled {
+			s.Oldest = time.UnixMilli(f.ev.At)
+			break
+		}
+	}
+	if s.Oldest.IsZero() && s.Pending > 0 {
+		// Within the lock: a sender that looked in between would find nothing, and nobody would wake it again.
+		if d, _ := l.takeLocked(); d != nil {
+			s.Oldest = time.UnixMilli(d.Event.At)
+			l.putBack(d.flight)
+		}
+	}
+	l.mu.Unlock()
+	return s
+}
+
+// Outlook is what a sender asks before it takes something.
+type Outlook struct {
+	Paused   string    // why, empty when it is not
+	Retrying int64     // deliveries, those under way included
+	Due      time.Time // of the next retry; zero when none waits or none can be taken before a save
+}
+
+// Outlook tells how the lane stands.
+func (l *Lane) Outlook() Outlook {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := Outlook{Paused: l.paused, Retrying: l.retrying}
+	if len(l.retries) > 0 && !l.full() {
+		o.Due = l.retries[0].due
+	}
+	return o
+}

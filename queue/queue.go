@@ -1,0 +1,213 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What Append may answer beside nil. Callers turn them into answers for their clients.
+var (
+	// ErrDiskLow: less space is free than Options.MinFree. Nothing was stored.
+	ErrDiskLow = errors.New("free disk space is below queue.min_free")
+	// ErrOverloaded: the disk did not keep up within Options.AppendTimeout. Nothing was stored.
+	ErrOverloaded = errors.New("the disk does not keep up")
+	// ErrClosed: the queue is closing. Nothing was stored.
+	ErrClosed = errors.New("the queue is closing")
+	// ErrFailed: a write failed. Nobody knows whether the events are on disk; the queue accepts no more until it is
+	// opened again.
+	ErrFailed = errors.New("the queue failed and must be opened again")
+)
+
+// Options say where a queue is and how long it keeps what it has. The zero value of a field that has a default gets it.
+type Options struct {
+	Dir             string
+	DedupWindow     time.Duration // for how long an event id is known
+	Retention       time.Duration // for how long an event is kept that no lane needs
+	FailedRetention time.Duration // for how long a failed delivery is kept
+	MinFree         int64         // bytes; with less free space Append answers ErrDiskLow
+
+	AppendTimeout time.Duration         // how long Append waits for its turn; default 10 s
+	Notice        func(string)          // gets one line for whoever runs the relay; may be called from any goroutine
+	Now           func() time.Time      // default time.Now
+	Free          func() (int64, error) // free bytes where Dir is; default asks the file system
+
+	slotSize  int64 // of the journal
+	maxSlots  int
+	tailBytes int64         // how much of the newest events is kept in memory
+	saveEvery time.Duration // the longest that progress stays unsaved
+	fault     fault
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.AppendTimeout, 10*time.Second)
+	setDefault(&o.slotSize, 4<<20)
+	setDefault(&o.maxSlots, 6)
+	setDefault(&o.tailBytes, 4<<20)
+	setDefault(&o.saveEvery, 100*time.Millisecond)
+	if o.Notice == nil {
+		o.Notice = func(string) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Free == nil {
+		o.Free = func() (int64, error) { return freeBytes(o.Dir) }
+	}
+	return o
+}
+
+// maxUnsaved bounds the frames that wait for the store, in memory and in the journal, in bytes. One frame may go beyond.
+func (o *Options) maxUnsaved() int64 { return o.slotSize * int64(o.maxSlots-3) }
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Queue keeps events until every lane has settled them. All methods are safe for concurrent use.
+type Queue struct {
+	opts    Options
+	journal *journal // the committer's
+	store   *store   // written by the keeper alone
+	unlock  func() error
+
+	requests  chan *request
+	committed chan struct{} // closed when the committer has left
+	closing   chan struct{}
+	closed    sync.Once
+	owners    sync.WaitGroup // committer and keeper
+
+	tail tail
+	// Three positions in the log, each a sequence number behind the last event that it covers:
+	// everything below applied is in the store, everything below end may be read by the lanes.
+	applied atomic.Uint64
+	end     atomic.Uint64
+
+	lanes    atomic.Pointer[[]*Lane] // by id, nil where a lane was given up; replaced by the keeper
+	retrying atomic.Int64            // of all lanes, for the bound on memory
+
+	keeper keeper
+	disk   disk
+
+	failure atomic.Pointer[error]
+	failed  chan struct{}
+
+	committing atomic.Int64 // since when a commit is under way, Unix nanoseconds, 0 when none is
+	commits    atomic.Int64
+	accepted   atomic.Int64
+	repeats    atomic.Int64
+	damaged    atomic.Int64
+}
+
+// Close stops accepting, waits for the commits under way, saves all progress and closes the files. The lanes must not be
+// used any more.
+func (q *Queue) Close() error {
+	var err error
+	q.closed.Do(func() {
+		close(q.closing)
+		q.freeLanes()
+		q.owners.Wait()
+		if q.failure.Load() != nil {
+			err = *q.failure.Load()
+		}
+		err = errors.Join(err, q.store.close(), q.journal.close(), q.unlock())
+	})
+	if err != nil {
+		return fmt.Errorf("close queue %q: %w", q.opts.Dir, err)
+	}
+	return nil
+}
+
+// Failed is closed when a write has failed: the queue must be opened again. Err tells why.
+func (q *Queue) Failed() <-chan struct{} { return q.failed }
+
+// Err is the first write error, nil while all is well.
+func (q *Queue) Err() error {
+	if err := q.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (q *Queue) fail(err error) {
+	if q.failure.CompareAndSwap(nil, &err) {
+		close(q.failed)
+		q.freeLanes()
+	}
+}
+
+// over reports that nobody may wait for a save any more: the queue failed or is closing.
+func (q *Queue) over() bool {
+	select {
+	case <-q.failed:
+		return true
+	case <-q.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// freeLanes wakes those who wait for a save.
+func (q *Queue) freeLanes() { q.keeper.broadcast(false) }
+
+// Stats is a snapshot for those who look at the queue.
+type Stats struct {
+	Events       int64 // kept, delivered or not
+	Bytes        int64 // of their bodies
+	FreeDisk     int64 // bytes, -1 when it can't be told
+	MinFree      int64
+	Accepted     int64 // since it was opened
+	Duplicates   int64 // since it was opened
+	Commits      int64 // since it was opened
+	Damaged      int64 // things that could not be read and were set aside, since it was opened
+	StoreBytes   int64 // of the store's files
+	JournalBytes int64
+	Err          error
+}
+
+// Stats tells how the queue is.
+func (q *Queue) Stats() Stats {
+	lsm, vlog := q.store.db.Size()
+	free, err := q.opts.Free()
+	if err != nil {
+		free = -1
+	}
+	s := Stats{
+		Events: q.keeper.events.Load(), Bytes: q.keeper.bytes.Load(),
+		FreeDisk: free, MinFree: q.opts.MinFree,
+		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
+		StoreBytes: lsm + vlog, JournalBytes: q.keeper.journalBytes.Load(),
+		Err: q.Err(),
+	}
+	return s
+}
+
+// Ready reports why Append would refuse an event now, nil when it would not.
+func (q *Queue) Ready() error {
+	if q.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, q.Err())
+	}
+	select {
+	case <-q.closing:
+		return ErrClosed
+	default:
+	}
+	return q.disk.check(q)
+}
+
+// Stalled is for how long the write under way, to the journal or to the store, has been running; 0 when none is.
+func (q *Queue) Stalled() time.Duration {
+	var longest time.Duration
+	for _, since := range []*atomic.Int64{&q.committing, &q.keeper.saving} {
+		if at := since.Load(); at != 0 {
+			longest = max(longest, time.Duration(time.Now().UnixNano()-at))
+		}
+	}
+	return longest
+}

@@ -1,0 +1,145 @@
+package queue
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+)
+
+// Delivered settles a delivery that went well with attempt a.
+func (l *Lane) Delivered(d *Delivery, a *Attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delivered++
+	if d.retry != nil {
+		l.endRetry(d)
+		l.note(d, a)
+	} else {
+		l.settle(d.flight)
+		if d.flight.noted {
+			l.note(d, a)
+		} else {
+			l.noteWell(d.Event.Seq, a)
+		}
+	}
+	l.changed()
+}
+
+// Retry settles an attempt after which the delivery is attempted again at due. Whoever looks for something to take is
+// told: it need not be the one who made the attempt.
+func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.retry == nil {
+		l.settle(d.flight)
+		d.retry = &retry{seq: d.Event.Seq}
+		l.countRetrying(1)
+	}
+	d.retry.attempts = d.Attempts + 1
+	l.note(d, a)
+	l.queueRetry(d.retry, due)
+	l.changed()
+	l.wake()
+}
+
+// Failed gives a delivery up. a is the last attempt, nil when there was none.
+func (l *Lane) Failed(d *Delivery, a *Attempt, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := Failure{Reason: reason, Class: "expired"}
+	if a != nil {
+		f.Status, f.Class = a.Status, a.Class
+	}
+	l.fail(d, a, f)
+}
+
+func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
+	f.At, f.Attempts = l.q.opts.Now(), d.Attempts
+	if a != nil {
+		f.Attempts++
+		l.note(d, a)
+	}
+	if d.retry != nil {
+		l.endRetry(d)
+	} else {
+		l.settle(d.flight)
+	}
+	l.failed++
+	l.oldestFailed = min(l.oldestFailed, d.Event.Seq)
+	l.change(deliveryKey(kindFailed, l.id, d.Event.Seq), appendFailure(nil, &f))
+	l.changed()
+}
+
+// Note records an attempt that is not charged. The delivery stays the caller's.
+func (l *Lane) Note(d *Delivery, a *Attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.flight != nil {
+		d.flight.noted = true
+	}
+	l.note(d, a)
+	l.changed()
+}
+
+// Release takes back a delivery that was not attempted, or whose attempt does not count. A first attempt is handed out
+// again at once, a retry at due. Whoever looks for something to take is told.
+func (l *Lane) Release(d *Delivery, due time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.retry != nil {
+		l.queueRetry(d.retry, due)
+		l.changed()
+	} else {
+		l.putBack(d.flight)
+	}
+	l.wake()
+}
+
+// putBack has a first attempt handed out again, before anything newer.
+func (l *Lane) putBack(f *flight) {
+	at, _ := slices.BinarySearchFunc(l.again, f, func(a, b *flight) int {
+		if a.ev.Seq < b.ev.Seq {
+			return -1
+		}
+		return 1
+	})
+	l.again = slices.Insert(l.again, at, f)
+}
+
+func (l *Lane) queueRetry(r *retry, due time.Time) {
+	r.due = due
+	heap.Push(&l.retries, r)
+	l.change(deliveryKey(kindRetry, l.id, r.seq), appendRetry(nil, due, r.attempts))
+}
+
+func (l *Lane) endRetry(d *Delivery) {
+	l.countRetrying(-1)
+	l.change(deliveryKey(kindRetry, l.id, d.retry.seq), nil)
+}
+
+// countRetrying counts for the lane and, unless it was given up, for the bound on all lanes.
+func (l *Lane) countRetrying(n int64) {
+	l.retrying += n
+	if !l.gone {
+		l.q.retrying.Add(n)
+	}
+}
+
+// settle takes a first attempt out of the window.
+func (l *Lane) settle(f *flight) {
+	f.settled = true
+	f.ev = Stored{Seq: f.ev.Seq}
+	l.open--
+	l.passed.Add(1)
+	n := 0
+	for n < len(l.window) && l.window[n].settled {
+		n++
+	}
+	if n > 0 {
+		clear(l.window[:n])
+		l.window = l.window[n:]
+	}
+	if len(l.window) == 0 {
+		l.window = nil
+	}
+}

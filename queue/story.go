@@ -1,0 +1,139 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// DeliveryStory is what is known of one event's delivery to one endpoint.
+type DeliveryStory struct {
+	Lane     string
+	State    string    // pending, retrying, delivered or failed
+	Next     time.Time // when a retrying delivery is due
+	Attempts []Attempt // those whose records are still kept, in order
+	Failure  *Failure  // of a failed delivery
+}
+
+// The states of a delivery.
+const (
+	Pending  = "pending"
+	Retrying = "retrying"
+	Settled  = "delivered"
+	GivenUp  = "failed"
+)
+
+// Story looks up an event by its id, with everything that happened to it. found is false when no such event is kept. It
+// first saves the lanes' progress and is for those who ask now and then.
+func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found bool, err error) {
+	if err := q.keeper.drain(q); err != nil {
+		return ev, nil, false, err
+	}
+	record, err := q.store.get(appendIDKey(nil, id))
+	if err != nil || record == nil {
+		return ev, nil, false, err
+	}
+	seq, _, err := parseIDRecord(record)
+	if err != nil {
+		return ev, nil, false, err
+	}
+	if ev, found, err = q.find(seq); err != nil || !found {
+		return ev, nil, false, err
+	}
+	for _, l := range q.Lanes() {
+		if ev.Lanes.Has(l.id) {
+			story, err := q.deliveryStory(l, seq)
+			if err != nil {
+				return ev, nil, true, err
+			}
+			deliveries = append(deliveries, story)
+		}
+	}
+	return ev, deliveries, true, nil
+}
+
+func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
+	s := DeliveryStory{Lane: l.name, State: Settled}
+	failed, err1 := q.store.get(deliveryKey(kindFailed, l.id, seq))
+	retrying, err2 := q.store.get(deliveryKey(kindRetry, l.id, seq))
+	if err := errors.Join(err1, err2); err != nil {
+		return s, err
+	}
+	switch {
+	case failed != nil:
+		f, err := parseFailure(seq, failed)
+		if err != nil {
+			return s, err
+		}
+		s.State, s.Failure = GivenUp, &f
+	case retrying != nil:
+		due, _, err := parseRetry(retrying)
+		if err != nil {
+			return s, err
+		}
+		s.State, s.Next = Retrying, due
+	case l.isPending(seq):
+		s.State = Pending
+	}
+	prefix := attemptKey(seq, l.id, 0, 0)[:13]
+	err := q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
+		record, err := value()
+		if err != nil {
+			return false, err
+		}
+		d := decoder{buf: record}
+		a := d.attempt()
+		if !d.ok() {
+			return false, fmt.Errorf("read attempts of event %d: %w", seq, errDamaged)
+		}
+		s.Attempts = append(s.Attempts, a)
+		return true, nil
+	})
+	if err == nil && s.State == Settled && len(s.Attempts) == 0 {
+		err = q.wellAttempt(l, seq, &s)
+	}
+	return s, err
+}
+
+// maxWellSearch bounds how many blocks of attempts are searched for one event: those saved while the slowest attempt ran.
+const maxWellSearch = 8192
+
+// wellAttempt finds the record of a first attempt that went well. It lies in a block that ends with this event or a later
+// one: with one later by as much as was settled while this attempt ran.
+func (q *Queue) wellAttempt(l *Lane, seq uint64, s *DeliveryStory) error {
+	from := wellKey(l.id, seq, 0)
+	searched := 0
+	return q.store.scan(from[:5], from, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
+		record, err := value()
+		if err != nil {
+			return false, err
+		}
+		a, ok, err := findWell(record, seq)
+		if ok {
+			s.Attempts = append(s.Attempts, a)
+		}
+		searched++
+		return !ok && searched < maxWellSearch, err
+	})
+}
+
+// isPending reports whether the lane has not attempted an event of the log that is for it.
+func (l *Lane) isPending(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, in := slices.BinarySearchFunc(l.window, seq, func(f *flight, seq uint64) int {
+		switch {
+		case f.ev.Seq < seq:
+			return -1
+		case f.ev.Seq > seq:
+			return 1
+		}
+		return 0
+	})
+	if in {
+		return !l.window[at].settled
+	}
+	_, settled := l.skip[seq]
+	return seq >= l.next && !settled
+}

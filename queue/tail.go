@@ -1,0 +1,79 @@
+package queue
+
+import (
+	"slices"
+	"sync"
+)
+
+// tail holds the newest frames in memory: all that the store has not taken over, and as many more as fit, so that lanes
+// that keep up never read from the store. The committer adds, the keeper says what may go, the lanes read.
+type tail struct {
+	mu     sync.RWMutex
+	frames []*frame
+	bytes  int64
+}
+
+func (t *tail) add(f *frame) {
+	t.mu.Lock()
+	t.frames = append(t.frames, f)
+	t.bytes += int64(len(f.raw))
+	t.mu.Unlock()
+}
+
+// trim lets go of frames that the store has, oldest first, until no more than limit bytes are held.
+func (t *tail) trim(applied uint64, limit int64) {
+	t.mu.Lock()
+	n := 0
+	for n < len(t.frames) && t.bytes > limit && t.frames[n].end() <= applied {
+		t.bytes -= int64(len(t.frames[n].raw))
+		n++
+	}
+	t.frames = slices.Delete(t.frames, 0, n)
+	t.mu.Unlock()
+}
+
+// from returns up to limit bytes of frames, at least one, beginning with the one that holds event seq. It returns nothing
+// when that is not here: older than all, or beyond the newest.
+func (t *tail) from(seq uint64, limit int) []*frame {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if len(t.frames) == 0 || seq < t.frames[0].first {
+		return nil
+	}
+	at, _ := slices.BinarySearchFunc(t.frames, seq, func(f *frame, seq uint64) int {
+		if f.end() <= seq {
+			return -1
+		}
+		return 1
+	})
+	to := at
+	for to < len(t.frames) && (to == at || limit > 0) {
+		limit -= len(t.frames[to].raw)
+		to++
+	}
+	return slices.Clone(t.frames[at:to])
+}
+
+// above returns the frames with events at or above seq.
+func (t *tail) above(seq uint64) []*frame {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	at := len(t.frames)
+	for at > 0 && t.frames[at-1].end() > seq {
+		at--
+	}
+	return slices.Clone(t.frames[at:])
+}
+
+// noFrames is the first event of a tail that has none.
+const noFrames = ^uint64(0)
+
+// first is the oldest event held, noFrames when there is none.
+func (t *tail) first() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if len(t.frames) == 0 {
+		return noFrames
+	}
+	return t.frames[0].first
+}
