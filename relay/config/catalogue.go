@@ -1,0 +1,131 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// alertPrefix begins the types of the relay's own alerts; nobody else may use it.
+const alertPrefix = "relay."
+
+// maxType is the longest event type in bytes.
+const maxType = 128
+
+// catalogue is what Realtor Bot's documentation lists, and its test event.
+var catalogue = []string{
+	"bot.created", "bot.updated", "bot.activated", "bot.deactivated",
+	"conversation.started", "conversation.message", "conversation.ended",
+	"lead.created", "lead.qualified", "lead.scored",
+	"appointment.scheduled", "appointment.rescheduled", "appointment.cancelled", "appointment.completed",
+	"email.received", "email.sent", "email.opened", "email.clicked",
+	"test",
+}
+
+// alerts are the events that the relay raises about itself. A subscription has to name them: "*" leaves them out.
+var alerts = []string{
+	"relay.endpoint.down", "relay.endpoint.recovered", "relay.endpoint.paused", "relay.delivery.failed",
+	"relay.disk.low", "relay.disk.ok", "relay.certificate.expiring",
+}
+
+// Types lists Realtor Bot's event types and "test", in the order of its documentation, without custom types and
+// without the relay's own alerts. The caller owns the slice.
+func Types() []string { return slices.Clone(catalogue) }
+
+// checkType says what is wrong with the spelling of an event type, or "".
+func checkType(eventType string) string {
+	if eventType == "" || len(eventType) > maxType {
+		return "must be 1-128 of a-z 0-9 . _ -"
+	}
+	for i := range len(eventType) {
+		if c := eventType[i]; !isLowerOrDigit(c) && c != '.' && c != '_' && c != '-' {
+			return "must be 1-128 of a-z 0-9 . _ -"
+		}
+	}
+	return ""
+}
+
+// checkCustom says what is wrong with an element of events.custom, or "".
+func checkCustom(eventType string) string {
+	if strings.HasPrefix(eventType, alertPrefix) {
+		return "begins with " + alertPrefix + ", which is for the relay's own alerts"
+	}
+	return checkType(eventType)
+}
+
+// checkSubscription says what is wrong with an element of an endpoint's events, or "". known are all types that can
+// be subscribed to.
+func checkSubscription(pattern string, known []string) string {
+	if pattern == "*" {
+		return ""
+	}
+	if star := strings.IndexByte(pattern, '*'); star >= 0 && (star != len(pattern)-1 || !strings.HasSuffix(pattern, ".*")) {
+		return `must be a type, "group.*" or "*": a star stands alone or for all that follows a dot` + suggestType(pattern, known)
+	}
+	for _, eventType := range known {
+		if matches(pattern, eventType) {
+			return ""
+		}
+	}
+	if strings.HasSuffix(pattern, "*") {
+		return "matches no type of the catalogue or of events.custom" + suggestType(pattern, known)
+	}
+	return "is no type of the catalogue or of events.custom" + suggestType(pattern, known)
+}
+
+// suggestType always has a suggestion: a subscription is chosen from a list that the operator may not have at hand.
+func suggestType(pattern string, known []string) string {
+	candidates := slices.Clone(known)
+	if strings.Contains(pattern, "*") {
+		candidates = candidates[:0]
+		for _, eventType := range known {
+			if dot := strings.IndexByte(eventType, '.'); dot > 0 {
+				candidates = append(candidates, eventType[:dot]+".*")
+			}
+		}
+	}
+	best, _ := nearest(pattern, candidates)
+	return `; did you mean "` + best + `"?`
+}
+
+// nearest finds the candidate with the smallest edit distance, the first of equals, without regard to case.
+func nearest(text string, candidates []string) (best string, distance int) {
+	text = clip(text) // what goes on for longer is near nothing, and the distance costs length times length
+	for i, candidate := range candidates {
+		if d := editDistance(strings.ToLower(text), strings.ToLower(candidate)); i == 0 || d < distance {
+			best, distance = candidate, d
+		}
+	}
+	return best, distance
+}
+
+// suggest is "; did you mean …?" when a candidate is near enough to be a slip of the pen, else the list of them all.
+func suggest(text string, candidates []string) string {
+	best, distance := nearest(text, candidates)
+	if best != "" && distance <= 1+len(best)/4 {
+		return "; did you mean " + best + "?"
+	}
+	return "; known here: " + strings.Join(candidates, ", ")
+}
+
+// editDistance counts insertions, deletions, replacements and swaps of neighbours that turn a into b, in bytes.
+func editDistance(a, b string) int {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}

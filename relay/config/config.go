@@ -1,0 +1,195 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"realtorbot-relay/sign"
+)
+
+// Config is one configuration file, complete: what the file leaves out has its default. It is built by Load or Parse
+// and read-only from then on, so any number of goroutines may share it.
+type Config struct {
+	// Path is the name under which the file was read, for messages.
+	Path string
+
+	Server    Server     // [server]
+	Admin     Admin      // [admin]
+	Queue     Queue      // [queue]
+	Log       Log        // [log]
+	Sources   []Source   // [[source]], in the order of the file; never empty: without any it holds the default one
+	Events    Events     // [events]
+	Delivery  Delivery   // [delivery]: the defaults of every endpoint
+	Endpoints []Endpoint // [[endpoint]], in the order of the file; may be empty
+
+	// Warnings are what an operator should know and may have meant, one line each, in the form of a Fault. They hold
+	// no secret.
+	Warnings []string
+}
+
+// Server is the intake.
+type Server struct {
+	// Listen is host:port or unix:/path. A socket that systemd passes replaces it: whoever listens then checks that
+	// one's address with IsLoopback again, since Load could judge only this text.
+	Listen string
+	// TLSCert and TLSKey name PEM files. Both are set (then the intake speaks HTTPS) or neither.
+	TLSCert, TLSKey string
+	// MaxBody is the largest request body in bytes, one event or one batch: 1 KiB to 16 MiB.
+	MaxBody int64
+	// ShutdownTimeout is how long a stop waits for what is in flight: 100 ms to 10 minutes.
+	ShutdownTimeout time.Duration
+}
+
+// Admin is the listener for health, stats, metrics, operating and the page.
+type Admin struct {
+	// Listen is host:port or unix:/path.
+	Listen string
+	// Token is asked for as "Authorization: Bearer". It may be empty only on loopback or a unix socket.
+	Token sign.Secret
+}
+
+// Queue is the log on disk.
+type Queue struct {
+	// Dir is the directory of the log, relative to the working directory.
+	Dir string
+	// DedupWindow is how long an event id is remembered; at least a minute.
+	DedupWindow time.Duration
+	// Retention is how long a settled event and its attempts are kept for looking up and replaying. 0 keeps them no
+	// longer than a lane needs them.
+	Retention time.Duration
+	// FailedRetention is how long a failed delivery is kept; at least a minute, since a failed delivery that nobody
+	// could see would be a silent loss.
+	FailedRetention time.Duration
+	// MinFree is the free disk space in bytes below which ingest answers 503 while deliveries go on. 0 asks for none.
+	MinFree int64
+}
+
+// Log is what the relay says about itself.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // auto (console on a terminal, else json), json or console
+}
+
+// Source is who may post events, where, and how that is checked. With a Token and a Secret both must match; with
+// neither, which is possible on loopback and unix sockets only, anybody who can connect may post.
+type Source struct {
+	Name string // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit
+	Path string // unique; begins with "/"
+	// Token is expected as "Authorization: Bearer".
+	Token sign.Secret
+	// Secret is the key of the signature that is expected over the raw body.
+	Secret sign.Secret
+	// Scheme says which signature: SchemeRealtorBot or SchemeStandard. It is empty without a Secret.
+	Scheme string
+}
+
+// The signature schemes, as a source's scheme and as elements of an endpoint's signatures.
+const (
+	SchemeRealtorBot = "realtorbot" // X-RealtorBot-Signature: lower hex HMAC-SHA256 of the body, keyed with the secret's bytes
+	SchemeStandard   = "standard"   // Standard Webhooks 1.0, keyed with the base64 behind "whsec_"
+)
+
+// Events extends the catalogue.
+type Events struct {
+	// Custom are the event types beyond Types that subscriptions may name. Ingest accepts any well-formed type.
+	Custom []string
+}
+
+// Delivery is how deliveries are attempted, as the default and, merged, per endpoint.
+type Delivery struct {
+	// Timeout is the limit of one attempt, from connecting to the last byte of the answer: 100 ms to 10 minutes.
+	Timeout time.Duration
+	// Retry are the waits after the first attempt and after each retry, at most 20, each above 0 and at most 24 h. When
+	// they are used up the delivery is failed. Empty: one attempt.
+	Retry []time.Duration
+	// Concurrency is the number of attempts at a time: 1 to 1024.
+	Concurrency int
+	// Rate is the number of attempts a second; 0 sets no limit.
+	Rate float64
+	// Success tells which answers count as delivered.
+	Success Success
+	// MaxAge is how long a delivery may be held (its endpoint down or paused) before it becomes failed; at least a
+	// minute.
+	MaxAge time.Duration
+}
+
+// Endpoint is where events go.
+type Endpoint struct {
+	Name string // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit; its lane is found under this name again
+	// URL is http or https with a host and without user, fragment or zone. Its query may hold a credential: don't log
+	// it (Describe shows how).
+	URL string
+	// Events are the types subscribed to: exact, "group.*" or "*"; see Subscribes.
+	Events []string
+	// Secret signs; empty, attempts go out unsigned. PreviousSecret signs as well while secrets are rotated and is
+	// empty when Secret is.
+	Secret, PreviousSecret sign.Secret
+	// Signatures are the schemes to sign with: SchemeRealtorBot, SchemeStandard or both; never empty.
+	Signatures []string
+	// Headers are sent with each attempt, name as written in the file. None is one that the relay sets itself. Nil
+	// without any.
+	Headers map[string]sign.Secret
+	// Enabled is false for an endpoint that keeps its lane and is sent nothing.
+	Enabled bool
+	// AllowPrivate lets a host name in the URL resolve to a private or loopback address. An address written in the URL
+	// needs no permission.
+	AllowPrivate bool
+	// Delivery is the file's [delivery] with what the endpoint's own table overrides.
+	Delivery Delivery
+}
+
+// Subscribes reports whether an event of this type goes to the endpoint. "lead.*" takes every type that begins with
+// "lead."; "*" takes every type except the relay's own alerts ("relay.…"), which have to be named, so that an endpoint
+// for everything isn't told about itself. It allocates nothing: ingest asks it for each event and endpoint.
+func (e *Endpoint) Subscribes(eventType string) bool {
+	for _, pattern := range e.Events {
+		if matches(pattern, eventType) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(pattern, eventType string) bool {
+	if pattern == "*" {
+		return !strings.HasPrefix(eventType, alertPrefix)
+	}
+	if group, ok := strings.CutSuffix(pattern, "*"); ok {
+		return len(eventType) > len(group) && strings.HasPrefix(eventType, group)
+	}
+	return pattern == eventType
+}
+
+// defaults is the configuration of an empty file. config.example.toml states the same, which a test compares.
+func defaults() *Config {
+	return &Config{
+		Server: Server{
+			Listen:          "127.0.0.1:8080",
+			MaxBody:         1 << 20,
+			ShutdownTimeout: 20 * time.Second,
+		},
+		Admin: Admin{Listen: "127.0.0.1:8081"},
+		Queue: Queue{
+			Dir:             "data",
+			DedupWindow:     72 * time.Hour,
+			Retention:       168 * time.Hour,
+			FailedRetention: 720 * time.Hour,
+			MinFree:         256 << 20,
+		},
+		Log: Log{Level: "info", Format: "auto"},
+		Delivery: Delivery{
+			Timeout:     10 * time.Second,
+			Retry:       []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute},
+			Concurrency: 16,
+			MaxAge:      72 * time.Hour,
+		},
+	}
+}
+
+// defaultSource is what a file without any [[source]] has.
+func defaultSource() Source { return Source{Name: "default", Path: "/events"} }
+
+// defaultEndpoint is what an [[endpoint]] starts from. The slices of d are shared: nobody writes to them.
+func defaultEndpoint(d Delivery) Endpoint {
+	return Endpoint{Signatures: []string{SchemeRealtorBot}, Enabled: true, Delivery: d}
+}

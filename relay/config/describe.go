@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"realtorbot-relay/sign"
+)
+
+// Describe says, for people, what a relay with this configuration does. Secrets and the queries of URLs are stars. It
+// ends in a newline.
+func (c *Config) Describe() string {
+	var b strings.Builder
+	c.describeListeners(&b)
+	c.describeKeeping(&b)
+	for i := range c.Endpoints {
+		c.Endpoints[i].describe(&b)
+	}
+	if len(c.Endpoints) == 0 {
+		b.WriteString("no endpoint: events are kept for the retention and delivered to nobody\n")
+	}
+	return b.String()
+}
+
+func (c *Config) describeListeners(b *strings.Builder) {
+	scheme := "http"
+	if c.Server.TLSCert != "" {
+		scheme = "https"
+	}
+	fmt.Fprintf(b, "intake    %s %s, at most %s a request\n", scheme, reach(c.Server.Listen), formatSize(c.Server.MaxBody))
+	for _, source := range c.Sources {
+		fmt.Fprintf(b, "  source %s: POST %s, %s\n", source.Name, source.Path, source.credential())
+	}
+	fmt.Fprintf(b, "admin     http %s, %s\n", reach(c.Admin.Listen), masked("token", c.Admin.Token))
+}
+
+func (c *Config) describeKeeping(b *strings.Builder) {
+	retention := "settled events for " + formatDuration(c.Queue.Retention)
+	if c.Queue.Retention == 0 {
+		retention = "no settled events"
+	}
+	fmt.Fprintf(b, "queue     in %s; keeps %s, failed deliveries for %s, event ids for %s; answers 503 below %s free\n",
+		strconv.Quote(c.Queue.Dir), retention, formatDuration(c.Queue.FailedRetention), formatDuration(c.Queue.DedupWindow),
+		formatSize(c.Queue.MinFree))
+	if len(c.Events.Custom) > 0 {
+		fmt.Fprintf(b, "types     the catalogue and %s\n", strings.Join(c.Events.Custom, ", "))
+	}
+	fmt.Fprintf(b, "log       %s and above, format %s\n", c.Log.Level, c.Log.Format)
+	fmt.Fprintf(b, "stopping  waits at most %s for what is in flight\n", formatDuration(c.Server.ShutdownTimeout))
+}
+
+func (e *Endpoint) describe(b *strings.Builder) {
+	disabled := ""
+	if !e.Enabled {
+		disabled = " (disabled: keeps its place, is sent nothing)"
+	}
+	fmt.Fprintf(b, "endpoint %s%s\n", e.Name, disabled)
+	fmt.Fprintf(b, "  to       %s%s\n", maskQuery(e.URL), ifSet(e.AllowPrivate, ", also if its name resolves to a private address"))
+	fmt.Fprintf(b, "  events   %s\n", strings.Join(e.Events, ", "))
+	signing := "nothing"
+	if !e.Secret.IsZero() {
+		signing = strings.Join(e.Signatures, ", ") + " with secret " + e.Secret.String() +
+			ifSet(!e.PreviousSecret.IsZero(), " and the previous one")
+	}
+	fmt.Fprintf(b, "  signs    %s\n", signing)
+	if len(e.Headers) > 0 {
+		names := make([]string, 0, len(e.Headers))
+		for name := range e.Headers {
+			names = append(names, name+": "+e.Headers[name].String())
+		}
+		slices.Sort(names)
+		fmt.Fprintf(b, "  headers  %s\n", strings.Join(names, ", "))
+	}
+	e.Delivery.describe(b)
+}
+
+func (d *Delivery) describe(b *strings.Builder) {
+	schedule := "no retry"
+	if len(d.Retry) > 0 {
+		schedule = "retries after " + formatDurations(d.Retry)
+	}
+	rate := "no rate limit"
+	if d.Rate > 0 {
+		rate = strconv.FormatFloat(d.Rate, 'g', -1, 64) + " a second"
+	}
+	fmt.Fprintf(b, "  attempts %s each, %s; %d at a time, %s; delivered on %s; failed when held for %s\n",
+		formatDuration(d.Timeout), schedule, d.Concurrency, rate, d.Success, formatDuration(d.MaxAge))
+}
+
+func (s *Source) credential() string {
+	switch {
+	case s.Token.IsZero() && s.Secret.IsZero():
+		return "no credential"
+	case s.Secret.IsZero():
+		return masked("token", s.Token)
+	case s.Token.IsZero():
+		return s.Scheme + " signature, " + masked("secret", s.Secret)
+	}
+	return masked("token", s.Token) + " and " + s.Scheme + " signature, " + masked("secret", s.Secret)
+}
+
+func masked(what string, secret sign.Secret) string {
+	if secret.IsZero() {
+		return "no " + what
+	}
+	return what + " " + secret.String()
+}
+
+// maskQuery hides what may be a credential in a URL that checkURL has admitted.
+func maskQuery(text string) string {
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.RawQuery == "" {
+		return text
+	}
+	parsed.RawQuery = ""
+	return parsed.String() + "?********"
+}
+
+func reach(listen string) string {
+	return listen + ifSet(IsLoopback(listen), " (this machine only)")
+}
+
+func ifSet(set bool, text string) string {
+	if set {
+		return text
+	}
+	return ""
+}
+
+func formatDurations(durations []time.Duration) string {
+	texts := make([]string, len(durations))
+	for i, d := range durations {
+		texts[i] = formatDuration(d)
+	}
+	return strings.Join(texts, ", ")
+}

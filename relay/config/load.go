@@ -1,0 +1,208 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/BurntSushi/toml"
+)
+
+// maxFile is the largest configuration file in bytes: some thousand endpoints. Anything larger is the wrong file.
+const maxFile = 1 << 20
+
+// Load reads and checks the configuration file at path, with the secrets, and the TLS pair, that it names. The error is
+// Faults with everything that is wrong in the file, or says in one line why it can't be read.
+func Load(path string) (*Config, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+	}
+	c, literals, err := parse(path, text, ResolveSecret)
+	if err != nil {
+		return nil, err
+	}
+	if literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+		c.Warnings = append(c.Warnings, Fault{File: path, Text: "every user of this machine can read the secrets in it: " +
+			"chmod 0640, or write them as env:, file: or cred:"}.String())
+	}
+	return c, nil
+}
+
+// Parse is Load without the file: name stands for its path in messages, secrets finds what references lead to (nil: as
+// Load does). The error is always Faults. It doesn't keep text.
+func Parse(name string, text []byte, secrets Resolver) (*Config, error) {
+	if secrets == nil {
+		secrets = ResolveSecret
+	}
+	c, _, err := parse(name, text, secrets)
+	return c, err
+}
+
+// parse also counts the secrets that stand in the text itself.
+func parse(name string, text []byte, secrets Resolver) (c *Config, literals int, err error) {
+	if len(text) > maxFile {
+		return nil, 0, Faults{{File: name, Text: "is larger than a configuration can be (" + formatSize(maxFile) + ")"}}
+	}
+	values, fault := decode(name, string(text))
+	if fault != nil {
+		return nil, 0, Faults{*fault}
+	}
+	r := &reader{file: name, lines: locate(string(text)), secrets: secrets}
+	c = read(&table{reader: r, values: values})
+	if len(r.faults) > 0 {
+		r.faults.sort()
+		return nil, 0, r.faults
+	}
+	c.Path = name
+	r.odd.sort()
+	for _, warning := range r.odd {
+		c.Warnings = append(c.Warnings, warning.String())
+	}
+	return c, r.literals, nil
+}
+
+// echo finds those of the toml library's messages that hold a piece of a value. It may be a secret whose quotes were
+// forgotten.
+var echo = regexp.MustCompile(`^expected value but|"[^"]{3,}"|: '`)
+
+// decode turns the text into maps, in which, unlike in the library's structs, keys keep their case. The library stops
+// at the first thing that isn't TOML.
+func decode(name, text string) (values map[string]any, fault *Fault) {
+	_, err := toml.Decode(text, &values)
+	if err == nil {
+		return values, nil
+	}
+	fault = &Fault{File: name, Text: "is not valid TOML"}
+	var syntax toml.ParseError
+	if errors.As(err, &syntax) {
+		fault.Line = syntax.Position.Line
+		fault.Text += ": " + strings.Map(printable, syntax.Message)
+		if echo.MatchString(syntax.Message) {
+			fault.Text = "is not valid TOML: the value is no number, no date, no true or false; a text needs quotes"
+		}
+	}
+	return nil, fault
+}
+
+// printable keeps a message that quotes the file on one line, and from steering the terminal.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
+}
+
+// read goes through the file from top to bottom. Each section starts from its defaults.
+func read(root *table) *Config {
+	c := defaults()
+	readServer(root.sub("server"), &c.Server)
+	readAdmin(root.sub("admin"), &c.Admin)
+	checkListeners(root, c.Server, c.Admin)
+	readQueue(root.sub("queue"), &c.Queue)
+	readLog(root.sub("log"), &c.Log)
+	c.Sources = readSources(root, c.Server)
+	readEvents(root.sub("events"), &c.Events)
+	delivery := root.sub("delivery")
+	readDelivery(delivery, &c.Delivery)
+	delivery.rest()
+	c.Endpoints = readEndpoints(root, c.Delivery, c.Events.Custom)
+	root.rest()
+	return c
+}
+
+func readServer(t *table, s *Server) {
+	t.listen("listen", &s.Listen)
+	t.text("tls_cert", &s.TLSCert)
+	t.text("tls_key", &s.TLSKey)
+	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
+	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
+	t.rest()
+	switch {
+	case s.TLSCert == "" && s.TLSKey == "":
+	case s.TLSKey == "":
+		t.fault("tls_cert", "needs tls_key beside it: set both or neither")
+	case s.TLSCert == "":
+		t.fault("tls_key", "needs tls_cert beside it: set both or neither")
+	default:
+		checkTLS(t, s)
+	}
+}
+
+func checkTLS(t *table, s *Server) {
+	cert, certErr := os.ReadFile(s.TLSCert)
+	if certErr != nil {
+		t.fault("tls_cert", "file %q: %s", s.TLSCert, reasonOf(certErr))
+	}
+	key, keyErr := os.ReadFile(s.TLSKey)
+	if keyErr != nil {
+		t.fault("tls_key", "file %q: %s", s.TLSKey, reasonOf(keyErr))
+	}
+	if certErr != nil || keyErr != nil {
+		return
+	}
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		t.fault("tls_cert", "file %q with key file %q: %s", s.TLSCert, s.TLSKey, err)
+	}
+}
+
+func readAdmin(t *table, a *Admin) {
+	t.listen("listen", &a.Listen)
+	hasToken := t.token("token", &a.Token)
+	t.judgeSecret("token", a.Token, false)
+	t.rest()
+	if !hasToken && !IsLoopback(a.Listen) {
+		t.fault("token", "is missing, and other machines can connect to admin.listen: "+
+			"set token, or listen on 127.0.0.1, [::1] or unix:/path")
+	}
+}
+
+// checkListeners refuses one address for both, and points at the one that the file has.
+func checkListeners(root *table, server Server, admin Admin) {
+	if server.Listen != admin.Listen || hasFreePort(admin.Listen) {
+		return
+	}
+	at := root.at.key("admin").key("listen")
+	if root.lines[at] > 0 {
+		root.faultAt(at, "admin.listen", "%q is server.listen too: give each its own", admin.Listen)
+	} else {
+		root.faultAt(root.at.key("server").key("listen"), "server.listen", "%q is admin.listen too: give each its own", admin.Listen)
+	}
+}
+
+func readQueue(t *table, q *Queue) {
+	if t.text("dir", &q.Dir) && q.Dir == "" {
+		t.fault("dir", `must be a directory, like "data"`)
+	}
+	t.duration("dedup_window", &q.DedupWindow, time.Minute, longest)
+	t.duration("retention", &q.Retention, 0, longest)
+	t.duration("failed_retention", &q.FailedRetention, time.Minute, longest)
+	t.size("min_free", &q.MinFree, 0, 1<<50)
+	t.rest()
+}
+
+func readLog(t *table, l *Log) {
+	t.choice("level", &l.Level, "debug", "info", "warn", "error")
+	t.choice("format", &l.Format, "auto", "json", "console")
+	t.rest()
+}
+
+func readEvents(t *table, e *Events) {
+	t.texts("custom", &e.Custom, checkCustom)
+	t.rest()
+}

@@ -1,0 +1,205 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// Each testdata/bad/NAME.toml has everything that is wrong with it in NAME.want, line by line.
+func TestBadConfigurationsTellEveryFault(t *testing.T) {
+	t.Setenv("RELAY_TEST_EMPTY", "")
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	paths, err := filepath.Glob("testdata/bad/*.toml")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("find bad configurations: %v, %d found", err, len(paths))
+	}
+	for _, path := range paths {
+		name := filepath.Base(path)
+		t.Run(name, func(t *testing.T) {
+			text := mustRead(t, path)
+			want := mustRead(t, strings.TrimSuffix(path, ".toml")+".want")
+			c, err := Parse(name, text, nil)
+			if c != nil {
+				t.Fatalf("a bad configuration was accepted: %+v", c)
+			}
+			var faults Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("the error is no Faults: %v", err)
+			}
+			if got := err.Error() + "\n"; got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func mustWrite(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // whatever the umask is
+		t.Fatal(err)
+	}
+}
+
+func mustParse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := Parse("config.toml", []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestEmptyFileIsTheDefaultsOnLoopback(t *testing.T) {
+	c := mustParse(t, "")
+	if !reflect.DeepEqual(c.Sources, []Source{defaultSource()}) {
+		t.Errorf("sources %+v", c.Sources)
+	}
+	if len(c.Warnings) != 1 || c.Warnings[0] != "config.toml: endpoint: there is none: events are accepted and delivered to nobody" {
+		t.Errorf("warnings %q", c.Warnings)
+	}
+}
+
+func TestUnreadableFileIsAnErrorOfOneLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "absent.toml")
+	_, err := Load(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("got %v", err)
+	}
+	if want := `read configuration "` + path + `": no such file or directory`; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+	if _, err := Load(t.TempDir()); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("of a directory: %v", err)
+	}
+}
+
+func TestFileOfTheWrongSizeIsRefused(t *testing.T) {
+	_, err := Parse("config.toml", []byte(strings.Repeat("#", maxFile+1)), nil)
+	if err == nil || err.Error() != "config.toml: is larger than a configuration can be (1MiB)" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReadableFileWithSecretsInItIsWarnedAbout(t *testing.T) {
+	t.Setenv("RELAY_TEST_TOKEN", "0123456789abcdef")
+	endpoint := "[[endpoint]]\nname = \"crm\"\nurl = \"http://localhost/\"\nevents = [\"test\"]\nsecret = "
+	for _, test := range []struct {
+		name, secret string
+		mode         os.FileMode
+		warned       bool
+	}{
+		{"a secret for all to read", `"0123456789abcdef"`, 0o644, true},
+		{"a secret for the group", `"0123456789abcdef"`, 0o640, false},
+		{"a reference for all to read", `"env:RELAY_TEST_TOKEN"`, 0o644, false},
+		{"the example's secret", `"` + exampleSecret + `"`, 0o644, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "config.toml")
+			mustWrite(t, path, endpoint+test.secret, test.mode)
+			c, err := Load(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(strings.Join(c.Warnings, "\n"), "every user"); got != test.warned {
+				t.Errorf("warned %v, want %v: %q", got, test.warned, c.Warnings)
+			}
+		})
+	}
+}
+
+func TestWarningsNameWhatIsOdd(t *testing.T) {
+	text := string(mustRead(t, "testdata/odd.toml"))
+	c := mustParse(t, text)
+	if got, want := strings.Join(c.Warnings, "\n")+"\n", string(mustRead(t, "testdata/odd.want")); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Whatever stands in the file, no fault, warning or description may repeat a secret of it.
+func TestNoSecretIsShown(t *testing.T) {
+	const secret = "Zq7canary"
+	good := "[admin]\ntoken = \"" + secret + "\"\n" +
+		"[[source]]\nname = \"s\"\npath = \"/s\"\ntoken = \"" + secret + "\"\nsecret = \"" + secret + "\"\n" +
+		"[[endpoint]]\nname = \"e\"\nurl = \"http://localhost/?key=" + secret + "\"\nevents = [\"test\"]\n" +
+		"secret = \"" + secret + "\"\nprevious_secret = \"" + secret + "\"\nheaders = { Authorization = \"" + secret + "\" }\n"
+	c := mustParse(t, good)
+	if shown := c.Describe() + strings.Join(c.Warnings, "\n"); strings.Contains(shown, secret) {
+		t.Errorf("shown:\n%s", shown)
+	}
+	for _, bad := range []string{
+		"[admin]\ntoken = " + secret,
+		"[admin]\ntoken = \"" + secret,
+		"[admin]\ntoken = '" + secret + "\n",
+		"[admin]\ntoken = 12" + secret,
+		"[admin]\ntoken = 1.2" + secret,
+		"[admin]\ntoken = \"" + secret + " \"",
+		"[admin]\ntoken = [\"" + secret + "\"]",
+		"[admin]\ntoken = \"\\q" + secret + "\"",
+		"[admin]\ntoken = \"a\" " + secret,
+		"[[endpoint]]\nurl = \"http://" + secret + "@localhost/\"",
+		"[[endpoint]]\nurl = \"http://user:" + secret + "#@localhost/\"",
+		"[[endpoint]]\nurl = \"http://localhost:" + secret + "/\"",
+		"[[endpoint]]\nurl = \"http://localhost/%zz?" + secret + "\"",
+		"[[endpoint]]\nurl = \"gopher://localhost/" + secret + "\"",
+		"[[endpoint]]\nsecret = \"" + secret + "\"\nsignatures = [\"standard\"]",
+		"[[endpoint]]\nheaders = { Authorization = \"" + secret + "\\n\" }",
+		"[[endpoint]]\nheaders = { Authorization = " + secret + " }",
+		"[[endpoint]]\nheaders = { Authorization = [\"" + secret + "\"] }",
+	} {
+		_, err := Parse("config.toml", []byte(bad), nil)
+		if err == nil {
+			t.Errorf("accepted:\n%s", bad)
+		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("%s\nshows it:\n%s", bad, err)
+		}
+	}
+}
+
+// FuzzParse: whatever the bytes, there is a Config or there are Faults of one line each.
+func FuzzParse(f *testing.F) {
+	paths, _ := filepath.Glob("testdata/bad/*.toml")
+	for _, path := range append(paths, "testdata/odd.toml", "../../config.example.toml") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	noSecrets := func(reference string) (string, error) { return "", errEmpty }
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse("config.toml", text, noSecrets)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("config %v, error %v", c, err)
+		}
+		if err == nil {
+			_ = c.Describe()
+			return
+		}
+		var faults Faults
+		if !errors.As(err, &faults) || len(faults) == 0 {
+			t.Fatalf("the error is no Faults: %v", err)
+		}
+		for _, fault := range faults {
+			if strings.ContainsAny(fault.String(), "\n\r") {
+				t.Errorf("a fault of several lines: %q", fault)
+			}
+		}
+	})
+}

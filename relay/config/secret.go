@@ -1,0 +1,175 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"realtorbot-relay/sign"
+)
+
+// Resolver finds the value behind a reference, which is "env:NAME", "file:/path" or "cred:name". The value it returns
+// is never empty. Its error fits into one line of a fault: it says which variable or file, and never holds a value.
+type Resolver func(reference string) (string, error)
+
+// maxSecret is the longest secret file in bytes; anything longer is the wrong file.
+const maxSecret = 64 << 10
+
+// exampleSecret is the one in config.example.toml. Everybody knows it, so that it is no secret of a readable file.
+const exampleSecret = "example-secret-change-me"
+
+// shortestSecret is the length in bytes below which a secret draws a warning: 128 bits.
+const shortestSecret = 16
+
+// errEmpty is the reason for a reference that leads to nothing.
+var errEmpty = errors.New("is empty")
+
+func isReference(text string) bool {
+	return strings.HasPrefix(text, "env:") || strings.HasPrefix(text, "file:") || strings.HasPrefix(text, "cred:")
+}
+
+// ResolveSecret is the Resolver of the running process: its environment, its files, and the credentials that systemd
+// gave it. Of a file it cuts one newline at the end. It is safe for concurrent use.
+func ResolveSecret(reference string) (string, error) {
+	kind, name, _ := strings.Cut(reference, ":")
+	switch kind {
+	case "env":
+		return secretFromEnv(name)
+	case "file":
+		if !filepath.IsAbs(name) {
+			return "", fmt.Errorf(`file %q must be an absolute path: write "file:/path"`, clip(name))
+		}
+		return secretFromFile(name)
+	case "cred":
+		return secretFromCredential(name)
+	}
+	return "", errors.New(`must be "env:NAME", "file:/path" or "cred:name"`)
+}
+
+// secret reads a secret, in place or by reference, and reports whether the file names one, be it one that can't be
+// had. No fault shows its value.
+func (t *table) secret(key string, into *sign.Secret) bool {
+	value, ok := t.take(key)
+	if !ok {
+		return false
+	}
+	text, ok := value.(string)
+	if !ok {
+		t.fault(key, "must be a text in quotes")
+		return true
+	}
+	if text == "" {
+		return false
+	}
+	if isReference(text) {
+		resolved, err := t.secrets(text)
+		if err != nil {
+			t.fault(key, "%s", err)
+			return true
+		}
+		text = resolved
+	} else if text != exampleSecret {
+		t.literals++
+	}
+	*into = sign.NewSecret(text)
+	return true
+}
+
+// token is secret for one that travels in a header of a request.
+func (t *table) token(key string, into *sign.Secret) bool {
+	named := t.secret(key, into)
+	for _, c := range []byte(into.Reveal()) {
+		if c <= ' ' || c > '~' {
+			t.fault(key, "must be printable ASCII without spaces, to fit into a header")
+			break
+		}
+	}
+	return named
+}
+
+// judgeSecret warns of a secret that is easy to guess or was copied with too much. known excuses the example's, where
+// it does no harm.
+func (t *table) judgeSecret(key string, secret sign.Secret, known bool) {
+	text := secret.Reveal()
+	switch {
+	case text == "":
+	case text == exampleSecret:
+		if !known {
+			t.warn(key, "is the example's, which everybody knows: make one with: openssl rand -hex 32")
+		}
+	case secret.Len() < shortestSecret:
+		t.warn(key, "is shorter than %d bytes and may be guessed: make one with: openssl rand -hex 32", shortestSecret)
+	case strings.TrimSpace(text) != text:
+		t.warn(key, "begins or ends with white space, which becomes part of the key")
+	}
+}
+
+func secretFromEnv(name string) (string, error) {
+	value, ok := os.LookupEnv(name)
+	if !ok {
+		return "", fmt.Errorf("environment variable %q is not set", clip(name))
+	}
+	if value == "" {
+		return "", fmt.Errorf("environment variable %q %w", clip(name), errEmpty)
+	}
+	return value, nil
+}
+
+func secretFromCredential(name string) (string, error) {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return "", fmt.Errorf("credential %q must be a name without slashes", clip(name))
+	}
+	directory := os.Getenv("CREDENTIALS_DIRECTORY")
+	if directory == "" {
+		return "", fmt.Errorf("credential %q: this process was given none: add LoadCredential=%s:/path to its unit", name, name)
+	}
+	value, err := secretFromFile(filepath.Join(directory, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("credential %q was not given to this process: add LoadCredential=%s:/path to its unit", name, name)
+	}
+	return value, err
+}
+
+// secretFromFile reads regular files only: a pipe or a terminal would make the start wait for ever.
+func secretFromFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("file %q: %w", path, reasonOf(err))
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("file %q is not a regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("file %q: %w", path, reasonOf(err))
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
+	if err != nil {
+		return "", fmt.Errorf("file %q: %w", path, reasonOf(err))
+	}
+	if len(content) > maxSecret {
+		return "", fmt.Errorf("file %q is longer than a secret can be (%s)", path, formatSize(maxSecret))
+	}
+	value, cut := strings.CutSuffix(string(content), "\n")
+	if cut {
+		value = strings.TrimSuffix(value, "\r")
+	}
+	if value == "" {
+		return "", fmt.Errorf("file %q %w", path, errEmpty)
+	}
+	return value, nil
+}
+
+// reasonOf is the error without the operation and the path, which the message has already.
+func reasonOf(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}

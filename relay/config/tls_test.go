@@ -1,0 +1,51 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestTLSPairIsLoaded(t *testing.T) {
+	certificate, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	mustWriteTLSPair(t, certificate, key)
+	text := fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q\n", certificate, key)
+	c := mustParse(t, text)
+	if c.Server.TLSCert != certificate || c.Server.TLSKey != key {
+		t.Errorf("got %+v", c.Server)
+	}
+	if err := os.Truncate(key, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse("config.toml", []byte(text), nil); err == nil {
+		t.Error("a certificate without its key was accepted")
+	}
+}
+
+// mustWriteTLSPair writes a fresh self-signed certificate and its key.
+func mustWriteTLSPair(t *testing.T, certificatePath, keyPath string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, certificatePath, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})), 0o644)
+	mustWrite(t, keyPath, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})), 0o600)
+}
