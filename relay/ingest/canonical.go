@@ -1,0 +1,303 @@
+package ingest
+
+import "fmt"
+
+// maxDepth is how deep objects and arrays may nest, the event itself being the first level.
+const maxDepth = 128
+
+// What a body is refused for. Those of canon are completed with the byte at which they were found.
+const (
+	unexpectedByte = "unexpected character"
+	unexpectedEnd  = "unexpected end"
+	byteOrderMark  = "unexpected byte order mark"
+	invalidUTF8    = "invalid UTF-8"
+	rawControl     = "unescaped control character in a string"
+	badEscape      = "invalid escape in a string"
+	loneSurrogate  = "lone surrogate in a string"
+	tooDeep        = "objects and arrays nested deeper than 128"
+	duplicateName  = "duplicate member name"
+)
+
+// canon rewrites JSON text (RFC 8259) in the form that JavaScript's JSON.stringify(JSON.parse(text)) gives it
+// (ECMA-262, SerializeJSONProperty and Number::toString), in one pass that appends to out while it reads in.
+// It is stricter than JSON.parse where a JavaScript receiver and others would understand different things: duplicate
+// member names, lone surrogates and invalid UTF-8 are refused, and so is deep nesting. Numbers that would be lost keep
+// their own text (see appendNumber).
+//
+// Its methods that read report false when they refuse; why is then in fault, and the other fields may be left half-way.
+type canon struct {
+	in      []byte   // what is read: the caller's, neither written to nor kept
+	at      int      // the next byte of in
+	out     []byte   // what was written: grows, and is cut back by the Parser alone
+	members []member // a stack: the members read so far of every object that is open, the innermost object's last
+	spare   []byte   // scratch of whoever writes to it last, never across a call
+	table   []int32  // scratch of duplicate
+	digits  digits   // scratch of appendNumber
+	fault   fault
+}
+
+// fault is why reading stopped. at is an offset in canon.in, or -1 where none would help.
+type fault struct {
+	reason  string
+	at      int
+	notJSON bool // no JSON parser would take it, as opposed to JSON that we refuse
+}
+
+// text says what is wrong to a client. line is where in an NDJSON body canon.in was found, counted from 1; 0 means that
+// canon.in was the whole body.
+func (f fault) text(line int) string {
+	switch {
+	case f.at < 0:
+		return f.reason
+	case line > 0:
+		return fmt.Sprintf("%s at byte %d of line %d", f.reason, f.at, line)
+	default:
+		return fmt.Sprintf("%s at byte %d", f.reason, f.at)
+	}
+}
+
+// read takes in as the text to read from its start. out and the scratch stay.
+func (c *canon) read(in []byte) {
+	c.in, c.at, c.members = in, 0, c.members[:0]
+}
+
+// alone reads a text that must hold one value, with nothing but space around it.
+func (c *canon) alone() bool {
+	c.space()
+	return c.value(1) && c.ended()
+}
+
+// ended reports that nothing but space is left, and refuses anything else.
+func (c *canon) ended() bool {
+	c.space()
+	return c.at == len(c.in) || c.unexpected()
+}
+
+// value reads the value at c.at, which is not space. depth is the level that it has when it is an object or an array.
+func (c *canon) value(depth int) bool {
+	switch c.peek() {
+	case '"':
+		return c.text()
+	case '{':
+		base := len(c.members)
+		ok := c.object(depth)
+		c.members = c.members[:base]
+		return ok
+	case '[':
+		return c.array(depth)
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return c.number()
+	case 't':
+		return c.word("true")
+	case 'f':
+		return c.word("false")
+	case 'n':
+		return c.word("null")
+	}
+	return c.unexpected()
+}
+
+// object reads the object at c.at and leaves its members on the stack, in the order in which they were written; the
+// caller takes them off.
+func (c *canon) object(depth int) bool {
+	if depth > maxDepth {
+		return c.refuse(tooDeep, c.at)
+	}
+	base, open := len(c.members), len(c.out)
+	c.out = append(c.out, '{')
+	c.at++
+	c.space()
+	if c.peek() == '}' {
+		c.at++
+		c.out = append(c.out, '}')
+		return true
+	}
+	ordered, last := true, uint64(0)
+	for {
+		if c.peek() != '"' {
+			return c.unexpected()
+		}
+		m := member{from: c.at, start: len(c.out)}
+		if !c.text() {
+			return false
+		}
+		m.rank = rank(c.out[m.start+1:len(c.out)-1], len(c.members)-base)
+		ordered = ordered && m.rank >= last
+		last = m.rank
+		c.space()
+		if c.peek() != ':' {
+			return c.unexpected()
+		}
+		c.at++
+		c.out = append(c.out, ':')
+		m.value = len(c.out)
+		c.space()
+		if !c.value(depth + 1) {
+			return false
+		}
+		m.end = len(c.out)
+		c.members = append(c.members, m)
+		c.space()
+		switch c.peek() {
+		case ',':
+			c.at++
+			c.out = append(c.out, ',')
+			c.space()
+			continue
+		case '}':
+			c.at++
+			c.out = append(c.out, '}')
+		default:
+			return c.unexpected()
+		}
+		members := c.members[base:]
+		if again := c.duplicate(members); again >= 0 {
+			return c.refuse(duplicateName, members[again].from)
+		}
+		if !ordered {
+			c.reorder(members, open)
+		}
+		return true
+	}
+}
+
+// array reads the array at c.at.
+func (c *canon) array(depth int) bool {
+	if depth > maxDepth {
+		return c.refuse(tooDeep, c.at)
+	}
+	c.out = append(c.out, '[')
+	c.at++
+	c.space()
+	if c.peek() == ']' {
+		c.at++
+		c.out = append(c.out, ']')
+		return true
+	}
+	for {
+		if !c.value(depth + 1) {
+			return false
+		}
+		c.space()
+		switch c.peek() {
+		case ',':
+			c.at++
+			c.out = append(c.out, ',')
+			c.space()
+		case ']':
+			c.at++
+			c.out = append(c.out, ']')
+			return true
+		default:
+			return c.unexpected()
+		}
+	}
+}
+
+// word reads true, false or null.
+func (c *canon) word(w string) bool {
+	for i := range len(w) {
+		if c.peek() != w[i] {
+			return c.unexpected()
+		}
+		c.at++
+	}
+	c.out = append(c.out, w...)
+	return true
+}
+
+// number reads the number at c.at.
+func (c *canon) number() bool {
+	start, plain := c.at, true
+	if c.peek() == '-' {
+		c.at++
+	}
+	first := c.at
+	if c.peek() == '0' {
+		c.at++
+	} else if !c.digitsRun() {
+		return false
+	}
+	if c.peek() == '.' {
+		plain = false
+		c.at++
+		if !c.digitsRun() {
+			return false
+		}
+	}
+	if b := c.peek(); b == 'e' || b == 'E' {
+		plain = false
+		c.at++
+		if b := c.peek(); b == '+' || b == '-' {
+			c.at++
+		}
+		if !c.digitsRun() {
+			return false
+		}
+	}
+	text := c.in[start:c.at]
+	switch {
+	case plain && c.in[first] == '0':
+		c.out = append(c.out, '0') // -0 too
+	case plain && c.at-first <= exactDigits:
+		c.out = append(c.out, text...)
+	default:
+		c.out = appendNumber(c.out, text, &c.digits)
+	}
+	return true
+}
+
+// digitsRun reads one digit or more.
+func (c *canon) digitsRun() bool {
+	i := c.at
+	for i < len(c.in) && c.in[i]-'0' <= 9 {
+		i++
+	}
+	if i == c.at {
+		return c.unexpected()
+	}
+	c.at = i
+	return true
+}
+
+// space moves over the four bytes that are space in JSON.
+func (c *canon) space() {
+	i := c.at
+	for i < len(c.in) && c.in[i] <= ' ' && isSpace(c.in[i]) {
+		i++
+	}
+	c.at = i
+}
+
+func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\r' || b == '\t' }
+
+// peek is the next byte, and 0, which JSON allows nowhere, at the end.
+func (c *canon) peek() byte {
+	if c.at < len(c.in) {
+		return c.in[c.at]
+	}
+	return 0
+}
+
+// unexpected refuses the byte at c.at, or the end when that is there.
+func (c *canon) unexpected() bool {
+	reason := unexpectedByte
+	switch {
+	case c.at >= len(c.in):
+		reason = unexpectedEnd
+	case c.at == 0 && len(c.in) >= 3 && string(c.in[:3]) == "\uFEFF":
+		reason = byteOrderMark
+	}
+	return c.malformed(reason, c.at)
+}
+
+// malformed refuses what is not JSON, refuse what is.
+func (c *canon) malformed(reason string, at int) bool {
+	c.fault = fault{reason: reason, at: at, notJSON: true}
+	return false
+}
+
+func (c *canon) refuse(reason string, at int) bool {
+	c.fault = fault{reason: reason, at: at}
+	return false
+}

@@ -1,0 +1,159 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Event is one event in canonical form. Body is the whole event; ID and Type are parts of it. Who filled it says how
+// long the bytes stay as they are.
+type Event struct {
+	Body, ID, Type []byte
+}
+
+// Invalid tells a client why what it posted was refused. Nothing in it comes from the body but numbers and the names of
+// an event's own members, so it can be answered and logged.
+type Invalid struct {
+	Index   int    // the event's place in its batch, from 0; -1 for a single event and for the batch itself
+	Reason  string // a short sentence that stays the same from version to version, but for the numbers in it
+	NotJSON bool   // the text is not JSON, as opposed to JSON that is no event
+}
+
+// Error is the reason, behind the event's place in a batch.
+func (e *Invalid) Error() string {
+	if e.Index < 0 {
+		return e.Reason
+	}
+	return fmt.Sprintf("event %d: %s", e.Index, e.Reason)
+}
+
+// Code is the code that a client is answered: invalid_json or invalid_event.
+func (e *Invalid) Code() string {
+	if e.NotJSON {
+		return "invalid_json"
+	}
+	return "invalid_event"
+}
+
+// Stamp supplies what a client may leave out.
+type Stamp struct {
+	Now   time.Time               // the time of receipt, for an event without a timestamp
+	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; which must be a valid one
+}
+
+// maxName is the most bytes that an id or a type may have.
+const maxName = 128
+
+// What an event is refused for.
+const (
+	notObject    = "an event must be an object"
+	badID        = "id must be 1-128 of A-Z a-z 0-9 _ -"
+	noType       = "type is missing"
+	badType      = "type must be 1-128 of a-z 0-9 . _ -"
+	badTimestamp = "timestamp must be an RFC 3339 date and time"
+	noData       = "data is missing"
+	badData      = "data must be an object"
+)
+
+// event reads the event at the next byte.
+func (p *Parser) event(s Stamp) (Event, bool) {
+	c := &p.canon
+	if c.peek() != '{' {
+		return Event{}, c.value(1) && c.refuse(notObject, -1)
+	}
+	start := len(c.out)
+	if !c.object(1) {
+		return Event{}, false
+	}
+	var id, kind, stamp, data member // those with end 0 are missing
+	front := start + 1               // of the first member whose name is no array index
+	for _, m := range c.members {
+		switch string(m.name(c.out)) {
+		case "id":
+			id = m
+		case "type":
+			kind = m
+		case "timestamp":
+			stamp = m
+		case "data":
+			data = m
+		}
+		if m.rank < notIndex {
+			front = m.end + 1
+		}
+	}
+	c.members = c.members[:0]
+	switch {
+	case id.end > 0 && !isName(c.out[id.value:id.end], isIDByte):
+		return Event{}, c.refuse(badID, -1)
+	case kind.end == 0:
+		return Event{}, c.refuse(noType, -1)
+	case !isName(c.out[kind.value:kind.end], isTypeByte):
+		return Event{}, c.refuse(badType, -1)
+	case stamp.end > 0 && !isTimestamp(c.out[stamp.value:stamp.end]):
+		return Event{}, c.refuse(badTimestamp, -1)
+	case data.end == 0:
+		return Event{}, c.refuse(noData, -1)
+	case c.out[data.value] != '{':
+		return Event{}, c.refuse(badData, -1)
+	}
+	if id.end == 0 || stamp.end == 0 {
+		added := c.putIn(front, s, id.end == 0, stamp.end == 0)
+		kind.value += added
+		kind.end += added
+		if id.end == 0 {
+			id.value = front + len(`"id":`)
+			id.end = id.value + bytes.IndexByte(c.out[id.value:], ',')
+		} else {
+			id.value += added
+			id.end += added
+		}
+	}
+	// Later events may move the arena. This one stays where it is then, in the old one.
+	return Event{
+		Body: slices.Clip(c.out[start:]),
+		ID:   slices.Clip(c.out[id.value+1 : id.end-1]),
+		Type: slices.Clip(c.out[kind.value+1 : kind.end-1]),
+	}, true
+}
+
+// putIn writes an id, a timestamp or both at front, where a member of an event begins, and returns how many bytes it put
+// in there.
+func (c *canon) putIn(front int, s Stamp, id, stamp bool) int {
+	c.spare = c.spare[:0]
+	if id {
+		c.spare = append(c.spare, `"id":"`...)
+		c.spare = s.NewID(c.spare)
+		c.spare = append(c.spare, `",`...)
+	}
+	if stamp {
+		c.spare = append(c.spare, `"timestamp":"`...)
+		c.spare = s.Now.UTC().AppendFormat(c.spare, "2006-01-02T15:04:05.000Z")
+		c.spare = append(c.spare, `",`...)
+	}
+	c.out = slices.Insert(c.out, front, c.spare...)
+	return len(c.spare)
+}
+
+// isName reports whether value, in canonical form, is a string of 1 to maxName bytes that are all allowed.
+func isName(value []byte, allowed func(byte) bool) bool {
+	if len(value) < 3 || len(value) > maxName+2 || value[0] != '"' {
+		return false
+	}
+	for _, b := range value[1 : len(value)-1] {
+		if !allowed(b) {
+			return false
+		}
+	}
+	return true
+}
+
+func isIDByte(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_' || b == '-'
+}
+
+func isTypeByte(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= '0' && b <= '9' || b == '.' || b == '_' || b == '-'
+}

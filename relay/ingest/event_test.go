@@ -1,0 +1,283 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const leadCreated = `{"id":"evt_abc123","type":"lead.created","timestamp":"2024-01-15T10:30:00Z","data":{"leadId":"lead_xyz789","firstName":"John","lastName":"Doe","email":"john@example.com","phone":"+1234567890","source":"website_form","score":75}}`
+
+var testStamp = Stamp{
+	Now:   time.Date(2024, 1, 15, 11, 30, 0, 123_999_999, time.FixedZone("", 3600)),
+	NewID: func(dst []byte) []byte { return append(dst, "evt_new"...) },
+}
+
+func TestWhatAClientLeavesOutIsPutInFirst(t *testing.T) {
+	const stamped = `"timestamp":"2024-01-15T10:30:00.123Z"`
+	cases := []struct{ name, in, want, id string }{
+		{"nothing", leadCreated, leadCreated, "evt_abc123"},
+		{"both", `{"type":"a","data":{}}`, `{"id":"evt_new",` + stamped + `,"type":"a","data":{}}`, "evt_new"},
+		{"id", `{"timestamp":"2024-01-15T10:30:00Z","data":{},"type":"a"}`, `{"id":"evt_new","timestamp":"2024-01-15T10:30:00Z","data":{},"type":"a"}`, "evt_new"},
+		{"timestamp", `{"data":{},"type":"a","id":"e-1"}`, `{` + stamped + `,"data":{},"type":"a","id":"e-1"}`, "e-1"},
+		{"behind indices", `{"type":"a","7":[{"id":1}],"data":{},"0":{}}`, `{"0":{},"7":[{"id":1}],"id":"evt_new",` + stamped + `,"type":"a","data":{}}`, "evt_new"},
+		{"within data only", `{"type":"a","data":{"id":"x","timestamp":"y"}}`, `{"id":"evt_new",` + stamped + `,"type":"a","data":{"id":"x","timestamp":"y"}}`, "evt_new"},
+		{"escaped", `{"\u0069d":"\u0065_1","type":"\u0061","timestamp":"2024-01-15T10:30:00\u005a","data":{}}`, `{"id":"e_1","type":"a","timestamp":"2024-01-15T10:30:00Z","data":{}}`, "e_1"},
+		{"others are kept", `{"x":null,"id":"e","type":"a","data":{},"ID":1,"timestamp":"2024-01-15T10:30:00Z"}`, `{"x":null,"id":"e","type":"a","data":{},"ID":1,"timestamp":"2024-01-15T10:30:00Z"}`, "e"},
+		{"order with indices", `{"type":"a","id":"e","data":{},"timestamp":"2024-01-15T10:30:00Z","5":5}`, `{"5":5,"type":"a","id":"e","data":{},"timestamp":"2024-01-15T10:30:00Z"}`, "e"},
+	}
+	var p Parser
+	for _, tc := range cases {
+		e, err := p.One([]byte(tc.in), testStamp)
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		wantType := "a"
+		if tc.in == leadCreated {
+			wantType = "lead.created"
+		}
+		if string(e.Body) != tc.want || string(e.ID) != tc.id || string(e.Type) != wantType {
+			t.Errorf("%s: became %s, id %s, type %s\nwant %s, id %s, type %s", tc.name, e.Body, e.ID, e.Type, tc.want, tc.id, wantType)
+		}
+	}
+}
+
+func TestEventIsRefusedWithItsReason(t *testing.T) {
+	long := strings.Repeat("a", maxName+1)
+	cases := []struct {
+		in, want string
+		notJSON  bool
+	}{
+		{`[]`, "an event must be an object", false},
+		{`"x"`, "an event must be an object", false},
+		{`null`, "an event must be an object", false},
+		{`nul`, "unexpected end at byte 3", true},
+		{``, "unexpected end at byte 0", true},
+		{`{"type":"a","data":{}`, "unexpected end at byte 21", true},
+		{`{"type":"a","data":{}}x`, "unexpected character at byte 22", true},
+		{`{"type":"a","data":{},"type":"b"}`, "duplicate member name at byte 22", false},
+		{`{}`, "type is missing", false},
+		{`{"id":"","type":"a","data":{}}`, badID, false},
+		{`{"id":null,"type":"a","data":{}}`, badID, false},
+		{`{"id":7,"type":"a","data":{}}`, badID, false},
+		{`{"id":"a.b","type":"a","data":{}}`, badID, false},
+		{`{"id":"é","type":"a","data":{}}`, badID, false},
+		{`{"id":"a\n","type":"a","data":{}}`, badID, false},
+		{`{"id":"` + long + `","type":"a","data":{}}`, badID, false},
+		{`{"data":{}}`, "type is missing", false},
+		{`{"type":null,"data":{}}`, badType, false},
+		{`{"type":"","data":{}}`, badType, false},
+		{`{"type":"Lead.created","data":{}}`, badType, false},
+		{`{"type":"a b","data":{}}`, badType, false},
+		{`{"type":["a"],"data":{}}`, badType, false},
+		{`{"type":"` + long + `","data":{}}`, badType, false},
+		{`{"type":"a","timestamp":null,"data":{}}`, badTimestamp, false},
+		{`{"type":"a","timestamp":1705314600,"data":{}}`, badTimestamp, false},
+		{`{"type":"a"}`, "data is missing", false},
+		{`{"type":"a","data":null}`, "data must be an object", false},
+		{`{"type":"a","data":[]}`, "data must be an object", false},
+		{`{"type":"a","data":"{}"}`, "data must be an object", false},
+	}
+	var p Parser
+	for _, tc := range cases {
+		e, err := p.One([]byte(tc.in), testStamp)
+		var inv *Invalid
+		if !errors.As(err, &inv) {
+			t.Errorf("%s: became %s (%v)", tc.in, e.Body, err)
+		} else if *inv != (Invalid{Index: -1, Reason: tc.want, NotJSON: tc.notJSON}) {
+			t.Errorf("%s: refused as %+v, want %q (not JSON: %v)", tc.in, *inv, tc.want, tc.notJSON)
+		}
+	}
+	longest := long[:maxName]
+	if _, err := p.One([]byte(`{"id":"`+longest+`","type":"`+longest+`","data":{}}`), testStamp); err != nil {
+		t.Errorf("id and type of %d bytes: %v", maxName, err)
+	}
+}
+
+func TestTimestampIsRFC3339(t *testing.T) {
+	good := []string{
+		"2024-01-15T10:30:00Z", "2024-01-15t10:30:00z", "2024-01-15T10:30:00.1Z", "2024-01-15T10:30:00.123456789012Z",
+		"2024-01-15T10:30:00+00:00", "2024-01-15T10:30:00-23:59", "2024-01-15T10:30:00.5+05:30", "0000-01-01T00:00:00Z",
+		"9999-12-31T23:59:59Z", "2024-02-29T00:00:00Z", "2000-02-29T00:00:00Z", "2016-12-31T23:59:60Z", "2017-01-01T05:29:60+05:30",
+		"2024-04-30T00:00:00-00:00",
+	}
+	bad := []string{
+		"", "2024", "2024-01-15", "2024-01-15T10:30Z", "2024-01-15T10:30:00", "2024-01-15 10:30:00Z", "2024-01-15T10:30:00,5Z",
+		"2024-01-15T10:30:00.Z", "2024-01-15T10:30:00ZZ", "2024-01-15T10:30:00 Z", "2024-01-15T10:30:00+0530", "2024-01-15T10:30:00+5:30",
+		"2024-01-15T10:30:00+24:00", "2024-01-15T10:30:00+00:60", "2024-01-15T24:00:00Z", "2024-01-15T10:60:00Z", "2024-01-15T10:30:61Z",
+		"2024-00-15T10:30:00Z", "2024-13-15T10:30:00Z", "2024-01-00T10:30:00Z", "2024-01-32T10:30:00Z", "2023-02-29T10:30:00Z",
+		"1900-02-29T10:30:00Z", "2024-04-31T10:30:00Z", "24-01-15T10:30:00Z", "02024-01-15T10:30:00Z", "2024-1-15T10:30:00Z",
+		"2024-01-15T10:30:00X", "2024-01-15T10:30:00+aa:00", "2024-01-15T10:30:00+00:0a", "２024-01-15T10:30:00Z", "2024-01-15T10:30:00.5",
+	}
+	for _, s := range good {
+		if !isTimestamp([]byte(`"` + s + `"`)) {
+			t.Errorf("%s was refused", s)
+		}
+	}
+	for _, s := range bad {
+		if isTimestamp([]byte(`"` + s + `"`)) {
+			t.Errorf("%s was taken", s)
+		}
+	}
+}
+
+func TestBatchNamesItsFirstBadEvent(t *testing.T) {
+	const ok = `{"id":"e","type":"a","timestamp":"2024-01-15T10:30:00Z","data":{}}`
+	array := func(p *Parser, b []byte) ([]Event, error) { return p.Array(b, testStamp) }
+	lines := func(p *Parser, b []byte) ([]Event, error) { return p.Lines(b, testStamp) }
+	either := func(p *Parser, b []byte) ([]Event, error) { e, _, err := p.JSON(b, testStamp); return e, err }
+	cases := []struct {
+		name  string
+		parse func(*Parser, []byte) ([]Event, error)
+		in    string
+		count int
+		want  Invalid
+	}{
+		{"array of one", array, `[` + ok + `]`, 1, Invalid{}},
+		{"array of three", array, " [ " + ok + ",\n" + ok + " , " + ok + "] ", 3, Invalid{}},
+		{"empty array", array, ` [ ] `, 0, Invalid{-1, "the batch holds no event", false}},
+		{"empty array and more", array, `[]]`, 0, Invalid{-1, "unexpected character at byte 2", true}},
+		{"no array", array, ok, 0, Invalid{-1, "a batch must be an array", false}},
+		{"no JSON", array, `x`, 0, Invalid{-1, "unexpected character at byte 0", true}},
+		{"no event", array, `[` + ok + `,5]`, 0, Invalid{1, "an event must be an object", false}},
+		{"array in an array", array, `[[` + ok + `]]`, 0, Invalid{0, "an event must be an object", false}},
+		{"bad event", array, `[` + ok + `,` + ok + `,{"type":"a","data":7},{}]`, 0, Invalid{2, "data must be an object", false}},
+		{"bad JSON", array, `[{"type":"a","data":{}},{"a":tru}]`, 0, Invalid{1, "unexpected character at byte 32", true}},
+		{"comma too many", array, `[{"type":"a","data":{}},]`, 0, Invalid{1, "unexpected character at byte 24", true}},
+		{"comma too few", array, `[{"type":"a","data":{}} {}]`, 0, Invalid{-1, "unexpected character at byte 24", true}},
+		{"open array", array, `[{"type":"a","data":{}}`, 0, Invalid{-1, "unexpected end at byte 23", true}},
+		{"more behind the array", array, `[` + ok + `]{}`, 0, Invalid{-1, fmt.Sprintf("unexpected character at byte %d", len(ok)+2), true}},
+		{"one line", lines, ok, 1, Invalid{}},
+		{"lines", lines, "\n" + ok + "\r\n \t\r\n\n" + ok + "\n" + ok + "\n\n", 3, Invalid{}},
+		{"no lines", lines, "", 0, Invalid{-1, "the batch holds no event", false}},
+		{"blank lines", lines, "\n\r\n  ", 0, Invalid{-1, "the batch holds no event", false}},
+		{"bad line", lines, ok + "\n\n" + ok + "\n{\"type\":}\n", 0, Invalid{2, "unexpected character at byte 8 of line 4", true}},
+		{"bad event in a line", lines, ok + "\n\n{\"data\":{}}", 0, Invalid{1, "type is missing", false}},
+		{"two on a line", lines, ok + " " + ok, 0, Invalid{0, fmt.Sprintf("unexpected character at byte %d of line 1", len(ok)+1), true}},
+		{"event over two lines", lines, "{\"type\":\n\"a\"}", 0, Invalid{0, "unexpected end at byte 8 of line 1", true}},
+		{"array on a line", lines, "[" + ok + "]", 0, Invalid{0, "an event must be an object", false}},
+		{"either, array", either, "\r\n[" + ok + "," + ok + "]", 2, Invalid{}},
+		{"either, one", either, " " + ok, 1, Invalid{}},
+		{"either, bad one", either, `{"type":"a","data":0}`, 0, Invalid{-1, "data must be an object", false}},
+		{"either, bad in an array", either, `[{"type":"a","data":0}]`, 0, Invalid{0, "data must be an object", false}},
+		{"either, empty", either, " \n", 0, Invalid{-1, "the body is empty", true}},
+		{"either, neither", either, ` "text"`, 0, Invalid{-1, "the body must be an event or an array of events", false}},
+		{"either, no JSON", either, `type=a`, 0, Invalid{-1, "unexpected character at byte 1", true}},
+		{"either, byte order mark", either, "\uFEFF" + ok, 0, Invalid{-1, "unexpected byte order mark at byte 0", true}},
+	}
+	var p Parser
+	for _, tc := range cases {
+		events, err := tc.parse(&p, []byte(tc.in))
+		var inv *Invalid
+		if errors.As(err, &inv) {
+			if tc.count > 0 || *inv != tc.want {
+				t.Errorf("%s: refused as %+v, want %+v", tc.name, *inv, tc.want)
+			}
+			if events != nil {
+				t.Errorf("%s: refused, but with %d events", tc.name, len(events))
+			}
+			continue
+		}
+		if err != nil || len(events) != tc.count {
+			t.Errorf("%s: %d events (%v), want %d, %+v", tc.name, len(events), err, tc.count, tc.want)
+		}
+		for i, e := range events {
+			if string(e.Body) != ok || string(e.ID) != "e" || string(e.Type) != "a" {
+				t.Errorf("%s: event %d is %s, id %s, type %s", tc.name, i, e.Body, e.ID, e.Type)
+			}
+		}
+	}
+}
+
+func TestEventsOfABatchStayApartWhenTheArenaMoves(t *testing.T) {
+	const n = 20_000
+	var body []byte
+	for range n {
+		body = append(body, `{"type":"a","data":{"n":1e20}}`+"\n"...)
+	}
+	count := 0
+	s := Stamp{Now: testStamp.Now, NewID: func(dst []byte) []byte {
+		count++
+		return fmt.Appendf(dst, "evt_%d", count)
+	}}
+	var p Parser
+	events, err := p.Lines(body, s)
+	if err != nil || len(events) != n {
+		t.Fatalf("%d events: %v", len(events), err)
+	}
+	for i, e := range events {
+		_, _, _ = append(e.Body, "!!"...), append(e.ID, "!!"...), append(e.Type, "!!"...)
+		id := fmt.Sprintf("evt_%d", i+1)
+		want := `{"id":"` + id + `","timestamp":"2024-01-15T10:30:00.123Z","type":"a","data":{"n":100000000000000000000}}`
+		if string(e.ID) != id || string(e.Type) != "a" || string(e.Body) != want {
+			t.Fatalf("event %d is %s, id %s, type %s", i, e.Body, e.ID, e.Type)
+		}
+	}
+	if p.held() <= keptBytes {
+		t.Fatalf("the batch needed %d bytes only: this test shows nothing", p.held())
+	}
+	if _, err := p.One([]byte(leadCreated), testStamp); err != nil || p.held() > keptBytes {
+		t.Errorf("a Parser back at small bodies holds %d bytes (%v)", p.held(), err)
+	}
+}
+
+func TestParserIsAsNewAfterARefusal(t *testing.T) {
+	var p Parser
+	for _, bad := range []string{`{"a":{"b":[{"c":1,`, `[{"type":"a","data":{}},{"x":{"y":1,"y":2}}]`, `{"type":"a","data":{"1":"\ud800"}}`} {
+		if _, _, err := p.JSON([]byte(bad), testStamp); err == nil {
+			t.Fatalf("%s was taken", bad)
+		}
+		e, err := p.One([]byte(leadCreated), testStamp)
+		if err != nil || string(e.Body) != leadCreated {
+			t.Errorf("after %s: %s (%v)", bad, e.Body, err)
+		}
+	}
+}
+
+func TestBodyOfARequestIsNeitherKeptNorChanged(t *testing.T) {
+	body := []byte(`{"z":"\u0061","1":1,"type":"a","data":{}}`)
+	before := bytes.Clone(body)
+	var p Parser
+	e, err := p.One(body, testStamp)
+	if err != nil || !bytes.Equal(body, before) {
+		t.Fatalf("the body became %s (%v)", body, err)
+	}
+	want := string(e.Body)
+	clear(body)
+	if string(e.Body) != want {
+		t.Errorf("the event changed with the body: %s", e.Body)
+	}
+}
+
+func TestOneDoesNotAllocate(t *testing.T) {
+	for _, in := range []string{leadCreated, `{"type":"a","9":1,"data":{"price":1299.990,"at":40.712775999999998,"big":12345678901234567890,"e":"\u00e9"}}`} {
+		var p Parser
+		body := []byte(in)
+		if n := testing.AllocsPerRun(100, func() {
+			if _, err := p.One(body, testStamp); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%v allocations for %s", n, in)
+		}
+	}
+}
+
+func TestInvalidSpeaksForItself(t *testing.T) {
+	for _, tc := range []struct {
+		inv        Invalid
+		text, code string
+	}{
+		{Invalid{-1, "type is missing", false}, "type is missing", "invalid_event"},
+		{Invalid{3, "data must be an object", false}, "event 3: data must be an object", "invalid_event"},
+		{Invalid{0, "unexpected end at byte 2", true}, "event 0: unexpected end at byte 2", "invalid_json"},
+	} {
+		if got := tc.inv.Error(); got != tc.text || tc.inv.Code() != tc.code {
+			t.Errorf("%+v: %q, code %q", tc.inv, got, tc.inv.Code())
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package ingest
+
+import (
+	"bytes"
+	"slices"
+	"unsafe"
+)
+
+// What a body is refused for as a whole.
+const (
+	emptyBody  = "the body is empty"
+	emptyBatch = "the batch holds no event"
+	neither    = "the body must be an event or an array of events"
+	notArray   = "a batch must be an array"
+)
+
+const (
+	keptBytes = 256 << 10 // a Parser that holds more scratch than this gives it back when small bodies come again
+	smallBody = 16 << 10  // bytes of a body for which keptBytes are plenty
+	stampRoom = 128       // bytes that an id and a timestamp put in take
+)
+
+// Parser turns what clients post into events in canonical form. An event that it refuses refuses the batch.
+//
+// It holds scratch memory, so it is to be reused, and by one goroutine at a time. The bytes of the events it returns,
+// and the slice they are in, are the Parser's and hold until its next use. It keeps nothing of a body. The zero Parser
+// is ready for use. Every error it returns is an *Invalid.
+type Parser struct {
+	canon  canon
+	events []Event
+}
+
+// One reads a body that is one event.
+func (p *Parser) One(body []byte, s Stamp) (Event, error) {
+	p.reset(body)
+	e, ok := p.alone(s)
+	if !ok {
+		return Event{}, p.invalid(-1, 0)
+	}
+	return e, nil
+}
+
+// JSON reads a body that is one event or an array of them, whichever its first byte that is not space announces.
+func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err error) {
+	p.reset(body)
+	c := &p.canon
+	c.space()
+	switch c.peek() {
+	case '{':
+		e, ok := p.alone(s)
+		if !ok {
+			return nil, true, p.invalid(-1, 0)
+		}
+		p.events = append(p.events, e)
+		return p.events, true, nil
+	case '[':
+		events, err = p.array(s)
+		return events, false, err
+	}
+	switch {
+	case c.at == len(body):
+		c.malformed(emptyBody, -1)
+	case c.alone():
+		c.refuse(neither, -1)
+	}
+	return nil, false, p.invalid(-1, 0)
+}
+
+// Array reads a body that is a JSON array of events.
+func (p *Parser) Array(body []byte, s Stamp) ([]Event, error) {
+	p.reset(body)
+	c := &p.canon
+	c.space()
+	if c.peek() != '[' {
+		if c.alone() {
+			c.refuse(notArray, -1)
+		}
+		return nil, p.invalid(-1, 0)
+	}
+	return p.array(s)
+}
+
+// Lines reads a body that is NDJSON: one event per line. Lines may end in \r\n, blank ones are skipped, and the index of
+// an event does not count them.
+func (p *Parser) Lines(body []byte, s Stamp) ([]Event, error) {
+	p.reset(body)
+	for line := 1; len(body) > 0; line++ {
+		var text []byte
+		text, body, _ = bytes.Cut(body, []byte{'\n'})
+		p.canon.read(text)
+		if p.canon.space(); p.canon.at == len(text) {
+			continue
+		}
+		e, ok := p.alone(s)
+		if !ok {
+			return nil, p.invalid(len(p.events), line)
+		}
+		p.events = append(p.events, e)
+	}
+	if len(p.events) == 0 {
+		p.canon.refuse(emptyBatch, -1)
+		return nil, p.invalid(-1, 0)
+	}
+	return p.events, nil
+}
+
+// array reads the array that starts at the next byte and ends the body.
+func (p *Parser) array(s Stamp) ([]Event, error) {
+	c := &p.canon
+	c.at++
+	c.space()
+	if c.peek() == ']' {
+		c.at++
+		if c.ended() {
+			c.refuse(emptyBatch, -1)
+		}
+		return nil, p.invalid(-1, 0)
+	}
+	for more := true; more; {
+		e, ok := p.event(s)
+		if !ok {
+			return nil, p.invalid(len(p.events), 0)
+		}
+		p.events = append(p.events, e)
+		c.space()
+		switch c.peek() {
+		case ',':
+			c.at++
+			c.space()
+		case ']':
+			c.at++
+			more = false
+		default:
+			c.unexpected()
+			return nil, p.invalid(-1, 0)
+		}
+	}
+	if !c.ended() {
+		return nil, p.invalid(-1, 0)
+	}
+	return p.events, nil
+}
+
+// alone reads a text that must hold one event, with nothing but space around it.
+func (p *Parser) alone(s Stamp) (Event, bool) {
+	p.canon.space()
+	e, ok := p.event(s)
+	return e, ok && p.canon.ended()
+}
+
+// reset makes the Parser ready for a body. What it made of the last one is void from here on.
+func (p *Parser) reset(body []byte) {
+	c := &p.canon
+	if len(body) < smallBody && p.held() > keptBytes {
+		*p = Parser{}
+	}
+	clear(p.events)
+	p.events = p.events[:0]
+	c.out = slices.Grow(c.out[:0], len(body)+stampRoom)
+	c.read(body)
+}
+
+// held is how many bytes of scratch there are.
+func (p *Parser) held() int {
+	c := &p.canon
+	return cap(c.out) + cap(c.spare) + 4*cap(c.table) +
+		int(unsafe.Sizeof(member{}))*cap(c.members) + int(unsafe.Sizeof(Event{}))*cap(p.events)
+}
+
+// invalid makes the error of the fault that the reading ended with. line is the line of an NDJSON body, or 0.
+func (p *Parser) invalid(index, line int) error {
+	f := p.canon.fault
+	return &Invalid{Index: index, Reason: f.text(line), NotJSON: f.notJSON}
+}
