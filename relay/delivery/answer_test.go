@@ -1,0 +1,47 @@
+package delivery
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"realtorbot-relay/sign"
+)
+
+func FuzzReadAnswer(f *testing.F) {
+	f.Add([]byte(answer(200, "", "ok")))
+	f.Add([]byte(answer(503, "Retry-After: 5\r\nDate: Fri, 02 Jan 2026 03:05:00 GMT\r\n", "")))
+	f.Add([]byte("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.0 200 OK\r\n\r\nuntil the end"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\nmore"))
+	f.Add([]byte("HTTP/1.1 204 No Content\r\n\r\nbody"))
+	s := scratches.New().(*scratch)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s.reader.Reset(bytes.NewReader(raw))
+		var o Outcome
+		body, reusable, err := s.readAnswer(&o, time.Unix(0, 0))
+		switch {
+		case len(body) > excerptLimit:
+			t.Errorf("excerpt of %d bytes", len(body))
+		case (err == nil) != (o.Status != 0):
+			t.Errorf("status %d with error %v", o.Status, err)
+		case o.Status != 0 && (o.Status < 100 || o.Status > 999):
+			t.Errorf("status %d", o.Status)
+		case reusable && s.reader.Buffered() > 0:
+			t.Errorf("%d bytes left for the next answer", s.reader.Buffered())
+		}
+	})
+}
+
+func TestMaskHidesEveryOccurrence(t *testing.T) {
+	ep := testEndpoint("http://127.0.0.1")
+	ep.Headers = map[string]sign.Secret{"X-Key": sign.NewSecret("abcabc"), "X-Auth": sign.NewSecret("Basic Zm9vOmJhcg==")}
+	r, err := newRequest(ep, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	excerpt := []byte("abcabc abcabcabcabc Zm9vOmJhcg== abcab")
+	r.mask(excerpt)
+	if want := "****** ************ ************ abcab"; string(excerpt) != want {
+		t.Errorf("got %q, want %q", excerpt, want)
+	}
+}

@@ -1,0 +1,20 @@
+// Package delivery brings events to endpoints.
+//
+// Every endpoint has a Lane: the state that the queue keeps for it, a Client with connections of its own, and up to
+// Concurrency senders. A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
+//
+//	          ┌─ retry that is due ─┐
+//	Lane.take ┤                     ├▶ Client.Attempt ─▶ Judge ─▶ Lane.settle ─▶ queue: delivered, retry at T, failed
+//	          └─ next of the log ───┘
+//
+// Whether anything may be taken is the gate's say (gate.go): an endpoint that is paused, that asked to be left alone, that
+// is down or cannot be reached from here holds back what was not attempted yet. Policy is pure and apart: verdict.go,
+// retryafter.go, addresses.go.
+//
+// Post joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Its housekeeping
+// goroutine gives up what was held longer than MaxAge. Stopping: no lane takes anything more; attempts under way end or,
+// when time is up, are cut short and put back; then the queue may be closed.
+//
+// If we die while an attempt is under way, or after it and before the queue has saved its outcome (0.1 s), it is made
+// again with the same number.
+package delivery

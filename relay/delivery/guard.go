@@ -1,0 +1,83 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+)
+
+// guard decides which addresses an endpoint's connections may go to. It sees every address that is really dialled, after
+// the name was resolved, at every dial: a name that changes what it resolves to gains nothing. The rules:
+//
+//   - public addresses are allowed;
+//   - a loopback or private address is allowed when the URL's host is that very address, or is "localhost" and the address
+//     is loopback: the operator wrote it; a name that resolves to one is refused unless allow_private is set;
+//   - link-local addresses, metadata services and special-purpose addresses are refused always, also when the URL spells
+//     them out: no receiver of events lives there, and 0.0.0.0 would be this machine by a side door.
+//
+// It never changes, and is safe for concurrent use.
+type guard struct {
+	endpoint     string // the endpoint's name, for error texts
+	host         string // as the URL has it
+	written      netip.Addr
+	localhost    bool
+	allowPrivate bool
+}
+
+// newGuard makes the guard of an endpoint; host is the URL's, without port and brackets.
+func newGuard(endpoint, host string, allowPrivate bool) *guard {
+	g := &guard{endpoint: endpoint, host: host, localhost: strings.EqualFold(host, "localhost"), allowPrivate: allowPrivate}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		g.written = addr.Unmap() // a dialled ::ffff:127.0.0.1 comes back as 127.0.0.1
+	}
+	return g
+}
+
+// control is a net.Dialer's ControlContext: it runs before each connect, with the address it goes to.
+func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+	target, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("read address to dial: %w", err)
+	}
+	return g.check(target.Addr())
+}
+
+// check returns a *blockedError when the guard refuses addr.
+func (g *guard) check(addr netip.Addr) error {
+	addr = addr.Unmap()
+	class := Classify(addr)
+	allowed := false
+	switch class {
+	case Public:
+		allowed = true
+	case Loopback:
+		allowed = g.allowPrivate || g.localhost || addr == g.written
+	case Private:
+		allowed = g.allowPrivate || addr == g.written
+	}
+	if allowed {
+		return nil
+	}
+	return &blockedError{endpoint: g.endpoint, host: g.host, addr: addr, class: class}
+}
+
+// blockedError says why the guard refused, and which setting would have allowed it.
+type blockedError struct {
+	endpoint, host string
+	addr           netip.Addr
+	class          AddressClass
+}
+
+func (e *blockedError) Error() string {
+	subject := fmt.Sprintf("address %s", e.addr)
+	if e.host != e.addr.String() {
+		subject += fmt.Sprintf(" of host %q", e.host)
+	}
+	if e.class == Loopback || e.class == Private {
+		return fmt.Sprintf("%s is %s; set allow_private = true for endpoint %q to let its host's name resolve to such addresses",
+			subject, e.class, e.endpoint)
+	}
+	return fmt.Sprintf("%s is %s, where deliveries of endpoint %q never go; no setting allows it", subject, e.class, e.endpoint)
+}

@@ -1,0 +1,130 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
+)
+
+var _ = errors.New
+var _ = context.Background
+var _ queue.Options
+
+// 1
+func TestReleasedDeliveryIsNotForgotten(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openDesk(t, subscriber("crm", url))
+	lane := d.post.Lane("crm")
+	lane.kept.OnReady(func() {}) // as if the sender had looked between Take and Release, and found nothing
+	d.accept("lead.created", "evt_1")
+	held, _ := lane.kept.Take() // as Stats and expire do
+	lane.kept.OnReady(lane.poke)
+	lane.kept.Release(held, d.now())
+	select {
+	case <-arrivals:
+	case <-time.After(3 * time.Second):
+		t.Fatal("the delivery is stuck")
+	}
+}
+
+// 2
+func TestRetryOfAReplacedLaneIsAttempted(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	ep.Delivery.Retry = []time.Duration{10 * time.Millisecond}
+	d := openDesk(t, ep)
+	d.accept("lead.created", "evt_1")
+	old := mustArrive(t, arrivals)
+	ep.Delivery.Concurrency++
+	if err := d.post.Apply([]config.Endpoint{ep}); err != nil {
+		t.Fatal(err)
+	}
+	lane := d.post.Lane("crm")
+	for {
+		lane.mu.Lock()
+		idle := lane.idle == lane.senders && len(lane.ready) == 0
+		lane.mu.Unlock()
+		if idle {
+			break
+		}
+		<-time.After(time.Millisecond)
+	}
+	old.answer <- 500
+	select {
+	case a := <-arrivals:
+		if a.attempt != 2 {
+			t.Errorf("attempt %d", a.attempt)
+		}
+	case <-time.After(3 * time.Second):
+		t.Fatal("the retry is stuck")
+	}
+}
+
+// 3
+func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
+	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"), subscriber("mailer", "http://127.0.0.1:1/"))
+	judge := func(l *Lane, o Outcome, now time.Time) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		charged, _, _ := l.judgeLocked(&queue.Delivery{}, 1, o, now)
+		return charged
+	}
+	crm, mailer := d.post.Lane("crm"), d.post.Lane("mailer")
+	begin := time.Now()
+	unreachable := Outcome{At: begin, Class: ClassConnectRefused, Err: "no route", Unreachable: true}
+	if judge(crm, unreachable, begin) {
+		t.Fatal("charged")
+	}
+	// What mailer had under way when the line dropped times out.
+	for _, class := range []Class{ClassTimeout, ClassConnectTimeout, ClassBlockedAddress} {
+		judge(mailer, Outcome{At: begin, Class: class, Err: "x"}, begin.Add(10*time.Second))
+		unreachable.At = begin.Add(time.Hour)
+		if judge(crm, unreachable, begin.Add(time.Hour)) {
+			t.Errorf("charged after %q elsewhere", class)
+		}
+	}
+}
+
+// 4
+func TestOutageWithoutRetriesDoesNotEatTheBacklog(t *testing.T) {
+	url, _ := quickReceiver(t, func(*http.Request) int { return 500 })
+	ep := subscriber("crm", url)
+	ep.Delivery.Retry = nil
+	d := openDesk(t, ep)
+	d.accept("lead.created", numbered(500)...)
+	d.until("crm", "down", func(s Status) bool { return s.State == StateDown })
+	<-time.After(500 * time.Millisecond)
+	if s := d.status("crm"); s.Failed > downAfter+4 {
+		t.Errorf("%d of 500 deliveries failed", s.Failed)
+	}
+}
+
+// 5
+func TestOneOutageOfManyAttemptsWaitsOnce(t *testing.T) {
+	g := newGate(16, 0)
+	for range 16 {
+		g.lost(gateStart, gateStart.Add(time.Millisecond), time.Time{})
+	}
+	if g.wait != offlineFirst {
+		t.Errorf("the first wait is %v", g.wait)
+	}
+}
+
+// 6
+func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
+	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
+	lane, now := d.post.Lane("crm"), time.Now()
+	lane.mu.Lock()
+	defer lane.mu.Unlock()
+	for _, after := range []time.Duration{time.Hour, time.Second} {
+		lane.judgeLocked(&queue.Delivery{}, 1, Outcome{At: now, Status: 429, Class: ClassStatus, RetryAfter: after}, now)
+	}
+	if got := lane.gate.quiet.Sub(now); got != time.Hour {
+		t.Errorf("held for %v", got)
+	}
+}

@@ -1,0 +1,374 @@
+package delivery
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// arrival is a request that a receiver got. It is answered when the test says so.
+type arrival struct {
+	id, eventType string
+	attempt       int
+	answer        chan<- int
+}
+
+// slowReceiver hands every request to the test, which answers it.
+func slowReceiver(t *testing.T) (url string, arrivals <-chan arrival) {
+	in, over := make(chan arrival, 1024), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := make(chan int, 1)
+		attempt, _ := strconv.Atoi(r.Header.Get("X-RealtorBot-Attempt"))
+		in <- arrival{r.Header.Get("webhook-id"), r.Header.Get("X-RealtorBot-Event"), attempt, answer}
+		select {
+		case status := <-answer:
+			w.WriteHeader(status)
+		case <-over:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(func() {
+		close(over)
+		server.Close()
+	})
+	return server.URL, in
+}
+
+func mustArrive(t *testing.T, arrivals <-chan arrival) arrival {
+	t.Helper()
+	select {
+	case a := <-arrivals:
+		return a
+	case <-time.After(patience):
+		t.Fatal("nothing arrived")
+		return arrival{}
+	}
+}
+
+func mustBeQuiet(t *testing.T, arrivals <-chan arrival) {
+	t.Helper()
+	select {
+	case a := <-arrivals:
+		t.Errorf("event %s arrived, attempt %d", a.id, a.attempt)
+	default:
+	}
+}
+
+// ledger counts what a receiver got.
+type ledger struct {
+	mu    sync.Mutex
+	ids   []string
+	times map[string]int
+}
+
+func (l *ledger) enter(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.times == nil {
+		l.times = map[string]int{}
+	}
+	l.times[id]++
+	l.ids = append(l.ids, id)
+}
+
+// quickReceiver answers at once with what status says, and enters every request into a ledger.
+func quickReceiver(t *testing.T, status func(r *http.Request) int) (url string, got *ledger) {
+	got = &ledger{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got.enter(r.Header.Get("webhook-id"))
+		w.WriteHeader(status(r))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, got
+}
+
+func well(*http.Request) int { return 200 }
+
+func TestDeliveriesArriveInOrder(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	ep := subscriber("crm", url)
+	ep.Delivery.Concurrency = 1
+	d := openDesk(t, ep)
+	ids := numbered(200)
+	for batch := range slices.Chunk(ids, 7) {
+		d.accept("lead.created", batch...)
+	}
+	d.until("crm", "settled", settled)
+	if !slices.Equal(got.ids, ids) {
+		t.Errorf("arrived as %v", got.ids)
+	}
+}
+
+func TestConcurrencyIsReachedAndNeverPassed(t *testing.T) {
+	const most, all = 4, 200
+	var now, peak atomic.Int32
+	full := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
+		}
+		if n == most && peak.Load() == most {
+			select {
+			case <-full:
+			default:
+				close(full)
+			}
+		}
+		select {
+		case <-full: // until the limit is reached nobody is answered
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	d := openDesk(t, subscriber("crm", server.URL))
+	d.accept("lead.created", numbered(all)...)
+	d.until("crm", "settled", settled)
+	if s := d.status("crm"); s.Delivered != all || peak.Load() != most {
+		t.Errorf("delivered %d, at most %d at a time, want %d, %d", s.Delivered, peak.Load(), all, most)
+	}
+}
+
+func TestHangingAttemptHoldsNothingUp(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openDesk(t, subscriber("crm", url))
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		d.accept("lead.created", id)
+		if a := mustArrive(t, arrivals); a.id != id {
+			t.Fatalf("%s arrived, want %s", a.id, id)
+		}
+	}
+	if s := d.status("crm"); s.InFlight != 3 || s.Pending != 3 {
+		t.Errorf("in flight %d, pending %d", s.InFlight, s.Pending)
+	}
+}
+
+func TestDueRetryGoesBeforeWhatIsNew(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	ep.Delivery.Concurrency = 2
+	d := openDesk(t, ep)
+	d.accept("lead.created", "evt_fails", "evt_hangs")
+	first, second := mustArrive(t, arrivals), mustArrive(t, arrivals)
+	if first.id != "evt_fails" {
+		first, second = second, first
+	}
+	d.accept("lead.created", "evt_also_hangs", "evt_new")
+	first.answer <- 500
+	third := mustArrive(t, arrivals)
+	d.skip(2 * time.Hour)
+	mustBeQuiet(t, arrivals)
+	second.answer <- 200
+	if a := mustArrive(t, arrivals); third.id != "evt_also_hangs" || a.id != "evt_fails" || a.attempt != 2 {
+		t.Errorf("%s arrived, then %s as attempt %d", third.id, a.id, a.attempt)
+	}
+}
+
+func TestRetriesFollowTheScheduleAndThenFail(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	ep.Delivery.Retry = []time.Duration{time.Minute, time.Hour}
+	d := openDesk(t, ep)
+	d.accept("lead.created", "evt_1")
+	for i, wait := range []time.Duration{time.Minute, time.Hour, 0} {
+		a := mustArrive(t, arrivals)
+		if a.attempt != i+1 {
+			t.Fatalf("attempt %d, want %d", a.attempt, i+1)
+		}
+		a.answer <- 500
+		if wait > 0 {
+			d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+			d.skip(wait - patience)
+			d.mustHold("crm")
+			d.skip(patience + time.Second)
+		}
+	}
+	d.until("crm", "through", func(s Status) bool { return s.Failed == 1 })
+	_, deliveries, _, err := d.Story([]byte("evt_1"))
+	if err != nil || len(deliveries) != 1 || len(deliveries[0].Attempts) != 3 {
+		t.Fatalf("story %+v, %v", deliveries, err)
+	}
+	if f := deliveries[0].Failure; f == nil || f.Reason != "gave up after 3 attempts: answered 500 Internal Server Error" {
+		t.Errorf("failure %+v", f)
+	}
+}
+
+func TestRateIsKept(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	ep := subscriber("crm", url)
+	ep.Delivery.Rate = 1.0 / 3600
+	d := openDesk(t, ep)
+	d.accept("lead.created", numbered(3)...)
+	for i := range 3 {
+		d.until("crm", "a step further", func(s Status) bool { return s.Delivered == int64(i+1) && s.InFlight == 0 })
+		if i < 2 {
+			d.mustHold("crm")
+		}
+		d.skip(time.Hour + time.Second)
+	}
+	if len(got.ids) != 3 {
+		t.Errorf("arrived: %v", got.ids)
+	}
+}
+
+func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
+	var busy atomic.Bool
+	busy.Store(true)
+	got := &ledger{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got.enter(r.Header.Get("webhook-id"))
+		if busy.Load() {
+			w.Header().Set("Retry-After", "1800")
+			w.WriteHeader(429)
+		}
+	}))
+	defer server.Close()
+	ep := subscriber("crm", server.URL)
+	ep.Delivery.Retry = []time.Duration{time.Second}
+	d := openDesk(t, ep)
+	d.accept("lead.created", "evt_1")
+	d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+	d.accept("lead.created", "evt_2")
+	d.skip(30*time.Minute - patience)
+	d.mustHold("crm")
+	busy.Store(false)
+	d.skip(patience + time.Second)
+	d.until("crm", "settled", settled)
+	if s := d.status("crm"); s.Delivered != 2 || got.times["evt_1"] != 2 || got.times["evt_2"] != 1 {
+		t.Errorf("delivered %d, arrived %v", s.Delivered, got.times)
+	}
+}
+
+func TestGoneEndpointIsPausedUntilItIsResumed(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openDesk(t, subscriber("crm", url))
+	d.accept("lead.created", "evt_1")
+	mustArrive(t, arrivals).answer <- 410
+	isPaused := func(s Status) bool {
+		return s.State == StatePaused && s.Reason == "the endpoint answered 410 Gone" && s.Pending > 0 && s.InFlight == 0
+	}
+	d.until("crm", "paused", isPaused)
+	d.accept("lead.created", "evt_2")
+	d.mustHold("crm")
+
+	d.stop(context.Background())
+	d.open(subscriber("crm", url))
+	d.until("crm", "paused after a restart", isPaused)
+	d.mustHold("crm")
+	if err := d.post.Lane("crm").Resume(); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for range 2 {
+		a := mustArrive(t, arrivals)
+		if ids = append(ids, a.id); a.attempt != 1 {
+			t.Errorf("%s: attempt %d, want 1", a.id, a.attempt)
+		}
+		a.answer <- 200
+	}
+	if slices.Sort(ids); !slices.Equal(ids, []string{"evt_1", "evt_2"}) {
+		t.Errorf("arrived: %v", ids)
+	}
+	d.until("crm", "up", func(s Status) bool { return s.State == StateUp && settled(s) && s.Failed == 0 })
+}
+
+func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	d := openDesk(t, ep)
+	d.accept("lead.created", numbered(40)...)
+	failures := 0
+	for d.status("crm").State != StateDown {
+		a := mustArrive(t, arrivals)
+		a.answer <- 500
+		failures++
+		d.until("crm", "one further", func(s Status) bool { return s.Attempts == int64(failures) })
+	}
+	for d.status("crm").InFlight > 0 {
+		mustArrive(t, arrivals).answer <- 500
+		failures++
+		d.until("crm", "one further", func(s Status) bool { return s.Attempts == int64(failures) })
+	}
+	if failures > downAfter+ep.Delivery.Concurrency-1 {
+		t.Errorf("%d attempts until it was down", failures)
+	}
+	d.until("crm", "at rest", func(s Status) bool { return s.Retrying == int64(failures) && s.InFlight == 0 && s.NextRetry != nil })
+	d.mustHold("crm")
+
+	d.skip(2 * time.Hour) // their last attempts
+	for range failures {
+		a := mustArrive(t, arrivals)
+		if a.attempt != 2 {
+			t.Fatalf("%s arrived, attempt %d: a first attempt beside retries", a.id, a.attempt)
+		}
+		a.answer <- 500
+	}
+	d.until("crm", "through with its retries", func(s Status) bool { return s.Failed == int64(failures) })
+	d.skip(time.Hour)
+	probe := mustArrive(t, arrivals)
+	d.until("crm", "probed", func(s Status) bool { return s.Failed == int64(failures) && s.InFlight == 1 })
+	d.mustHold("crm")
+	mustBeQuiet(t, arrivals)
+
+	// It answers: one at a time, then two, then as many as it may have.
+	probe.answer <- 200
+	var wave []arrival
+	for _, n := range []int{1, 2, 4} {
+		for len(wave) < n {
+			wave = append(wave, mustArrive(t, arrivals))
+		}
+		d.until("crm", "a wave further", func(s Status) bool { return s.State == StateUp && s.InFlight == n })
+		d.mustHold("crm")
+		mustBeQuiet(t, arrivals)
+		wave[0].answer <- 200
+		wave = wave[1:]
+	}
+	for _, a := range wave {
+		a.answer <- 200
+	}
+	for range 40 - failures - 1 - 6 {
+		mustArrive(t, arrivals).answer <- 200
+	}
+	d.until("crm", "settled", settled)
+	if s := d.status("crm"); s.Delivered != int64(40-failures) || s.Failed != int64(failures) {
+		t.Errorf("delivered %d, failed %d", s.Delivered, s.Failed)
+	}
+}
+
+func TestOnlyWhatIsHeldExpires(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	d := openDesk(t, ep)
+	lane := d.post.Lane("crm")
+	d.accept("lead.created", "evt_slow")
+	mustArrive(t, arrivals)
+	late := d.now().Add(ep.Delivery.MaxAge + time.Hour)
+	lane.expire(late)
+	if s := d.status("crm"); s.Failed != 0 {
+		t.Fatal("a delivery to an endpoint that is merely slow expired")
+	}
+	if err := lane.Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_old")
+	d.leap.Add(int64(ep.Delivery.MaxAge))
+	d.accept("lead.created", "evt_young")
+	lane.expire(late)
+	if s := d.status("crm"); s.Failed != 1 || s.Pending != 2 {
+		t.Errorf("failed %d, pending %d, want 1, 2", s.Failed, s.Pending)
+	}
+	_, deliveries, _, err := d.Story([]byte("evt_old"))
+	if err != nil || len(deliveries) != 1 || deliveries[0].Failure == nil {
+		t.Fatalf("story %+v, %v", deliveries, err)
+	}
+	if f := deliveries[0].Failure; f.Class != "expired" || !strings.Contains(f.Reason, "max_age (72h0m0s) while the endpoint was paused") {
+		t.Errorf("failure %+v", f)
+	}
+}

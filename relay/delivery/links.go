@@ -1,0 +1,218 @@
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http/httptrace"
+	"sync"
+	"time"
+)
+
+const (
+	// idleLimit is how long an unused connection is kept. Many receivers close theirs after 5 s (Node's default): a
+	// connection that we give up first can't go stale under an attempt. An endpoint that hears from us less often pays
+	// for a new connection each time, with TLS a resumed session.
+	idleLimit = 4 * time.Second
+
+	// ageLimit bounds how long a busy endpoint goes on with an address that its name no longer resolves to.
+	ageLimit = time.Minute
+)
+
+var errClosed = errors.New("client is closed")
+
+// links are the connections to one endpoint. They are kept here and not in a fasthttp.HostClient because an attempt needs
+// to know whether its connection is a used one (only then is a broken one worth a second try), because dialling and the
+// handshake are measured and explained apart, and because close has to end at once what is under way. There is no limit on
+// their number: there are as many as attempts at a time, which is the lane's to bound. Safe for concurrent use.
+type links struct {
+	address string      // host:port
+	tls     *tls.Config // nil for http
+	dialer  *net.Dialer
+	ctx     context.Context // ends with close, and with it every dial
+	cancel  context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	open   map[*link]struct{} // all of them, busy or idle, for close
+	idle   []*link            // the one used last comes last
+	sweep  *time.Timer        // runs while idle holds any
+}
+
+// link is one connection; it belongs to one attempt between take and keep or drop.
+type link struct {
+	net.Conn
+	born   time.Time
+	idle   time.Time // since when
+	reused bool      // it has carried an answer already
+}
+
+// dialError tells at which stage a connection failed to come about.
+type dialError struct {
+	handshake bool
+	err       error
+}
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+func newLinks(address string, guard *guard, tlsConfig *tls.Config) *links {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &links{
+		address: address,
+		tls:     tlsConfig,
+		dialer:  &net.Dialer{ControlContext: guard.control},
+		ctx:     ctx,
+		cancel:  cancel,
+		open:    map[*link]struct{}{},
+	}
+}
+
+// take returns the connection that was used last, or a new one when there is none or fresh is wanted; for a new one it
+// fills in t. Errors are errClosed and *dialError.
+func (ls *links) take(deadline time.Time, fresh bool, t *Timing) (*link, error) {
+	if !fresh {
+		if l := ls.takeIdle(); l != nil {
+			return l, nil
+		}
+	}
+	conn, err := ls.dial(deadline, t)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{Conn: conn, born: time.Now()}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		conn.Close()
+		return nil, errClosed
+	}
+	ls.open[l] = struct{}{}
+	return l, nil
+}
+
+func (ls *links) takeIdle() *link {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	last := len(ls.idle) - 1
+	if last < 0 || time.Since(ls.idle[last].idle) > idleLimit {
+		return nil // the timer is late; it will close them
+	}
+	l := ls.idle[last]
+	ls.idle[last] = nil
+	ls.idle = ls.idle[:last]
+	return l
+}
+
+// dial connects and, for https, shakes hands, all of it before the deadline. The dialer tries IPv6 and IPv4 side by side
+// (RFC 8305) and asks the guard before each address.
+func (ls *links) dial(deadline time.Time, t *Timing) (net.Conn, error) {
+	ctx, cancel := context.WithDeadline(ls.ctx, deadline)
+	defer cancel()
+
+	*t = Timing{}
+	start := time.Now()
+	// The resolver calls these on this goroutine, at most once each.
+	lookup := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSDone: func(httptrace.DNSDoneInfo) { t.DNS = time.Since(start) },
+	})
+	conn, err := ls.dialer.DialContext(lookup, "tcp", ls.address)
+	t.Connect = time.Since(start) - t.DNS
+	if err != nil {
+		return nil, &dialError{err: err}
+	}
+	if ls.tls == nil {
+		return conn, nil
+	}
+
+	start = time.Now()
+	secure := tls.Client(conn, ls.tls)
+	err = secure.HandshakeContext(ctx)
+	t.TLS = time.Since(start)
+	if err != nil {
+		conn.Close()
+		return nil, &dialError{handshake: true, err: err}
+	}
+	return secure, nil
+}
+
+// keep takes back a connection that is ready for another attempt.
+func (ls *links) keep(l *link) {
+	now := time.Now()
+	ls.mu.Lock()
+	if ls.closed || now.Sub(l.born) > ageLimit {
+		ls.mu.Unlock()
+		ls.drop(l)
+		return
+	}
+	l.idle, l.reused = now, true
+	ls.idle = append(ls.idle, l)
+	if ls.sweep == nil {
+		ls.sweep = time.AfterFunc(idleLimit, ls.dropExpired)
+	}
+	ls.mu.Unlock()
+}
+
+// drop closes a connection that its attempt is done with.
+func (ls *links) drop(l *link) {
+	ls.mu.Lock()
+	delete(ls.open, l)
+	ls.mu.Unlock()
+	l.Close()
+}
+
+// dropIdle closes all idle connections: when one has gone stale, its endpoint has most likely been restarted.
+func (ls *links) dropIdle() { ls.dropUntil(time.Now()) }
+
+func (ls *links) dropExpired() { ls.dropUntil(time.Now().Add(-idleLimit)) }
+
+// dropUntil closes the connections that have been idle since t or longer, and sets the timer for the next one.
+func (ls *links) dropUntil(t time.Time) {
+	ls.mu.Lock()
+	n := 0
+	for n < len(ls.idle) && !ls.idle[n].idle.After(t) {
+		n++
+	}
+	expired := append([]*link(nil), ls.idle[:n]...)
+	rest := copy(ls.idle, ls.idle[n:])
+	clear(ls.idle[rest:])
+	ls.idle = ls.idle[:rest]
+	for _, l := range expired {
+		delete(ls.open, l)
+	}
+	if ls.sweep != nil {
+		ls.sweep.Stop()
+		ls.sweep = nil
+	}
+	if rest > 0 && !ls.closed {
+		ls.sweep = time.AfterFunc(time.Until(ls.idle[0].idle.Add(idleLimit)), ls.dropExpired)
+	}
+	ls.mu.Unlock()
+	for _, l := range expired {
+		l.Close()
+	}
+}
+
+// close ends every connection, busy ones included, and every dial. It may be called more than once.
+func (ls *links) close() {
+	ls.cancel()
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.closed = true
+	if ls.sweep != nil {
+		ls.sweep.Stop()
+		ls.sweep = nil
+	}
+	for l := range ls.open {
+		l.Close()
+	}
+	clear(ls.open)
+	ls.idle = nil
+}
+
+func (ls *links) isClosed() bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.closed
+}

@@ -1,0 +1,69 @@
+package delivery
+
+import (
+	"time"
+)
+
+// Outcome is what one attempt came to. It belongs to the caller and shares no memory with the Client.
+type Outcome struct {
+	At     time.Time     // when the attempt began; its seconds are what webhook-timestamp said
+	Took   time.Duration // from At until the answer was read, or until the attempt was given up
+	Timing Timing
+
+	Status int    // of the answer, 0 when there was none
+	Class  Class  // what went wrong, ClassNone when nothing did
+	Err    string // one line for operators, free of secrets, paths and queries; empty when nothing went wrong
+
+	// RetryAfter is what an answer 429 or 503 asked for, 0 when it asked for nothing that can be understood.
+	RetryAfter time.Duration
+
+	// Excerpt is the beginning of the answer's body, at most 16 KiB, with the endpoint's own header values starred out
+	// in case they were echoed. When the answer was not HTTP, it is the beginning of that.
+	Excerpt []byte
+
+	// Unreachable is set when the cause may lie with this machine rather than with the endpoint: no route, no network,
+	// no resolver, no free port or descriptor. When it is so for every endpoint, the machine is offline.
+	Unreachable bool
+
+	// Aborted is set when the Client was closed under the attempt. Such an outcome says nothing about the endpoint and
+	// is not to be judged: the event may or may not have arrived.
+	Aborted bool
+}
+
+// Timing tells where an attempt's time went. DNS, Connect and TLS are 0 when a kept-alive connection was used, DNS also
+// when the URL holds an address, and TLS for http.
+type Timing struct {
+	DNS       time.Duration
+	Connect   time.Duration
+	TLS       time.Duration
+	FirstByte time.Duration // from the connection's being ready to the first byte of the answer
+}
+
+// Class names what went wrong with an attempt. The set is closed: metrics use it as label values.
+type Class string
+
+// The classes. Whatever keeps a connection from coming about and is no timeout (no route, for one) counts as
+// ClassConnectRefused; Outcome.Err says which.
+const (
+	ClassNone           Class = ""                // the answer's status is one of the success codes
+	ClassDNS            Class = "dns"             // the host's name could not be resolved
+	ClassConnectRefused Class = "connect_refused" // no connection came about
+	ClassConnectTimeout Class = "connect_timeout" // no connection came about in time
+	ClassTLS            Class = "tls"             // handshake or certificate
+	ClassTimeout        Class = "timeout"         // the answer was not complete in time; Status is set if it had begun
+	ClassReset          Class = "reset"           // the connection broke before there was a status
+	ClassBlockedAddress Class = "blocked_address" // the address guard refused to dial
+	ClassBadResponse    Class = "bad_response"    // what came was no HTTP/1 answer, or its headers pass 16 KiB
+	ClassStatus         Class = "status"          // the answer's status is not one of the success codes
+)
+
+// Classes lists the closed set without ClassNone.
+func Classes() []Class {
+	return []Class{ClassDNS, ClassConnectRefused, ClassConnectTimeout, ClassTLS, ClassTimeout, ClassReset,
+		ClassBlockedAddress, ClassBadResponse, ClassStatus}
+}
+
+// failed records why the attempt came to nothing.
+func (o *Outcome) failed(f fault) {
+	o.Class, o.Err, o.Unreachable = f.class, f.text, f.unreachable
+}

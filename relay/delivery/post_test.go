@@ -1,0 +1,441 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
+)
+
+const patience = 30 * time.Second // for what happens at once on a machine with nothing else to do
+
+// desk is a queue in a temporary folder and the post that delivers from it, with a clock that can leap.
+type desk struct {
+	*queue.Queue
+	t    *testing.T
+	post *Post
+	dir  string
+	leap atomic.Int64
+}
+
+func openDesk(t *testing.T, endpoints ...config.Endpoint) *desk {
+	t.Helper()
+	d := &desk{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	d.open(endpoints...)
+	t.Cleanup(d.close)
+	return d
+}
+
+func (d *desk) now() time.Time { return time.Now().Add(time.Duration(d.leap.Load())) }
+
+func (d *desk) open(endpoints ...config.Endpoint) {
+	d.t.Helper()
+	var err error
+	d.Queue, err = queue.Open(queue.Options{
+		Dir: d.dir, DedupWindow: time.Hour, Retention: 1000 * time.Hour, FailedRetention: 1000 * time.Hour, Now: d.now,
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if d.post, err = NewPost(d.Queue, endpoints, "1.2.3", zerolog.Nop(), d.now); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// close cuts short whatever is under way.
+func (d *desk) close() {
+	if d.post == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.stop(ctx)
+}
+
+func (d *desk) stop(ctx context.Context) {
+	d.t.Helper()
+	d.post.Stop(ctx)
+	d.post = nil
+	if err := d.Close(); err != nil {
+		d.t.Error(err)
+	}
+}
+
+// accept stores events of a type, for those who subscribed to it.
+func (d *desk) accept(eventType string, ids ...string) {
+	d.t.Helper()
+	events := make([]queue.Event, len(ids))
+	for i, id := range ids {
+		body := fmt.Sprintf(`{"id":%q,"type":%q,"timestamp":"2024-01-15T10:30:00Z","data":{}}`, id, eventType)
+		events[i] = queue.Event{ID: []byte(id), Type: []byte(eventType), Body: []byte(body), Lanes: d.post.Route([]byte(eventType))}
+	}
+	if err := d.Append("platform", events, make([]queue.Receipt, len(ids))); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *desk) status(name string) Status {
+	d.t.Helper()
+	for _, s := range d.post.Statuses() {
+		if s.Name == name {
+			return s
+		}
+	}
+	d.t.Fatalf("no status of %q", name)
+	return Status{}
+}
+
+// until waits for an endpoint to be as wanted.
+func (d *desk) until(name, what string, wanted func(Status) bool) {
+	d.t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(patience)
+	for {
+		s := d.status(name)
+		if wanted(s) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			d.t.Fatalf("endpoint %q did not come to be %s: %+v", name, what, s)
+		}
+	}
+}
+
+func settled(s Status) bool { return s.Pending+s.Retrying == 0 }
+
+// skip lets the clock leap and has the lanes look at it.
+func (d *desk) skip(by time.Duration) {
+	d.leap.Add(int64(by))
+	for _, l := range d.post.plan.Load().lanes {
+		l.poke()
+	}
+}
+
+// mustHold fails if the lane would attempt anything now.
+func (d *desk) mustHold(name string) {
+	d.t.Helper()
+	l := d.post.Lane(name)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if taken, _ := l.nextLocked(l.now()); taken != nil {
+		d.t.Errorf("endpoint %q: event %s is attempted although it has to wait", name, taken.Event.ID)
+	}
+}
+
+// subscriber is an endpoint for everything, with four attempts at a time and one retry after an hour.
+func subscriber(name, url string) config.Endpoint {
+	ep := *testEndpoint(url)
+	ep.Name, ep.Events = name, []string{"*"}
+	ep.Delivery.Retry, ep.Delivery.MaxAge = []time.Duration{time.Hour}, 72*time.Hour
+	return ep
+}
+
+func numbered(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("evt_%04d", i)
+	}
+	return ids
+}
+
+func TestStopLetsAttemptsEnd(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openDesk(t, subscriber("crm", url))
+	d.accept("lead.created", numbered(10)...)
+	under := []arrival{mustArrive(t, arrivals), mustArrive(t, arrivals), mustArrive(t, arrivals), mustArrive(t, arrivals)}
+	stopped := make(chan struct{})
+	post := d.post
+	go func() {
+		defer close(stopped)
+		post.Stop(context.Background())
+	}()
+	<-post.stop
+	select {
+	case <-stopped:
+		t.Fatal("stopped with attempts under way")
+	default:
+	}
+	d.post = nil
+	for _, lane := range post.plan.Load().lanes {
+		for !lane.isStopped() {
+			<-time.After(time.Millisecond)
+		}
+	}
+	for _, a := range under {
+		a.answer <- 200
+	}
+	<-stopped
+	mustBeQuiet(t, arrivals)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.open(subscriber("crm", url))
+	if s := d.status("crm"); s.Delivered != 4 || s.Pending != 6 {
+		t.Errorf("delivered %d, pending %d, want 4, 6", s.Delivered, s.Pending)
+	}
+}
+
+func (l *Lane) isStopped() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stopped
+}
+
+func TestStopInAHurryPutsBackWhatIsUnderWay(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openDesk(t, subscriber("crm", url))
+	d.accept("lead.created", "evt_retry")
+	mustArrive(t, arrivals).answer <- 500
+	d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+	d.skip(2 * time.Hour)
+	mustArrive(t, arrivals)
+	d.accept("lead.created", "evt_first")
+	mustArrive(t, arrivals)
+	d.close()
+
+	d.open(subscriber("crm", url))
+	numbers := map[string]int{}
+	for range 2 {
+		a := mustArrive(t, arrivals)
+		numbers[a.id] = a.attempt
+		a.answer <- 200
+	}
+	if numbers["evt_retry"] != 2 || numbers["evt_first"] != 1 {
+		t.Errorf("attempts after the restart: %v", numbers)
+	}
+	d.until("crm", "settled", settled)
+}
+
+func TestNoGoroutineOutlivesStop(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Run("stop", func(t *testing.T) {
+		quick, _ := quickReceiver(t, well)
+		slow, arrivals := slowReceiver(t)
+		d := openDesk(t, subscriber("crm", quick), subscriber("mailer", slow))
+		d.accept("lead.created", numbered(20)...)
+		mustArrive(t, arrivals)
+		d.until("crm", "settled", settled)
+		if err := d.post.Apply([]config.Endpoint{subscriber("mailer", quick)}); err != nil {
+			t.Fatal(err)
+		}
+		d.close()
+	})
+	goleak.VerifyNone(t, before)
+}
+
+func TestReloadNeitherLosesNorDoubles(t *testing.T) {
+	const all = 2000
+	url, got := quickReceiver(t, well)
+	other, gotOther := quickReceiver(t, well)
+	changed := func(i int) []config.Endpoint {
+		ep := subscriber("crm", url)
+		ep.Delivery.Concurrency = 1 + i%4
+		return []config.Endpoint{ep, subscriber("mailer", other)}
+	}
+	d := openDesk(t, changed(0)...)
+	mailer := d.post.Lane("mailer")
+	posted := make(chan struct{})
+	go func() {
+		defer close(posted)
+		for batch := range slices.Chunk(numbered(all), 20) {
+			d.accept("lead.created", batch...)
+		}
+	}()
+	for i := 1; ; i++ {
+		if err := d.post.Apply(changed(i)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-posted:
+		default:
+			continue
+		}
+		break
+	}
+	for _, name := range []string{"crm", "mailer"} {
+		d.until(name, "settled", func(s Status) bool { return s.Delivered == all && settled(s) })
+	}
+	if d.post.Lane("mailer") != mailer {
+		t.Error("the lane of an endpoint that did not change was replaced")
+	}
+	for _, l := range []*ledger{got, gotOther} {
+		l.mu.Lock()
+		for _, id := range numbered(all) {
+			if l.times[id] != 1 {
+				t.Errorf("%s arrived %d times", id, l.times[id])
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func TestChangedEndpointGoesWhereItNowLeads(t *testing.T) {
+	slow, arrivals := slowReceiver(t)
+	quick, got := quickReceiver(t, well)
+	d := openDesk(t, subscriber("crm", slow))
+	d.accept("lead.created", "evt_1")
+	old := mustArrive(t, arrivals)
+	if err := d.post.Apply([]config.Endpoint{subscriber("crm", quick)}); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_2")
+	d.until("crm", "one further", func(s Status) bool { return s.Delivered == 1 })
+	old.answer <- 200
+	d.until("crm", "settled", settled)
+	if got.times["evt_2"] != 1 || len(got.ids) != 1 {
+		t.Errorf("arrived at the new place: %v", got.ids)
+	}
+}
+
+func TestBadEndpointChangesNothing(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	d := openDesk(t, subscriber("crm", url))
+	bad := subscriber("mailer", url)
+	bad.Signatures = []string{"no such scheme"}
+	changed := subscriber("crm", url)
+	changed.Delivery.Concurrency = 1
+	if err := d.post.Apply([]config.Endpoint{changed, bad}); err == nil || !strings.Contains(err.Error(), `"mailer"`) {
+		t.Fatalf("error %v", err)
+	}
+	d.accept("lead.created", "evt_1")
+	d.until("crm", "settled", settled)
+	if lane := d.post.Lane("crm"); len(got.ids) != 1 || lane.endpoint.Delivery.Concurrency != 4 || d.post.Lane("mailer") != nil {
+		t.Errorf("arrived: %v", got.ids)
+	}
+}
+
+func TestRouteFollowsSubscriptions(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	leads, all, off := subscriber("leads", url), subscriber("all", url), subscriber("off", url)
+	leads.Events, off.Enabled = []string{"lead.*", "appointment.scheduled"}, false
+	d := openDesk(t, leads, all, off)
+	for eventType, want := range map[string]int{
+		"lead.created": 2, "lead.scored": 2, "appointment.scheduled": 2, "appointment.cancelled": 1, "email.sent": 1,
+	} {
+		for range 2 { // the second answer is remembered
+			set := d.post.Route([]byte(eventType))
+			if set.Len() != want || set.Has(d.post.Lane("off").kept.ID()) || !set.Has(d.post.Lane("all").kept.ID()) {
+				t.Errorf("%s goes to %d endpoints, want %d", eventType, set.Len(), want)
+			}
+		}
+	}
+	if err := d.post.Apply([]config.Endpoint{leads}); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.post.Route([]byte("email.sent")).Len(); n != 0 {
+		t.Errorf("after the reload email.sent goes to %d endpoints, want 0", n)
+	}
+}
+
+func TestInventedTypesDoNotFillMemory(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	d := openDesk(t, subscriber("crm", url))
+	routes := map[string]queue.LaneSet{}
+	for i := range maxRoutes {
+		routes[fmt.Sprintf("lead.type%d", i)] = queue.NewLaneSet()
+	}
+	plan := d.post.plan.Load()
+	plan.routes.Store(&routes)
+	if set := d.post.Route([]byte("lead.one_more")); set.Len() != 1 {
+		t.Errorf("goes to %d endpoints, want 1", set.Len())
+	}
+	if n := len(*plan.routes.Load()); n != maxRoutes {
+		t.Errorf("%d types are remembered, want at most %d", n, maxRoutes)
+	}
+}
+
+func TestRouteOfAKnownTypeDoesNotAllocate(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	d := openDesk(t, subscriber("crm", url))
+	eventType := []byte("lead.created")
+	d.post.Route(eventType)
+	if n := testing.AllocsPerRun(100, func() { d.post.Route(eventType) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestDisabledEndpointKeepsWhatItHas(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	d := openDesk(t, ep)
+	if err := d.post.Lane("crm").Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_1")
+	off := ep
+	off.Enabled = false
+	if err := d.post.Apply([]config.Endpoint{off}); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_2")
+	if err := d.post.Lane("crm").Resume(); !errors.Is(err, ErrDisabled) {
+		t.Errorf("resume: %v", err)
+	}
+	d.mustHold("crm")
+	if s := d.status("crm"); s.State != StateDisabled || s.Pending != 1 {
+		t.Errorf("%s, pending %d, want disabled, 1", s.State, s.Pending)
+	}
+	if err := d.post.Apply([]config.Endpoint{ep}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.post.Lane("crm").Resume(); err != nil {
+		t.Fatal(err)
+	}
+	a := mustArrive(t, arrivals)
+	if a.answer <- 200; a.id != "evt_1" {
+		t.Errorf("%s arrived", a.id)
+	}
+	d.until("crm", "settled", settled)
+}
+
+func TestRemovedEndpointIsOrphanedUntilItComesBack(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	crm, mailer := subscriber("crm", url), subscriber("mailer", url)
+	d := openDesk(t, crm, mailer)
+	if err := d.post.Lane("crm").Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_1")
+	d.until("mailer", "settled", settled)
+	if err := d.post.Apply([]config.Endpoint{mailer}); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_2")
+	statuses := d.post.Statuses()
+	if len(statuses) != 2 || statuses[0].Name != "mailer" {
+		t.Fatalf("statuses %+v", statuses)
+	}
+	if s := statuses[1]; s.Name != "crm" || s.State != StateOrphaned || s.Pending != 1 || s.Reason == "" {
+		t.Errorf("status %+v", s)
+	}
+	if d.post.Lane("crm") != nil {
+		t.Error("there is a lane of an endpoint that is not configured")
+	}
+	if err := d.post.Apply([]config.Endpoint{crm, mailer}); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.status("crm"); s.State != StatePaused || s.Pending != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if err := d.post.Lane("crm").Resume(); err != nil {
+		t.Fatal(err)
+	}
+	d.until("crm", "settled", settled)
+	if got.times["evt_1"] != 2 || got.times["evt_2"] != 1 {
+		t.Errorf("arrived %v", got.times)
+	}
+}
