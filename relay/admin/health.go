@@ -1,0 +1,129 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
+)
+
+type health struct {
+	Status  string   `json:"status"` // ok, degraded or failing
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// judge says how the relay is: failing when it can't accept events, degraded when something needs a look.
+func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
+	h := health{Status: "ok"}
+	if err := a.Queue.Ready(); err != nil {
+		h.Status = "failing"
+		if errors.Is(err, queue.ErrDiskLow) {
+			h.Reasons = append(h.Reasons, fmt.Sprintf("%d MiB of disk are free, less than queue.min_free (%d MiB): events are refused until there is room",
+				s.FreeDisk>>20, s.MinFree>>20))
+		} else {
+			h.Reasons = append(h.Reasons, err.Error())
+		}
+	}
+	for i := range statuses {
+		ep := &statuses[i]
+		switch ep.State {
+		case delivery.StateDown, delivery.StateOffline, delivery.StatePaused:
+			h.Reasons = append(h.Reasons, fmt.Sprintf("endpoint %q is %s: %s", ep.Name, ep.State, ep.Reason))
+		case delivery.StateOrphaned:
+			if ep.Pending+ep.Retrying+ep.Failed > 0 {
+				h.Reasons = append(h.Reasons, fmt.Sprintf("endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones",
+					ep.Name, ep.Pending+ep.Retrying, ep.Failed))
+			}
+		}
+	}
+	if s.Damaged > 0 {
+		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))
+	}
+	if h.Status == "ok" && len(h.Reasons) > 0 {
+		h.Status = "degraded"
+	}
+	return h
+}
+
+// health answers with reasons to those who may see them; to others with the status alone.
+func (a *Admin) health(ctx *fasthttp.RequestCtx) {
+	h := a.judge(a.Post.Statuses(), a.Queue.Stats())
+	if !a.Token.IsZero() && len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) == 0 {
+		h.Reasons = nil
+	} else if !a.Token.IsZero() && !a.admit(ctx) {
+		return
+	}
+	status := 200
+	if h.Status == "failing" {
+		status = 503
+	}
+	answer.Value(ctx, status, h)
+}
+
+type stats struct {
+	Version       string            `json:"version"`
+	Started       time.Time         `json:"started"`
+	UptimeSeconds int64             `json:"uptime_seconds"`
+	Health        health            `json:"health"`
+	Queue         queueStats        `json:"queue"`
+	Totals        totals            `json:"totals"`
+	Endpoints     []delivery.Status `json:"endpoints"`
+}
+
+type queueStats struct {
+	Events           int64   `json:"events"`
+	Bytes            int64   `json:"bytes"`
+	StoreBytes       int64   `json:"store_bytes"`
+	JournalBytes     int64   `json:"journal_bytes"`
+	FreeDisk         int64   `json:"free_disk"`
+	MinFree          int64   `json:"min_free"`
+	OldestPendingSec float64 `json:"oldest_pending_seconds"`
+	Pending          int64   `json:"pending"`
+	Retrying         int64   `json:"retrying"`
+	Failed           int64   `json:"failed"`
+	Damaged          int64   `json:"damaged"`
+}
+
+// totals are since the start: events, and requests that were refused.
+type totals struct {
+	Accepted     int64 `json:"accepted"`
+	Duplicates   int64 `json:"duplicates"`
+	Delivered    int64 `json:"delivered"` // ever
+	Attempts     int64 `json:"attempts"`
+	Commits      int64 `json:"commits"`
+	Invalid      int64 `json:"requests_invalid"`
+	Unauthorized int64 `json:"requests_unauthorized"`
+	Unavailable  int64 `json:"requests_unavailable"`
+}
+
+func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
+	q, endpoints, counts := a.Queue.Stats(), a.Post.Statuses(), a.Intake.Counts()
+	s := stats{
+		Version: a.Version, Started: a.Started.UTC().Truncate(time.Second), UptimeSeconds: int64(time.Since(a.Started).Seconds()),
+		Health: a.judge(endpoints, q),
+		Queue: queueStats{
+			Events: q.Events, Bytes: q.Bytes, StoreBytes: q.StoreBytes, JournalBytes: q.JournalBytes,
+			FreeDisk: q.FreeDisk, MinFree: q.MinFree, Damaged: q.Damaged,
+		},
+		Totals: totals{
+			Accepted: counts.Accepted.Load(), Duplicates: counts.Duplicates.Load(), Commits: q.Commits,
+			Invalid: counts.Invalid.Load(), Unauthorized: counts.Unauthorized.Load(), Unavailable: counts.Unavailable.Load(),
+		},
+		Endpoints: endpoints,
+	}
+	for i := range endpoints {
+		ep := &endpoints[i]
+		s.Queue.Pending += ep.Pending
+		s.Queue.Retrying += ep.Retrying
+		s.Queue.Failed += ep.Failed
+		s.Queue.OldestPendingSec = max(s.Queue.OldestPendingSec, ep.LagSeconds)
+		s.Totals.Delivered += ep.Delivered
+		s.Totals.Attempts += ep.Attempts
+	}
+	answer.Value(ctx, 200, s)
+}

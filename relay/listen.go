@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"realtorbot-relay/relay/config"
+)
+
+// Listen opens a listener for an address of the configuration: host:port, IPv4 and IPv6, or unix:/path. Errors are one
+// line that names the setting.
+func Listen(setting, address string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, "unix:")
+	if !unix {
+		ln, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("%s %q: the port is taken: is another relay running? (ss -ltnp shows who has it)", setting, address)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s %q: %w", setting, address, err)
+		}
+		return ln, nil
+	}
+	ln, err := net.Listen("unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		// A socket that nobody answers was left behind by a process that was killed.
+		if conn, dialErr := net.Dial("unix", path); dialErr == nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("%s %q: the socket is taken: is another relay running?", setting, address)
+		}
+		if info, statErr := os.Lstat(path); statErr == nil && info.Mode()&fs.ModeSocket != 0 {
+			if err = os.Remove(path); err == nil {
+				ln, err = net.Listen("unix", path)
+			}
+		}
+	}
+	if err == nil {
+		err = os.Chmod(path, 0o660)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: %w", setting, address, err)
+	}
+	return ln, nil
+}
+
+// WithTLS makes a listener speak HTTPS when the configuration says so.
+func WithTLS(ln net.Listener, s config.Server) (net.Listener, error) {
+	if s.TLSCert == "" {
+		return ln, nil
+	}
+	pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("server.tls_cert %q: %w", s.TLSCert, err)
+	}
+	return tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
+}
+
+// ErrOpen: others could post without a credential.
+var ErrOpen = errors.New("set its token or its secret")
+
+// CheckSources refuses a listener of the intake that others can reach while a source asks for no credential. The
+// configuration judges its own server.listen; a passed socket or a reload may differ from that.
+func CheckSources(at net.Addr, sources []config.Source) error {
+	address := at.String()
+	if at.Network() == "unix" {
+		address = "unix:" + address
+	}
+	if config.IsLoopback(address) {
+		return nil
+	}
+	for i := range sources {
+		if sources[i].Token.IsZero() && sources[i].Secret.IsZero() {
+			return fmt.Errorf("the intake listens on %s, which others can reach, and source %q has neither token nor secret: %w",
+				address, sources[i].Name, ErrOpen)
+		}
+	}
+	return nil
+}

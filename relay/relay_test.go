@@ -1,0 +1,229 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/sign"
+)
+
+const patience = 30 * time.Second
+
+// testConfig has one source with a token, and one endpoint.
+func testConfig(t *testing.T, dir, endpoint string) *config.Config {
+	t.Helper()
+	c, err := config.Parse("test.toml", []byte(fmt.Sprintf(`
+[queue]
+dir = %q
+min_free = "0B"
+[[source]]
+name = "platform"
+path = "/events"
+token = "example-token-of-the-platform"
+[[endpoint]]
+name = "crm"
+url = %q
+events = ["*"]
+secret = "example-secret-of-the-crm"
+`, dir, endpoint)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mustListen(t *testing.T, address string) net.Listener {
+	t.Helper()
+	ln, err := Listen("server.listen", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// post sends one event and returns status and body of the answer.
+func post(t *testing.T, ln net.Listener, token, id string) (int, string) {
+	t.Helper()
+	body := strings.NewReader(`{"id":"` + id + `","type":"test","data":{}}`)
+	r, err := http.NewRequest("POST", "http://"+ln.Addr().String()+"/events", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Close = true
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(text)
+}
+
+func TestEventGoesFromPostToEndpoint(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	arrived := make(chan string, 10)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- r.Header.Get("webhook-id") + " " + r.Header.Get("User-Agent")
+	}))
+	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
+	cfg := testConfig(t, filepath.Join(t.TempDir(), "data"), receiver.URL)
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body := post(t, intake, "example-token-of-the-platform", "evt_1"); status != 200 {
+		t.Fatalf("answered %d %s", status, body)
+	}
+	select {
+	case got := <-arrived:
+		if got != "evt_1 RealtorBot-Relay/1.2.3" {
+			t.Errorf("%s arrived", got)
+		}
+	case <-time.After(patience):
+		t.Fatal("nothing arrived")
+	}
+
+	for _, ln := range []net.Listener{intake, adm} {
+		answer, err := http.Head("http://" + ln.Addr().String() + "/health")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(answer.Body); answer.StatusCode != 200 || len(text) > 0 || err != nil {
+			t.Errorf("HEAD of health is answered %d %q, %v", answer.StatusCode, text, err)
+		}
+		answer.Body.Close()
+	}
+	if status, body := post(t, intake, "example-token-of-the-platform", strings.Repeat("x", int(cfg.Server.MaxBody))); status != 413 {
+		t.Errorf("a body that is too large is answered %d %s", status, body)
+	}
+
+	changed := testConfig(t, cfg.Queue.Dir, receiver.URL)
+	changed.Sources[0].Token = sign.NewSecret("example-token-of-tomorrow")
+	if err := r.Reload(changed); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := post(t, intake, "example-token-of-the-platform", "evt_2"); status != 401 {
+		t.Errorf("after the reload the old token is answered %d", status)
+	}
+	if status, _ := post(t, intake, "example-token-of-tomorrow", "evt_2"); status != 200 {
+		t.Errorf("after the reload the new token is answered %d", status)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, ln := range []net.Listener{intake, adm} {
+		if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			conn.Close()
+			t.Errorf("%s still listens", ln.Addr())
+		}
+	}
+	receiver.Close()
+	http.DefaultClient.CloseIdleConnections()
+	// fasthttp's own clock and sweepers end by themselves, later or never.
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
+
+func TestStartThatFailsLeavesNothingOpen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := goleak.IgnoreCurrent()
+	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
+	_, err := Start(testConfig(t, dir, "http://127.0.0.1:1/"), "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+	if err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := intake.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the intake still listens: %v", err)
+	}
+	goleak.VerifyNone(t, before)
+}
+
+func TestOnlyWhatAStartCanChangeIsNamed(t *testing.T) {
+	old := testConfig(t, "data", "http://127.0.0.1:1/")
+	now := testConfig(t, "data", "http://127.0.0.1:2/")
+	now.Sources[0].Path, now.Delivery.Concurrency = "/other", 1
+	if names := needsStart(old, now); len(names) > 0 {
+		t.Errorf("%v need a start", names)
+	}
+	now.Server.MaxBody, now.Admin.Token = 1<<21, sign.NewSecret("example-admin-token")
+	now.Queue.Retention, now.Log.Level = time.Hour, "debug"
+	if names := strings.Join(needsStart(old, now), " "); names != "server admin queue log" {
+		t.Errorf("%s need a start", names)
+	}
+}
+
+func TestTakenPortIsNamed(t *testing.T) {
+	ln := mustListen(t, "127.0.0.1:0")
+	defer ln.Close()
+	_, err := Listen("server.listen", ln.Addr().String())
+	if err == nil || !strings.Contains(err.Error(), "server.listen") || !strings.Contains(err.Error(), "the port is taken") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestUnixSocketIsTakenOverFromTheDeadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "intake.sock")
+	first := mustListen(t, "unix:"+path)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := Listen("server.listen", "unix:"+path); err == nil || !strings.Contains(err.Error(), "the socket is taken") {
+		t.Errorf("beside one that lives: %v", err)
+	}
+	first.(*net.UnixListener).SetUnlinkOnClose(false) // as a process that was killed leaves it
+	first.Close()
+	second := mustListen(t, "unix:"+path)
+	second.Close()
+
+	if err := os.WriteFile(path, []byte("a file of somebody's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen("server.listen", "unix:"+path); err == nil {
+		t.Error("a file was taken for a socket")
+	}
+	if text, err := os.ReadFile(path); err != nil || len(text) == 0 {
+		t.Errorf("the file is gone: %v", err)
+	}
+}
+
+func TestPassedSocketThatOthersReachNeedsACredential(t *testing.T) {
+	open := []config.Source{{Name: "platform", Path: "/events"}}
+	closed := []config.Source{{Name: "platform", Path: "/events", Token: sign.NewSecret("example-token")}}
+	loopback, everywhere := mustListen(t, "127.0.0.1:0"), mustListen(t, ":0")
+	unix := mustListen(t, "unix:"+filepath.Join(t.TempDir(), "intake.sock"))
+	for _, ln := range []net.Listener{loopback, everywhere, unix} {
+		defer ln.Close()
+		if err := CheckSources(ln.Addr(), closed); err != nil {
+			t.Errorf("%s with a token: %v", ln.Addr(), err)
+		}
+		err := CheckSources(ln.Addr(), open)
+		if isRefused := ln == everywhere; (err != nil) != isRefused || err != nil && !strings.Contains(err.Error(), `"platform"`) {
+			t.Errorf("%s without credential: %v", ln.Addr(), err)
+		}
+	}
+}
