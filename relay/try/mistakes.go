@@ -1,0 +1,251 @@
+package try
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"realtorbot-relay/sign"
+)
+
+// tolerance is how far webhook-timestamp and the clock may be apart: what the libraries of Standard Webhooks allow.
+const tolerance = 5 * time.Minute
+
+// whyRealtorBot is empty when header is the X-RealtorBot-Signature of body under secret, and else the reason, as far as
+// the usual mistakes tell it. It never holds the signature that was expected.
+func whyRealtorBot(header string, body []byte, secret sign.Secret) string {
+	err := sign.VerifyRealtorBot(header, body, secret)
+	if err == nil {
+		return ""
+	}
+	if strings.HasPrefix(header, "v1,") {
+		return "this is the value of webhook-signature; X-RealtorBot-Signature is 64 lower-case hex digits"
+	}
+	digits, dressed := undress(header)
+	if dressed != "" && sign.VerifyRealtorBot(digits, body, secret) == nil {
+		return "right but for its form: " + dressed + "; X-RealtorBot-Signature is 64 lower-case hex digits and nothing else"
+	}
+	if err := sign.VerifyRealtorBot(digits, body, secret); errors.Is(err, sign.ErrMalformed) {
+		return err.Error()
+	}
+	for _, key := range keysMistaken(secret, true) {
+		for _, text := range append([]variant{{"", body}}, bodiesMistaken(body)...) {
+			if sign.VerifyRealtorBot(digits, text.bytes, sign.NewSecret(string(key.bytes))) == nil {
+				return reasons(key.name, text.name)
+			}
+		}
+	}
+	return otherwise(body)
+}
+
+// undress takes from a signature what others write around it, and says what that was; "" when there was nothing.
+func undress(header string) (digits, dressed string) {
+	var found []string
+	digits = strings.Trim(header, " \t\r\n\"'")
+	if digits != header {
+		found = append(found, "it has spaces or quotes around it")
+	}
+	if _, rest, ok := strings.Cut(digits, "="); ok && len(rest) == 64 {
+		found = append(found, fmt.Sprintf("it starts with %q", harmless(strings.TrimSuffix(digits, rest))))
+		digits = rest
+	}
+	if sum, err := base64.StdEncoding.DecodeString(digits); err == nil && len(sum) == 32 {
+		found = append(found, "it is base64")
+		digits = hex.EncodeToString(sum)
+	}
+	if lower := strings.ToLower(digits); lower != digits {
+		found = append(found, "it is in upper case")
+		digits = lower
+	}
+	return digits, strings.Join(found, " and ")
+}
+
+// whyStandard is empty when the three headers are those of body under secret and the timestamp is within tolerance of
+// now, and else the reason, as far as the usual mistakes tell it. It never holds the signature that was expected.
+func whyStandard(header, id, timestamp string, body []byte, secret sign.Secret, now time.Time) string {
+	key, keyErr := sign.ParseStandardKey(secret)
+	if sign.VerifyStandard(header, id, timestamp, body, now, tolerance, key) == nil {
+		return ""
+	}
+	if id == "" || timestamp == "" {
+		return "webhook-id and webhook-timestamp are signed too, and one of them is missing"
+	}
+	unix, err := strconv.ParseInt(timestamp, 10, 64)
+	if err == nil && unix > 1e11 {
+		return "webhook-timestamp must be seconds, and this looks like milliseconds"
+	}
+	// At the very second of the timestamp, the signature alone decides.
+	signed := time.Unix(unix, 0)
+	matches := func(key, body []byte) error {
+		return sign.VerifyStandard(header, id, timestamp, body, signed, 0, sign.StandardKey{Secret: sign.NewSecret(string(key))})
+	}
+	switch err := matches([]byte(secret.Reveal()), body); {
+	case errors.Is(err, sign.ErrMalformed):
+		return err.Error()
+	case err == nil && keyErr == nil:
+		return "the secret was used as it is written; Standard Webhooks takes what the base64 behind whsec_ decodes to"
+	case err == nil:
+		return keyErr.Error() + "; the signature was made with it as it is written"
+	case keyErr != nil:
+		return keyErr.Error()
+	}
+	if matches([]byte(key.Reveal()), body) == nil {
+		side := "old"
+		if signed.After(now) {
+			side = "in the future"
+		}
+		return fmt.Sprintf("the signature is right, but its timestamp is %s %s and receivers tolerate %s: a replay, a long way, or a wrong clock",
+			now.Sub(signed).Abs().Truncate(time.Second), side, tolerance)
+	}
+	for _, wrong := range keysMistaken(secret, false) {
+		for _, text := range append([]variant{{"", body}}, bodiesMistaken(body)...) {
+			if matches(wrong.bytes, text.bytes) == nil {
+				return reasons(wrong.name, text.name)
+			}
+		}
+	}
+	if signsBodyAlone(header, body, key.Secret) {
+		return "the body alone was signed; Standard Webhooks signs id.timestamp.body"
+	}
+	return otherwise(body) + ", or with another id or timestamp"
+}
+
+// signsBodyAlone reports whether one of the listed signatures is that of the body without id and timestamp.
+func signsBodyAlone(header string, body []byte, key sign.Secret) bool {
+	for entry := range strings.SplitSeq(header, " ") {
+		sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(entry, "v1,"))
+		if err == nil && sign.VerifyRealtorBot(hex.EncodeToString(sum), body, key) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// variant is a key or a body as a mistake would make it; an empty name is no mistake.
+type variant struct {
+	name  string
+	bytes []byte
+}
+
+// keysMistaken is what the secret may have been taken for, the right reading first. literal says that the right reading
+// is the secret as it is written.
+func keysMistaken(secret sign.Secret, literal bool) []variant {
+	const decodedHint = "the secret was base64-decoded; here it is used as it is written"
+	written := secret.Reveal()
+	bare := strings.TrimPrefix(written, "whsec_")
+	decoded, err := base64.StdEncoding.DecodeString(bare)
+
+	var keys []variant
+	if literal {
+		keys = append(keys, variant{"", []byte(written)})
+		if err == nil {
+			keys = append(keys, variant{decodedHint, decoded})
+		}
+	} else {
+		keys = append(keys, variant{"", decoded},
+			variant{"the secret was used as it is written; its base64 must be decoded", []byte(written)})
+	}
+	if bare != written {
+		keys = append(keys, variant{"the secret was used as it is written, but without whsec_", []byte(bare)})
+	}
+	if raw, err := hex.DecodeString(written); err == nil && len(raw) > 0 {
+		keys = append(keys, variant{"the secret was hex-decoded; here it is used as it is written", raw})
+	}
+	keys = append(keys, variant{"the secret was used with a line break at its end", []byte(written + "\n")})
+	if trimmed := strings.TrimSpace(written); trimmed != written {
+		keys = append(keys, variant{"the secret given here has white space around it that was not used for signing", []byte(trimmed)})
+	}
+	return keys
+}
+
+// bodiesMistaken is what the body given here may have been when it was signed. A body beyond 1 MiB isn't tried: each
+// variant is hashed under each key, and listen does this for whoever posts to it.
+func bodiesMistaken(body []byte) []variant {
+	if len(body) > 1<<20 {
+		return nil
+	}
+	trimmed := bytes.TrimRight(body, "\r\n")
+	variants := []variant{
+		{"the body given here ends in a line break that was not signed", trimmed},
+		{"a line break at the end of the body was signed, and is missing here", append(bytes.Clone(trimmed), '\n')},
+		{"the body given here starts with a byte order mark that was not signed", bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))},
+		{"the body given here has CR LF line breaks where LF was signed", bytes.ReplaceAll(body, []byte("\r\n"), []byte("\n"))},
+		{"the body given here has LF line breaks where CR LF was signed", bytes.ReplaceAll(body, []byte("\n"), []byte("\r\n"))},
+	}
+	if !json.Valid(body) {
+		return variants
+	}
+	const rewritten = "the body was parsed and written again, and "
+	var compact, indented bytes.Buffer
+	_ = json.Compact(&compact, body) // can't fail: the body is valid
+	_ = json.Indent(&indented, compact.Bytes(), "", "  ")
+	return append(variants,
+		variant{rewritten + "what was signed is its compact form: verify the bytes that were received", compact.Bytes()},
+		variant{rewritten + "what was signed is compact and without needless escapes (as JavaScript writes it): verify the bytes that were received",
+			unescape(compact.Bytes())},
+		variant{rewritten + "what was signed is its indented form: sign and verify the bytes that are sent", indented.Bytes()},
+		variant{rewritten + "what was signed has a space after each comma and colon (as Python writes it): sign and verify the bytes that are sent",
+			spaced(compact.Bytes())},
+	)
+}
+
+// unescape writes each string of compact, valid JSON with no more escapes than needed.
+func unescape(compact []byte) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	for i := 0; i < len(compact); {
+		if compact[i] != '"' {
+			out.WriteByte(compact[i])
+			i++
+			continue
+		}
+		end := tokenEnd(compact, i)
+		var text string
+		_ = json.Unmarshal(compact[i:end], &text) // can't fail: it is a string
+		_ = encoder.Encode(text)
+		out.Truncate(out.Len() - 1) // the line break that Encode adds
+		i = end
+	}
+	return out.Bytes()
+}
+
+// spaced writes compact, valid JSON with a space after each comma and colon outside strings.
+func spaced(compact []byte) []byte {
+	var out []byte
+	for i := 0; i < len(compact); {
+		if compact[i] == '"' {
+			end := tokenEnd(compact, i)
+			out = append(out, compact[i:end]...)
+			i = end
+			continue
+		}
+		out = append(out, compact[i])
+		if compact[i] == ',' || compact[i] == ':' {
+			out = append(out, ' ')
+		}
+		i++
+	}
+	return out
+}
+
+func reasons(key, body string) string {
+	switch {
+	case key == "":
+		return body
+	case body == "":
+		return key
+	}
+	return key + "; and " + body
+}
+
+// otherwise is the reason when no usual mistake explains the mismatch.
+func otherwise(body []byte) string {
+	return fmt.Sprintf("none of the usual mistakes explains it: signed with another secret, or another body than these %d bytes", len(body))
+}

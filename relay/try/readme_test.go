@@ -1,0 +1,150 @@
+package try
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const repository = "../.."
+
+func readText(t *testing.T, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestReadmeQuotesTheReceiversThatAreTested compares README's code with the files that
+// TestReceiversInTheReadmeVerify runs.
+func TestReadmeQuotesTheReceiversThatAreTested(t *testing.T) {
+	readme := readText(t, repository, "README.md")
+	for language, name := range map[string]string{"js": "receiver.js", "go": "receiver.go", "python": "receiver.py"} {
+		code := readText(t, "testdata", "receivers", name)
+		if n := strings.Count(readme, "```"+language+"\n"+code+"```\n"); n != 1 {
+			t.Errorf("README quotes %s %d times byte for byte, want once in a block marked %s", name, n, language)
+		}
+	}
+}
+
+var (
+	sectionLine = regexp.MustCompile(`^(?:# )?(\[+[a-z]+\]+)`)
+	keyLine     = regexp.MustCompile(`^(?:# )?([a-z_]+) = (.*)`)
+	sectionRow  = regexp.MustCompile("(?m)^\\| `(\\[+[a-z]+\\]+)` \\|(.*)$")
+	keySpan     = regexp.MustCompile("`([a-z_]+) = ([^`]+)`")
+)
+
+// exampleKeys reads config.example.toml: by section and key, the values it shows, with what follows them on the line.
+func exampleKeys(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	keys := map[string]map[string]string{}
+	var section string
+	for line := range strings.Lines(readText(t, repository, "config.example.toml")) {
+		if found := sectionLine.FindStringSubmatch(line); found != nil {
+			section = found[1]
+			keys[section] = map[string]string{}
+		} else if found := keyLine.FindStringSubmatch(line); found != nil && section != "" {
+			keys[section][found[1]] = found[2]
+		}
+	}
+	return keys
+}
+
+// TestReadmeShowsTheKeysOfTheExample compares README's table of sections with config.example.toml, which another test
+// compares with the defaults: each section, each key, each value.
+func TestReadmeShowsTheKeysOfTheExample(t *testing.T) {
+	readme, example := readText(t, repository, "README.md"), exampleKeys(t)
+	shown := map[string]bool{}
+	for _, row := range sectionRow.FindAllStringSubmatch(readme, -1) {
+		section, text := row[1], row[2]
+		shown[section] = true
+		named := map[string]bool{}
+		for _, span := range keySpan.FindAllStringSubmatch(text, -1) {
+			key, value := span[1], span[2]
+			named[key] = true
+			// The value, and then nothing or a comment.
+			rest, ok := strings.CutPrefix(example[section][key], value)
+			if rest = strings.TrimSpace(rest); !ok || rest != "" && rest[0] != '#' {
+				t.Errorf("README shows %s = %s in %s, config.example.toml has %q there", key, value, section, example[section][key])
+			}
+		}
+		for key := range example[section] {
+			_, overrides := example["[delivery]"][key]
+			if !named[key] && !(overrides && section == "[[endpoint]]") {
+				t.Errorf("config.example.toml has %s in %s, README's row leaves it out", key, section)
+			}
+		}
+	}
+	for section := range example {
+		if !shown[section] {
+			t.Errorf("README's table leaves %s out", section)
+		}
+	}
+}
+
+// TestReadmeNamesNoUnknownKey looks at README's prose, where a key stands without its section.
+func TestReadmeNamesNoUnknownKey(t *testing.T) {
+	known := map[string]bool{}
+	for _, section := range exampleKeys(t) {
+		for key := range section {
+			known[key] = true
+		}
+	}
+	for _, span := range keySpan.FindAllStringSubmatch(readText(t, repository, "README.md"), -1) {
+		if !known[span[1]] {
+			t.Errorf("README says %q, and config.example.toml has no such key", strings.Trim(span[0], "`"))
+		}
+	}
+}
+
+var logRow = regexp.MustCompile("(?m)^\\| (`[^|]+) \\|")
+
+// TestReadmeExplainsLogLinesThatExist looks in the sources for each message of README's table of log lines.
+func TestReadmeExplainsLogLinesThatExist(t *testing.T) {
+	_, table, ok := strings.Cut(readText(t, repository, "README.md"), "### What the log lines mean\n")
+	if table, _, _ = strings.Cut(table, "\n## "); !ok {
+		t.Fatal("README has no section on log lines")
+	}
+	sources := sourceText(t)
+	rows := logRow.FindAllStringSubmatch(table, -1)
+	if len(rows) < 5 {
+		t.Fatalf("README explains %d log lines, of which there are more", len(rows))
+	}
+	for _, row := range rows {
+		for _, message := range strings.Split(strings.Trim(row[1], "`"), "`, `") {
+			if fixed := strings.Trim(message, "… "); !strings.Contains(sources, fixed) {
+				t.Errorf("README explains the log line %q, which no source has", message)
+			}
+		}
+	}
+}
+
+// sourceText is all Go code that the binary is made of, but for the commands of this package, which don't log.
+func sourceText(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	all.WriteString(readText(t, repository, "main.go"))
+	for _, room := range []string{"relay", "queue"} {
+		err := filepath.WalkDir(filepath.Join(repository, room), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if entry.IsDir() && entry.Name() == "try" {
+				return fs.SkipDir
+			}
+			if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				all.WriteString(readText(t, path))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all.String()
+}

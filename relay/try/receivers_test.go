@@ -1,0 +1,98 @@
+package try
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestReceiversInTheReadmeVerify runs each receiver as README shows it, against signatures of package sign.
+func TestReceiversInTheReadmeVerify(t *testing.T) {
+	for name, command := range map[string]func(t *testing.T) []string{
+		"node":   func(t *testing.T) []string { return []string{"node", receiverFile(t, "receiver.js")} },
+		"python": func(t *testing.T) []string { return []string{"python3", receiverFile(t, "receiver.py")} },
+		"go": func(t *testing.T) []string {
+			binary := filepath.Join(t.TempDir(), "receiver")
+			if out, err := exec.Command("go", "build", "-o", binary, receiverFile(t, "receiver.go")).CombinedOutput(); err != nil {
+				t.Fatalf("build receiver.go: %v\n%s", err, out)
+			}
+			return []string{binary}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, url := startReceiver(t, command(t))
+
+			const accented = `{"id":"evt_2","type":"lead.created","data":{"1":"Zoë / 東京 🏠","price":40.712776}}`
+			good, goodAccented := realtorBotHeader(testSecret, testEvent), realtorBotHeader(testSecret, accented)
+			for i, c := range []struct {
+				name, body, signature string
+				status                int
+				line                  string
+			}{
+				{"signed", testEvent, good, 200, "ok evt_abc123"},
+				{"signed, beyond ASCII", accented, goodAccented, 200, "ok evt_2"},
+				{"another body", strings.Replace(testEvent, "75", "99", 1), good, 401, "bad"},
+				{"another secret", testEvent, realtorBotHeader("another", testEvent), 401, "bad"},
+				{"empty secret", testEvent, emptyKeyed(testEvent), 401, "bad"},
+				{"unsigned", testEvent, "", 401, "bad"},
+				{"not hex", testEvent, strings.Repeat("é", 32), 401, "bad"},
+				{"not JSON", "{", good, 401, "bad"},
+			} {
+				status, _ := mustPost(t, url, c.body, "X-RealtorBot-Signature", c.signature)
+				// After the line that says where it listens, one line per POST.
+				if line := out.await(t, `^(?:.*\n){`+strconv.Itoa(i+1)+`}(.*)\n`)[1]; status != c.status || line != c.line {
+					t.Errorf("%s: status %d, line %q; want %d, %q", c.name, status, line, c.status, c.line)
+				}
+			}
+		})
+	}
+}
+
+// receiverFile is the path of a receiver. It reads the file although another program will: go test sees by that that a
+// change of the file makes a kept result worthless.
+func receiverFile(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join("testdata", "receivers", name)
+	if _, err := os.ReadFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// startReceiver runs command until the test ends.
+func startReceiver(t *testing.T, command []string) (out *screen, url string) {
+	t.Helper()
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		t.Fatalf("%s is needed to test the receiver that README quotes: install it (%v)", command[0], err)
+	}
+	out, stderr := newScreen(), newScreen()
+	receiver := exec.Command(path, command[1:]...)
+	receiver.Env = append(os.Environ(), "PORT=0", "SECRET="+testSecret)
+	receiver.Stdout, receiver.Stderr = out, stderr
+	if err := receiver.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = receiver.Process.Kill()
+		_ = receiver.Wait()
+		if t.Failed() {
+			t.Logf("stderr of %s:\n%s", command[0], stderr)
+		}
+	})
+	return out, "http://127.0.0.1:" + out.await(t, `listening on (\d+)\n`)[1] + "/webhooks/realtorbot"
+}
+
+// emptyKeyed is what anyone can compute: the signature of body under an empty secret, which package sign won't make.
+func emptyKeyed(body string) string {
+	mac := hmac.New(sha256.New, nil)
+	mac.Write([]byte(body))
+	return hex.EncodeToString(mac.Sum(nil))
+}

@@ -1,0 +1,71 @@
+package try
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Verify is the command verify: says whether a signature is that of the body on stdin and, if not, why. It returns 0
+// when it matches, 1 when it doesn't or the body can't be read, and 2 for bad usage. The signature that would be right
+// is never printed: whoever may know it can compute it.
+func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := newCommand("verify", "-secret S -header H [-id ID -timestamp T] < body",
+		"Says whether a signature is that of the body on standard input and, if not, why. The body must be the bytes\n"+
+			"as they were received. -header is the value of X-RealtorBot-Signature, or that of webhook-signature, which\n"+
+			"starts with v1, and needs -id and -timestamp.", stdout, stderr)
+	secretText := c.flags.String("secret", "", secretUsage+" (required)")
+	header := c.flags.String("header", "", "`value` of X-RealtorBot-Signature or webhook-signature (required)")
+	id := c.flags.String("id", "", "`value` of webhook-id")
+	timestamp := c.flags.String("timestamp", "", "`value` of webhook-timestamp, in seconds")
+	if code, done := c.parse(args); done {
+		return code
+	}
+	secret, err := c.secret("secret", *secretText)
+	if err != nil {
+		return c.usage("%v", err)
+	}
+	if secret.IsZero() {
+		return c.usage("-secret is required")
+	}
+	signature, standard := headerValue(*header)
+	if signature == "" {
+		return c.usage("-header is required: the value of X-RealtorBot-Signature, or of webhook-signature with -id and -timestamp")
+	}
+	if standard && (*id == "" || *timestamp == "") {
+		return c.usage("a webhook-signature needs -id and -timestamp, the values of webhook-id and webhook-timestamp")
+	}
+	if isTerminal(stdin) {
+		fmt.Fprintln(stderr, "verify: reading the body from the terminal; end it with Ctrl-D")
+	}
+	body, err := readAll(ctx, stdin)
+	if err != nil {
+		return c.fail("read body: %v", err)
+	}
+
+	scheme, why := "X-RealtorBot-Signature", ""
+	if standard {
+		scheme = "webhook-signature"
+		why = whyStandard(signature, *id, *timestamp, body, secret, time.Now())
+	} else {
+		why = whyRealtorBot(signature, body, secret)
+	}
+	if why != "" {
+		fmt.Fprintf(stdout, "does NOT match (%s): %s\n", scheme, why)
+		return exitFailed
+	}
+	fmt.Fprintf(stdout, "matches: %s is right for these %d bytes\n", scheme, len(body))
+	return exitWell
+}
+
+// headerValue takes the name from a header that was copied as a whole line, and tells which of the two kinds it is: by
+// its name, else by its form.
+func headerValue(header string) (value string, standard bool) {
+	name, value, named := strings.Cut(header, ":")
+	if !named {
+		return header, strings.HasPrefix(header, "v1,") || strings.HasPrefix(header, "v1a,")
+	}
+	return strings.TrimSpace(value), strings.EqualFold(strings.TrimSpace(name), "webhook-signature")
+}
