@@ -1,0 +1,320 @@
+// Command realtorbot-relay keeps events of Realtor Bot on disk and delivers each to every endpoint that subscribed to it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/rs/zerolog"
+
+	"realtorbot-relay/relay"
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/try"
+)
+
+// version is set by the linker: -X main.version=1.2.3.
+var version = "0.1.0-dev"
+
+const usage = `Usage: realtorbot-relay [COMMAND] [FLAG…]
+
+  serve   -config FILE     receive, keep and deliver events (also without a command)
+  check   -config FILE     validate a configuration and say what it would do
+  listen  [-addr :3000] [-secret S]
+                           a local receiver that verifies and shows what arrives
+  send    -type T [-data JSON] [-url …]
+                           post one event to a relay
+  verify  -secret S -header H < body
+                           say whether a signature matches and, if not, why
+  version                  print the version
+
+COMMAND -h tells more. Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
+`
+
+const (
+	exitWell   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	command, rest := "serve", args
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		command, rest = args[0], args[1:]
+	} else if len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		command = "help"
+	}
+	ctx, stop := context.Background(), func() {}
+	if command != "serve" {
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	}
+	defer stop()
+	switch command {
+	case "serve":
+		return serve(rest)
+	case "check":
+		return check(rest)
+	case "listen":
+		return try.Listen(ctx, rest, os.Stdout, os.Stderr)
+	case "send":
+		return try.Send(ctx, rest, os.Stdin, os.Stdout, os.Stderr)
+	case "verify":
+		return try.Verify(ctx, rest, os.Stdin, os.Stdout, os.Stderr)
+	case "version":
+		fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return exitWell
+	case "help":
+		if len(args) == 0 {
+			fmt.Fprint(os.Stderr, usage)
+			return exitUsage
+		}
+		fmt.Print(usage)
+		return exitWell
+	default:
+		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", command, usage)
+		return exitUsage
+	}
+}
+
+// configFlag parses the one flag that serve and check have.
+func configFlag(command string, args []string) (path string, code int, ok bool) {
+	flags := flag.NewFlagSet(command, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&path, "config", "", "the configuration, a TOML file")
+	help := fmt.Sprintf("Usage: realtorbot-relay %s -config FILE\n\n  -config FILE   the configuration; config.example.toml shows every key\n", command)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(help)
+		return "", exitWell, false
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: %v\n\n%s", command, err, help)
+	case flags.NArg() > 0:
+		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: unexpected argument %q\n\n%s", command, flags.Arg(0), help)
+	case path == "":
+		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: -config is missing\n\n%s", command, help)
+	default:
+		return path, exitWell, true
+	}
+	return "", exitUsage, false
+}
+
+// loadConfig reads the configuration that the flags name. Without one, all that is wrong was said and code is how to exit.
+func loadConfig(command string, args []string) (cfg *config.Config, code int) {
+	path, code, ok := configFlag(command, args)
+	if !ok {
+		return nil, code
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return nil, exitUsage
+	}
+	return cfg, exitWell
+}
+
+// check says what a configuration would do. It neither opens the queue nor listens.
+func check(args []string) int {
+	cfg, code := loadConfig("check", args)
+	if cfg == nil {
+		return code
+	}
+	for _, warning := range cfg.Warnings {
+		fmt.Fprintln(os.Stderr, "warning:", warning)
+	}
+	fmt.Print(cfg.Describe())
+	return exitWell
+}
+
+// serve runs the relay until a signal ends it.
+func serve(args []string) int {
+	cfg, code := loadConfig("serve", args)
+	if cfg == nil {
+		return code
+	}
+	boundMemory()
+	log := newLog(cfg.Log)
+	for _, warning := range cfg.Warnings {
+		log.Warn().Msg(warning)
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+
+	intake, adm, err := listeners(cfg)
+	var r *relay.Relay
+	if err == nil {
+		r, err = relay.Start(cfg, version, log, intake, adm)
+	}
+	if err != nil {
+		log.Error().Msg(err.Error())
+		if errors.Is(err, relay.ErrOpen) {
+			return exitUsage
+		}
+		return exitFailed
+	}
+	log.Info().Str("version", version).Stringer("intake", intake[0].Addr()).Stringer("admin", adm[0].Addr()).
+		Int("endpoints", len(cfg.Endpoints)).Msg("serving")
+	return attend(r, cfg, log, signals)
+}
+
+// attend tells systemd how the relay is, obeys signals, and stops the relay in stages.
+func attend(r *relay.Relay, cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) int {
+	watching, unwatch := context.WithCancel(context.Background())
+	defer unwatch()
+	go r.Watch(watching)
+	notify(daemon.SdNotifyReady)
+	var beat <-chan time.Time
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
+		ticker := time.NewTicker(every / 3)
+		defer ticker.Stop()
+		beat = ticker.C
+	}
+	code := exitWell
+serving:
+	for {
+		select {
+		case <-beat:
+			if stalled := r.Stalled(); stalled > stallLimit {
+				log.Error().Dur("for_ms", stalled).Msg("a write to disk does not end; the watchdog is not fed any more")
+				continue
+			}
+			notify(daemon.SdNotifyWatchdog)
+		case err := <-r.Broken():
+			log.Error().Msg(err.Error())
+			code = exitFailed
+			break serving
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				log.Info().Stringer("signal", s).Str("timeout", cfg.Server.ShutdownTimeout.String()).Msg("stopping; a second signal ends at once")
+				break serving
+			}
+			reload(r, cfg.Path, log)
+		}
+	}
+	notify(daemon.SdNotifyStopping)
+	stopped := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.Server.ShutdownTimeout)
+	defer cancel()
+	go func() { stopped <- r.Stop(ctx) }()
+	for {
+		select {
+		case err := <-stopped:
+			if err != nil {
+				log.Error().Msg(err.Error())
+				return exitFailed
+			}
+			log.Info().Msg("stopped")
+			return code
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				log.Warn().Stringer("signal", s).Msg("second signal: ending at once; what was under way is attempted again after the next start")
+				return exitFailed
+			}
+		}
+	}
+}
+
+// boundMemory keeps the heap small: the relay's own live memory is bounded by its design, so what grows is garbage. On a
+// machine or in a control group with little memory the limit is lower. GOGC and GOMEMLIMIT in the environment win.
+func boundMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		found, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
+		if err != nil {
+			found = 512 << 20
+		}
+		debug.SetMemoryLimit(int64(min(max(found/4, 64<<20), 128<<20)))
+	}
+}
+
+// stallLimit is how long a write to disk may take before the watchdog is left to bite.
+const stallLimit = 20 * time.Second
+
+func notify(state string) { _, _ = daemon.SdNotify(false, state) } // without systemd there is nobody to tell
+
+// reload applies the file again. A bad one leaves everything as it was.
+func reload(r *relay.Relay, path string, log zerolog.Logger) {
+	notify("RELOADING=1")
+	defer notify(daemon.SdNotifyReady)
+	cfg, err := config.Load(path)
+	var faults config.Faults
+	switch {
+	case errors.As(err, &faults):
+		for _, fault := range faults {
+			log.Error().Msg("reload: " + fault.String())
+		}
+		log.Error().Int("faults", len(faults)).Msg("reload: the configuration is bad and nothing was changed")
+		return
+	case err != nil:
+		log.Error().Err(err).Msg("reload: the configuration can't be read and nothing was changed")
+		return
+	}
+	for _, warning := range cfg.Warnings {
+		log.Warn().Msg("reload: " + warning)
+	}
+	if err := r.Reload(cfg); err != nil {
+		log.Error().Err(err).Msg("reload: nothing was changed")
+	}
+}
+
+// listeners opens what the configuration names; for the intake, sockets that systemd passes take its place.
+func listeners(cfg *config.Config) (intake, adm []net.Listener, err error) {
+	passed, err := activation.Listeners()
+	if err != nil {
+		return nil, nil, fmt.Errorf("take the sockets that systemd passes: %w", err)
+	}
+	for _, ln := range passed {
+		if ln == nil {
+			continue // a datagram socket
+		}
+		intake = append(intake, ln)
+	}
+	if len(intake) == 0 {
+		ln, err := relay.Listen("server.listen", cfg.Server.Listen)
+		if err != nil {
+			return nil, nil, err
+		}
+		intake = append(intake, ln)
+	}
+	for i, ln := range intake {
+		if intake[i], err = relay.WithTLS(ln, cfg.Server); err != nil {
+			return nil, nil, err
+		}
+	}
+	ln, err := relay.Listen("admin.listen", cfg.Admin.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	return intake, []net.Listener{ln}, nil
+}
+
+// newLog writes to standard error: for eyes when that is a terminal, else as JSON for the journal.
+func newLog(c config.Log) zerolog.Logger {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	var out io.Writer = os.Stderr
+	info, err := os.Stderr.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	if c.Format == "console" || (c.Format == "auto" && terminal) {
+		out = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""}
+	}
+	level, err := zerolog.ParseLevel(c.Level)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	return zerolog.New(out).Level(level).With().Timestamp().Logger()
+}
