@@ -1,0 +1,241 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const (
+	crashStall = 60 * time.Second
+	// The second receiver takes its time, so that its lane is behind when the relay dies and has to read its backlog.
+	slowReceiver = 2 * time.Millisecond
+)
+
+// crashRun kills a relay under load, again and again, and looks for what is missing afterwards.
+type crashRun struct {
+	site    site
+	kills   int
+	conns   int
+	count   uint64
+	wait    time.Duration
+	control bool
+}
+
+// crashResult is what the crash command prints. Lost, unknown and repeats add up both receivers.
+type crashResult struct {
+	Posted           uint64   `json:"posted"`
+	Acknowledged     int      `json:"acknowledged"`
+	Unknown          int      `json:"unknown"`
+	Kills            int      `json:"kills"`
+	Receivers        int      `json:"receivers"`
+	Lost             int      `json:"lost"`
+	NeverSent        int      `json:"never_sent"`
+	UnknownDelivered int      `json:"unknown_delivered"`
+	Repeats          uint64   `json:"repeats"`
+	StartMs          startsMs `json:"start_ms"` // from start to /health 200, after each kill
+	Control          string   `json:"control_dropped,omitempty"`
+	Failed           uint64   `json:"failed"` // deliveries given up, from /stats
+}
+
+type startsMs struct {
+	Min    float64 `json:"min"`
+	Median float64 `json:"median"`
+	Max    float64 `json:"max"`
+}
+
+func runCrash(ctx context.Context, args []string, out io.Writer) error {
+	fs := newFlags("crash", "Posts events to a relay with two endpoints, kills it with SIGKILL at random moments and starts it again, waits until all\n"+
+		"is delivered, and compares. Exit code 1 when an acknowledged event is missing or one arrived that nobody posted.")
+	var run crashRun
+	run.site.flags(fs)
+	fs.IntVar(&run.kills, "rounds", 3, "how many `kills`")
+	fs.IntVar(&run.conns, "c", 64, "`connections`")
+	fs.Uint64Var(&run.count, "n", 100_000, "`events`")
+	fs.DurationVar(&run.wait, "wait", 5*time.Minute, "give up this long after the last event was posted; the posting itself has as long")
+	fs.BoolVar(&run.control, "control", false, "drop one acknowledged event from what the first receiver got: must then report lost 1, exit code 1")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	if run.kills < 0 || run.count < 1 {
+		return usageError("crash needs -rounds of 0 or more and -n of 1 or more")
+	}
+	if err := run.site.open(); err != nil {
+		return err
+	}
+	defer run.site.close()
+	result, err := run.perform(ctx)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(out).Encode(result); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d events acknowledged, %d unknown, %d kills: %d lost, %d repeats, %d unknown ones delivered; serving again after %.0f/%.0f/%.0f ms (min/median/max)\n",
+		result.Acknowledged, result.Unknown, result.Kills, result.Lost, result.Repeats, result.UnknownDelivered,
+		result.StartMs.Min, result.StartMs.Median, result.StartMs.Max)
+	if result.Lost > 0 || result.NeverSent > 0 {
+		return fmt.Errorf("compare ledgers: %d lost, %d never sent", result.Lost, result.NeverSent)
+	}
+	return nil
+}
+
+func (c *crashRun) perform(ctx context.Context) (crashResult, error) {
+	receivers := []*receiver{newReceiver(), newReceiver()}
+	receivers[1].delay = slowReceiver
+	names := []string{"fast", "slow"}
+	var endpoints []endpoint
+	for i, r := range receivers {
+		addr, err := startReceiver(r)
+		if err != nil {
+			return crashResult{}, err
+		}
+		defer r.close()
+		endpoints = append(endpoints, endpoint{name: names[i], url: "http://" + addr + "/events", events: []string{"lead.*"}})
+	}
+	relay, err := c.site.newRelay("relay", endpoints)
+	if err != nil {
+		return crashResult{}, err
+	}
+	if _, err := relay.start(ctx); err != nil {
+		return crashResult{}, err
+	}
+	defer func() { relay.proc.kill() }()
+
+	load, starts, err := c.loadAndKill(ctx, relay)
+	if err != nil {
+		return crashResult{}, err
+	}
+	failed, err := c.settle(ctx, relay, names, receivers)
+	if err != nil {
+		return crashResult{}, err
+	}
+
+	result := crashResult{
+		Posted: load.posted.Load(), Acknowledged: len(load.ledger.acked), Unknown: len(load.ledger.unknown),
+		Kills: len(starts), Receivers: len(receivers), StartMs: summarise(starts), Failed: failed,
+	}
+	for i, r := range receivers {
+		got := r.ids()
+		if i == 0 && c.control {
+			result.Control = load.ledger.dropOne(got)
+		}
+		compared := load.ledger.compare(got)
+		result.Lost += compared.Lost
+		result.NeverSent += compared.NeverSent
+		result.UnknownDelivered += compared.UnknownDelivered
+		result.Repeats += r.counts().Repeats
+	}
+	return result, nil
+}
+
+// loadAndKill posts all events and meanwhile kills and starts the relay. It returns the finished load and how long each
+// start after a kill took.
+func (c *crashRun) loadAndKill(ctx context.Context, relay *relay) (*load, []time.Duration, error) {
+	l, err := newLoad(loadPlan{addr: relay.ingest, path: "/events", conns: c.conns, count: c.count, duration: c.wait, keep: true}, newRun())
+	if err != nil {
+		return nil, nil, err
+	}
+	posting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		l.post(posting)
+	}()
+	// The load must have ended before the caller tears down what it posts to.
+	defer func() { cancel(); <-finished }()
+
+	var starts []time.Duration
+	for _, at := range killPoints(c.kills, c.count) {
+		for l.posted.Load() < at {
+			select {
+			case <-finished:
+				if ctx.Err() != nil {
+					return nil, nil, fmt.Errorf("post events: stopped: %w", ctx.Err())
+				}
+				return nil, nil, fmt.Errorf("post events: only %d of %d were posted, before kill %d: %s", l.posted.Load(), c.count, len(starts)+1, relay.proc.lastWords())
+			case <-time.After(time.Millisecond):
+			}
+		}
+		relay.proc.kill()
+		took, err := relay.start(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("after kill %d: %w", len(starts)+1, err)
+		}
+		starts = append(starts, took)
+	}
+	<-finished
+	if ctx.Err() != nil {
+		return nil, nil, fmt.Errorf("post events: stopped: %w", ctx.Err())
+	}
+	if posted := l.posted.Load(); posted < c.count {
+		return nil, nil, fmt.Errorf("post events: only %d of %d were posted in %s", posted, c.count, c.wait)
+	}
+	return l, starts, nil
+}
+
+// killPoints draws the numbers of posted events at which the relay dies, in order, away from both ends.
+func killPoints(kills int, count uint64) []uint64 {
+	points := make([]uint64, kills)
+	for i := range points {
+		points[i] = uint64(float64(count) * (0.05 + 0.9*rand.Float64()))
+	}
+	slices.Sort(points)
+	return points
+}
+
+// settle waits until the relay says that nothing is left to deliver. Running out of time is no error here: what is missing
+// then, the comparison will tell.
+func (c *crashRun) settle(ctx context.Context, relay *relay, names []string, receivers []*receiver) (failed uint64, err error) {
+	arrived := func() uint64 {
+		var n uint64
+		for _, r := range receivers {
+			n += r.unique()
+		}
+		return n
+	}
+	var waiting uint64
+	idle := func() bool {
+		waiting, failed, err = c.left(ctx, relay, names)
+		return err == nil && waiting == 0
+	}
+	waitUntil(ctx, c.wait, crashStall, arrived, idle)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	return failed, err
+}
+
+// left adds up what the endpoints still wait for, and what they have given up.
+func (c *crashRun) left(ctx context.Context, relay *relay, names []string) (waiting, failed uint64, err error) {
+	for _, name := range names {
+		s, err := relay.stats(ctx, name)
+		if err != nil {
+			return 0, 0, err
+		}
+		waiting += s.Pending + s.Retrying
+		failed += s.Failed
+	}
+	return waiting, failed, nil
+}
+
+func summarise(starts []time.Duration) startsMs {
+	if len(starts) == 0 {
+		return startsMs{}
+	}
+	sorted := slices.SortedFunc(slices.Values(starts), cmp.Compare)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return startsMs{Min: ms(sorted[0]), Median: ms(median(sorted)), Max: ms(sorted[len(sorted)-1])}
+}
+
+// median sorts a copy; the lower of the two middle values when there are two.
+func median[T cmp.Ordered](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[(len(sorted)-1)/2]
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+)
+
+func TestEventHasAskedSizeAndIsJSON(t *testing.T) {
+	for _, size := range []int{250, 251, 300, 4096} {
+		e, err := newTemplate(7, "lead.created", size, time.Unix(1700000000, 0))
+		if err != nil {
+			t.Fatalf("size %d: %v", size, err)
+		}
+		if len(e.text) != size {
+			t.Errorf("size %d: event has %d bytes", size, len(e.text))
+		}
+		var parsed struct {
+			ID        string
+			Type      string
+			Timestamp time.Time
+			Data      map[string]any
+		}
+		if err := json.Unmarshal(e.text, &parsed); err != nil {
+			t.Errorf("size %d: %v", size, err)
+		}
+		if parsed.Type != "lead.created" || parsed.Timestamp.Unix() != 1700000000 || parsed.Data["leadId"] == "" {
+			t.Errorf("size %d: got %+v", size, parsed)
+		}
+	}
+	if _, err := newTemplate(7, "lead.created", 100, time.Now()); err == nil {
+		t.Error("size 100: no error, though the event does not fit")
+	}
+}
+
+func TestEventsAreCompactAsTheRelayStoresThem(t *testing.T) {
+	e, err := newTemplate(7, "lead.created", 250, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, e.text); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(compact.Bytes(), e.text) {
+		t.Errorf("not compact: %s", e.text)
+	}
+}
+
+func TestPatchGivesEachEventOfABatchItsIDAndStamp(t *testing.T) {
+	e, err := newTemplate(0xabcdef01, "lead.created", 260, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1700000000, 123456789)
+	for _, batch := range []int{1, 3} {
+		r := newRequest("127.0.0.1:1", "/events", e, batch)
+		r.patch(999, now.Add(-time.Hour)) // what an earlier post left must be gone
+		r.patch(40, now)
+		lines := bytes.Split(bytes.TrimSuffix(r.bytes[r.bodyAt:], []byte("\n")), []byte("\n"))
+		if len(lines) != batch {
+			t.Fatalf("batch %d: %d lines", batch, len(lines))
+		}
+		for i, line := range lines {
+			if !json.Valid(line) {
+				t.Errorf("batch %d: line %d is not JSON: %s", batch, i, line)
+			}
+			run, seq, ok := parseID(eventID(line))
+			if !ok || run != 0xabcdef01 || seq != uint64(40+i) {
+				t.Errorf("batch %d: line %d has id %q", batch, i, eventID(line))
+			}
+			if stamp, ok := eventStamp(line); !ok || !stamp.Equal(now) {
+				t.Errorf("batch %d: line %d has stamp %v", batch, i, stamp)
+			}
+		}
+	}
+}
+
+func TestPatchAllocatesNothing(t *testing.T) {
+	e, err := newTemplate(1, "lead.created", 250, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, now := newRequest("127.0.0.1:1", "/events", e, 10), time.Now()
+	if n := testing.AllocsPerRun(100, func() { r.patch(5, now) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestParseIDRefusesForeignIDs(t *testing.T) {
+	own := string(appendID(nil, 0x12, 34))
+	if run, seq, ok := parseID([]byte(own)); !ok || run != 0x12 || seq != 34 {
+		t.Fatalf("own id %q: %x %d %v", own, run, seq, ok)
+	}
+	for _, id := range []string{"", "evt_1", "evt_0000001g_000000001", "evt_00000012-000000034", "evt_00000012_00000003x", own + "0", "xvt" + own[3:]} {
+		if _, _, ok := parseID([]byte(id)); ok {
+			t.Errorf("%q was taken for an id of a run", id)
+		}
+	}
+}
+
+func FuzzEventFromOutside(f *testing.F) {
+	f.Add([]byte(`{"id":"evt_1","data":{"stamp":"1700000000000000000"}}`))
+	f.Add([]byte(`{"id":"`))
+	f.Add([]byte(`"stamp":"17`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if id := eventID(body); id != nil && !bytes.Contains(body, id) {
+			t.Errorf("id %q is not in the body", id)
+		}
+		if stamp, ok := eventStamp(body); ok && stamp.UnixNano() <= 0 {
+			t.Errorf("stamp %v", stamp)
+		}
+	})
+}

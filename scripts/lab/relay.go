@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	startLimit = 60 * time.Second
+	stopLimit  = 30 * time.Second
+	// Signs every delivery, so that what signing costs is in the figures. It is known to all and guards nothing.
+	labSecret = "whsec_bGFib3JhdG9yeSBzZWNyZXQgMDEyMzQ1Njc4OQ=="
+)
+
+// site is where a run works: the relay's binary and a temporary directory.
+type site struct {
+	bin    string
+	parent string
+	keep   bool
+	dir    string
+}
+
+func (s *site) flags(fs *flag.FlagSet) {
+	fs.StringVar(&s.bin, "relay", "", "`path` of the relay's binary (required)")
+	fs.StringVar(&s.parent, "dir", "", "make the temporary directory inside this `directory`, which decides the file system (default: the working directory)")
+	fs.BoolVar(&s.keep, "keep", false, "leave the temporary directory, with logs and data, and print its path")
+}
+
+// open makes the temporary directory; close removes it.
+func (s *site) open() error {
+	if s.bin == "" {
+		return usageError("the relay's binary is missing: give -relay PATH")
+	}
+	bin, err := filepath.Abs(s.bin)
+	if err != nil {
+		return fmt.Errorf("find relay: %w", err)
+	}
+	if info, err := os.Stat(bin); err != nil || info.IsDir() {
+		return usageError(fmt.Sprintf("-relay %q is no file: build it with go build -o %s .", s.bin, s.bin))
+	}
+	s.bin = bin
+	parent := s.parent
+	if parent == "" {
+		parent = "."
+	}
+	if parent, err = filepath.Abs(parent); err != nil {
+		return fmt.Errorf("find directory: %w", err)
+	}
+	if s.dir, err = os.MkdirTemp(parent, "lab-"); err != nil {
+		return fmt.Errorf("make temporary directory: %w", err)
+	}
+	return nil
+}
+
+func (s *site) close() {
+	if s.keep {
+		fmt.Fprintln(os.Stderr, "lab: kept", s.dir)
+		return
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		fmt.Fprintln(os.Stderr, "lab: remove temporary directory:", err)
+	}
+}
+
+// endpoint is an [[endpoint]] of a relay's configuration.
+type endpoint struct {
+	name   string
+	url    string
+	events []string
+	retry  []string // empty: the default schedule
+}
+
+// relay is a relay under test. It is used by one goroutine.
+type relay struct {
+	name   string
+	bin    string
+	dir    string
+	config string
+	ingest string // address of the intake
+	admin  string
+	proc   *process
+	client *http.Client
+}
+
+// newRelay writes the configuration of a relay with a data directory of its own; everything that is not named here has
+// its default.
+func (s *site) newRelay(name string, endpoints []endpoint) (*relay, error) {
+	r := &relay{name: name, bin: s.bin, dir: filepath.Join(s.dir, name), client: &http.Client{Timeout: 10 * time.Second}}
+	var err error
+	if r.ingest, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if r.admin, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of relay: %w", err)
+	}
+	r.config = filepath.Join(r.dir, "relay.toml")
+	if err := os.WriteFile(r.config, configText(r, endpoints), 0o600); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	return r, nil
+}
+
+func configText(r *relay, endpoints []endpoint) []byte {
+	text := fmt.Appendf(nil, "[server]\nlisten = %q\n\n[admin]\nlisten = %q\n\n[queue]\ndir = %q\n", r.ingest, r.admin, filepath.Join(r.dir, "data"))
+	for _, e := range endpoints {
+		text = fmt.Appendf(text, "\n[[endpoint]]\nname = %q\nurl = %q\nevents = [%s]\nsecret = %q\n", e.name, e.url, quoteAll(e.events), labSecret)
+		if len(e.retry) > 0 {
+			text = fmt.Appendf(text, "retry = [%s]\n", quoteAll(e.retry))
+		}
+	}
+	return text
+}
+
+func quoteAll(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = fmt.Sprintf("%q", w)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// start starts the relay and returns how long it took until the intake's GET /health answered 200.
+func (r *relay) start(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	proc, err := startProcess(r.name, r.dir, r.bin, "serve", "-config", r.config)
+	if err != nil {
+		return 0, err
+	}
+	r.proc = proc
+	var last error
+	for time.Since(began) < startLimit {
+		if last = r.health(ctx); last == nil {
+			return time.Since(began), nil
+		}
+		select {
+		case <-proc.ended:
+			return 0, fmt.Errorf("start relay: %s", proc.lastWords())
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return 0, fmt.Errorf("start relay: not healthy after %s (%w): %s", startLimit, last, proc.lastWords())
+}
+
+func (r *relay) health(ctx context.Context) error {
+	return r.call(ctx, http.MethodGet, "http://"+r.ingest+"/health", nil)
+}
+
+// stop ends the relay if it runs.
+func (r *relay) stop() error {
+	if r.proc == nil {
+		return nil
+	}
+	return r.proc.stop(stopLimit)
+}
+
+// pause pauses an endpoint.
+func (r *relay) pause(ctx context.Context, name string) error {
+	return r.call(ctx, http.MethodPost, "http://"+r.admin+"/endpoints/"+name+"/pause", nil)
+}
+
+// endpointStats is what a run reads of an endpoint in GET /stats.
+type endpointStats struct {
+	Name      string `json:"name"`
+	State     string `json:"state"`
+	Pending   uint64 `json:"pending"`
+	Retrying  uint64 `json:"retrying"`
+	Failed    uint64 `json:"failed"`
+	Delivered uint64 `json:"delivered"`
+}
+
+// stats reads one endpoint's numbers.
+func (r *relay) stats(ctx context.Context, name string) (endpointStats, error) {
+	var all struct {
+		Endpoints []endpointStats `json:"endpoints"`
+	}
+	if err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/stats", &all); err != nil {
+		return endpointStats{}, err
+	}
+	i := slices.IndexFunc(all.Endpoints, func(e endpointStats) bool { return e.Name == name })
+	if i < 0 {
+		return endpointStats{}, fmt.Errorf("read stats: no endpoint %q", name)
+	}
+	return all.Endpoints[i], nil
+}
+
+// call makes a request to the relay; into, unless nil, takes the JSON of the answer.
+func (r *relay) call(ctx context.Context, method, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := r.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	if err != nil {
+		return fmt.Errorf("read answer of %s %s: %w", method, url, err)
+	}
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: status %d, %.200s", method, url, res.StatusCode, text)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("read answer of %s %s: %w", method, url, err)
+	}
+	return nil
+}
+
+var errNoProgress = errors.New("nothing more arrives")
+
+const pollInterval = 20 * time.Millisecond
+
+// waitUntil polls done until it is true. It gives up after the limit, or when progress has stood still for the stall
+// time.
+func waitUntil(ctx context.Context, limit, stall time.Duration, progress func() uint64, done func() bool) error {
+	began := time.Now()
+	last, moved := progress(), time.Now()
+	for !done() {
+		if p := progress(); p != last {
+			last, moved = p, time.Now()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Since(began) > limit:
+			return fmt.Errorf("not done after %s, at %d", limit, last)
+		case time.Since(moved) > stall:
+			return fmt.Errorf("%w: at %d for %s", errNoProgress, last, stall)
+		}
+		pause(ctx, pollInterval)
+	}
+	return nil
+}
