@@ -62,10 +62,15 @@ func build(dir string) error {
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	eventuallyWithin(t, patience, what, is)
+}
+
+func eventuallyWithin(t *testing.T, most time.Duration, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(most)
 	for !is() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so within %s: %s", patience, what)
+			t.Fatalf("not so within %s: %s", most, what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -275,7 +275,12 @@ func (r *relay) story(id, name string) story {
 // awaitState waits until a delivery is pending, retrying, delivered or failed.
 func (r *relay) awaitState(id, name, state string) (s story) {
 	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("event %q is %s for endpoint %q", id, state, name), func() bool {
+	return r.awaitStateFor(patience, id, name, state)
+}
+
+func (r *relay) awaitStateFor(most time.Duration, id, name, state string) (s story) {
+	r.t.Helper()
+	eventuallyWithin(r.t, most, fmt.Sprintf("event %q is %s for endpoint %q", id, state, name), func() bool {
 		s = r.story(id, name)
 		return s.State == state
 	})
