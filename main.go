@@ -22,6 +22,7 @@ import (
 
 	"realtorbot-relay/relay"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/doctor"
 	"realtorbot-relay/relay/try"
 )
 
@@ -31,7 +32,7 @@ var version = "0.1.0-dev"
 const usage = `Usage: realtorbot-relay [COMMAND] [FLAG…]
 
   serve   -config FILE     receive, keep and deliver events (also without a command)
-  check   -config FILE     validate a configuration and say what it would do
+  check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
   listen  [-addr :3000] [-secret S]
                            a local receiver that verifies and shows what arrives
   send    -type T [-data JSON] [-url …]
@@ -67,7 +68,7 @@ func run(args []string) int {
 	case "serve":
 		return serve(rest)
 	case "check":
-		return check(rest)
+		return check(ctx, rest)
 	case "listen":
 		return try.Listen(ctx, rest, os.Stdout, os.Stderr)
 	case "send":
@@ -126,8 +127,9 @@ func loadConfig(command string, args []string) (cfg *config.Config, code int) {
 	return cfg, exitWell
 }
 
-// check says what a configuration would do. It neither opens the queue nor listens.
-func check(args []string) int {
+// check says what a configuration would do, and what a reload of it would change about the relay that runs with it. It
+// neither opens the queue nor listens.
+func check(ctx context.Context, args []string) int {
 	cfg, code := loadConfig("check", args)
 	if cfg == nil {
 		return code
@@ -136,6 +138,7 @@ func check(args []string) int {
 		fmt.Fprintln(os.Stderr, "warning:", warning)
 	}
 	fmt.Print(cfg.Describe())
+	doctor.Compare(ctx, cfg, os.Stdout)
 	return exitWell
 }
 
@@ -201,7 +204,7 @@ serving:
 				log.Info().Stringer("signal", s).Str("timeout", cfg.Server.ShutdownTimeout.String()).Msg("stopping; a second signal ends at once")
 				break serving
 			}
-			reload(r, cfg.Path, log)
+			reload(r)
 		}
 	}
 	notify(daemon.SdNotifyStopping)
@@ -247,29 +250,11 @@ const stallLimit = 20 * time.Second
 
 func notify(state string) { _, _ = daemon.SdNotify(false, state) } // without systemd there is nobody to tell
 
-// reload applies the file again. A bad one leaves everything as it was.
-func reload(r *relay.Relay, path string, log zerolog.Logger) {
+// reload applies the file again. A bad one leaves everything as it was; the log says why.
+func reload(r *relay.Relay) {
 	notify("RELOADING=1")
 	defer notify(daemon.SdNotifyReady)
-	cfg, err := config.Load(path)
-	var faults config.Faults
-	switch {
-	case errors.As(err, &faults):
-		for _, fault := range faults {
-			log.Error().Msg("reload: " + fault.String())
-		}
-		log.Error().Int("faults", len(faults)).Msg("reload: the configuration is bad and nothing was changed")
-		return
-	case err != nil:
-		log.Error().Err(err).Msg("reload: the configuration can't be read and nothing was changed")
-		return
-	}
-	for _, warning := range cfg.Warnings {
-		log.Warn().Msg("reload: " + warning)
-	}
-	if err := r.Reload(cfg); err != nil {
-		log.Error().Err(err).Msg("reload: nothing was changed")
-	}
+	_, _ = r.ReloadFile(true) // it has told the log
 }
 
 // listeners opens what the configuration names; for the intake, sockets that systemd passes take its place.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -22,14 +23,18 @@ import (
 
 // Relay is a running relay.
 type Relay struct {
-	config *config.Config
+	config *config.Config // as it was at the start
+	file   string         // its absolute path
 	log    zerolog.Logger
 	queue  *queue.Queue
 	post   *delivery.Post
 	intake *ingest.Intake
 
-	addresses []net.Addr      // of the intake
-	sources   []config.Source // as they are now
+	addresses []net.Addr // of the intake
+
+	turn     sync.Mutex     // held by whoever reloads
+	current  *config.Config // what was applied last
+	stopping bool
 
 	intakeServer, adminServer *fasthttp.Server
 	serving                   sync.WaitGroup
@@ -49,7 +54,7 @@ const (
 // Start opens the queue, starts delivering and serves the listeners, which it owns from then on. When it returns nil,
 // events are accepted.
 func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm []net.Listener) (r *Relay, err error) {
-	r = &Relay{config: cfg, log: log, sources: cfg.Sources, broken: make(chan error, 1+len(intake)+len(adm))}
+	r = &Relay{config: cfg, log: log, current: cfg, broken: make(chan error, 1+len(intake)+len(adm))}
 	defer func() {
 		if err != nil {
 			for _, ln := range append(intake, adm...) {
@@ -57,6 +62,9 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 			}
 		}
 	}()
+	if r.file, err = filepath.Abs(cfg.Path); err != nil {
+		return nil, err
+	}
 	for _, ln := range intake {
 		if err := CheckSources(ln.Addr(), cfg.Sources); err != nil {
 			return nil, err
@@ -85,6 +93,7 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 	a := &admin.Admin{
 		Queue: r.queue, Post: r.post, Intake: r.intake,
 		Token: cfg.Admin.Token, Version: version, Started: time.Now(), Log: log,
+		Reload: r.ReloadFile,
 	}
 	r.intakeServer = answer.Server(r.intake.Handle, answer.Limits{Body: int(cfg.Server.MaxBody), Connections: intakeConnections}, r.panicked)
 	r.adminServer = answer.Server(a.Handle, answer.Limits{Body: adminBody, Connections: adminConnections}, r.panicked)
@@ -126,6 +135,9 @@ func (r *Relay) Stalled() time.Duration { return r.queue.Stalled() }
 
 // Stop ends the relay. What is under way has until ctx is done. It returns what could not be saved.
 func (r *Relay) Stop(ctx context.Context) error {
+	r.turn.Lock()
+	r.stopping = true
+	r.turn.Unlock()
 	r.intake.Close()
 	grace, cancel := context.WithTimeout(ctx, intakeGrace)
 	defer cancel()

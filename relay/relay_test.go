@@ -163,20 +163,6 @@ func TestStartThatFailsLeavesNothingOpen(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-func TestOnlyWhatAStartCanChangeIsNamed(t *testing.T) {
-	old := testConfig(t, "data", "http://127.0.0.1:1/")
-	now := testConfig(t, "data", "http://127.0.0.1:2/")
-	now.Sources[0].Path, now.Delivery.Concurrency = "/other", 1
-	if names := needsStart(old, now); len(names) > 0 {
-		t.Errorf("%v need a start", names)
-	}
-	now.Server.MaxBody, now.Admin.Token = 1<<21, sign.NewSecret("example-admin-token")
-	now.Queue.Retention, now.Log.Level = time.Hour, "debug"
-	if names := strings.Join(needsStart(old, now), " "); names != "server admin queue log" {
-		t.Errorf("%s need a start", names)
-	}
-}
-
 func TestTakenPortIsNamed(t *testing.T) {
 	ln := mustListen(t, "127.0.0.1:0")
 	defer ln.Close()

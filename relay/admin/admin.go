@@ -26,6 +26,10 @@ type Admin struct {
 	Version string
 	Started time.Time
 	Log     zerolog.Logger
+
+	// Reload reads the configuration file again and, with apply, has the relay take it. The error is config.Faults or
+	// a reason in one line; nothing was changed then.
+	Reload func(apply bool) (Reload, error)
 }
 
 // Handle answers one request.
@@ -41,6 +45,8 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 	switch rest, _ := strings.CutPrefix(path, "/"); {
 	case path == "/stats":
 		a.get(ctx, a.stats)
+	case path == "/reload":
+		a.reload(ctx)
 	case strings.HasPrefix(rest, "events/"):
 		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.event(ctx, strings.TrimPrefix(rest, "events/")) })
 	case strings.HasPrefix(rest, "endpoints/"):

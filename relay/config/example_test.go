@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 )
 
 const examplePath = "../../config.example.toml"
@@ -36,19 +35,6 @@ func exampleKeys(t *testing.T) (keys []exampleKey) {
 		}
 	}
 	return keys
-}
-
-// snake is the file's spelling of a field's name: TLSCert is tls_cert.
-func snake(field string) string {
-	runes := []rune(field)
-	var b strings.Builder
-	for i, r := range runes {
-		if i > 0 && unicode.IsUpper(r) && (unicode.IsLower(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
 }
 
 // fileKeys are the keys that a section's struct has, found by reflection.

@@ -12,6 +12,7 @@ import (
 
 	// go test keeps a result until what the test was made of changes. The binary is made of these.
 	_ "realtorbot-relay/relay"
+	_ "realtorbot-relay/relay/doctor"
 	_ "realtorbot-relay/relay/try"
 )
 

@@ -96,3 +96,59 @@ func TestAReloadCantOpenTheIntakeToStrangers(t *testing.T) {
 		})
 	}
 }
+
+// TestAReloadIsPlannedBeforeItIsMade: the plan says what it means for what is queued, check prints it, and nothing is
+// changed until the reload itself.
+func TestAReloadIsPlannedBeforeItIsMade(t *testing.T) {
+	t.Parallel()
+	token := newSecret()
+	crm := receive(t, well)
+	open := strings.Replace(preamble, "[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"unix:"+t.TempDir()+"/admin.sock\"\ntoken = \""+token+"\"", 1)
+	config := open + endpoint("crm", crm.url) + endpoint("other", crm.url)
+	dir := t.TempDir()
+	writeConfig(t, dir, config)
+	r := &relay{process: launch(t, command(dir, "-config", "config.toml")), dir: dir}
+	r.awaitServing()
+	bearer := []string{"Authorization", "Bearer " + token}
+	ask := func(path string) answer { t.Helper(); return r.admin.ask(t, "POST", path, "", bearer...) }
+	if a := ask("/endpoints/crm/pause"); a.status != 200 {
+		t.Fatalf("pause: %d %s", a.status, a.body)
+	}
+	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
+		r.post(event(id))
+	}
+
+	check := func(want ...string) {
+		t.Helper()
+		code, stdout, _ := end(t, command(dir, "check", "-config", "config.toml"))
+		if code != 0 {
+			t.Errorf("check ends with %d", code)
+		}
+		for _, text := range want {
+			if !strings.Contains(stdout, text) {
+				t.Errorf("check does not say %q:\n%s", text, stdout)
+			}
+		}
+	}
+	check("admin.sock: a reload changes nothing\n")
+	writeConfig(t, dir, open+strings.Replace(endpoint("other", crm.url), "*", "lead.*", 1))
+	check("  endpoint crm removed: 3 pending stay as orphaned\n", "  endpoint other changed (events)\n")
+	if a := r.admin.ask(t, "POST", "/reload?dry_run=1", ""); a.status != 401 {
+		t.Errorf("without the token: %d %s", a.status, a.body)
+	}
+	if a := ask("/reload?dry_run=1"); a.status != 200 || !strings.Contains(a.body, `"applied": false`) || !strings.Contains(a.body, "3 pending stay as orphaned") {
+		t.Errorf("the plan is %d %s", a.status, a.body)
+	}
+	if a := r.post(event("evt_4")); !strings.Contains(a.body, `"endpoints":2`) {
+		t.Errorf("after plans alone an event is answered %s", a.body)
+	}
+	if a := ask("/reload"); a.status != 200 || !strings.Contains(a.body, `"applied": true`) || !strings.Contains(a.body, "4 pending stay as orphaned") {
+		t.Errorf("the reload is answered %d %s", a.status, a.body)
+	}
+	if a := r.post(event("evt_5")); !strings.Contains(a.body, `"endpoints":1`) {
+		t.Errorf("after the reload an event is answered %s", a.body)
+	}
+	check("admin.sock: a reload changes nothing\n")
+	r.stop()
+	check("admin.sock: nothing to compare with\n")
+}

@@ -1,0 +1,72 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/config"
+)
+
+// Reload is what reading the configuration file again did, or would do.
+type Reload struct {
+	Applied  bool            `json:"applied"`
+	File     string          `json:"file"`
+	Changes  []config.Change `json:"changes"`
+	Warnings []string        `json:"warnings"`
+}
+
+// badFile is the error of a file that can't be used, with every fault of it.
+type badFile struct {
+	Error struct {
+		Code    string  `json:"code"`
+		Message string  `json:"message"`
+		Faults  []fault `json:"faults"`
+	} `json:"error"`
+}
+
+type fault struct {
+	Line int    `json:"line,omitempty"`
+	Key  string `json:"key,omitempty"`
+	Text string `json:"text"`
+}
+
+// ErrStopping: the relay is ending and takes no other configuration.
+var ErrStopping = errors.New("the relay is stopping")
+
+// reload reads the configuration file again; with dry_run=1 it only says what that would do.
+func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
+	if !ctx.IsPost() {
+		methodNotAllowed(ctx, "POST")
+		return
+	}
+	done, err := a.Reload(!ctx.QueryArgs().GetBool("dry_run"))
+	var faults config.Faults
+	switch {
+	case errors.As(err, &faults):
+		var bad badFile
+		bad.Error.Code = "invalid_config"
+		bad.Error.Message = fmt.Sprintf("the file has %d faults and nothing was changed", len(faults))
+		if len(faults) == 1 {
+			bad.Error.Message = "the file has a fault and nothing was changed"
+		}
+		for _, f := range faults {
+			bad.Error.Faults = append(bad.Error.Faults, fault{f.Line, f.Key, f.Text})
+		}
+		answer.Value(ctx, 422, bad)
+	case errors.Is(err, ErrStopping):
+		answer.Error(ctx, 503, "unavailable", err.Error())
+	case err != nil:
+		answer.Error(ctx, 422, "invalid_config", err.Error()+"; nothing was changed")
+	default:
+		if done.Changes == nil {
+			done.Changes = []config.Change{}
+		}
+		if done.Warnings == nil {
+			done.Warnings = []string{}
+		}
+		answer.Value(ctx, 200, done)
+	}
+}

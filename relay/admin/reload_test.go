@@ -1,0 +1,49 @@
+package admin
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"realtorbot-relay/relay/config"
+)
+
+func TestReloadAnswersWithChangesOrFaults(t *testing.T) {
+	o := openOffice(t, "")
+	var asked []bool
+	var done Reload
+	var err error
+	o.Reload = func(apply bool) (Reload, error) {
+		asked = append(asked, apply)
+		done.Applied = apply
+		return done, err
+	}
+	if status, _ := o.ask("GET", "/reload"); status != 405 || len(asked) > 0 {
+		t.Errorf("GET answered %d and reloaded %v", status, asked)
+	}
+	if status, body := o.ask("POST", "/reload"); status != 200 || !strings.Contains(body, `"changes": []`) || !strings.Contains(body, `"applied": true`) {
+		t.Errorf("answered %d %s", status, body)
+	}
+	done.Changes = []config.Change{{Section: "endpoint", Name: "crm", Change: config.Removed, Means: "412 pending stay as orphaned"}}
+	if status, body := o.ask("POST", "/reload?dry_run=1"); status != 200 || !strings.Contains(body, `"means": "412 pending stay as orphaned"`) || !strings.Contains(body, `"applied": false`) {
+		t.Errorf("a dry run answered %d %s", status, body)
+	}
+	if len(asked) != 2 || !asked[0] || asked[1] {
+		t.Errorf("applied: %v, want the first alone", asked)
+	}
+	for _, tt := range []struct {
+		err    error
+		status int
+		code   string
+		text   string
+	}{
+		{config.Faults{{File: "c.toml", Line: 3, Key: "queue.dir", Text: "must be a directory"}, {Text: "b"}}, 422, "invalid_config", `"key": "queue.dir"`},
+		{errors.New("the file is gone"), 422, "invalid_config", "the file is gone; nothing was changed"},
+		{ErrStopping, 503, "unavailable", "stopping"},
+	} {
+		err = tt.err
+		if status, body := o.ask("POST", "/reload"); status != tt.status || code(body) != tt.code || !strings.Contains(body, tt.text) {
+			t.Errorf("%v answered %d %s", tt.err, status, body)
+		}
+	}
+}
