@@ -110,14 +110,16 @@ func (a *Admin) endpoint(ctx *fasthttp.RequestCtx, rest string) {
 	switch {
 	case verb == "" && ctx.IsDelete():
 		a.giveUp(ctx, name)
-	case verb != "" && verb != "pause" && verb != "resume":
-		answer.Error(ctx, 404, "not_found", "an endpoint can be posted to /pause and /resume")
+	case verb != "" && verb != "pause" && verb != "resume" && verb != "test":
+		answer.Error(ctx, 404, "not_found", "an endpoint can be posted to /pause, /resume and /test")
 	case verb == "":
 		methodNotAllowed(ctx, "DELETE")
 	case !ctx.IsPost():
 		methodNotAllowed(ctx, "POST")
 	case lane == nil:
 		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
+	case verb == "test":
+		a.test(ctx, name)
 	case verb == "pause":
 		a.done(ctx, name, "paused", lane.Pause("paused by the operator"))
 	default:

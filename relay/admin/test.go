@@ -1,0 +1,83 @@
+package admin
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
+)
+
+// tried is what an endpoint said to the test event.
+type tried struct {
+	Endpoint  string `json:"endpoint"`
+	ID        string `json:"id"`
+	Delivered bool   `json:"delivered"`
+	triedAnswer
+	Conforms *bool   `json:"conforms,omitempty"` // all checks passed
+	Checks   []check `json:"checks,omitempty"`
+}
+
+type triedAnswer struct {
+	At         *time.Time `json:"at,omitempty"`
+	DurationMS float64    `json:"duration_ms"`
+	Timing     timing     `json:"timing_ms"`
+	Status     int        `json:"status,omitempty"`
+	Class      string     `json:"class,omitempty"`
+	Error      string     `json:"error,omitempty"`
+	Excerpt    string     `json:"excerpt,omitempty"`
+}
+
+type check struct {
+	delivery.Check
+	Answer *triedAnswer `json:"answer,omitempty"`
+}
+
+// test sends the documented test event now and once, past the queue; with conformance=1 it also judges the receiver. The
+// answer is 200 whatever the endpoint said: what it said is in it.
+func (a *Admin) test(ctx *fasthttp.RequestCtx, name string) {
+	now := time.Now()
+	id := "evt_test_" + ulid.Make().String()
+	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
+		`","data":{"message":"This is a test webhook"}}`
+	conformance := ctx.QueryArgs().GetBool("conformance")
+	trial, found, err := a.Post.Try(name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
+	switch {
+	case !found:
+		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
+		return
+	case err != nil:
+		a.Log.Error().Err(err).Str("endpoint", name).Msg("the test event could not be sent")
+		answer.Error(ctx, 500, "internal", "the test event could not be sent; the log says why")
+		return
+	}
+	a.Log.Info().Str("endpoint", name).Str("event", id).Int("status", trial.Outcome.Status).Str("class", string(trial.Outcome.Class)).
+		Int64("duration_ms", trial.Outcome.Took.Milliseconds()).Msg("the operator sent a test event")
+	t := tried{Endpoint: name, ID: id, Delivered: trial.Delivered, triedAnswer: tell(&trial.Outcome)}
+	if conformance {
+		conforms := true
+		for _, c := range trial.Checks {
+			conforms = conforms && c.Verdict == delivery.Passed
+			told := check{Check: c}
+			if c.Outcome != nil {
+				answered := tell(c.Outcome)
+				told.Answer = &answered
+			}
+			t.Checks = append(t.Checks, told)
+		}
+		t.Conforms = &conforms
+	}
+	answer.Value(ctx, 200, t)
+}
+
+func tell(o *delivery.Outcome) triedAnswer {
+	at := o.At.UTC()
+	return triedAnswer{
+		At: &at, DurationMS: millis(o.Took),
+		Timing: timing{millis(o.Timing.DNS), millis(o.Timing.Connect), millis(o.Timing.TLS), millis(o.Timing.FirstByte)},
+		Status: o.Status, Class: string(o.Class), Error: o.Err, Excerpt: string(o.Excerpt),
+	}
+}

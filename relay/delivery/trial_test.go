@@ -1,0 +1,139 @@
+package delivery
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/sign"
+)
+
+// pupil is a receiver that may lack what a good one does.
+type pupil struct {
+	secret                          string
+	takesWrong, takesNone, onceOnly bool
+	refusing                        int // answers this to everything
+	wrongAnswer                     int // to what is not rightly signed; 401 when 0
+
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+// ServeHTTP answers one event.
+func (p *pupil) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	header, id := r.Header.Get("X-RealtorBot-Signature"), r.Header.Get("webhook-id")
+	isRight := sign.VerifyRealtorBot(header, body, sign.NewSecret(p.secret)) == nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.refusing != 0:
+		w.WriteHeader(p.refusing)
+	case header == "" && !p.takesNone, header != "" && !isRight && !p.takesWrong:
+		w.WriteHeader(max(p.wrongAnswer, 401))
+	case p.onceOnly && p.seen[id] > 0:
+		w.WriteHeader(409)
+	default:
+		p.seen[id]++
+		_, _ = io.WriteString(w, "noted")
+	}
+}
+
+func verdicts(checks []Check) (text string) {
+	for _, c := range checks {
+		text += fmt.Sprintf("%s=%s ", c.Name, c.Verdict)
+	}
+	return strings.TrimSpace(text)
+}
+
+const (
+	allPass = "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=pass refuses_unsigned=pass"
+	noneRun = "accepts_signed=fail answers_fast=skipped accepts_repeat=skipped refuses_wrong_signature=skipped refuses_unsigned=skipped"
+)
+
+func TestConformanceFindsWhatAReceiverLacks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pupil *pupil
+		want  string
+		says  string
+	}{
+		"a good one":          {&pupil{}, allPass, ""},
+		"takes what is wrong": {&pupil{takesWrong: true}, strings.Replace(allPass, "wrong_signature=pass", "wrong_signature=fail", 1), "verify the signature over the raw body"},
+		"takes what has none": {&pupil{takesNone: true}, strings.Replace(allPass, "unsigned=pass", "unsigned=fail", 1), "without any signature"},
+		"breaks on the wrong": {&pupil{wrongAnswer: 500}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=fail refuses_unsigned=fail", "with 401: answered 500"},
+		"refuses a repeat":    {&pupil{onceOnly: true}, strings.Replace(allPass, "repeat=pass", "repeat=fail", 1), "that you have already"},
+		"refuses everything":  {&pupil{refusing: 401}, noneRun, "compare the secrets"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			receiver := tt.pupil
+			receiver.secret, receiver.seen = "example-secret", map[string]int{}
+			server := httptest.NewServer(receiver)
+			defer server.Close()
+			ep := subscriber("crm", server.URL)
+			ep.Secret, ep.Signatures = sign.NewSecret(receiver.secret), []string{config.SchemeRealtorBot}
+			d := openDesk(t, ep)
+			trial, found, err := d.post.Try("crm", *testParcel(), true)
+			if err != nil || !found {
+				t.Fatalf("found %v, %v", found, err)
+			}
+			if got := verdicts(trial.Checks); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			said := ""
+			for _, c := range trial.Checks {
+				said += c.Says + "\n"
+			}
+			if !strings.Contains(said, tt.says) {
+				t.Errorf("it does not say %q:\n%s", tt.says, said)
+			}
+		})
+	}
+}
+
+func TestTryTouchesNoLane(t *testing.T) {
+	receiver := &pupil{refusing: 500}
+	server := httptest.NewServer(receiver)
+	defer server.Close()
+	d := openDesk(t, subscriber("crm", server.URL))
+	if err := d.post.Lane("crm").Pause("by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("test", "evt_waits")
+	for range 2 * downAfter {
+		trial, _, err := d.post.Try("crm", *testParcel(), false)
+		if err != nil || trial.Delivered || trial.Outcome.Status != 500 || len(trial.Checks) > 0 {
+			t.Fatalf("%+v %v", trial, err)
+		}
+	}
+	if s := d.status("crm"); s.State != StatePaused || s.Attempts != 0 || s.Pending != 1 || s.LastError != "" {
+		t.Errorf("the lane was touched: %+v", s)
+	}
+	if _, found, err := d.post.Try("nobody", *testParcel(), false); found || err != nil {
+		t.Errorf("nobody was found: %v", err)
+	}
+}
+
+func TestRehearsalIsJudgedByWhatCame(t *testing.T) {
+	fine := func(took time.Duration) *Outcome { return &Outcome{Status: 200, Took: took} }
+	refusal := &Outcome{Status: 401, Class: ClassStatus, Err: "answered 401 Unauthorized"}
+	for name, tt := range map[string]struct {
+		r    rehearsal
+		want string
+	}{
+		"just fast enough":  {rehearsal{10 * time.Second, true, fine(5 * time.Second), fine(time.Second), refusal, refusal}, allPass},
+		"a slow repeat":     {rehearsal{10 * time.Second, true, fine(time.Second), fine(6 * time.Second), refusal, refusal}, strings.Replace(allPass, "fast=pass", "fast=fail", 1)},
+		"a broken line":     {rehearsal{10 * time.Second, true, fine(0), fine(0), &Outcome{Class: ClassReset, Err: "closed"}, refusal}, strings.Replace(allPass, "signature=pass", "signature=fail", 1)},
+		"without a secret":  {rehearsal{10 * time.Second, false, fine(0), fine(0), nil, nil}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=skipped refuses_unsigned=skipped"},
+		"nothing came back": {rehearsal{10 * time.Second, true, &Outcome{Class: ClassTimeout, Err: "timed out"}, nil, nil, nil}, noneRun},
+	} {
+		if got := verdicts(tt.r.judge()); got != tt.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", name, got, tt.want)
+		}
+	}
+}
