@@ -38,6 +38,7 @@ type crashResult struct {
 	NeverSent        int      `json:"never_sent"`
 	UnknownDelivered int      `json:"unknown_delivered"`
 	Repeats          uint64   `json:"repeats"`
+	OldestRepeatMs   float64  `json:"oldest_repeat_ms"` // between a delivery and the kill that had it made again, at most
 	StartMs          startsMs `json:"start_ms"` // from start to /health 200, after each kill
 	Control          string   `json:"control_dropped,omitempty"`
 	Failed           uint64   `json:"failed"` // deliveries given up, from /stats
@@ -51,7 +52,8 @@ type startsMs struct {
 
 func runCrash(ctx context.Context, args []string, out io.Writer) error {
 	fs := newFlags("crash", "Posts events to a relay with two endpoints, kills it with SIGKILL at random moments and starts it again, waits until all\n"+
-		"is delivered, and compares. Exit code 1 when an acknowledged event is missing or one arrived that nobody posted.")
+		"is delivered, and compares. Exit code 1 when an acknowledged event is missing, one arrived that nobody posted, or one arrived\n"+
+		"again that was neither in flight nor settled since the last save when the relay was killed.")
 	var run crashRun
 	run.site.flags(fs)
 	fs.IntVar(&run.kills, "rounds", 3, "how many `kills`")
@@ -69,54 +71,58 @@ func runCrash(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer run.site.close()
-	result, err := run.perform(ctx)
+	result, unexplained, err := run.perform(ctx)
 	if err != nil {
 		return err
 	}
 	if err := json.NewEncoder(out).Encode(result); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d events acknowledged, %d unknown, %d kills: %d lost, %d repeats, %d unknown ones delivered; serving again after %.0f/%.0f/%.0f ms (min/median/max)\n",
-		result.Acknowledged, result.Unknown, result.Kills, result.Lost, result.Repeats, result.UnknownDelivered,
+	fmt.Fprintf(out, "%d events acknowledged, %d unknown, %d kills: %d lost, %d repeats (settled at most %.0f ms before the kill), %d unknown ones delivered; serving again after %.0f/%.0f/%.0f ms (min/median/max)\n",
+		result.Acknowledged, result.Unknown, result.Kills, result.Lost, result.Repeats, result.OldestRepeatMs, result.UnknownDelivered,
 		result.StartMs.Min, result.StartMs.Median, result.StartMs.Max)
 	if result.Lost > 0 || result.NeverSent > 0 {
 		return fmt.Errorf("compare ledgers: %d lost, %d never sent", result.Lost, result.NeverSent)
 	}
-	return nil
+	return unexplained
 }
 
-func (c *crashRun) perform(ctx context.Context) (crashResult, error) {
+// perform returns what was found, and as unexplained a fault of the repeats.
+func (c *crashRun) perform(ctx context.Context) (result crashResult, unexplained, err error) {
+	run := newRun()
 	receivers := []*receiver{newReceiver(), newReceiver()}
+	repeats := newRepeats(run, len(receivers), c.count)
 	receivers[1].delay = slowReceiver
 	names := []string{"fast", "slow"}
 	var endpoints []endpoint
 	for i, r := range receivers {
+		r.observer.Store(repeats.observe(i))
 		addr, err := startReceiver(r)
 		if err != nil {
-			return crashResult{}, err
+			return crashResult{}, nil, err
 		}
 		defer r.close()
 		endpoints = append(endpoints, endpoint{name: names[i], url: "http://" + addr + "/events", events: []string{"lead.*"}})
 	}
 	relay, err := c.site.newRelay("relay", endpoints)
 	if err != nil {
-		return crashResult{}, err
+		return crashResult{}, nil, err
 	}
 	if _, err := relay.start(ctx); err != nil {
-		return crashResult{}, err
+		return crashResult{}, nil, err
 	}
 	defer func() { relay.proc.kill() }()
 
-	load, starts, err := c.loadAndKill(ctx, relay)
+	load, starts, err := c.loadAndKill(ctx, relay, run, repeats)
 	if err != nil {
-		return crashResult{}, err
+		return crashResult{}, nil, err
 	}
 	failed, err := c.settle(ctx, relay, names, receivers)
 	if err != nil {
-		return crashResult{}, err
+		return crashResult{}, nil, err
 	}
 
-	result := crashResult{
+	result = crashResult{
 		Posted: load.posted.Load(), Acknowledged: len(load.ledger.acked), Unknown: len(load.ledger.unknown),
 		Kills: len(starts), Receivers: len(receivers), StartMs: summarise(starts), Failed: failed,
 	}
@@ -131,13 +137,15 @@ func (c *crashRun) perform(ctx context.Context) (crashResult, error) {
 		result.UnknownDelivered += compared.UnknownDelivered
 		result.Repeats += r.counts().Repeats
 	}
-	return result, nil
+	unexplained = repeats.judge()
+	result.OldestRepeatMs = inMillis(repeats.oldest)
+	return result, unexplained, nil
 }
 
 // loadAndKill posts all events and meanwhile kills and starts the relay. It returns the finished load and how long each
 // start after a kill took.
-func (c *crashRun) loadAndKill(ctx context.Context, relay *relay) (*load, []time.Duration, error) {
-	l, err := newLoad(loadPlan{addr: relay.ingest, path: "/events", conns: c.conns, count: c.count, duration: c.wait, keep: true}, newRun())
+func (c *crashRun) loadAndKill(ctx context.Context, relay *relay, run uint32, repeats *repeats) (*load, []time.Duration, error) {
+	l, err := newLoad(loadPlan{addr: relay.ingest, path: "/events", conns: c.conns, count: c.count, duration: c.wait, keep: true}, run)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,6 +171,7 @@ func (c *crashRun) loadAndKill(ctx context.Context, relay *relay) (*load, []time
 			case <-time.After(time.Millisecond):
 			}
 		}
+		repeats.killed(time.Now())
 		relay.proc.kill()
 		took, err := relay.start(ctx)
 		if err != nil {

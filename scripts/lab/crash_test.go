@@ -9,7 +9,7 @@ import (
 
 func mustCrash(t *testing.T, run crashRun) crashResult {
 	t.Helper()
-	result, err := run.perform(t.Context())
+	result, _, err := run.perform(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
