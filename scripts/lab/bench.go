@@ -127,7 +127,7 @@ func (b *bench) startPaused(ctx context.Context, name string, n int, url string)
 		return nil, err
 	}
 	for _, e := range endpoints {
-		if err := r.pause(ctx, e.name); err != nil {
+		if err := r.operate(ctx, e.name, "pause"); err != nil {
 			return nil, fmt.Errorf("pause endpoint %q: %w", e.name, err)
 		}
 	}

@@ -39,7 +39,7 @@ type crashResult struct {
 	UnknownDelivered int      `json:"unknown_delivered"`
 	Repeats          uint64   `json:"repeats"`
 	OldestRepeatMs   float64  `json:"oldest_repeat_ms"` // between a delivery and the kill that had it made again, at most
-	StartMs          startsMs `json:"start_ms"` // from start to /health 200, after each kill
+	StartMs          startsMs `json:"start_ms"`         // from start to /health 200, after each kill
 	Control          string   `json:"control_dropped,omitempty"`
 	Failed           uint64   `json:"failed"` // deliveries given up, from /stats
 }

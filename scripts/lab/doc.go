@@ -7,6 +7,7 @@
 //	load           posts events, as fast as they are answered or at a steady rate
 //	bench          every figure of the speed chapter, beside its yardstick, as one table
 //	crash          kill -9 under load, then compares what was acknowledged with what arrived
+//	powercut       a disk cut off under load, and what it kept
 //	backlog        a million events behind an endpoint that is down
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses
 //

@@ -25,6 +25,7 @@ var commands = []command{
 	{"load", "post events", runLoad},
 	{"bench", "measure the relay beside its yardsticks", runBench},
 	{"crash", "kill the relay under load and look for lost events", runCrash},
+	{"powercut", "cut the power under load and look for lost events", runPowercut},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
 }
@@ -33,6 +34,11 @@ var commands = []command{
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
+
+// unableError says why a run is not possible on this machine: exit code 3.
+type unableError string
+
+func (e unableError) Error() string { return string(e) }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -68,6 +74,7 @@ func printCommands(w io.Writer) {
 
 func exitCode(err error, w io.Writer) int {
 	var usage usageError
+	var unable unableError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
@@ -76,6 +83,9 @@ func exitCode(err error, w io.Writer) int {
 			fmt.Fprintln(w, "lab:", usage)
 		}
 		return 2
+	case errors.As(err, &unable):
+		fmt.Fprintln(w, "lab: can't run here:", unable)
+		return 3
 	default:
 		fmt.Fprintln(w, "lab:", err)
 		return 1

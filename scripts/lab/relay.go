@@ -82,14 +82,17 @@ type endpoint struct {
 
 // relay is a relay under test. It is used by one goroutine.
 type relay struct {
-	name   string
-	bin    string
-	dir    string
-	config string
-	ingest string // address of the intake
-	admin  string
-	proc   *process
-	client *http.Client
+	name    string
+	bin     string
+	dir     string
+	config  string
+	data    string   // the queue's directory
+	minFree string   // queue.min_free; empty: the default
+	under   []string // a command that runs the relay, such as strace with its flags; it must keep the process id
+	ingest  string   // address of the intake
+	admin   string
+	proc    *process
+	client  *http.Client
 }
 
 // newRelay writes the configuration of a relay with a data directory of its own; everything that is not named here has
@@ -106,15 +109,23 @@ func (s *site) newRelay(name string, endpoints []endpoint) (*relay, error) {
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of relay: %w", err)
 	}
-	r.config = filepath.Join(r.dir, "relay.toml")
+	r.config, r.data = filepath.Join(r.dir, "relay.toml"), filepath.Join(r.dir, "data")
+	return r, r.configure(endpoints)
+}
+
+// configure writes the configuration again, which the next start or reload reads.
+func (r *relay) configure(endpoints []endpoint) error {
 	if err := os.WriteFile(r.config, configText(r, endpoints), 0o600); err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
+		return fmt.Errorf("write configuration: %w", err)
 	}
-	return r, nil
+	return nil
 }
 
 func configText(r *relay, endpoints []endpoint) []byte {
-	text := fmt.Appendf(nil, "[server]\nlisten = %q\n\n[admin]\nlisten = %q\n\n[queue]\ndir = %q\n", r.ingest, r.admin, filepath.Join(r.dir, "data"))
+	text := fmt.Appendf(nil, "[server]\nlisten = %q\n\n[admin]\nlisten = %q\n\n[queue]\ndir = %q\n", r.ingest, r.admin, r.data)
+	if r.minFree != "" {
+		text = fmt.Appendf(text, "min_free = %q\n", r.minFree)
+	}
 	for _, e := range endpoints {
 		text = fmt.Appendf(text, "\n[[endpoint]]\nname = %q\nurl = %q\nevents = [%s]\nsecret = %q\n", e.name, e.url, quoteAll(e.events), labSecret)
 		if len(e.retry) > 0 {
@@ -134,15 +145,21 @@ func quoteAll(words []string) string {
 
 // start starts the relay and returns how long it took until the intake's GET /health answered 200.
 func (r *relay) start(ctx context.Context) (time.Duration, error) {
+	return r.startUntil(ctx, r.health)
+}
+
+// startUntil starts the relay and returns how long it took until ready found nothing to wait for.
+func (r *relay) startUntil(ctx context.Context, ready func(context.Context) error) (time.Duration, error) {
 	began := time.Now()
-	proc, err := startProcess(r.name, r.dir, r.bin, "serve", "-config", r.config)
+	command := slices.Concat(r.under, []string{r.bin, "serve", "-config", r.config})
+	proc, err := startProcess(r.name, r.dir, command[0], command[1:]...)
 	if err != nil {
 		return 0, err
 	}
 	r.proc = proc
 	var last error
 	for time.Since(began) < startLimit {
-		if last = r.health(ctx); last == nil {
+		if last = ready(ctx); last == nil {
 			return time.Since(began), nil
 		}
 		select {
@@ -153,7 +170,7 @@ func (r *relay) start(ctx context.Context) (time.Duration, error) {
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
-	return 0, fmt.Errorf("start relay: not healthy after %s (%w): %s", startLimit, last, proc.lastWords())
+	return 0, fmt.Errorf("start relay: not ready after %s (%w): %s", startLimit, last, proc.lastWords())
 }
 
 func (r *relay) health(ctx context.Context) error {
@@ -168,9 +185,9 @@ func (r *relay) stop() error {
 	return r.proc.stop(stopLimit)
 }
 
-// pause pauses an endpoint.
-func (r *relay) pause(ctx context.Context, name string) error {
-	return r.call(ctx, http.MethodPost, "http://"+r.admin+"/endpoints/"+name+"/pause", nil)
+// operate pauses or resumes an endpoint.
+func (r *relay) operate(ctx context.Context, name, verb string) error {
+	return r.call(ctx, http.MethodPost, "http://"+r.admin+"/endpoints/"+name+"/"+verb, nil)
 }
 
 // endpointStats is what a run reads of an endpoint in GET /stats.
