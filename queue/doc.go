@@ -25,6 +25,7 @@
 //	m a                          position of the store in the log, counters (applied)
 //	m m                          when no lane needed what any more (marks), for retention
 //	e <last event> <piece>       block: frames, S2-compressed, in pieces of at most 128 KiB
+//	s <first event>              digest: what a stretch of the log holds, for those who search (digest.go)
 //	i <event id>                 sequence number, when accepted: dedup and look-up
 //	l <lane>                     lane: name, cursor, events settled above it, counters, pause (laneRecord)
 //	r <lane> <event>             retry: due time, attempts so far

@@ -32,6 +32,7 @@ type keeper struct {
 	applied applied
 	janitor janitor
 	serial  uint64 // of the blocks of attempts
+	digest  digest // of the newest events that the store has
 }
 
 // call is a write that somebody waits for.
@@ -194,8 +195,9 @@ func (k *keeper) save(q *Queue) error {
 	}
 	k.saving.Store(time.Now().UnixNano())
 	defer k.saving.Store(0)
-	var lanes []progress
-	for _, l := range q.Lanes() {
+	owners := q.Lanes()
+	lanes := make([]progress, 0, len(owners))
+	for _, l := range owners {
 		lanes = append(lanes, l.progress(k.nextSerial()))
 	}
 	frames := q.tail.above(k.applied.next)
@@ -208,6 +210,11 @@ func (k *keeper) save(q *Queue) error {
 	}
 	if err := b.flush(); err != nil {
 		return err
+	}
+	for i, l := range owners {
+		if len(lanes[i].changes) > 0 {
+			l.landed()
+		}
 	}
 	if len(frames) > 0 {
 		q.applied.Store(k.applied.next)
@@ -252,9 +259,11 @@ func (k *keeper) writeFrames(q *Queue, b *batch, frames []*frame) {
 			bodies += int64(len(ev.Body))
 			ev.Lanes.each(func(id LaneID) { k.applied.matched[id]++ })
 			b.set(appendIDKey(nil, ev.ID), appendIDRecord(nil, ev.Seq, ev.At))
+			k.sum(b, &ev)
 		}
 	}
 	writeBlock(b, kindBlock, last, block)
+	k.writeDigest(b)
 	k.applied.next = last + 1
 	k.keep(b, events, bodies)
 }

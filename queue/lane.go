@@ -56,6 +56,7 @@ type Lane struct {
 	changes      []write
 	changeBytes  int
 	wells        []wellBlock
+	saving       []write // changes that the keeper is writing
 }
 
 // flight is a first attempt under way or settled out of order.

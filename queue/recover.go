@@ -206,7 +206,7 @@ func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
 	if err := q.restoreLanes(); err != nil {
 		return 0, nil, err
 	}
-	if err := q.dropBlocks(k.applied.next); err != nil {
+	if err := errors.Join(q.dropBlocks(k.applied.next), q.restoreDigest(k.applied.next)); err != nil {
 		return 0, nil, err
 	}
 	frames, damages, err := q.journal.load(k.applied.next)

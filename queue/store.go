@@ -123,6 +123,19 @@ func (s *store) scan(prefix, from []byte, keysOnly bool, fn func(key []byte, val
 	})
 }
 
+// keyBefore returns a copy of the last key with the prefix that is not behind another, nil when there is none.
+func (s *store) keyBefore(prefix, at []byte) (key []byte, err error) {
+	err = s.read(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: true})
+		defer it.Close()
+		if it.Seek(at); it.ValidForPrefix(prefix) {
+			key = it.Item().KeyCopy(nil)
+		}
+		return nil
+	})
+	return key, err
+}
+
 // batch gathers writes and commits them, in as many transactions as their size asks for. A key and a value given to it
 // must stay untouched until flush returns. together begins writes that must not be torn apart.
 type batch struct {
