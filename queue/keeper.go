@@ -299,7 +299,7 @@ func (q *Queue) Lane(name string) (*Lane, error) {
 		k := &q.keeper
 		id := k.applied.nextID
 		k.applied.nextID++
-		lane = newLane(q, id, laneRecord{name: name, cursor: q.end.Load()}, 0)
+		lane = newLane(q, id, laneRecord{name: name, cursor: q.end.Load(), born: q.end.Load()}, 0)
 		b.set(laneKey(id), lane.record().append(nil))
 		b.set(keyApplied, k.applied.append(nil))
 		q.addLane(lane)

@@ -107,6 +107,7 @@ func (l *Lane) record() *laneRecord {
 	r := &laneRecord{
 		name: l.name, cursor: l.next, paused: l.paused,
 		passed: l.passed.Load(), delivered: l.delivered, retrying: l.retrying, failed: l.failed,
+		born: l.born, replayed: l.replayed,
 	}
 	if len(l.window) > 0 {
 		r.cursor = l.window[0].ev.Seq

@@ -34,7 +34,7 @@ func TestRecordsGiveBackWhatWasPutIn(t *testing.T) {
 	if got, err := parseFailure(5, appendFailure(nil, &failure)); got != failure || err != nil {
 		t.Errorf("failure is %+v, %v", got, err)
 	}
-	lane := laneRecord{name: "crm", cursor: 100, settled: []uint64{100, 103, 1 << 40}, passed: 7, delivered: 5, retrying: 1, failed: 1, paused: "gone"}
+	lane := laneRecord{name: "crm", cursor: 100, settled: []uint64{100, 103, 1 << 40}, passed: 7, delivered: 5, retrying: 1, failed: 1, paused: "gone", born: 90, replayed: 3}
 	if got, err := parseLane(lane.append(nil)); !reflect.DeepEqual(got, lane) || err != nil {
 		t.Errorf("lane is %+v, %v", got, err)
 	}
