@@ -46,7 +46,7 @@ func (j *janitor) load(s *store) error {
 // run takes turns with saving until there is nothing more to delete.
 func (j *janitor) run(q *Queue) error {
 	for {
-		if free, err := q.opts.Free(); err == nil && free < criticalFree/2 {
+		if _, clean := q.disk.tend(q); !clean || q.store.spare() != nil {
 			return nil // even a deletion is written first
 		}
 		more, err := j.turn(q)

@@ -37,8 +37,9 @@ type keeper struct {
 
 // call is a write that somebody waits for.
 type call struct {
-	fn   func(*batch) error
-	done chan error
+	fn    func(*batch) error
+	clean bool // it deletes, which is allowed as long as anything is
+	done  chan error
 }
 
 const (
@@ -114,8 +115,10 @@ func (k *keeper) await(q *Queue, enough func(round uint64) bool) error {
 }
 
 // update has the keeper write something and waits until it is on disk.
-func (q *Queue) update(fn func(*batch) error) error {
-	c := &call{fn, make(chan error, 1)}
+func (q *Queue) update(fn func(*batch) error) error { return q.call(&call{fn: fn}) }
+
+func (q *Queue) call(c *call) error {
+	c.done = make(chan error, 1)
 	select {
 	case q.keeper.calls <- c:
 		return <-c.done
@@ -148,7 +151,7 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 		case <-due:
 			err, due = k.save(q), nil
 		case c := <-k.calls:
-			if free, err := q.opts.Free(); err == nil && free < criticalFree {
+			if save, clean := q.disk.tend(q); !save && !(c.clean && clean) || q.store.spare() != nil {
 				c.done <- ErrDiskLow
 				continue
 			}
@@ -187,9 +190,10 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 // The lanes are asked before the frames are: what a lane had settled by then had been published, so the store never tells
 // of progress beyond the frames that it has, and makes sense whatever becomes of the journal.
 func (k *keeper) save(q *Queue) error {
-	free, err := q.opts.Free()
-	k.starved.Store(err == nil && free < criticalFree)
-	if k.starved.Load() {
+	room, _ := q.disk.tend(q)
+	room = room && q.store.spare() == nil // else somebody took the space just now
+	k.starved.Store(!room)
+	if !room {
 		k.broadcast(false)
 		return nil
 	}
@@ -328,14 +332,14 @@ func (q *Queue) Lanes() []*Lane {
 
 // GiveUp deletes a lane with all that it holds, for good. Nobody may use the lane any more.
 func (q *Queue) GiveUp(lane *Lane) error {
-	err := q.update(func(b *batch) error {
+	err := q.call(&call{clean: true, fn: func(b *batch) error {
 		lanes := slices.Clone(*q.lanes.Load())
 		lanes[lane.id] = nil
 		q.lanes.Store(&lanes)
 		q.retrying.Add(-lane.close())
 		b.delete(laneKey(lane.id))
 		return q.dropDeliveries(b, lane.id)
-	})
+	}})
 	if err != nil {
 		return fmt.Errorf("give up lane %q: %w", lane.name, err)
 	}
