@@ -18,13 +18,8 @@ const (
 	formatVersion = 1
 )
 
-// What Open may answer beside nil, apart from errors of the file system.
-var (
-	// ErrInUse: another process has the queue's directory open.
-	ErrInUse = errors.New("it is in use by another process: stop that one, or give this one a directory of its own")
-	// ErrUnwritable: the disk is full or the file system read-only. Nothing was lost; open again when that is over.
-	ErrUnwritable = errors.New("it can't be written now")
-)
+// ErrInUse: another process has the queue's directory open.
+var ErrInUse = errors.New("it is in use by another process: stop that one, or give this one a directory of its own")
 
 // Open opens the queue in opts.Dir, making it when there is none. What the journal has and the store does not is read
 // into memory and saved by the keeper; everything that was acknowledged is there when Open returns.
@@ -32,7 +27,7 @@ func Open(opts Options) (*Queue, error) {
 	opts = opts.withDefaults()
 	q, err := open(opts)
 	if err != nil {
-		return nil, fmt.Errorf("open queue %q: %w", opts.Dir, opts.unwritable(err))
+		return nil, fmt.Errorf("open queue %q: %w", opts.Dir, err)
 	}
 	return q, nil
 }
@@ -59,11 +54,7 @@ func open(opts Options) (q *Queue, err error) {
 		return nil, err
 	}
 	undo = append(undo, unlock)
-	q = &Queue{
-		opts: opts, unlock: unlock,
-		requests: make(chan *request, 1024), committed: make(chan struct{}), closing: make(chan struct{}), failed: make(chan struct{}),
-	}
-	if err := q.disk.requireSpace(opts); err != nil {
+	if err := requireSpace(opts); err != nil {
 		return nil, err
 	}
 	if memTable == 0 {
@@ -80,6 +71,10 @@ func open(opts Options) (q *Queue, err error) {
 	if err := syncDir(opts.Dir); err != nil {
 		return nil, err
 	}
+	q = &Queue{
+		opts: opts, unlock: unlock,
+		requests: make(chan *request, 1024), committed: make(chan struct{}), closing: make(chan struct{}), failed: make(chan struct{}),
+	}
 	q.keeper.init()
 	q.lanes.Store(new([]*Lane))
 	if q.store, err = openStore(storeDir, memTable, opts.Notice); err != nil {
@@ -91,8 +86,6 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	undo = append(undo, q.journal.close)
 	q.store.fault, q.journal.fault = opts.fault, opts.fault
-	q.store.relief = func() bool { return q.disk.give(opts) == nil }
-	q.journal.room = func() bool { return opts.free() >= criticalFree+opts.slotSize }
 	next, recent, err := q.restore()
 	if err != nil {
 		return nil, err
@@ -134,6 +127,18 @@ func lockDir(dir string) (unlock func() error, err error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	return f.Close, nil
+}
+
+// requireSpace refuses to open where the store could not be written: it would not get an error but a SIGBUS.
+func requireSpace(opts Options) error {
+	free, err := opts.Free()
+	if err != nil {
+		return err
+	}
+	if free < criticalFree {
+		return fmt.Errorf("only %d MiB are free on its disk, %d MiB are needed to open it: make room and start again", free>>20, int64(criticalFree)>>20)
+	}
+	return nil
 }
 
 // readFormat reads the format file: the version of the format and the size of the store's tables in memory, which must
@@ -201,7 +206,7 @@ func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
 	if err := q.restoreLanes(); err != nil {
 		return 0, nil, err
 	}
-	if err := errors.Join(q.dropBlocks(k.applied.next), q.restoreDigest(k.applied.next)); err != nil {
+	if err := q.dropBlocks(k.applied.next); err != nil {
 		return 0, nil, err
 	}
 	frames, damages, err := q.journal.load(k.applied.next)

@@ -23,7 +23,7 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 	if err := a.Queue.Ready(); err != nil {
 		h.Status = "failing"
 		if errors.Is(err, queue.ErrDiskLow) {
-			h.Reasons = append(h.Reasons, fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): events are refused until there is room",
+			h.Reasons = append(h.Reasons, fmt.Sprintf("%d MiB of disk are free, less than queue.min_free (%d MiB): events are refused until there is room",
 				s.FreeDisk>>20, s.MinFree>>20))
 		} else {
 			h.Reasons = append(h.Reasons, err.Error())
@@ -40,6 +40,7 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 					ep.Name, ep.Pending+ep.Retrying, ep.Failed))
 			}
 		}
+		h.Reasons = append(h.Reasons, ending(ep, time.Now())...)
 	}
 	if s.Damaged > 0 {
 		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))
@@ -48,6 +49,19 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 		h.Status = "degraded"
 	}
 	return h
+}
+
+// ending tells which certificates of an endpoint end soon.
+func ending(ep *delivery.Status, now time.Time) (reasons []string) {
+	for _, c := range []struct {
+		what string
+		end  *time.Time
+	}{{"its receiver's certificate", ep.CertificateExpires}, {"client_cert", ep.ClientCertificateExpires}} {
+		if c.end != nil && c.end.Sub(now) < delivery.CertificateWarning {
+			reasons = append(reasons, fmt.Sprintf("endpoint %q: %s ends on %s: have it renewed", ep.Name, c.what, c.end.Format(time.RFC3339)))
+		}
+	}
+	return reasons
 }
 
 // health answers with reasons to those who may see them; to others with the status alone.

@@ -111,6 +111,11 @@ type Delivery struct {
 	// MaxAge is how long a delivery may be held (its endpoint down or paused) before it becomes failed; at least a
 	// minute.
 	MaxAge time.Duration
+	// Proxy is what connections go through; the zero Proxy is none.
+	Proxy Proxy
+	// CAFile has the certificates, in PEM, of the authorities that an https endpoint's certificate is checked against, in
+	// place of those that the system trusts. The zero File leaves it to the system.
+	CAFile File
 }
 
 // Endpoint is where events go.
@@ -134,6 +139,10 @@ type Endpoint struct {
 	// AllowPrivate lets a host name in the URL resolve to a private or loopback address. An address written in the URL
 	// needs no permission.
 	AllowPrivate bool
+	// ClientCert and ClientKey, in PEM, are shown to an https endpoint that asks who is calling. Both are set or neither.
+	ClientCert, ClientKey File
+	// ServerName is the name that an https endpoint's certificate must have, if it isn't the host of the URL.
+	ServerName string
 	// Delivery is the file's [delivery] with what the endpoint's own table overrides.
 	Delivery Delivery
 }

@@ -60,6 +60,10 @@ func (e *Endpoint) describe(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "endpoint %s%s\n", e.Name, disabled)
 	fmt.Fprintf(b, "  to       %s%s\n", maskQuery(e.URL), ifSet(e.AllowPrivate, ", also if its name resolves to a private address"))
+	if !e.Delivery.Proxy.IsZero() {
+		fmt.Fprintf(b, "  through  proxy %s\n", e.Delivery.Proxy)
+	}
+	e.describeTLS(b)
 	fmt.Fprintf(b, "  events   %s\n", strings.Join(e.Events, ", "))
 	signing := "nothing"
 	if !e.Secret.IsZero() {
@@ -76,6 +80,25 @@ func (e *Endpoint) describe(b *strings.Builder) {
 		fmt.Fprintf(b, "  headers  %s\n", strings.Join(names, ", "))
 	}
 	e.Delivery.describe(b)
+}
+
+func (e *Endpoint) describeTLS(b *strings.Builder) {
+	if !strings.HasPrefix(strings.ToLower(e.URL), "https:") {
+		return
+	}
+	var parts []string
+	if !e.Delivery.CAFile.IsZero() {
+		parts = append(parts, "trusts the authorities of "+strconv.Quote(e.Delivery.CAFile.String())+" alone")
+	}
+	if e.ServerName != "" {
+		parts = append(parts, "expects the name "+e.ServerName)
+	}
+	if !e.ClientCert.IsZero() {
+		parts = append(parts, "shows the certificate of "+strconv.Quote(e.ClientCert.String()))
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(b, "  TLS      %s\n", strings.Join(parts, ", "))
+	}
 }
 
 func (d *Delivery) describe(b *strings.Builder) {

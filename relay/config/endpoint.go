@@ -17,6 +17,8 @@ func readDelivery(t *table, d *Delivery) {
 	t.rate("rate", &d.Rate)
 	t.success("success", &d.Success)
 	t.duration("max_age", &d.MaxAge, time.Minute, longest)
+	t.proxy("proxy", &d.Proxy)
+	t.authorities("ca_file", &d.CAFile)
 }
 
 // readEndpoints reads every [[endpoint]]. delivery is what they may override, custom the types beyond the catalogue.
@@ -39,6 +41,10 @@ func readEndpoints(root *table, delivery Delivery, custom []string) []Endpoint {
 		readSigning(t, &e, where)
 		readHeaders(t.sub("headers"), &e.Headers)
 		readDelivery(t, &e.Delivery)
+		readTLS(t, &e, where)
+		if where.isLoopback() && !e.Delivery.Proxy.IsZero() {
+			t.fault("url", `leads to this machine, which the proxy would take for itself: write proxy = "" for this endpoint`)
+		}
 		t.rest()
 		endpoints = append(endpoints, e)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -113,6 +114,8 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 // A default in a comment is compared too: uncommented it changes nothing. Its own value for the shared [delivery]
 // keeps the comparison from passing because the key was ignored.
 func TestExampleCommentsShowTheDefaults(t *testing.T) {
+	authorities := filepath.Join(t.TempDir(), "ca.pem")
+	mustWriteTLSPair(t, authorities, filepath.Join(t.TempDir(), "key.pem"))
 	compared := 0
 	for _, key := range exampleKeys(t) {
 		if key.section != "endpoint" || !key.commented {
@@ -125,9 +128,11 @@ concurrency = 1
 rate = 1
 success = [299]
 max_age = "1m"
+proxy = "http://192.0.2.1:3128"
+ca_file = "`+authorities+`"
 [[endpoint]]
 name = "crm"
-url = "http://localhost/"
+url = "https://example.com/"
 events = ["test"]
 `+key.key+" = "+key.value)
 		field := func(d Delivery) any {

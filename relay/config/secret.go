@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -134,28 +133,12 @@ func secretFromCredential(name string) (string, error) {
 	return value, err
 }
 
-// secretFromFile reads regular files only: a pipe or a terminal would make the start wait for ever.
 func secretFromFile(path string) (string, error) {
-	info, err := os.Stat(path)
+	content, err := readRegular(path, maxSecret, "a secret")
 	if err != nil {
-		return "", fmt.Errorf("file %q: %w", path, reasonOf(err))
+		return "", err
 	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("file %q is not a regular file", path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("file %q: %w", path, reasonOf(err))
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
-	if err != nil {
-		return "", fmt.Errorf("file %q: %w", path, reasonOf(err))
-	}
-	if len(content) > maxSecret {
-		return "", fmt.Errorf("file %q is longer than a secret can be (%s)", path, formatSize(maxSecret))
-	}
-	value, cut := strings.CutSuffix(string(content), "\n")
+	value, cut := strings.CutSuffix(content, "\n")
 	if cut {
 		value = strings.TrimSuffix(value, "\r")
 	}

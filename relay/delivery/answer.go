@@ -71,7 +71,7 @@ func readExcerpt(dst []byte, stream io.Reader) (excerpt []byte, ended bool, err 
 	return dst, false, nil
 }
 
-// mask replaces what stands in the endpoint's own headers by stars, in place: many receivers echo them when they debug.
+// mask replaces what is secret about the endpoint by stars, in place: many receivers echo a request when they debug.
 func (r *request) mask(excerpt []byte) {
 	for _, value := range r.ownValues {
 		for rest := excerpt; ; {

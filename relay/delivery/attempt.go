@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"bufio"
-	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -29,7 +28,7 @@ type Parcel struct {
 
 // Client makes the attempts for one endpoint, as it was configured when the Client was made. Safe for concurrent use; it
 // opens as many connections as there are attempts at a time, keeps them for the next ones, and has no goroutine of its
-// own. HTTP/1.1, no proxy, no redirect. Close it when the endpoint goes or its configuration changes.
+// own. HTTP/1.1, no redirect; no proxy but the configured one. Close it when the endpoint goes or its configuration changes.
 type Client struct {
 	request *request
 	links   *links
@@ -45,25 +44,29 @@ func NewClient(ep *config.Endpoint, version string, now func() time.Time) (*Clie
 	if err != nil {
 		return nil, err
 	}
-	var tlsConfig *tls.Config
-	if r.scheme == "https" {
-		tlsConfig = &tls.Config{
-			ServerName:         r.host,
-			MinVersion:         tls.VersionTLS12,
-			NextProtos:         []string{"http/1.1"},
-			ClientSessionCache: tls.NewLRUClientSessionCache(1), // one server name, one entry
-		}
+	t, err := newTrust(ep, r)
+	if err != nil {
+		return nil, err
 	}
 	if now == nil {
 		now = time.Now
 	}
 	return &Client{
 		request: r,
-		links:   newLinks(r.address, newGuard(ep.Name, r.host, ep.AllowPrivate), tlsConfig),
+		links:   newLinks(ep, r, t, newDetour(ep, r, version)),
 		timeout: ep.Delivery.Timeout,
 		success: ep.Delivery.Success,
 		now:     now,
 	}, nil
+}
+
+// Certificates tells when the certificate that the receiver last showed ends, and when the relay's own for this endpoint
+// does. Either is zero when there is none, and the receiver's until the first handshake.
+func (c *Client) Certificates() (receiver, own time.Time) {
+	if c.links.trust == nil {
+		return time.Time{}, time.Time{}
+	}
+	return c.links.trust.certificateExpires(), c.links.trust.own
 }
 
 // Close ends what is under way at once, attempts and dials, and closes all connections. Attempts that it cuts short, and
@@ -104,12 +107,10 @@ func (c *Client) attempt(s *scratch, p *Parcel, deadline time.Time) {
 	}
 	var dial *dialError
 	switch {
-	case errors.As(err, &dial) && dial.handshake:
-		o.failed(tlsFault(dial.err, c.request.address, c.timeout))
 	case errors.As(err, &dial):
-		o.failed(dialFault(dial.err, c.request.address, c.timeout))
+		o.failed(c.links.fault(dial, c.timeout))
 	case err != nil:
-		o.failed(exchangeFault(err, s.doing, c.request.address, c.timeout))
+		o.failed(exchangeFault(err, s.doing, c.request.address, c.timeout, c.links.trust))
 	case !c.success.Has(o.Status):
 		o.failed(statusFault(o.Status))
 	}

@@ -9,7 +9,8 @@
 //
 // Whether anything may be taken is the gate's say (gate.go): an endpoint that is paused, that asked to be left alone, that
 // is down or cannot be reached from here holds back what was not attempted yet. Policy is pure and apart: verdict.go,
-// retryafter.go, addresses.go.
+// retryafter.go, addresses.go. How a connection comes about is in links.go, whom it may reach in guard.go, by which way in
+// proxy.go, and whom it trusts in trust.go.
 //
 // Post joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Its housekeeping
 // goroutine gives up what was held longer than MaxAge. Stopping: no lane takes anything more; attempts under way end or,

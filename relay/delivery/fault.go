@@ -48,19 +48,34 @@ func dialFault(err error, address string, timeout time.Duration) fault {
 	return fault{class: ClassConnectRefused, text: oneLine("connect to " + address + ": " + err.Error())}
 }
 
+// tunnelFault explains why a proxy did not connect to the endpoint.
+func tunnelFault(err error, d *detour, timeout time.Duration) fault {
+	about := "proxy " + d.address + " asked for " + d.target + ": "
+	var refused *proxyError
+	switch {
+	case isTimeout(err):
+		return fault{class: ClassConnectTimeout, text: about + "no connection within " + timeout.String()}
+	case errors.As(err, &refused):
+		return fault{class: ClassConnectRefused, text: oneLine(about + refused.reason)}
+	case isBroken(err):
+		return fault{class: ClassConnectRefused, text: about + "it closed the connection"}
+	}
+	return fault{class: ClassConnectRefused, text: oneLine(about + err.Error())}
+}
+
 // tlsFault explains why the handshake with address failed.
-func tlsFault(err error, address string, timeout time.Duration) fault {
+func tlsFault(err error, address string, timeout time.Duration, t *trust) fault {
 	if isTimeout(err) {
 		return fault{class: ClassTimeout, text: "timed out after " + timeout.String() + " in the TLS handshake with " + address}
 	}
-	return fault{class: ClassTLS, text: oneLine("TLS with " + address + ": " + err.Error())}
+	return fault{class: ClassTLS, text: oneLine("TLS with " + address + ": " + t.explain(err))}
 }
 
 // exchangeFault explains why there was no answer on a connection that had come about; doing says what was going on.
 // What came from the far side is left out of the text, as it may echo what we sent.
-func exchangeFault(err error, doing, address string, timeout time.Duration) fault {
-	if alert := tlsError(err); alert != nil && !isTimeout(err) {
-		return tlsFault(alert, address, timeout)
+func exchangeFault(err error, doing, address string, timeout time.Duration, t *trust) fault {
+	if alert := tlsError(err); alert != nil && t != nil && !isTimeout(err) {
+		return tlsFault(alert, address, timeout, t)
 	}
 	var tooLong *fasthttp.ErrSmallBuffer
 	switch {

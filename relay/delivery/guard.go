@@ -24,6 +24,7 @@ type guard struct {
 	written      netip.Addr
 	localhost    bool
 	allowPrivate bool
+	isProxy      bool // host is that of the endpoint's proxy
 }
 
 // newGuard makes the guard of an endpoint; host is the URL's, without port and brackets.
@@ -32,6 +33,13 @@ func newGuard(endpoint, host string, allowPrivate bool) *guard {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		g.written = addr.Unmap() // a dialled ::ffff:127.0.0.1 comes back as 127.0.0.1
 	}
+	return g
+}
+
+// newProxyGuard makes the guard of the address of an endpoint's proxy, by the same rules.
+func newProxyGuard(endpoint, host string, allowPrivate bool) *guard {
+	g := newGuard(endpoint, host, allowPrivate)
+	g.isProxy = true
 	return g
 }
 
@@ -60,24 +68,32 @@ func (g *guard) check(addr netip.Addr) error {
 	if allowed {
 		return nil
 	}
-	return &blockedError{endpoint: g.endpoint, host: g.host, addr: addr, class: class}
+	return &blockedError{endpoint: g.endpoint, host: g.host, isProxy: g.isProxy, addr: addr, class: class}
 }
 
 // blockedError says why the guard refused, and which setting would have allowed it.
 type blockedError struct {
 	endpoint, host string
+	isProxy        bool
 	addr           netip.Addr
 	class          AddressClass
 }
 
 func (e *blockedError) Error() string {
 	subject := fmt.Sprintf("address %s", e.addr)
-	if e.host != e.addr.String() {
+	switch {
+	case e.isProxy:
+		subject += fmt.Sprintf(" of proxy %q", e.host)
+	case e.host != e.addr.String():
 		subject += fmt.Sprintf(" of host %q", e.host)
 	}
-	if e.class == Loopback || e.class == Private {
-		return fmt.Sprintf("%s is %s; set allow_private = true for endpoint %q to let its host's name resolve to such addresses",
+	switch {
+	case e.class != Loopback && e.class != Private:
+		return fmt.Sprintf("%s is %s, where deliveries of endpoint %q never go; no setting allows it", subject, e.class, e.endpoint)
+	case e.isProxy:
+		return fmt.Sprintf("%s is %s; write the address itself into proxy, or set allow_private = true for endpoint %q",
 			subject, e.class, e.endpoint)
 	}
-	return fmt.Sprintf("%s is %s, where deliveries of endpoint %q never go; no setting allows it", subject, e.class, e.endpoint)
+	return fmt.Sprintf("%s is %s; set allow_private = true for endpoint %q to let its host's name resolve to such addresses",
+		subject, e.class, e.endpoint)
 }

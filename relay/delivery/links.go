@@ -8,6 +8,8 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"time"
+
+	"realtorbot-relay/relay/config"
 )
 
 const (
@@ -27,8 +29,9 @@ var errClosed = errors.New("client is closed")
 // handshake are measured and explained apart, and because close has to end at once what is under way. There is no limit on
 // their number: there are as many as attempts at a time, which is the lane's to bound. Safe for concurrent use.
 type links struct {
-	address string      // host:port
-	tls     *tls.Config // nil for http
+	address string  // host:port of the endpoint
+	trust   *trust  // nil for http
+	detour  *detour // nil without a proxy
 	dialer  *net.Dialer
 	ctx     context.Context // ends with close, and with it every dial
 	cancel  context.CancelFunc
@@ -48,20 +51,34 @@ type link struct {
 	reused bool      // it has carried an answer already
 }
 
+// stage is how far a connection had come.
+type stage uint8
+
+const (
+	connecting stage = iota // to the endpoint or its proxy
+	tunnelling              // from the proxy to the endpoint
+	handshake               // TLS with the endpoint
+)
+
 // dialError tells at which stage a connection failed to come about.
 type dialError struct {
-	handshake bool
-	err       error
+	at  stage
+	err error
 }
 
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-func newLinks(address string, guard *guard, tlsConfig *tls.Config) *links {
+func newLinks(ep *config.Endpoint, r *request, t *trust, d *detour) *links {
+	guard := newGuard(ep.Name, r.host, ep.AllowPrivate)
+	if d != nil {
+		guard = newProxyGuard(ep.Name, ep.Delivery.Proxy.Host, ep.AllowPrivate)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &links{
-		address: address,
-		tls:     tlsConfig,
+		address: r.address,
+		trust:   t,
+		detour:  d,
 		dialer:  &net.Dialer{ControlContext: guard.control},
 		ctx:     ctx,
 		cancel:  cancel,
@@ -105,36 +122,74 @@ func (ls *links) takeIdle() *link {
 	return l
 }
 
-// dial connects and, for https, shakes hands, all of it before the deadline. The dialer tries IPv6 and IPv4 side by side
-// (RFC 8305) and asks the guard before each address.
+// dial connects, through the proxy if there is one, and for https shakes hands, all of it before the deadline. The dialer
+// tries IPv6 and IPv4 side by side (RFC 8305) and asks the guard before each address.
 func (ls *links) dial(deadline time.Time, t *Timing) (net.Conn, error) {
 	ctx, cancel := context.WithDeadline(ls.ctx, deadline)
 	defer cancel()
 
 	*t = Timing{}
 	start := time.Now()
-	// The resolver calls these on this goroutine, at most once each.
+	// The resolver calls these on this goroutine: once, or with a proxy twice, when both names have been looked up.
 	lookup := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		DNSDone: func(httptrace.DNSDoneInfo) { t.DNS = time.Since(start) },
 	})
-	conn, err := ls.dialer.DialContext(lookup, "tcp", ls.address)
+	conn, err := ls.connect(lookup)
 	t.Connect = time.Since(start) - t.DNS
 	if err != nil {
-		return nil, &dialError{err: err}
+		return nil, err
 	}
-	if ls.tls == nil {
+	if ls.trust == nil {
 		return conn, nil
 	}
 
 	start = time.Now()
-	secure := tls.Client(conn, ls.tls)
+	secure := tls.Client(conn, ls.trust.config(start))
 	err = secure.HandshakeContext(ctx)
 	t.TLS = time.Since(start)
 	if err != nil {
 		conn.Close()
-		return nil, &dialError{handshake: true, err: err}
+		return nil, &dialError{at: handshake, err: err}
 	}
+	state := secure.ConnectionState()
+	ls.trust.note(&state)
 	return secure, nil
+}
+
+// connect makes the connection to the endpoint, or to its proxy and from there to the endpoint.
+func (ls *links) connect(ctx context.Context) (net.Conn, error) {
+	address := ls.address
+	if ls.detour != nil {
+		if err := ls.detour.admit(ctx, ls.dialer.Resolver); err != nil {
+			return nil, &dialError{err: err}
+		}
+		address = ls.detour.address
+	}
+	conn, err := ls.dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, &dialError{err: err}
+	}
+	if ls.detour == nil || ls.detour.tunnel == nil {
+		return conn, nil
+	}
+	if err := ls.detour.tunnel(ctx, conn); err != nil {
+		conn.Close()
+		return nil, &dialError{at: tunnelling, err: err}
+	}
+	return conn, nil
+}
+
+// fault explains why no connection came about within timeout.
+func (ls *links) fault(e *dialError, timeout time.Duration) fault {
+	switch {
+	case e.at == handshake:
+		return tlsFault(e.err, ls.address, timeout, ls.trust)
+	case e.at == tunnelling:
+		return tunnelFault(e.err, ls.detour, timeout)
+	case ls.detour != nil:
+		return dialFault(e.err, "proxy "+ls.detour.address, timeout)
+	}
+	return dialFault(e.err, ls.address, timeout)
 }
 
 // keep takes back a connection that is ready for another attempt.

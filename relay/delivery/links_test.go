@@ -67,8 +67,8 @@ func TestTLSIsVerifiedMeasuredAndResumed(t *testing.T) {
 		t.Errorf("unknown authority: got %+v", o)
 	}
 
-	c.links.tls.RootCAs = x509.NewCertPool()
-	c.links.tls.RootCAs.AddCert(server.Certificate())
+	c.links.trust.resuming.RootCAs = x509.NewCertPool()
+	c.links.trust.resuming.RootCAs.AddCert(server.Certificate())
 	for i, want := range []bool{false, true} {
 		o := c.Attempt(testParcel())
 		if o.Status != 200 || o.Timing.TLS == 0 || string(o.Excerpt) != "ok" {
@@ -79,8 +79,8 @@ func TestTLSIsVerifiedMeasuredAndResumed(t *testing.T) {
 		}
 	}
 
-	c.links.tls.ServerName = "elsewhere.test"
-	c.links.tls.ClientSessionCache = nil
+	c.links.trust.resuming.ServerName = "elsewhere.test"
+	c.links.trust.resuming.ClientSessionCache = nil
 	if o := c.Attempt(testParcel()); o.Class != ClassTLS || !strings.Contains(o.Err, "elsewhere.test") {
 		t.Errorf("wrong name: got %+v", o)
 	}
@@ -96,8 +96,8 @@ func TestTLSRefusedAfterTheHandshakeIsTLS(t *testing.T) {
 	})
 	ep := testEndpoint("https://" + r.Addr().String())
 	c := mustClient(t, ep)
-	c.links.tls.RootCAs = x509.NewCertPool()
-	c.links.tls.RootCAs.AddCert(server.Certificate())
+	c.links.trust.resuming.RootCAs = x509.NewCertPool()
+	c.links.trust.resuming.RootCAs.AddCert(server.Certificate())
 	if o := c.Attempt(testParcel()); o.Class != ClassTLS || !strings.Contains(o.Err, "certificate required") {
 		t.Errorf("got %+v", o)
 	}

@@ -17,8 +17,8 @@ type Outcome struct {
 	// RetryAfter is what an answer 429 or 503 asked for, 0 when it asked for nothing that can be understood.
 	RetryAfter time.Duration
 
-	// Excerpt is the beginning of the answer's body, at most 16 KiB, with the endpoint's own header values starred out
-	// in case they were echoed. When the answer was not HTTP, it is the beginning of that.
+	// Excerpt is the beginning of the answer's body, at most 16 KiB, with the endpoint's secrets, header values and query
+	// starred out in case they were echoed. When the answer was not HTTP, it is the beginning of that.
 	Excerpt []byte
 
 	// Unreachable is set when the cause may lie with this machine rather than with the endpoint: no route, no network,

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"net/url"
 	"slices"
 	"strconv"
@@ -20,10 +21,10 @@ type request struct {
 	address   string // host:port, to dial and to show
 	signsRB   bool
 	signsStd  bool
-	ownValues [][]byte // header values that are secret, for masking what a receiver echoes
+	ownValues [][]byte // what is secret in the request and about it, for masking what a receiver echoes
 }
 
-// maskLimit is the length from which a header value is masked in excerpts: shorter ones are no secrets worth the name, and
+// maskLimit is the length from which such a value is masked in excerpts: shorter ones are no secrets worth the name, and
 // would star out half the text.
 const maskLimit = 6
 
@@ -46,10 +47,17 @@ func newRequest(ep *config.Endpoint, version string) (*request, error) {
 		signsStd: !ep.Secret.IsZero() && slices.Contains(ep.Signatures, sign.SchemeStandard),
 	}
 
-	head := append([]byte("POST "), requestTarget(ep.URL)...)
+	head := []byte("POST ")
+	if ep.Delivery.Proxy.Kind == config.ProxyHTTP && r.scheme == "http" {
+		head = appendHeader(head, "http://", u.Host) // no tunnel: the proxy is asked for the whole URL
+	}
+	head = append(head, requestTarget(ep.URL)...)
 	head = append(head, " HTTP/1.1"...)
 	head = appendHeader(head, "\r\nHost: ", u.Host)
 	head = appendHeader(head, "\r\nUser-Agent: RealtorBot-Relay/", version)
+	if value := proxyAuthorization(ep.Delivery.Proxy); value != "" && r.scheme == "http" && ep.Delivery.Proxy.Kind == config.ProxyHTTP {
+		head = appendHeader(head, "\r\nProxy-Authorization: ", value)
+	}
 	head = append(head, "\r\nContent-Type: application/json"...)
 	names := make([]string, 0, len(ep.Headers))
 	for name := range ep.Headers {
@@ -63,6 +71,7 @@ func newRequest(ep *config.Endpoint, version string) (*request, error) {
 		r.hide(value)
 	}
 	r.head = head
+	r.hideAbout(ep, u)
 	return r, nil
 }
 
@@ -144,7 +153,7 @@ func dialAddress(u *url.URL) string {
 	return host + ":" + port
 }
 
-// hide remembers a header value, and what follows its scheme ("Bearer …"), for mask.
+// hide remembers a secret value, and what follows a scheme ("Bearer …") in it, for mask.
 func (r *request) hide(value string) {
 	values := []string{value}
 	if i := strings.LastIndexByte(value, ' '); i >= 0 {
@@ -155,6 +164,30 @@ func (r *request) hide(value string) {
 			r.ownValues = append(r.ownValues, []byte(v))
 		}
 	}
+}
+
+// hideAbout remembers what is secret besides the headers: what signs, the query of the URL, which often holds a key, and
+// what the proxy asks for. Each is hidden as it is written and as a receiver would have it decoded.
+func (r *request) hideAbout(ep *config.Endpoint, u *url.URL) {
+	for _, secret := range []sign.Secret{ep.Secret, ep.PreviousSecret} {
+		r.hide(secret.Reveal())
+		r.hide(strings.TrimPrefix(secret.Reveal(), "whsec_"))
+	}
+	r.hide(u.RawQuery)
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		r.hide(value)
+		if decoded, err := url.QueryUnescape(value); err == nil {
+			r.hide(decoded)
+		}
+	}
+	p := ep.Delivery.Proxy
+	r.hide(proxyAuthorization(p))
+	r.hide(p.User.Reveal())
+	r.hide(p.Password.Reveal())
+	// The longest first: a short one that is part of it would leave the rest to be read.
+	slices.SortStableFunc(r.ownValues, func(a, b []byte) int { return len(b) - len(a) })
+	r.ownValues = slices.CompactFunc(r.ownValues, bytes.Equal)
 }
 
 // endpointError is a fault of an endpoint's configuration that shows none of its values.

@@ -28,6 +28,9 @@ type Status struct {
 	LastSuccess *time.Time `json:"last_success,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+
+	CertificateExpires       *time.Time `json:"certificate_expires,omitempty"`        // the receiver's, as last seen
+	ClientCertificateExpires *time.Time `json:"client_certificate_expires,omitempty"` // the one of client_cert
 }
 
 // The states of an endpoint.
@@ -77,6 +80,8 @@ func (l *Lane) status(now time.Time) Status {
 		AttemptMS: l.seen.took.quantiles(), DeliveryMS: l.seen.delay.quantiles(),
 		LastSuccess: moment(l.seen.lastSuccess), LastError: l.seen.lastError, LastErrorAt: moment(l.seen.lastErrorAt),
 	}
+	receiver, own := l.client.Certificates()
+	s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)
 	switch {
 	case l.gate.held == disabled:
 		s.State, s.Reason = StateDisabled, disabled

@@ -1,0 +1,160 @@
+package delivery
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	xproxy "golang.org/x/net/proxy"
+
+	"realtorbot-relay/relay/config"
+)
+
+const (
+	// lookupLimit is how long the name of an endpoint behind a proxy may take to be looked up here. Behind a proxy there
+	// is often no resolver for such names, and a silent one must not use up the attempt.
+	lookupLimit = 2 * time.Second
+
+	// proxyAnswerLimit bounds what a proxy may say to CONNECT, in bytes.
+	proxyAnswerLimit = 4 << 10
+)
+
+// detour is the way of an endpoint's connections through its proxy. It never changes, and is safe for concurrent use.
+type detour struct {
+	address string // host:port of the proxy, to dial and to show
+	target  string // host:port of the endpoint
+	host    string // of the endpoint
+	guard   *guard // of the endpoint; that of the proxy's address sits in the dialer
+
+	// tunnel has the proxy connect to the endpoint. It is nil when the proxy is asked for the whole URL instead, as proxies
+	// refuse to tunnel to the ports of plain HTTP.
+	tunnel func(ctx context.Context, conn net.Conn) error
+}
+
+// newDetour is nil for an endpoint without a proxy.
+func newDetour(ep *config.Endpoint, r *request, version string) *detour {
+	p := ep.Delivery.Proxy
+	if p.IsZero() {
+		return nil
+	}
+	d := &detour{address: p.Address(), target: r.address, host: r.host, guard: newGuard(ep.Name, r.host, ep.AllowPrivate)}
+	switch {
+	case p.Kind == config.ProxySOCKS5:
+		d.tunnel = socksTunnel(p, r.address)
+	case r.scheme == "https":
+		d.tunnel = connectTunnel(p, r.address, version)
+	}
+	return d
+}
+
+// admit checks where the endpoint's name leads, before the proxy hears of it. A name that is not known here is handed on:
+// where the proxy finds it is the proxy's to judge.
+func (d *detour) admit(ctx context.Context, resolver *net.Resolver) error {
+	if addr, err := netip.ParseAddr(d.host); err == nil {
+		return d.guard.check(addr)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	defer cancel()
+	addrs, err := resolver.LookupNetIP(ctx, "ip", d.host)
+	if err != nil {
+		return nil
+	}
+	for _, addr := range addrs {
+		if err := d.guard.check(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// proxyError is a proxy's refusal to connect to the endpoint.
+type proxyError struct{ reason string }
+
+func (e *proxyError) Error() string { return e.reason }
+
+// proxyAuthorization is the value of Proxy-Authorization (RFC 7617); empty for a proxy that asks for none.
+func proxyAuthorization(p config.Proxy) string {
+	if p.User.IsZero() && p.Password.IsZero() {
+		return ""
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(p.User.Reveal()+":"+p.Password.Reveal()))
+}
+
+// connectTunnel asks an HTTP proxy for a tunnel to target (RFC 9110, section 9.3.6).
+func connectTunnel(p config.Proxy, target, version string) func(context.Context, net.Conn) error {
+	request := appendHeader(nil, "CONNECT ", target)
+	request = appendHeader(request, " HTTP/1.1\r\nHost: ", target)
+	request = appendHeader(request, "\r\nUser-Agent: RealtorBot-Relay/", version)
+	if value := proxyAuthorization(p); value != "" {
+		request = appendHeader(request, "\r\nProxy-Authorization: ", value)
+	}
+	request = append(request, "\r\n\r\n"...)
+
+	return func(ctx context.Context, conn net.Conn) error {
+		deadline, _ := ctx.Deadline()
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+		// A deadline set in the past ends reads and writes under way.
+		stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		in := bufio.NewReaderSize(conn, proxyAnswerLimit)
+		var answer fasthttp.ResponseHeader
+		if err := answer.Read(in); err != nil {
+			var tooLong *fasthttp.ErrSmallBuffer
+			if isTimeout(err) || isBroken(err) {
+				return err
+			}
+			if errors.As(err, &tooLong) {
+				return &proxyError{"its answer to CONNECT passes " + strconv.Itoa(proxyAnswerLimit>>10) + " KiB"}
+			}
+			return &proxyError{"its answer to CONNECT is not valid HTTP/1.1"}
+		}
+		switch status := answer.StatusCode(); {
+		case status == fasthttp.StatusProxyAuthRequired:
+			return &proxyError{statusFault(status).text + ": write user and password into proxy, as in http://user:password@host:port"}
+		case status < 200 || status > 299:
+			return &proxyError{statusFault(status).text}
+		case in.Buffered() > 0:
+			return &proxyError{"it sends more than an answer to CONNECT"}
+		}
+		return nil
+	}
+}
+
+// socksTunnel asks a SOCKS 5 proxy for a tunnel to target, whose name it hands on.
+func socksTunnel(p config.Proxy, target string) func(context.Context, net.Conn) error {
+	var auth *xproxy.Auth
+	if !p.User.IsZero() {
+		auth = &xproxy.Auth{User: p.User.Reveal(), Password: p.Password.Reveal()}
+	}
+	return func(ctx context.Context, conn net.Conn) error {
+		dialer, err := xproxy.SOCKS5("tcp", p.Address(), auth, dialled{conn})
+		if err != nil {
+			return err
+		}
+		// What it returns is conn with a wrapper around it, which would keep a large event from going out in one write.
+		_, err = dialer.(xproxy.ContextDialer).DialContext(ctx, "tcp", target)
+		var op *net.OpError
+		if err == nil || isTimeout(err) || isBroken(err) || !errors.As(err, &op) {
+			return err
+		}
+		return &proxyError{op.Err.Error()}
+	}
+}
+
+// dialled is a dialer for what is connected already.
+type dialled struct{ conn net.Conn }
+
+func (d dialled) Dial(_, _ string) (net.Conn, error) { return d.conn, nil }
+
+func (d dialled) DialContext(context.Context, string, string) (net.Conn, error) { return d.conn, nil }
