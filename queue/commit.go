@@ -264,6 +264,7 @@ func (c *committer) commit() error {
 	if n == 0 {
 		return nil
 	}
+	began := time.Now()
 	buf, f := c.draft.seal(c.next, c.now, entryHeader)
 	err := c.q.journal.append(buf, f, c.q.applied.Load())
 	for errors.Is(err, errJournalFull) {
@@ -280,6 +281,8 @@ func (c *committer) commit() error {
 	c.remember(f)
 	c.q.keeper.journalBytes.Store(c.q.journal.bytes())
 	c.q.commits.Add(1)
+	c.q.commitEvents.Add(int64(n))
+	c.q.commitTimes.Add(int64(time.Since(began)))
 	c.q.accepted.Add(int64(n))
 	c.counts = c.counts[:0]
 	for range f.sets {

@@ -62,6 +62,12 @@ func (o Options) withDefaults() Options {
 // maxUnsaved bounds the frames that wait for the store, in memory and in the journal, in bytes. One frame may go beyond.
 func (o *Options) maxUnsaved() int64 { return o.slotSize * int64(o.maxSlots-3) }
 
+// The bounds of the histograms of commits.
+var (
+	commitEventBounds = []int64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096}
+	commitTimeBounds  = []int64{100_000, 250_000, 500_000, 1e6, 2_500_000, 5e6, 10e6, 25e6, 50e6, 100e6, 250e6, 1e9, 5e9}
+)
+
 func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
@@ -99,9 +105,12 @@ type Queue struct {
 
 	committing atomic.Int64 // since when a commit is under way, Unix nanoseconds, 0 when none is
 	commits    atomic.Int64
-	accepted   atomic.Int64
-	repeats    atomic.Int64
-	damaged    atomic.Int64
+	// What the commits were: events, and nanoseconds from the sealed frame to the sync.
+	commitEvents, commitTimes *Histogram
+
+	accepted atomic.Int64
+	repeats  atomic.Int64
+	damaged  atomic.Int64
 }
 
 // Close stops accepting, waits for the commits under way, saves all progress and closes the files. The lanes must not be
@@ -162,11 +171,13 @@ type Stats struct {
 	Bytes        int64 // of their bodies
 	FreeDisk     int64 // bytes, -1 when it can't be told
 	MinFree      int64
-	Accepted     int64 // since it was opened
-	Duplicates   int64 // since it was opened
-	Commits      int64 // since it was opened
-	Damaged      int64 // things that could not be read and were set aside, since it was opened
-	StoreBytes   int64 // of the store's files
+	Accepted     int64   // since it was opened
+	Duplicates   int64   // since it was opened
+	Commits      int64   // since it was opened
+	CommitEvents Buckets // how many events a commit had
+	CommitTimes  Buckets // how many nanoseconds it took, sync included
+	Damaged      int64   // things that could not be read and were set aside, since it was opened
+	StoreBytes   int64   // of the store's files
 	JournalBytes int64
 	Err          error
 }
@@ -182,6 +193,7 @@ func (q *Queue) Stats() Stats {
 		Events: q.keeper.events.Load(), Bytes: q.keeper.bytes.Load(),
 		FreeDisk: free, MinFree: q.opts.MinFree,
 		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
+		CommitEvents: q.commitEvents.Buckets(), CommitTimes: q.commitTimes.Buckets(),
 		StoreBytes: lsm + vlog, JournalBytes: q.keeper.journalBytes.Load(),
 		Err: q.Err(),
 	}

@@ -74,6 +74,7 @@ func open(opts Options) (q *Queue, err error) {
 	q = &Queue{
 		opts: opts, unlock: unlock,
 		requests: make(chan *request, 1024), committed: make(chan struct{}), closing: make(chan struct{}), failed: make(chan struct{}),
+		commitEvents: NewHistogram(commitEventBounds...), commitTimes: NewHistogram(commitTimeBounds...),
 	}
 	q.keeper.init()
 	q.lanes.Store(new([]*Lane))

@@ -45,6 +45,8 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 	switch rest, _ := strings.CutPrefix(path, "/"); {
 	case path == "/stats":
 		a.get(ctx, a.stats)
+	case path == "/metrics":
+		a.get(ctx, a.metrics)
 	case path == "/reload":
 		a.reload(ctx)
 	case strings.HasPrefix(rest, "events/"):

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -42,6 +43,10 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 		}
 		h.Reasons = append(h.Reasons, ending(ep, time.Now())...)
 	}
+	if ahead, n := delivery.ClockSkew(statuses, time.Now()); math.Abs(ahead) > skewLimit {
+		h.Reasons = append(h.Reasons, fmt.Sprintf("this machine's clock is %s %s those of the endpoints (%d heard from): set it right, receivers refuse timestamps that are minutes off",
+			time.Duration(math.Abs(ahead)*float64(time.Second)).Round(time.Second), aheadOrBehind(-ahead), n))
+	}
 	if s.Damaged > 0 {
 		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))
 	}
@@ -62,6 +67,17 @@ func ending(ep *delivery.Status, now time.Time) (reasons []string) {
 		}
 	}
 	return reasons
+}
+
+// skewLimit is from how many seconds on a clock that differs is told. Standard Webhooks' libraries refuse timestamps
+// that are five minutes off.
+const skewLimit = 30
+
+func aheadOrBehind(seconds float64) string {
+	if seconds > 0 {
+		return "ahead of"
+	}
+	return "behind"
 }
 
 // health answers with reasons to those who may see them; to others with the status alone.
@@ -86,6 +102,7 @@ type stats struct {
 	Health        health            `json:"health"`
 	Queue         queueStats        `json:"queue"`
 	Totals        totals            `json:"totals"`
+	ClockSkew     *float64          `json:"clock_skew_seconds,omitempty"` // how far the endpoints' clocks are ahead of this machine's
 	Endpoints     []delivery.Status `json:"endpoints"`
 }
 
@@ -129,6 +146,9 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
 			Invalid: counts.Invalid.Load(), Unauthorized: counts.Unauthorized.Load(), Unavailable: counts.Unavailable.Load(),
 		},
 		Endpoints: endpoints,
+	}
+	if ahead, n := delivery.ClockSkew(endpoints, time.Now()); n > 0 {
+		s.ClockSkew = &ahead
 	}
 	for i := range endpoints {
 		ep := &endpoints[i]

@@ -35,6 +35,7 @@ type Client struct {
 	timeout time.Duration
 	success config.Success
 	now     func() time.Time
+	clock   *skew // nil where nobody asks
 }
 
 // NewClient prepares the attempts for ep, whose fields it copies or only reads. version goes into User-Agent; now tells
@@ -88,6 +89,9 @@ func (c *Client) Attempt(p *Parcel) Outcome {
 		s.outcome.failed(fault{class: ClassReset, text: "cut short: the endpoint's connections were closed by the relay"})
 	}
 	s.outcome.Took = time.Since(start)
+	if s.outcome.Status != 0 && c.clock != nil {
+		c.clock.note(&s.answer.Header, s.outcome.At, s.outcome.Took)
+	}
 	o := s.outcome
 	s.release()
 	return o

@@ -18,6 +18,7 @@ type Lane struct {
 	kept     *queue.Lane
 	client   *Client
 	reach    *reach
+	tally    *tally
 	log      zerolog.Logger
 	now      func() time.Time
 
@@ -48,17 +49,18 @@ type seen struct {
 // idleSender is how long a sender waits for something to do before it ends, if another one waits as well.
 const idleSender = 10 * time.Second
 
-func newLane(ep *config.Endpoint, kept *queue.Lane, version string, reach *reach, log zerolog.Logger, now func() time.Time) (*Lane, error) {
+func newLane(ep *config.Endpoint, kept *queue.Lane, version string, reach *reach, tally *tally, log zerolog.Logger, now func() time.Time) (*Lane, error) {
 	client, err := NewClient(ep, version, now)
 	if err != nil {
 		return nil, err
 	}
 	l := &Lane{
-		endpoint: ep, kept: kept, client: client, reach: reach, now: now,
+		endpoint: ep, kept: kept, client: client, reach: reach, tally: tally, now: now,
 		log:   log.With().Str("endpoint", ep.Name).Logger(),
 		ready: make(chan struct{}, 1),
 		gate:  newGate(ep.Delivery.Concurrency, ep.Delivery.Rate),
 	}
+	client.clock = &tally.clock
 	l.timer = time.AfterFunc(time.Hour, l.poke)
 	l.timer.Stop()
 	if paused := kept.Stats().Paused; paused != "" {
@@ -211,6 +213,7 @@ func (l *Lane) settle(d *queue.Delivery, number int, o Outcome) {
 	l.seen.took.add(now, o.Took)
 	charged, verdict, changes := l.judgeLocked(d, number, o, now)
 	l.mu.Unlock()
+	l.count(d, &o, charged, verdict.Kind, now)
 	l.tell(changes, verdict.Reason)
 
 	attempt := record(number, &o)
@@ -231,6 +234,20 @@ func (l *Lane) settle(d *queue.Delivery, number int, o Outcome) {
 		}
 	}
 	l.logVerdict(d, number, &o, verdict, charged)
+}
+
+// count adds to what /metrics shows.
+func (l *Lane) count(d *queue.Delivery, o *Outcome, charged bool, kind Kind, now time.Time) {
+	l.tally.note(o, charged)
+	if d.Attempts == 0 {
+		l.tally.first(d.Event.At, o.At)
+	}
+	switch {
+	case kind == Delivered && charged:
+		l.tally.latency.Add(int64(max(now.Sub(time.UnixMilli(d.Event.At)), 0)))
+	case kind == Failed && charged:
+		l.tally.failed.Add(1)
+	}
 }
 
 func (l *Lane) landed() {
@@ -429,6 +446,7 @@ func (l *Lane) expireOne(d *queue.Delivery, now time.Time, why string) bool {
 	}
 	reason := "held longer than max_age (" + l.endpoint.Delivery.MaxAge.String() + ") while the endpoint was " + why
 	l.kept.Failed(d, nil, reason)
+	l.tally.failed.Add(1)
 	l.log.Error().Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Str("reason", reason).Msg("delivery failed for good")
 	return true
 }

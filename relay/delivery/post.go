@@ -101,7 +101,11 @@ func (p *Post) Apply(endpoints []config.Endpoint) error {
 		if err != nil {
 			return err
 		}
-		lane, err := newLane(ep, kept, p.version, p.reach, p.log, p.now)
+		count := newTally()
+		if at := slices.IndexFunc(old.lanes, func(l *Lane) bool { return l.endpoint.Name == ep.Name }); at >= 0 {
+			count = old.lanes[at].tally
+		}
+		lane, err := newLane(ep, kept, p.version, p.reach, count, p.log, p.now)
 		if err != nil {
 			return fmt.Errorf("start endpoint %q: %w", ep.Name, err)
 		}

@@ -28,6 +28,8 @@ type Status struct {
 	LastSuccess *time.Time `json:"last_success,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	ClockSkew   *float64   `json:"clock_skew_seconds,omitempty"` // how far its clock is ahead of this machine's, by its latest answer
+	ClockSeen   *time.Time `json:"clock_seen,omitempty"`
 
 	CertificateExpires       *time.Time `json:"certificate_expires,omitempty"`        // the receiver's, as last seen
 	ClientCertificateExpires *time.Time `json:"client_certificate_expires,omitempty"` // the one of client_cert
@@ -82,6 +84,9 @@ func (l *Lane) status(now time.Time) Status {
 	}
 	receiver, own := l.client.Certificates()
 	s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)
+	if ahead, at := l.tally.clock.seen(); !at.IsZero() {
+		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), moment(at)
+	}
 	switch {
 	case l.gate.held == disabled:
 		s.State, s.Reason = StateDisabled, disabled

@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery"
+)
+
+// scrape reads /metrics as Prometheus does, strictly: each sample belongs to the family that was opened last, none is
+// there twice, and buckets grow up to their count. The samples are by name and labels.
+func (o *office) scrape() map[string]float64 {
+	o.t.Helper()
+	answer, err := http.Get(o.url + "/metrics")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != 200 || !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/plain; version=0.0.4") {
+		o.t.Fatalf("answered %d %s, %v", answer.StatusCode, answer.Header.Get("Content-Type"), err)
+	}
+	samples, families, family, kind, help := map[string]float64{}, map[string]bool{}, "", "", ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if rest, ok := strings.CutPrefix(line, "# HELP "); ok {
+			help, _, _ = strings.Cut(rest, " ")
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			family, kind, _ = strings.Cut(rest, " ")
+			if families[family] || help != family {
+				o.t.Errorf("family %q is there twice, or without its help", family)
+			}
+			families[family] = true
+			continue
+		}
+		m := regexp.MustCompile(`^([a-z_]+)(\{[a-z]+="[^"\\]*"(?:,[a-z]+="[^"\\]*")*\})? (\S+)$`).FindStringSubmatch(line)
+		if m == nil {
+			o.t.Fatalf("no sample: %q", line)
+		}
+		isOwn := m[1] == family && kind != histogram
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			isOwn = isOwn || kind == histogram && m[1] == family+suffix
+		}
+		value, err := strconv.ParseFloat(m[3], 64)
+		if _, twice := samples[m[1]+m[2]]; !isOwn || err != nil || twice || kind == counter != strings.HasSuffix(family, "_total") {
+			o.t.Errorf("%q under family %q, a %s", line, family, kind)
+		}
+		samples[m[1]+m[2]] = value
+	}
+	for name, value := range samples {
+		if head, ok := strings.CutSuffix(name, `le="+Inf"}`); ok {
+			count := strings.TrimSuffix(strings.Replace(head, "_bucket{", "_count{", 1), ",") + "}"
+			count = strings.TrimSuffix(count, "{}")
+			if samples[count] != value {
+				o.t.Errorf("%s is %v and %s %v", name, value, count, samples[count])
+			}
+		}
+	}
+	return samples
+}
+
+func TestMetricsCountWhatHappened(t *testing.T) {
+	o := openOffice(t, "")
+	before := o.scrape()
+	o.accept("evt_1", "evt_2")
+	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 2 && s.Pending == 0 })
+	o.status.Store(500)
+	o.accept("evt_3")
+	o.until("through", func(s delivery.Status) bool { return s.Failed == 1 && s.InFlight == 0 })
+	after := o.scrape()
+	for name, want := range map[string]float64{
+		`relay_delivery_attempts_total{endpoint="crm",result="delivered"}`: 2,
+		`relay_delivery_attempts_total{endpoint="crm",result="status"}`:    1,
+		`relay_delivery_attempts_total{endpoint="crm",result="tls"}`:       0,
+		`relay_delivery_delivered_total{endpoint="crm"}`:                   2,
+		`relay_delivery_failed_total{endpoint="crm"}`:                      1,
+		`relay_delivery_failed{endpoint="crm"}`:                            1,
+		`relay_delivery_attempt_seconds_count{endpoint="crm"}`:             3,
+		`relay_delivery_latency_seconds_count{endpoint="crm"}`:             2,
+		`relay_delivery_queue_age_seconds_count{endpoint="crm"}`:           3,
+		`relay_delivery_endpoint_state{endpoint="crm",state="up"}`:         1,
+		`relay_delivery_endpoint_state{endpoint="crm",state="down"}`:       0,
+		`relay_queue_commit_events_sum`:                                    3,
+		`relay_health_status{status="ok"}`:                                 1,
+		`relay_build_info{version="1.2.3"}`:                                1,
+	} {
+		if got, ok := after[name]; !ok || got != want {
+			t.Errorf("%s is %v (%v), want %v", name, got, ok, want)
+		}
+	}
+	for _, name := range []string{"relay_process_cpu_seconds_total", "relay_process_anonymous_memory_bytes", "relay_process_goroutines",
+		"relay_process_open_files", "relay_queue_disk_free_bytes", `relay_delivery_attempt_seconds_sum{endpoint="crm"}`} {
+		if after[name] <= 0 {
+			t.Errorf("%s is %v", name, after[name])
+		}
+	}
+	delete(after, `relay_delivery_clock_skew_seconds{endpoint="crm"}`) // which shows with the first answer
+	if len(before) != len(after) {
+		t.Errorf("there were %d series and are %d: all should be there from the start", len(before), len(after))
+	}
+}
+
+func TestMetricsOutliveAReloadAndNeedTheToken(t *testing.T) {
+	o := openOffice(t, "")
+	o.accept("evt_1")
+	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 1 && s.InFlight == 0 })
+	changed := o.crm
+	changed.Delivery.Concurrency++
+	if err := o.Post.Apply([]config.Endpoint{changed}); err != nil {
+		t.Fatal(err)
+	}
+	if n := o.scrape()[`relay_delivery_attempts_total{endpoint="crm",result="delivered"}`]; n != 1 {
+		t.Errorf("after a reload %v attempts are counted", n)
+	}
+	if status, _ := openOffice(t, testToken).ask("GET", "/metrics"); status != 401 {
+		t.Errorf("without the token answered %d", status)
+	}
+}
+
+// What the shipped rules and the dashboard ask for is there.
+func TestShippedMonitoringNamesMetricsThatExist(t *testing.T) {
+	o := openOffice(t, "")
+	o.accept("evt_1")
+	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 1 })
+	exist := map[string]bool{}
+	for name := range o.scrape() {
+		name, _, _ = strings.Cut(name, "{")
+		exist[name] = true
+		if histogram, ok := strings.CutSuffix(name, "_bucket"); ok {
+			exist[histogram] = true
+		}
+	}
+	for _, file := range []string{"alerts.yml", "dashboard.json"} {
+		text, err := os.ReadFile(filepath.Join("../../scripts/monitoring", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile(`\brelay_[a-z_]+`).FindAllString(string(text), -1)
+		if len(names) < 10 {
+			t.Errorf("%s names %d metrics: are they found?", file, len(names))
+		}
+		for _, name := range names {
+			if !exist[name] {
+				t.Errorf("%s asks for %s, which is not there", file, name)
+			}
+		}
+	}
+}

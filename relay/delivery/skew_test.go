@@ -1,0 +1,77 @@
+package delivery
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+func TestSkewIsWhatNoMomentOfTheAttemptExplains(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 600e6, time.UTC)
+	for _, tt := range []struct {
+		date string
+		took time.Duration
+		want time.Duration
+		seen bool
+	}{
+		{"Fri, 02 Jan 2026 03:04:05 GMT", 100 * time.Millisecond, 0, true},
+		{"Fri, 02 Jan 2026 03:04:06 GMT", 500 * time.Millisecond, 0, true}, // written at its end
+		{"Fri, 02 Jan 2026 03:04:15 GMT", 400 * time.Millisecond, 9 * time.Second, true},
+		{"Fri, 02 Jan 2026 03:04:04 GMT", 100 * time.Millisecond, -600 * time.Millisecond, true},
+		{"Fri, 02 Jan 2026 02:04:05 GMT", time.Second, -(time.Hour - 400*time.Millisecond), true},
+		{"", 0, 0, false},
+		{"yesterday", 0, 0, false},
+	} {
+		var k skew
+		var header fasthttp.ResponseHeader
+		if err := header.Read(bufio.NewReader(strings.NewReader("HTTP/1.1 200 OK\r\nDate: " + tt.date + "\r\n\r\n"))); err != nil {
+			t.Fatal(err)
+		}
+		k.note(&header, at, tt.took)
+		if ahead, seen := k.seen(); ahead != tt.want || !seen.IsZero() != tt.seen {
+			t.Errorf("%q after %s: %s, seen %v, want %s", tt.date, tt.took, ahead, seen, tt.want)
+		}
+	}
+}
+
+func TestClockSkewIsThatOfMostEndpoints(t *testing.T) {
+	now := time.Now()
+	status := func(ahead float64, ago time.Duration) Status {
+		at := now.Add(-ago)
+		return Status{ClockSkew: &ahead, ClockSeen: &at}
+	}
+	for want, statuses := range map[float64][]Status{
+		0:    {},
+		-1:   {status(-1, 0), status(-1, 0), status(900, 0)},
+		300:  {status(300, 0), status(299, 0), status(0, 0), status(301, 0), status(300, 0)},
+		2:    {status(2, 0), status(600, 0)}, // of two, one of which is wrong, it is rather not this machine
+		-3.5: {status(-3.5, time.Minute), status(77, 2*time.Hour), {}},
+	} {
+		if got, _ := ClockSkew(statuses, now); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
+
+func TestStatusTellsTheSkewOfAnAnswer(t *testing.T) {
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+	}))
+	defer receiver.Close()
+	d := openDesk(t, subscriber("crm", receiver.URL))
+	d.accept("test", "evt_1")
+	d.until("crm", "settled", settled)
+	s := d.status("crm")
+	if s.ClockSkew == nil || *s.ClockSkew < 3590 || *s.ClockSkew > 3601 {
+		t.Fatalf("clock skew %v", fmt.Sprint(s.ClockSkew))
+	}
+	if ahead, n := ClockSkew([]Status{s}, time.Now()); n != 1 || ahead != *s.ClockSkew {
+		t.Errorf("of %d endpoints: %v", n, ahead)
+	}
+}

@@ -1,0 +1,111 @@
+package delivery
+
+import (
+	"sync/atomic"
+	"time"
+
+	"realtorbot-relay/queue"
+)
+
+// tally is what was counted about an endpoint since the start, for /metrics. It belongs to the name: a lane that a reload
+// replaces hands it on. All of it is atomic.
+type tally struct {
+	results [resultCount]atomic.Int64
+	failed  atomic.Int64     // deliveries given up
+	attempt *queue.Histogram // nanoseconds that attempts took
+	latency *queue.Histogram // nanoseconds from accepted to delivered
+	age     *queue.Histogram // nanoseconds from accepted to the first attempt
+	clock   skew
+}
+
+// What an attempt came to, as a label of metrics: delivered, uncharged, or its class.
+const (
+	resultDelivered = "delivered"
+	resultUncharged = "uncharged" // this machine seemed to be offline
+)
+
+// results is the closed set. Its order is that of tally.results.
+var results = newResults()
+
+const resultCount = 11
+
+func newResults() (list [resultCount]string) {
+	names := []string{resultDelivered, resultUncharged}
+	for _, c := range Classes() {
+		names = append(names, string(c))
+	}
+	if copy(list[:], names) != len(names) {
+		panic("resultCount is not the number of results")
+	}
+	return list
+}
+
+// Results lists what attempts can come to, as labels of metrics: a closed set.
+func Results() []string { return results[:] }
+
+// The bounds of the histograms, in nanoseconds: an attempt is bounded by its timeout, ages by max_age.
+var (
+	attemptBounds = seconds(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+	ageBounds     = seconds(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5, 30, 300, 3600, 21600, 86400)
+)
+
+func seconds(list ...float64) (nanos []int64) {
+	for _, s := range list {
+		nanos = append(nanos, int64(s*1e9))
+	}
+	return nanos
+}
+
+func newTally() *tally {
+	return &tally{
+		attempt: queue.NewHistogram(attemptBounds...),
+		latency: queue.NewHistogram(ageBounds...),
+		age:     queue.NewHistogram(ageBounds...),
+	}
+}
+
+// note counts an attempt.
+func (t *tally) note(o *Outcome, charged bool) {
+	result := resultDelivered
+	switch {
+	case !charged:
+		result = resultUncharged
+	case o.Class != ClassNone:
+		result = string(o.Class)
+	}
+	for i := range results {
+		if results[i] == result {
+			t.results[i].Add(1)
+			break
+		}
+	}
+	t.attempt.Add(int64(o.Took))
+}
+
+// first counts how long a delivery had waited for its first attempt, which began at.
+func (t *tally) first(accepted int64, at time.Time) {
+	t.age.Add(int64(max(at.Sub(time.UnixMilli(accepted)), 0)))
+}
+
+// Tally is a snapshot of what was counted about an endpoint since the start. The buckets are in nanoseconds.
+type Tally struct {
+	Results map[string]int64 // attempts, by "delivered", "uncharged" or the class of their failure
+	Failed  int64            // deliveries given up
+	Attempt queue.Buckets    // how long attempts took
+	Latency queue.Buckets    // from accepted to delivered
+	Age     queue.Buckets    // from accepted to the first attempt
+}
+
+// Tally tells what was counted about a configured endpoint; found is false for others.
+func (p *Post) Tally(name string) (t Tally, found bool) {
+	l := p.Lane(name)
+	if l == nil {
+		return t, false
+	}
+	t = Tally{Results: map[string]int64{}, Failed: l.tally.failed.Load(),
+		Attempt: l.tally.attempt.Buckets(), Latency: l.tally.latency.Buckets(), Age: l.tally.age.Buckets()}
+	for i, result := range results {
+		t.Results[result] = l.tally.results[i].Load()
+	}
+	return t, true
+}
