@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -26,6 +27,7 @@ type checker struct {
 	attempts   map[uint64]bool // events that have records of attempts
 	wells      map[LaneID]bool
 	applied    applied
+	digests    []*digest // ascending
 	complaints []string
 }
 
@@ -44,6 +46,7 @@ func check(q *Queue, l *ledger) []string {
 		return []string{err.Error()}
 	}
 	c.checkEvents()
+	c.checkDigests()
 	c.checkIDs()
 	for _, id := range slices.Sorted(maps.Keys(c.lanes)) {
 		c.checkLane(id)
@@ -137,6 +140,13 @@ func (c *checker) file(key, record []byte, blocks *[]uint64) (err error) {
 	case kindWell:
 		lane, _, _ := parseWellKey(key)
 		c.wells[lane] = true
+	case kindDigest:
+		first, _ := parseDigestKey(key)
+		d, err := parseDigest(first, record)
+		if err == nil {
+			c.digests = append(c.digests, d)
+		}
+		return err
 	case kindScratch:
 	default:
 		c.say("key %q is of no kind", key)
@@ -204,6 +214,35 @@ func (c *checker) mayBeGone(id string) bool {
 		}
 	}
 	return true
+}
+
+// checkDigests: no event hides from those who look for it, and no digest tells of nothing but events that are gone.
+func (c *checker) checkDigests() {
+	for i, d := range c.digests {
+		if i > 0 && c.digests[i-1].end() > d.first {
+			c.say("digests: that of the events from %d goes beyond %d", c.digests[i-1].first, d.first)
+		}
+		if d.end() > c.applied.next {
+			c.say("digests: that of the events from %d goes beyond the end, %d", d.first, c.applied.next)
+		}
+	}
+	for seq, ev := range c.events {
+		if c.kept[seq] {
+			continue
+		}
+		at := sort.Search(len(c.digests), func(i int) bool { return c.digests[i].end() > seq })
+		if at == len(c.digests) || c.digests[at].first > seq {
+			c.say("digests: event %d is in none", seq)
+			continue
+		}
+		slot, _ := slices.BinarySearch(c.digests[at].ends, seq+1)
+		ev.Lanes.each(func(id LaneID) {
+			one := sieve{types: []string{string(ev.Type)}, lane: &Lane{id: id}, since: ev.At, until: ev.At + 1}
+			if one.slots(c.digests[at])&(1<<slot) == 0 {
+				c.say("digests: event %d for lane %d hides from its digest", seq, id)
+			}
+		})
+	}
 }
 
 // checkIDs: each id that must be known points to its event, and each id record to an event or to the list that it will be

@@ -1,16 +1,28 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// criticalFree is the free space below which nothing at all is written to the store: its files are mapped into memory,
-// and touching a page that the file system has no block for would end the process.
-const criticalFree = 48 << 20
+// Three marks of free space. Below Options.MinFree nothing new is accepted. Below criticalFree nothing is written to the
+// store but deletions, and no journal slot is made: what the lanes do is remembered in memory, and the lanes stop when
+// that is full. Below cleanFree nothing is written at all.
+//
+// Lest the queue's own data leave no room to delete any of it, the queue holds a ballast: a file of allocated blocks. At
+// the critical mark it is given up. Half of it goes to what the lanes have to save, the rest is left to the clean-up. It
+// is taken back when there is room again.
+const (
+	criticalFree = 48 << 20
+	cleanFree    = criticalFree / 2
+	ballastFile  = "ballast"
+)
 
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
@@ -20,25 +32,130 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// disk remembers for a moment how much space is free, so that not every event asks.
+// disk knows how much space is free and holds the ballast.
 type disk struct {
-	asked atomic.Int64 // Unix nanoseconds
-	low   atomic.Bool
-	least atomic.Int64 // free bytes as last seen
+	held  atomic.Bool  // the ballast is there; changed by recovery and the keeper
+	asked atomic.Int64 // when check last asked, Unix nanoseconds
+	low   atomic.Bool  // what it found
+	told  bool         // that nothing is saved; the keeper's
 }
 
+// diskAsk is for how long an answer about free space is good enough to refuse or accept events by.
 const diskAsk = 100 * time.Millisecond
 
+// check reports why no event is accepted, nil when one is. It remembers for a moment, so that not every event asks.
 func (d *disk) check(q *Queue) error {
 	now := time.Now().UnixNano()
 	if asked := d.asked.Load(); now-asked > int64(diskAsk) && d.asked.CompareAndSwap(asked, now) {
-		if free, err := q.opts.Free(); err == nil {
-			d.least.Store(free)
-			d.low.Store(free < q.opts.MinFree)
-		}
+		free := q.opts.free()
+		d.low.Store(free < q.opts.MinFree || free < d.saveFloor(q.opts))
 	}
 	if d.low.Load() {
 		return ErrDiskLow
 	}
 	return nil
+}
+
+// saveFloor is the free space that a save needs.
+func (d *disk) saveFloor(o Options) int64 {
+	if d.held.Load() {
+		return criticalFree
+	}
+	return criticalFree + o.ballast/2
+}
+
+// tend gives up the ballast or takes it back as free space asks for, and reports whether lanes and frames may be saved,
+// and whether what nobody needs may be deleted.
+func (d *disk) tend(q *Queue) (save, clean bool) {
+	free := q.opts.free()
+	switch held := d.held.Load(); {
+	case held && free < criticalFree:
+		_ = d.give(q.opts) // it says what went wrong, and the next round tries again
+		free = q.opts.free()
+	case !held && free >= max(q.opts.MinFree, criticalFree)+q.opts.ballast:
+		_ = d.take(q.opts) // when it fails there is just none, until the next round
+	}
+	save = free >= d.saveFloor(q.opts)
+	if d.told == save {
+		d.told = !save
+		if save {
+			q.opts.Notice("there is disk space again: progress is saved and events are accepted as before")
+		} else {
+			q.opts.Notice(fmt.Sprintf("only %d MiB of disk are free: nothing is saved until there are %d MiB, and deliveries will stop", free>>20, d.saveFloor(q.opts)>>20))
+		}
+	}
+	return save, free >= cleanFree
+}
+
+// free is the free space in bytes; more than there ever is when nobody can tell, since then writing will.
+func (o *Options) free() int64 {
+	free, err := o.Free()
+	if err != nil {
+		return 1 << 62
+	}
+	return free
+}
+
+// take makes the ballast. A file that is not whole is not there.
+func (d *disk) take(o Options) error {
+	path := filepath.Join(o.Dir, ballastFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = o.fault.before(placeBallast); err == nil {
+		err = o.fault.after(placeBallast, unix.Fallocate(int(f.Fd()), 0, 0, o.ballast))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	d.held.Store(true)
+	return nil
+}
+
+// errNoBallast: there is none to give up.
+var errNoBallast = errors.New("there is no ballast")
+
+// give deletes the ballast.
+func (d *disk) give(o Options) error {
+	if !d.held.Load() {
+		return errNoBallast
+	}
+	err := o.fault.before(placeDropBallast)
+	if err == nil {
+		err = o.fault.after(placeDropBallast, os.Remove(filepath.Join(o.Dir, ballastFile)))
+	}
+	if err != nil {
+		o.Notice(fmt.Sprintf("the ballast can't be given up: %v", err))
+		return err
+	}
+	d.held.Store(false)
+	o.Notice(fmt.Sprintf("the disk is full: events are refused, and %d MiB that were held for this are given up for the clean-up", o.ballast>>20))
+	return nil
+}
+
+// requireSpace refuses to open where the store could not be written. The ballast is given up for it.
+func (d *disk) requireSpace(o Options) error {
+	info, err := os.Stat(filepath.Join(o.Dir, ballastFile))
+	d.held.Store(err == nil && info.Size() == o.ballast)
+	if o.free() < criticalFree {
+		_ = d.give(o)
+	}
+	if free := o.free(); free < criticalFree {
+		return fmt.Errorf("%w: only %d MiB are free on its disk, %d MiB are needed to open it: make room", ErrUnwritable, free>>20, int64(criticalFree)>>20)
+	}
+	return nil
+}
+
+// unwritable marks an error of Open that a full or read-only disk explains: it may go away by itself.
+func (o *Options) unwritable(err error) error {
+	switch {
+	case err == nil || errors.Is(err, ErrUnwritable):
+		return err
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: its file system is read-only: see what the kernel says of it (dmesg), repair it and mount it writable: %w", ErrUnwritable, err)
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || o.free() < criticalFree:
+		return fmt.Errorf("%w: its disk is full: make room: %w", ErrUnwritable, err)
+	}
+	return err
 }

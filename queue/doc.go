@@ -25,6 +25,7 @@
 //	m a                          position of the store in the log, counters (applied)
 //	m m                          when no lane needed what any more (marks), for retention
 //	e <last event> <piece>       block: frames, S2-compressed, in pieces of at most 128 KiB
+//	s <first event>              digest: what a stretch of the log holds, for those who search (digest.go)
 //	i <event id>                 sequence number, when accepted: dedup and look-up
 //	l <lane>                     lane: name, cursor, events settled above it, counters, pause (laneRecord)
 //	r <lane> <event>             retry: due time, attempts so far
@@ -36,8 +37,8 @@
 //
 // Numbers in keys are big-endian, 4 bytes for a lane, 8 for an event, n or a time in Unix milliseconds, 2 for a piece or
 // an attempt's number. Every value but an id's and the compressed ones of a and d opens with a version byte. The journal
-// and the frame have their layouts in journal.go and frame.go. The directory also has FORMAT, the version of all this; lock; and, when
-// damage was found, aside/ with copies of the files it was found in.
+// and the frame have their layouts in journal.go and frame.go. The directory also has FORMAT, the version of all
+// this; lock; ballast; and, when damage was found, aside/ with copies of the files it was found in.
 //
 // # If we die here
 //
@@ -48,10 +49,19 @@
 //	                                           come last, are those of the save before
 //	after an attempt, before its save          the attempt is made again, with the same number: at least once
 //	while a slot begins a new life             all that its old life held is in the store
+//	while a log of the store is made           it has no length and is removed at the next start
+//	while the ballast is taken                 it is not whole, so it is not there, and is taken again
 //	while the janitor deletes a block          its pieces go last, with the counters; it is found again and deleted
 //
 // A lane's record and the retries and failed deliveries that go with it are one transaction, so a delivery is never in
 // two states.
+//
+// # Full disks
+//
+// disk.go has the marks of free space and the ballast, blocks.go the reason why a full disk is no SIGBUS. What is written
+// while a disk fills up behind our back finds its blocks reserved or gets an error: a journal slot that can't be made is a
+// journal that is full, a table of the store is tried again by Badger, and anything else fails the queue, which is then
+// opened again.
 //
 // # Assumptions
 //

@@ -29,4 +29,8 @@ const (
 	placeEntry     = "entry"
 	placeSync      = "sync of an entry"
 	placeCommit    = "commit of the store"
+
+	placeSpare       = "spare log of the store"
+	placeBallast     = "taking the ballast"
+	placeDropBallast = "giving up the ballast"
 )

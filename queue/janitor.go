@@ -17,6 +17,7 @@ type janitor struct {
 	wells    map[LaneID]uint64
 	failures map[LaneID]uint64
 	kept     uint64 // where the sweep of kept events goes on
+	digest   uint64 // no digest begins below this
 	deleted  int64  // bytes, since space was reclaimed
 }
 
@@ -45,7 +46,7 @@ func (j *janitor) load(s *store) error {
 // run takes turns with saving until there is nothing more to delete.
 func (j *janitor) run(q *Queue) error {
 	for {
-		if free, err := q.opts.Free(); err == nil && free < criticalFree/2 {
+		if _, clean := q.disk.tend(q); !clean || q.store.spare() != nil {
 			return nil // even a deletion is written first
 		}
 		more, err := j.turn(q)
@@ -199,6 +200,9 @@ func (j *janitor) deleteBlock(q *Queue, b *batch, last uint64, frames []*frame, 
 			return err
 		}
 	}
+	if err := j.deleteDigests(q, b, last+1); err != nil {
+		return err
+	}
 	// Last, and in one transaction with the counters: until then the block is found again, and all that hangs on it with it.
 	// Its pieces are consecutive keys.
 	var pieces []write
@@ -228,6 +232,26 @@ func (j *janitor) deleteWells(q *Queue, b *batch, lane LaneID, last uint64) erro
 	})
 	j.wells[lane] = last
 	return err
+}
+
+// deleteDigests deletes those that tell of nothing but events below end.
+func (j *janitor) deleteDigests(q *Queue, b *batch, end uint64) error {
+	return q.store.scan([]byte{kindDigest}, digestKey(j.digest), false, func(key []byte, value func() ([]byte, error)) (bool, error) {
+		first, ok := parseDigestKey(key)
+		if !ok || first >= end {
+			return false, nil
+		}
+		record, err := value()
+		if err != nil {
+			return false, err
+		}
+		if d, err := parseDigest(first, record); err == nil && d.end() > end || first == q.keeper.digest.first {
+			return false, nil
+		}
+		b.delete(slices.Clone(key))
+		j.digest = first + 1
+		return b.err == nil, b.err
+	})
 }
 
 // deleteKeys deletes from a key onwards while fits says so, all but those that keep spares.

@@ -33,6 +33,7 @@ type journal struct {
 	slots    []*slot // by generation, the active one last
 	used     uint64  // the highest generation in use
 	sync     func(*os.File) error
+	room     func() bool // whether the disk has room for one more slot; nil: always
 	fault    fault
 }
 
@@ -50,7 +51,8 @@ const (
 	entryHeader = 16
 )
 
-// errJournalFull says that every slot still holds frames that the store has not taken over.
+// errJournalFull says that every slot still holds frames that the store has not taken over, and that there may not be
+// more slots.
 var errJournalFull = errors.New("journal is full")
 
 func fdatasync(f *os.File) error {
@@ -300,10 +302,12 @@ func (j *journal) append(buf []byte, f *frame, applied uint64) error {
 func (j *journal) turn(applied uint64) (*slot, error) {
 	free := slices.IndexFunc(j.slots, func(s *slot) bool { return s.next <= applied })
 	if free < 0 {
-		if len(j.slots) >= j.maxSlots {
+		if len(j.slots) >= j.maxSlots || j.room != nil && !j.room() {
 			return nil, errJournalFull
 		}
-		if err := j.addSlot(); err != nil {
+		if err := j.addSlot(); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return nil, errJournalFull // somebody was quicker; nothing is left of the slot
+		} else if err != nil {
 			return nil, err
 		}
 		free = 0

@@ -32,12 +32,14 @@ type keeper struct {
 	applied applied
 	janitor janitor
 	serial  uint64 // of the blocks of attempts
+	digest  digest // of the newest events that the store has
 }
 
 // call is a write that somebody waits for.
 type call struct {
-	fn   func(*batch) error
-	done chan error
+	fn    func(*batch) error
+	clean bool // it deletes, which is allowed as long as anything is
+	done  chan error
 }
 
 const (
@@ -113,8 +115,10 @@ func (k *keeper) await(q *Queue, enough func(round uint64) bool) error {
 }
 
 // update has the keeper write something and waits until it is on disk.
-func (q *Queue) update(fn func(*batch) error) error {
-	c := &call{fn, make(chan error, 1)}
+func (q *Queue) update(fn func(*batch) error) error { return q.call(&call{fn: fn}) }
+
+func (q *Queue) call(c *call) error {
+	c.done = make(chan error, 1)
 	select {
 	case q.keeper.calls <- c:
 		return <-c.done
@@ -147,7 +151,7 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 		case <-due:
 			err, due = k.save(q), nil
 		case c := <-k.calls:
-			if free, err := q.opts.Free(); err == nil && free < criticalFree {
+			if save, clean := q.disk.tend(q); !save && !(c.clean && clean) || q.store.spare() != nil {
 				c.done <- ErrDiskLow
 				continue
 			}
@@ -186,16 +190,18 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 // The lanes are asked before the frames are: what a lane had settled by then had been published, so the store never tells
 // of progress beyond the frames that it has, and makes sense whatever becomes of the journal.
 func (k *keeper) save(q *Queue) error {
-	free, err := q.opts.Free()
-	k.starved.Store(err == nil && free < criticalFree)
-	if k.starved.Load() {
+	room, _ := q.disk.tend(q)
+	room = room && q.store.spare() == nil // else somebody took the space just now
+	k.starved.Store(!room)
+	if !room {
 		k.broadcast(false)
 		return nil
 	}
 	k.saving.Store(time.Now().UnixNano())
 	defer k.saving.Store(0)
-	var lanes []progress
-	for _, l := range q.Lanes() {
+	owners := q.Lanes()
+	lanes := make([]progress, 0, len(owners))
+	for _, l := range owners {
 		lanes = append(lanes, l.progress(k.nextSerial()))
 	}
 	frames := q.tail.above(k.applied.next)
@@ -208,6 +214,11 @@ func (k *keeper) save(q *Queue) error {
 	}
 	if err := b.flush(); err != nil {
 		return err
+	}
+	for i, l := range owners {
+		if len(lanes[i].changes) > 0 {
+			l.landed()
+		}
 	}
 	if len(frames) > 0 {
 		q.applied.Store(k.applied.next)
@@ -252,9 +263,11 @@ func (k *keeper) writeFrames(q *Queue, b *batch, frames []*frame) {
 			bodies += int64(len(ev.Body))
 			ev.Lanes.each(func(id LaneID) { k.applied.matched[id]++ })
 			b.set(appendIDKey(nil, ev.ID), appendIDRecord(nil, ev.Seq, ev.At))
+			k.sum(b, &ev)
 		}
 	}
 	writeBlock(b, kindBlock, last, block)
+	k.writeDigest(b)
 	k.applied.next = last + 1
 	k.keep(b, events, bodies)
 }
@@ -290,7 +303,7 @@ func (q *Queue) Lane(name string) (*Lane, error) {
 		k := &q.keeper
 		id := k.applied.nextID
 		k.applied.nextID++
-		lane = newLane(q, id, laneRecord{name: name, cursor: q.end.Load()}, 0)
+		lane = newLane(q, id, laneRecord{name: name, cursor: q.end.Load(), born: q.end.Load()}, 0)
 		b.set(laneKey(id), lane.record().append(nil))
 		b.set(keyApplied, k.applied.append(nil))
 		q.addLane(lane)
@@ -319,14 +332,14 @@ func (q *Queue) Lanes() []*Lane {
 
 // GiveUp deletes a lane with all that it holds, for good. Nobody may use the lane any more.
 func (q *Queue) GiveUp(lane *Lane) error {
-	err := q.update(func(b *batch) error {
+	err := q.call(&call{clean: true, fn: func(b *batch) error {
 		lanes := slices.Clone(*q.lanes.Load())
 		lanes[lane.id] = nil
 		q.lanes.Store(&lanes)
 		q.retrying.Add(-lane.close())
 		b.delete(laneKey(lane.id))
 		return q.dropDeliveries(b, lane.id)
-	})
+	}})
 	if err != nil {
 		return fmt.Errorf("give up lane %q: %w", lane.name, err)
 	}

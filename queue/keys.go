@@ -15,6 +15,7 @@ const (
 	kindWell    = 'a'
 	kindKept    = 'k'
 	kindIDs     = 'd'
+	kindDigest  = 's'
 	kindScratch = '~'
 )
 
@@ -104,3 +105,15 @@ func idsKey(last uint64) []byte {
 
 // keptKey names piece n of an event that was kept when its block was deleted: a block of its own.
 func keptKey(seq uint64, piece uint16) []byte { return pieceKey(kindKept, seq, piece) }
+
+// digestKey names the digest of the events from first on.
+func digestKey(first uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kindDigest}, first)
+}
+
+func parseDigestKey(key []byte) (first uint64, ok bool) {
+	if len(key) != 9 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(key[1:]), true
+}

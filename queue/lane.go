@@ -20,6 +20,7 @@ type Lane struct {
 	q    *Queue
 	id   LaneID
 	name string
+	born uint64 // the end of the log when it was made; 0 when that is not known
 
 	// What the committer touches. It must never wait for mu, under which the lane reads from disk.
 	ready   atomic.Pointer[func()] // tells the endpoint's senders that there is something to take
@@ -33,6 +34,7 @@ type Lane struct {
 	delivered int64
 	retrying  int64
 	failed    int64
+	replayed  int64 // deliveries that had gone well and were attempted again on purpose
 	paused    string
 
 	oldestFailed uint64 // no failed delivery below it was recorded since the janitor looked
@@ -56,6 +58,7 @@ type Lane struct {
 	changes      []write
 	changeBytes  int
 	wells        []wellBlock
+	saving       []write // changes that the keeper is writing
 }
 
 // flight is a first attempt under way or settled out of order.
@@ -103,7 +106,7 @@ const (
 func newLane(q *Queue, id LaneID, r laneRecord, matched int64) *Lane {
 	l := &Lane{
 		q: q, id: id, name: r.name, next: r.cursor, saved: r.cursor, paused: r.paused,
-		delivered: r.delivered, retrying: r.retrying, failed: r.failed,
+		delivered: r.delivered, retrying: r.retrying, failed: r.failed, born: r.born, replayed: r.replayed,
 	}
 	l.matched.Store(matched)
 	l.passed.Store(r.passed)
@@ -121,6 +124,9 @@ func (l *Lane) Name() string { return l.name }
 
 // ID is the lane's number in lane sets.
 func (l *Lane) ID() LaneID { return l.id }
+
+// Began reports whether the lane was there when an event was accepted; true as well when that is not known any more.
+func (l *Lane) Began(seq uint64) bool { return seq >= l.born }
 
 // OnReady sets the function that is called, from any goroutine, when there may be something to take. It must not block
 // and must not call the lane.

@@ -35,7 +35,7 @@ func newPlay(t *testing.T, dir string, a act, h harm, out io.Writer, now int64) 
 	p := &play{t: t, act: a, harm: h, out: out}
 	p.opts = Options{
 		Dir: dir, DedupWindow: 5 * time.Second, Retention: 5 * time.Second, FailedRetention: 30 * time.Second,
-		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, slotSize: 256 << 10, saveEvery: time.Hour, tailBytes: 1,
+		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, slotSize: 256 << 10, saveEvery: time.Hour, tailBytes: 1, ballast: 64 << 10,
 		fault: p.fault,
 	}
 	if a.change != nil {

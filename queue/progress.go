@@ -73,11 +73,19 @@ func (l *Lane) progress(serial uint64) (p progress) {
 	l.saved = record.cursor
 	l.change(laneKey(l.id), record.append(nil))
 	p = progress{l.attempts, l.changes, l.changeBytes}
+	l.saving = l.changes
 	l.attempts, l.attemptBytes, l.changes, l.changeBytes, l.wells, l.dirty = nil, 0, nil, 0, nil, false
 	if wasFull {
 		l.wake()
 	}
 	return p
+}
+
+// landed tells the lane that its progress is on disk.
+func (l *Lane) landed() {
+	l.mu.Lock()
+	l.saving = nil
+	l.mu.Unlock()
 }
 
 func (p *progress) save(b *batch) {
@@ -99,6 +107,7 @@ func (l *Lane) record() *laneRecord {
 	r := &laneRecord{
 		name: l.name, cursor: l.next, paused: l.paused,
 		passed: l.passed.Load(), delivered: l.delivered, retrying: l.retrying, failed: l.failed,
+		born: l.born, replayed: l.replayed,
 	}
 	if len(l.window) > 0 {
 		r.cursor = l.window[0].ev.Seq

@@ -10,8 +10,8 @@ import (
 
 // What Append may answer beside nil. Callers turn them into answers for their clients.
 var (
-	// ErrDiskLow: less space is free than Options.MinFree. Nothing was stored.
-	ErrDiskLow = errors.New("free disk space is below queue.min_free")
+	// ErrDiskLow: less space is free than Options.MinFree, or than the queue needs to go on. Nothing was stored.
+	ErrDiskLow = errors.New("too little disk space is free")
 	// ErrOverloaded: the disk did not keep up within Options.AppendTimeout. Nothing was stored.
 	ErrOverloaded = errors.New("the disk does not keep up")
 	// ErrClosed: the queue is closing. Nothing was stored.
@@ -38,6 +38,7 @@ type Options struct {
 	maxSlots  int
 	tailBytes int64         // how much of the newest events is kept in memory
 	saveEvery time.Duration // the longest that progress stays unsaved
+	ballast   int64         // bytes of disk that are held for the clean-up
 	fault     fault
 }
 
@@ -47,6 +48,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.maxSlots, 6)
 	setDefault(&o.tailBytes, 4<<20)
 	setDefault(&o.saveEvery, 100*time.Millisecond)
+	setDefault(&o.ballast, 32<<20)
 	if o.Notice == nil {
 		o.Notice = func(string) {}
 	}
@@ -167,10 +169,10 @@ func (q *Queue) freeLanes() { q.keeper.broadcast(false) }
 
 // Stats is a snapshot for those who look at the queue.
 type Stats struct {
-	Events       int64 // kept, delivered or not
-	Bytes        int64 // of their bodies
-	FreeDisk     int64 // bytes, -1 when it can't be told
-	MinFree      int64
+	Events       int64   // kept, delivered or not
+	Bytes        int64   // of their bodies
+	FreeDisk     int64   // bytes, -1 when it can't be told
+	MinFree      int64   // with less events are refused: Options.MinFree, or what the queue needs to go on
 	Accepted     int64   // since it was opened
 	Duplicates   int64   // since it was opened
 	Commits      int64   // since it was opened
@@ -191,7 +193,7 @@ func (q *Queue) Stats() Stats {
 	}
 	s := Stats{
 		Events: q.keeper.events.Load(), Bytes: q.keeper.bytes.Load(),
-		FreeDisk: free, MinFree: q.opts.MinFree,
+		FreeDisk: free, MinFree: max(q.opts.MinFree, q.disk.saveFloor(q.opts)),
 		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
 		CommitEvents: q.commitEvents.Buckets(), CommitTimes: q.commitTimes.Buckets(),
 		StoreBytes: lsm + vlog, JournalBytes: q.keeper.journalBytes.Load(),

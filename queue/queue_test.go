@@ -25,7 +25,7 @@ func openBench(t *testing.T, change func(*Options)) *bench {
 	b := &bench{t: t}
 	b.opts = Options{
 		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: time.Hour, Retention: time.Hour, FailedRetention: time.Hour,
-		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond,
+		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond, ballast: 64 << 10,
 		Notice: func(line string) {
 			b.mu.Lock()
 			b.said = append(b.said, line)

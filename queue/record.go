@@ -166,6 +166,9 @@ type laneRecord struct {
 	retrying  int64
 	failed    int64
 	paused    string // why, empty when not
+	// What follows is missing in the records of older versions.
+	born     uint64 // the end of the log when the lane was made; 0 when that is not known
+	replayed int64  // deliveries that had gone well and were attempted again on purpose, ever
 }
 
 func (r *laneRecord) append(dst []byte) []byte {
@@ -182,7 +185,8 @@ func (r *laneRecord) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, seq-last)
 		last = seq
 	}
-	return dst
+	dst = binary.AppendUvarint(dst, r.born)
+	return binary.AppendVarint(dst, r.replayed)
 }
 
 func parseLane(record []byte) (laneRecord, error) {
@@ -197,6 +201,9 @@ func parseLane(record []byte) (laneRecord, error) {
 	for n := d.count(); n > 0 && d.ok(); n-- {
 		last += d.uvarint()
 		r.settled = append(r.settled, last)
+	}
+	if d.ok() && len(d.buf) > 0 {
+		r.born, r.replayed = d.uvarint(), d.varint()
 	}
 	if !d.ok() {
 		return r, fmt.Errorf("read lane %q: %w", r.name, errDamaged)

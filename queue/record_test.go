@@ -34,7 +34,7 @@ func TestRecordsGiveBackWhatWasPutIn(t *testing.T) {
 	if got, err := parseFailure(5, appendFailure(nil, &failure)); got != failure || err != nil {
 		t.Errorf("failure is %+v, %v", got, err)
 	}
-	lane := laneRecord{name: "crm", cursor: 100, settled: []uint64{100, 103, 1 << 40}, passed: 7, delivered: 5, retrying: 1, failed: 1, paused: "gone"}
+	lane := laneRecord{name: "crm", cursor: 100, settled: []uint64{100, 103, 1 << 40}, passed: 7, delivered: 5, retrying: 1, failed: 1, paused: "gone", born: 90, replayed: 3}
 	if got, err := parseLane(lane.append(nil)); !reflect.DeepEqual(got, lane) || err != nil {
 		t.Errorf("lane is %+v, %v", got, err)
 	}
@@ -82,7 +82,7 @@ func FuzzRecords(f *testing.F) {
 	pos := applied{next: 2, matched: map[LaneID]int64{0: 1}}
 	for _, seed := range [][]byte{
 		appendAttempt(nil, &a, 10), appendWell(nil, 3, &a), appendRetry(nil, time.UnixMilli(5), 1), appendFailure(nil, &Failure{Reason: "no"}),
-		lane.append(nil), pos.append(nil), appendMarks(nil, []mark{{1, 2}}), appendIDRecord(nil, 1, 2000),
+		lane.append(nil), pos.append(nil), (&digest{first: 1, ends: []uint64{2, 9}, types: []digestType{{"x", 3}}, lanes: []digestLane{{0, 1}}}).append(nil), appendMarks(nil, []mark{{1, 2}}), appendIDRecord(nil, 1, 2000),
 		binary.AppendUvarint([]byte{recordVersion}, 1<<63), {recordVersion}, {},
 		{0xff, 0xff, 0xff, 0x07}, // S2: 16 MiB follow
 	} {
@@ -111,12 +111,15 @@ func FuzzRecords(f *testing.F) {
 			tell(err)
 			_, err = parseApplied(record)
 			tell(err)
+			_, err = parseDigest(1, record)
+			tell(err)
 			_, err = parseMarks(record)
 			tell(err)
 			_, _, err = parseIDRecord(record)
 			tell(err)
 			for _, parse := range []func([]byte){
 				func(b []byte) { parsePieceKey(b) }, func(b []byte) { parseDeliveryKey(b) }, func(b []byte) { parseAttemptKey(b) }, func(b []byte) { parseWellKey(b) },
+				func(b []byte) { parseDigestKey(b) },
 			} {
 				parse(record)
 			}

@@ -18,8 +18,13 @@ const (
 	formatVersion = 1
 )
 
-// ErrInUse: another process has the queue's directory open.
-var ErrInUse = errors.New("it is in use by another process: stop that one, or give this one a directory of its own")
+// What Open may answer beside nil, apart from errors of the file system.
+var (
+	// ErrInUse: another process has the queue's directory open.
+	ErrInUse = errors.New("it is in use by another process: stop that one, or give this one a directory of its own")
+	// ErrUnwritable: the disk is full or the file system read-only. Nothing was lost; open again when that is over.
+	ErrUnwritable = errors.New("it can't be written now")
+)
 
 // Open opens the queue in opts.Dir, making it when there is none. What the journal has and the store does not is read
 // into memory and saved by the keeper; everything that was acknowledged is there when Open returns.
@@ -27,7 +32,7 @@ func Open(opts Options) (*Queue, error) {
 	opts = opts.withDefaults()
 	q, err := open(opts)
 	if err != nil {
-		return nil, fmt.Errorf("open queue %q: %w", opts.Dir, err)
+		return nil, fmt.Errorf("open queue %q: %w", opts.Dir, opts.unwritable(err))
 	}
 	return q, nil
 }
@@ -54,7 +59,12 @@ func open(opts Options) (q *Queue, err error) {
 		return nil, err
 	}
 	undo = append(undo, unlock)
-	if err := requireSpace(opts); err != nil {
+	q = &Queue{
+		opts: opts, unlock: unlock,
+		requests: make(chan *request, 1024), committed: make(chan struct{}), closing: make(chan struct{}), failed: make(chan struct{}),
+		commitEvents: NewHistogram(commitEventBounds...), commitTimes: NewHistogram(commitTimeBounds...),
+	}
+	if err := q.disk.requireSpace(opts); err != nil {
 		return nil, err
 	}
 	if memTable == 0 {
@@ -71,11 +81,6 @@ func open(opts Options) (q *Queue, err error) {
 	if err := syncDir(opts.Dir); err != nil {
 		return nil, err
 	}
-	q = &Queue{
-		opts: opts, unlock: unlock,
-		requests: make(chan *request, 1024), committed: make(chan struct{}), closing: make(chan struct{}), failed: make(chan struct{}),
-		commitEvents: NewHistogram(commitEventBounds...), commitTimes: NewHistogram(commitTimeBounds...),
-	}
 	q.keeper.init()
 	q.lanes.Store(new([]*Lane))
 	if q.store, err = openStore(storeDir, memTable, opts.Notice); err != nil {
@@ -87,6 +92,8 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	undo = append(undo, q.journal.close)
 	q.store.fault, q.journal.fault = opts.fault, opts.fault
+	q.store.relief = func() bool { return q.disk.give(opts) == nil }
+	q.journal.room = func() bool { return opts.free() >= criticalFree+opts.slotSize }
 	next, recent, err := q.restore()
 	if err != nil {
 		return nil, err
@@ -128,18 +135,6 @@ func lockDir(dir string) (unlock func() error, err error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	return f.Close, nil
-}
-
-// requireSpace refuses to open where the store could not be written: it would not get an error but a SIGBUS.
-func requireSpace(opts Options) error {
-	free, err := opts.Free()
-	if err != nil {
-		return err
-	}
-	if free < criticalFree {
-		return fmt.Errorf("only %d MiB are free on its disk, %d MiB are needed to open it: make room and start again", free>>20, int64(criticalFree)>>20)
-	}
-	return nil
 }
 
 // readFormat reads the format file: the version of the format and the size of the store's tables in memory, which must
@@ -207,7 +202,7 @@ func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
 	if err := q.restoreLanes(); err != nil {
 		return 0, nil, err
 	}
-	if err := q.dropBlocks(k.applied.next); err != nil {
+	if err := errors.Join(q.dropBlocks(k.applied.next), q.restoreDigest(k.applied.next)); err != nil {
 		return 0, nil, err
 	}
 	frames, damages, err := q.journal.load(k.applied.next)

@@ -19,6 +19,12 @@ type store struct {
 	closed  bool
 	version uint64 // of the last commit; the keeper's alone
 	fault   fault
+
+	dir      string
+	memTable int64
+	nextLog  int         // no log of a number below it is free; the keeper's alone
+	spared   string      // the spare that this process made
+	relief   func() bool // makes room on a full disk, false when it can't
 }
 
 // memTableSize is written into the format file: opening a store with a smaller one than it was written with fails.
@@ -47,13 +53,17 @@ func openStore(dir string, memTable int64, notice func(string)) (*store, error) 
 		WithValueThreshold(min(1<<20, memTable*15/100)).
 		WithValueLogFileSize(1 << 20).
 		WithMetricsEnabled(false)
+	nextLog, err := dropEmptyLogs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", dir, err)
+	}
 	db, err := badger.OpenManaged(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", dir, err)
 	}
 	version := db.MaxVersion()
 	db.SetDiscardTs(version)
-	return &store{db: db, version: version}, nil
+	return &store{db: db, version: version, dir: dir, memTable: memTable, nextLog: nextLog, relief: func() bool { return false }}, nil
 }
 
 // read runs fn on the newest state.
@@ -123,6 +133,19 @@ func (s *store) scan(prefix, from []byte, keysOnly bool, fn func(key []byte, val
 	})
 }
 
+// keyBefore returns a copy of the last key with the prefix that is not behind another, nil when there is none.
+func (s *store) keyBefore(prefix, at []byte) (key []byte, err error) {
+	err = s.read(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: true})
+		defer it.Close()
+		if it.Seek(at); it.ValidForPrefix(prefix) {
+			key = it.Item().KeyCopy(nil)
+		}
+		return nil
+	})
+	return key, err
+}
+
 // batch gathers writes and commits them, in as many transactions as their size asks for. A key and a value given to it
 // must stay untouched until flush returns. together begins writes that must not be torn apart.
 type batch struct {
@@ -179,6 +202,9 @@ func (b *batch) together(count, size int) {
 
 func (b *batch) commit() {
 	if b.txn == nil || b.err != nil {
+		return
+	}
+	if b.err = b.store.spare(); b.err != nil {
 		return
 	}
 	b.store.version++

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,7 +26,7 @@ const (
 // Story looks up an event by its id, with everything that happened to it. found is false when no such event is kept. It
 // first saves the lanes' progress and is for those who ask now and then.
 func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found bool, err error) {
-	if err := q.keeper.drain(q); err != nil {
+	if err := q.settled(); err != nil {
 		return ev, nil, false, err
 	}
 	record, err := q.store.get(appendIDKey(nil, id))
@@ -55,29 +54,32 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 
 func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	s := DeliveryStory{Lane: l.name, State: Settled}
-	failed, err1 := q.store.get(deliveryKey(kindFailed, l.id, seq))
-	retrying, err2 := q.store.get(deliveryKey(kindRetry, l.id, seq))
-	if err := errors.Join(err1, err2); err != nil {
+	l.mu.Lock()
+	state, err := l.stateLocked(seq)
+	var record []byte
+	if err == nil && state == GivenUp {
+		record, err = l.kept(deliveryKey(kindFailed, l.id, seq))
+	} else if err == nil && state == Retrying {
+		record, err = l.kept(deliveryKey(kindRetry, l.id, seq))
+	}
+	l.mu.Unlock()
+	if err != nil {
 		return s, err
 	}
-	switch {
-	case failed != nil:
-		f, err := parseFailure(seq, failed)
+	switch s.State = state; state {
+	case GivenUp:
+		f, err := parseFailure(seq, record)
 		if err != nil {
 			return s, err
 		}
-		s.State, s.Failure = GivenUp, &f
-	case retrying != nil:
-		due, _, err := parseRetry(retrying)
-		if err != nil {
+		s.Failure = &f
+	case Retrying:
+		if s.Next, _, err = parseRetry(record); err != nil {
 			return s, err
 		}
-		s.State, s.Next = Retrying, due
-	case l.isPending(seq):
-		s.State = Pending
 	}
 	prefix := attemptKey(seq, l.id, 0, 0)[:13]
-	err := q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
+	err = q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
 		record, err := value()
 		if err != nil {
 			return false, err
@@ -118,10 +120,8 @@ func (q *Queue) wellAttempt(l *Lane, seq uint64, s *DeliveryStory) error {
 	})
 }
 
-// isPending reports whether the lane has not attempted an event of the log that is for it.
+// isPending reports whether the lane has not attempted an event of the log that is for it. The caller holds mu.
 func (l *Lane) isPending(seq uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	at, in := slices.BinarySearchFunc(l.window, seq, func(f *flight, seq uint64) int {
 		switch {
 		case f.ev.Seq < seq:

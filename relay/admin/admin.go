@@ -49,8 +49,12 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 		a.get(ctx, a.metrics)
 	case path == "/reload":
 		a.reload(ctx)
+	case path == "/events":
+		a.get(ctx, a.search)
 	case strings.HasPrefix(rest, "events/"):
 		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.event(ctx, strings.TrimPrefix(rest, "events/")) })
+	case path == "/endpoints":
+		a.get(ctx, a.listEndpoints)
 	case strings.HasPrefix(rest, "endpoints/"):
 		a.endpoint(ctx, strings.TrimPrefix(rest, "endpoints/"))
 	default:
@@ -103,48 +107,6 @@ func ownHost(host string) bool {
 	host = strings.Trim(host, "[]")
 	_, err := netip.ParseAddr(host)
 	return err == nil || host == "localhost" || host == ""
-}
-
-// endpoint turns something about one endpoint.
-func (a *Admin) endpoint(ctx *fasthttp.RequestCtx, rest string) {
-	name, verb, _ := strings.Cut(rest, "/")
-	lane := a.Post.Lane(name)
-	switch {
-	case verb == "" && ctx.IsDelete():
-		a.giveUp(ctx, name)
-	case verb != "" && verb != "pause" && verb != "resume" && verb != "test":
-		answer.Error(ctx, 404, "not_found", "an endpoint can be posted to /pause, /resume and /test")
-	case verb == "":
-		methodNotAllowed(ctx, "DELETE")
-	case !ctx.IsPost():
-		methodNotAllowed(ctx, "POST")
-	case lane == nil:
-		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
-	case verb == "test":
-		a.test(ctx, name)
-	case verb == "pause":
-		a.done(ctx, name, "paused", lane.Pause("paused by the operator"))
-	default:
-		a.done(ctx, name, "resumed", lane.Resume())
-	}
-}
-
-// giveUp deletes what is left of an endpoint that is not configured any more.
-func (a *Admin) giveUp(ctx *fasthttp.RequestCtx, name string) {
-	if a.Post.Lane(name) != nil {
-		answer.Error(ctx, 409, "configured", "the endpoint is configured: take it out of the configuration first")
-		return
-	}
-	for _, kept := range a.Queue.Lanes() {
-		if kept.Name() == name {
-			s := kept.Stats()
-			a.Log.Warn().Str("endpoint", name).Int64("pending", s.Pending).Int64("retrying", s.Retrying).Int64("failed", s.Failed).
-				Msg("the operator gives up what is left of this endpoint")
-			a.done(ctx, name, "given_up", a.Queue.GiveUp(kept))
-			return
-		}
-	}
-	answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")
 }
 
 func (a *Admin) done(ctx *fasthttp.RequestCtx, name, what string, err error) {

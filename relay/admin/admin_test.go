@@ -285,7 +285,7 @@ func TestHealthSaysHowTheRelayIs(t *testing.T) {
 	for o.Queue.Ready() == nil {
 		<-tick.C // what is free is remembered for a moment
 	}
-	expect(503, "failing", "100 MiB of disk are free, less than queue.min_free (1024 MiB)", "paused by the operator")
+	expect(503, "failing", "100 MiB of disk are free, less than the 1024 MiB that are needed (queue.min_free)", "paused by the operator")
 	o.free.Store(10 << 30)
 	for o.Queue.Ready() != nil {
 		<-tick.C

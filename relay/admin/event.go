@@ -2,12 +2,14 @@ package admin
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
 )
 
 // story is one event with all that happened to it.
@@ -19,6 +21,14 @@ type story struct {
 	Event      json.RawMessage `json:"event"`
 	Body       string          `json:"body"` // the same, byte for byte as it was kept, signed and sent
 	Deliveries []deliveryStory `json:"deliveries"`
+	Unmatched  []unmatched     `json:"unmatched"` // the configured endpoints that it is not for
+}
+
+// unmatched is an endpoint that an event is not for.
+type unmatched struct {
+	Endpoint string `json:"endpoint"`
+	Reason   string `json:"reason"` // not_subscribed, disabled, added_later or changed_since
+	Note     string `json:"note"`   // the same for people
 }
 
 type deliveryStory struct {
@@ -27,6 +37,7 @@ type deliveryStory struct {
 	NextAttempt *time.Time     `json:"next_attempt,omitempty"`
 	FailedAt    *time.Time     `json:"failed_at,omitempty"`
 	Reason      string         `json:"reason,omitempty"` // why it failed
+	Next        string         `json:"next"`             // what happens to it, for people
 	Attempts    []attemptStory `json:"attempts"`
 }
 
@@ -52,8 +63,7 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, id string) {
 	ev, deliveries, found, err := a.Queue.Story([]byte(id))
 	switch {
 	case err != nil:
-		a.Log.Error().Err(err).Msg("an event could not be looked up")
-		answer.Error(ctx, 503, "unavailable", "the event could not be read; the log says why")
+		a.unread(ctx, err, "the event could not be looked up")
 		return
 	case !found:
 		answer.Error(ctx, 404, "no_event", "no event with this id is kept: it never came, or it is past queue.retention")
@@ -61,12 +71,69 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, id string) {
 	}
 	s := story{
 		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(),
-		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{},
+		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(&ev),
 	}
+	statuses := a.Post.Statuses()
 	for i := range deliveries {
-		s.Deliveries = append(s.Deliveries, tellDelivery(&deliveries[i]))
+		told := tellDelivery(&deliveries[i])
+		told.Next = whatNext(&deliveries[i], status(statuses, told.Endpoint))
+		s.Deliveries = append(s.Deliveries, told)
 	}
 	answer.Value(ctx, 200, s)
+}
+
+// unmatched says why an event is not for the other endpoints. That was decided when it was accepted.
+func (a *Admin) unmatched(ev *queue.Stored) []unmatched {
+	list := []unmatched{}
+	for _, ep := range a.Post.Endpoints() {
+		lane := a.kept(ep.Name)
+		if lane == nil || ev.Lanes.Has(lane.ID()) {
+			continue
+		}
+		one := unmatched{ep.Name, "changed_since", "it subscribes to this type now and did not, or was disabled, when the event was accepted"}
+		switch {
+		case !lane.Began(ev.Seq):
+			one.Reason, one.Note = "added_later", "the event was accepted before the endpoint was configured"
+		case !ep.Subscribes(string(ev.Type)):
+			one.Reason, one.Note = "not_subscribed", "it subscribes to "+strings.Join(ep.Events, ", ")
+		case !ep.Enabled:
+			one.Reason, one.Note = "disabled", "it is disabled: events accepted meanwhile are not for it"
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// whatNext tells what will become of a delivery as its endpoint stands.
+func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
+	held := "held: no endpoint of this name is configured"
+	if s != nil {
+		switch s.State {
+		case delivery.StatePaused:
+			held = "held until the endpoint is resumed: " + s.Reason
+		case delivery.StateDisabled:
+			held = "held until the endpoint is enabled in the configuration"
+		case delivery.StateUp, delivery.StateDown, delivery.StateOffline:
+			held = ""
+		}
+	}
+	switch {
+	case d.State == queue.Settled:
+		return "nothing: it was delivered"
+	case d.State == queue.GivenUp:
+		return "nothing, unless it is replayed; it is kept for queue.failed_retention"
+	case held != "":
+		return held
+	case d.State == queue.Retrying:
+		return "attempted again when next_attempt has come, as soon as the endpoint has room"
+	case s.State == delivery.StateDown:
+		return "waits until the endpoint is back, which one delivery at a time finds out: " + s.Reason
+	case s.State == delivery.StateOffline:
+		return "waits until this machine is online again: " + s.Reason
+	case s.HeldUntil != nil:
+		return "waits until " + s.HeldUntil.Format(time.RFC3339) + ", as the endpoint asked with Retry-After"
+	}
+	return "attempted as soon as those before it are"
 }
 
 func tellDelivery(d *queue.DeliveryStory) deliveryStory {

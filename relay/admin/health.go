@@ -24,7 +24,7 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 	if err := a.Queue.Ready(); err != nil {
 		h.Status = "failing"
 		if errors.Is(err, queue.ErrDiskLow) {
-			h.Reasons = append(h.Reasons, fmt.Sprintf("%d MiB of disk are free, less than queue.min_free (%d MiB): events are refused until there is room",
+			h.Reasons = append(h.Reasons, fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): events are refused until there is room",
 				s.FreeDisk>>20, s.MinFree>>20))
 		} else {
 			h.Reasons = append(h.Reasons, err.Error())

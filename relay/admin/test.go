@@ -38,39 +38,39 @@ type check struct {
 
 // test sends the documented test event now and once, past the queue; with conformance=1 it also judges the receiver. The
 // answer is 200 whatever the endpoint said: what it said is in it.
-func (a *Admin) test(ctx *fasthttp.RequestCtx, name string) {
+func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	now := time.Now()
 	id := "evt_test_" + ulid.Make().String()
 	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
 		`","data":{"message":"This is a test webhook"}}`
 	conformance := ctx.QueryArgs().GetBool("conformance")
-	trial, found, err := a.Post.Try(name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
+	trial, found, err := a.Post.Try(t.name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:
 		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
 		return
 	case err != nil:
-		a.Log.Error().Err(err).Str("endpoint", name).Msg("the test event could not be sent")
+		a.Log.Error().Err(err).Str("endpoint", t.name).Msg("the test event could not be sent")
 		answer.Error(ctx, 500, "internal", "the test event could not be sent; the log says why")
 		return
 	}
-	a.Log.Info().Str("endpoint", name).Str("event", id).Int("status", trial.Outcome.Status).Str("class", string(trial.Outcome.Class)).
+	a.Log.Info().Str("endpoint", t.name).Str("event", id).Int("status", trial.Outcome.Status).Str("class", string(trial.Outcome.Class)).
 		Int64("duration_ms", trial.Outcome.Took.Milliseconds()).Msg("the operator sent a test event")
-	t := tried{Endpoint: name, ID: id, Delivered: trial.Delivered, triedAnswer: tell(&trial.Outcome)}
+	told := tried{Endpoint: t.name, ID: id, Delivered: trial.Delivered, triedAnswer: tell(&trial.Outcome)}
 	if conformance {
 		conforms := true
 		for _, c := range trial.Checks {
 			conforms = conforms && c.Verdict == delivery.Passed
-			told := check{Check: c}
+			one := check{Check: c}
 			if c.Outcome != nil {
 				answered := tell(c.Outcome)
-				told.Answer = &answered
+				one.Answer = &answered
 			}
-			t.Checks = append(t.Checks, told)
+			told.Checks = append(told.Checks, one)
 		}
-		t.Conforms = &conforms
+		told.Conforms = &conforms
 	}
-	answer.Value(ctx, 200, t)
+	answer.Value(ctx, 200, told)
 }
 
 func tell(o *delivery.Outcome) triedAnswer {

@@ -183,6 +183,16 @@ func (p *Post) Lane(name string) *Lane {
 	return nil
 }
 
+// Endpoints are the configured endpoints, in order. They are shared and must not be written to.
+func (p *Post) Endpoints() []*config.Endpoint {
+	lanes := p.plan.Load().lanes
+	list := make([]*config.Endpoint, len(lanes))
+	for i, l := range lanes {
+		list[i] = l.endpoint
+	}
+	return list
+}
+
 // Stop ends delivering: attempts under way may end until ctx is done, then they are cut short and put back. It is called
 // once, when no Apply is under way.
 func (p *Post) Stop(ctx context.Context) {

@@ -5,39 +5,77 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
 const (
-	benchSize     = 250
-	benchConns    = 64
-	manyConns     = 256
-	manyEndpoints = 20
-	settleTime    = 500 * time.Millisecond // between two measurements, for the one before to finish its compactions
+	benchSize  = 250
+	benchConns = 64
+	manyConns  = 256
+	settleTime = 500 * time.Millisecond // between two measurements, for the one before to finish its compactions
 )
 
-// bench runs the speed chapter.
+// bench measures the relay beside its yardsticks, part by part.
 type bench struct {
 	site   site
 	self   string // this program, which is also the yardsticks and the receiver
 	rounds int
 	span   time.Duration // of one round
 	steady time.Duration // of the latency rows
+	large  uint64        // events of the larger backlog
 	report report
 	// Children that are still to be stopped, newest last.
 	running []*process
 }
 
+// benchParts are the parts of the table, in order.
+var benchParts = []struct {
+	name string
+	run  func(*bench, context.Context) error
+}{
+	{"intake", (*bench).intake},
+	{"batches", (*bench).batches},
+	{"latency", (*bench).latency},
+	{"through", (*bench).through},
+	{"fanout", (*bench).fanOut},
+	{"footprint", (*bench).footprint},
+	{"backlog", (*bench).backlog},
+	{"queued", (*bench).queued},
+}
+
+// backlogEvents is what the parts latency and backlog pile up.
+const backlogEvents = 1_000_000
+
+func partNames() string {
+	var names []string
+	for _, p := range benchParts {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ",")
+}
+
 func runBench(ctx context.Context, args []string, out io.Writer) error {
-	fs := newFlags("bench", "Measures the relay beside its yardsticks and prints one Markdown table. Takes about six minutes, with -quick about one and a half.\n"+
+	fs := newFlags("bench", "Measures the relay beside its yardsticks and prints one Markdown table. Takes about twenty minutes, with -quick about six.\n"+
 		"A figure that falls short is marked, and is no error.")
 	var b bench
 	b.site.flags(fs)
 	quick := fs.Bool("quick", false, "fewer and shorter rounds")
+	only := fs.String("only", partNames(), "`parts` to measure, separated by commas")
+	fs.Uint64Var(&b.large, "n", 10_000_000, "`events` that the part queued piles up, a multiple of 100")
 	dir := fs.String("out", "", "write bench.md and bench.json into this `directory`, too")
 	if err := parseFlags(fs, args); err != nil {
 		return err
+	}
+	parts := strings.Split(*only, ",")
+	for _, name := range parts {
+		if !slices.Contains(strings.Split(partNames(), ","), name) {
+			return usageError(fmt.Sprintf("bench has no part %q; there are: %s", name, partNames()))
+		}
+	}
+	if b.large == 0 || b.large%fillBatch != 0 {
+		return usageError(fmt.Sprintf("-n %d: want a multiple of %d", b.large, fillBatch))
 	}
 	b.rounds, b.span, b.steady = 5, 5*time.Second, 20*time.Second
 	if *quick {
@@ -47,7 +85,7 @@ func runBench(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer b.site.close()
-	if err := b.perform(ctx); err != nil {
+	if err := b.perform(ctx, parts); err != nil {
 		return err
 	}
 	fmt.Fprint(out, b.report.markdown())
@@ -57,19 +95,23 @@ func runBench(ctx context.Context, args []string, out io.Writer) error {
 	return b.report.save(*dir)
 }
 
-func (b *bench) perform(ctx context.Context) (err error) {
+func (b *bench) perform(ctx context.Context, parts []string) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find own binary: %w", err)
 	}
 	if b.report.Machine, err = describeMachine(b.site.dir, b.site.bin); err != nil {
 		return err
 	}
-	b.report.Method = fmt.Sprintf("Events of %d bytes, one a post, closed loop from the same machine; medians of %d rounds of %s in which the contestants took turns; latency at %d events a second for %s.",
-		benchSize, b.rounds, b.span, trickleRate, b.steady)
+	b.report.Method = fmt.Sprintf("Events of %d bytes, one a post where nothing else is said, closed loop from the same machine; the relay syncs before every answer and has its default settings.\n"+
+		"Medians of %d rounds of %s in which the contestants took turns; latency for %s.", benchSize, b.rounds, b.span, b.steady)
 	defer b.stopAll()
-	for _, part := range []func(context.Context) error{b.intake, b.latency, b.through} {
-		if err := part(ctx); err != nil {
-			return err
+	for _, part := range benchParts {
+		if !slices.Contains(parts, part.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "bench: %s\n", part.name)
+		if err := part.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 		b.stopAll()
 	}
@@ -84,28 +126,28 @@ func (b *bench) stopAll() {
 	}
 }
 
-// child starts a subcommand of this program that listens, and returns its address.
-func (b *bench) child(ctx context.Context, name string, args ...string) (addr string, err error) {
+// child starts a subcommand of this program that listens, and returns its address and process.
+func (b *bench) child(ctx context.Context, name string, args ...string) (addr string, p *process, err error) {
 	if addr, err = freeAddress(); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	p, err := startProcess(name, b.site.dir, b.self, append([]string{name, "-listen", addr}, args...)...)
+	p, err = startProcess(name, b.site.dir, b.self, append([]string{name, "-listen", addr}, args...)...)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	b.running = append(b.running, p)
 	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	conn := dial(ready, addr)
 	if conn == nil {
-		return "", fmt.Errorf("start %s: nothing listens on %s: %s", name, addr, p.lastWords())
+		return "", nil, fmt.Errorf("start %s: nothing listens on %s: %s", name, addr, p.lastWords())
 	}
-	return addr, conn.Close()
+	return addr, p, conn.Close()
 }
 
-// start starts a relay.
-func (b *bench) start(ctx context.Context, name string, endpoints []endpoint) (*relay, error) {
-	r, err := b.site.newRelay(name, endpoints)
+// start starts a relay; queue are lines for its section [queue].
+func (b *bench) start(ctx context.Context, name string, endpoints []endpoint, queue ...string) (*relay, error) {
+	r, err := b.site.newRelay(name, endpoints, queue...)
 	if err != nil {
 		return nil, err
 	}
@@ -134,10 +176,10 @@ func (b *bench) startPaused(ctx context.Context, name string, n int, url string)
 	return r, nil
 }
 
-// round posts for one span and returns the events per second that were answered 200.
-func (b *bench) round(ctx context.Context, addr string, conns int, span time.Duration) (loadResult, error) {
+// round posts for one span, so many events a post, and returns what came of it. Any answer but 200 is an error.
+func (b *bench) round(ctx context.Context, addr string, conns, batch int, span time.Duration) (loadResult, error) {
 	pause(ctx, settleTime)
-	l, err := newLoad(loadPlan{addr: addr, path: "/events", conns: conns, duration: span, size: benchSize}, newRun())
+	l, err := newLoad(loadPlan{addr: addr, path: "/events", conns: conns, duration: span, size: benchSize, batch: batch}, newRun())
 	if err != nil {
 		return loadResult{}, err
 	}
@@ -151,101 +193,42 @@ func (b *bench) round(ctx context.Context, addr string, conns int, span time.Dur
 	return result, nil
 }
 
-// intake: what it costs to accept an event.
-func (b *bench) intake(ctx context.Context) error {
-	nowhere, err := newClosedPort()
-	if err != nil {
-		return err
-	}
-	defer nowhere.close()
-	keepNothing, err := b.child(ctx, "keep-nothing")
-	if err != nil {
-		return err
-	}
-	bareLog, err := b.child(ctx, "bare-log", "-file", filepath.Join(b.site.dir, "bare.log"))
-	if err != nil {
-		return err
-	}
-	one, err := b.startPaused(ctx, "relay-one", 1, "http://"+nowhere.addr+"/events")
-	if err != nil {
-		return err
-	}
-	twenty, err := b.startPaused(ctx, "relay-twenty", manyEndpoints, "http://"+nowhere.addr+"/events")
-	if err != nil {
-		return err
-	}
-
-	for _, conns := range []int{benchConns, manyConns} {
-		contestants := []string{keepNothing, bareLog, one.ingest}
-		if conns == benchConns {
-			contestants = append(contestants, twenty.ingest)
+// turns has contestants post in turns, each after another one from round to round, and returns their events a second.
+func (b *bench) turns(ctx context.Context, conns, batch int, contestants ...string) (map[string][]float64, error) {
+	for _, addr := range contestants {
+		if _, err := b.round(ctx, addr, conns, batch, time.Second); err != nil { // to warm up
+			return nil, err
 		}
-		for _, addr := range contestants {
-			if _, err := b.round(ctx, addr, conns, time.Second); err != nil { // to warm up
-				return err
+	}
+	figures := map[string][]float64{}
+	for i := range b.rounds {
+		for j := range contestants {
+			addr := contestants[(i+j)%len(contestants)]
+			result, err := b.round(ctx, addr, conns, batch, b.span)
+			if err != nil {
+				return nil, err
 			}
-		}
-		figures := map[string][]float64{}
-		for i := range b.rounds {
-			for j := range contestants {
-				// Another one begins each round, so that none always runs in the wake of the same.
-				addr := contestants[(i+j)%len(contestants)]
-				result, err := b.round(ctx, addr, conns, b.span)
-				if err != nil {
-					return err
-				}
-				figures[addr] = append(figures[addr], result.PerSecond)
-			}
-		}
-		at := fmt.Sprintf("%d connections", conns)
-		bare := compared("bare-log itself, "+at, "keep-nothing", figures[keepNothing], figures[bareLog], "events/s", 0)
-		bare.Note = "no relay in this row"
-		b.add(
-			bare,
-			compared("ingest, "+at, "keep-nothing", figures[keepNothing], figures[one.ingest], "events/s", 0),
-			compared("ingest, "+at, "bare-log", figures[bareLog], figures[one.ingest], "events/s", 0.7),
-		)
-		if conns == benchConns {
-			b.add(compared(fmt.Sprintf("ingest, %s, %d endpoints subscribed and paused", at, manyEndpoints), "the relay with one",
-				figures[one.ingest], figures[twenty.ingest], "events/s", 0.9))
+			figures[addr] = append(figures[addr], result.PerSecond)
 		}
 	}
-	return nil
+	return figures, nil
 }
 
-// latency: from event accepted to event received, when there is little to do.
-func (b *bench) latency(ctx context.Context) error {
-	r := newReceiver()
-	addr, err := startReceiver(r)
+// fill posts so many events of a type as fast as they are answered, in batches.
+func (b *bench) fill(ctx context.Context, r *relay, eventType string, events uint64) (perSecond float64, err error) {
+	l, err := newLoad(loadPlan{
+		addr: r.ingest, path: "/events", conns: fillConns, count: events, duration: fillLimit, batch: fillBatch, size: benchSize, eventType: eventType,
+	}, newRun())
 	if err != nil {
-		return err
+		return 0, err
 	}
-	defer r.close()
-	direct, err := newTrickle(addr, "/events", "lead.created", r)
-	if err != nil {
-		return err
+	posted := l.post(ctx)
+	if posted.OK < events {
+		return 0, fmt.Errorf("only %d of %d events were answered 200: %v", posted.OK, events, posted.Errors)
 	}
-	straight, err := direct.measure(ctx, b.steady)
-	if err != nil {
-		return err
-	}
-	relayed, err := measureWell(ctx, &b.site, "relay-latency", []endpoint{{name: "receiver", url: "http://" + addr + "/events", events: []string{"lead.*"}}}, r, b.steady)
-	if err != nil {
-		return err
-	}
-	if n := straight.Missing + relayed.Missing; n > 0 {
-		return fmt.Errorf("measure latency: %d events never arrived", n)
-	}
-	// Accepted is when the generator has read the answer, by when the event may have arrived. Posted counts all that there
-	// is, the sync included, and is held to the same limits.
-	ms := func(us int64) float64 { return float64(us) / 1000 }
-	b.add(
-		measured("event accepted → received, p50", "", 0, ms(relayed.Accepted.P50us), "ms", 2),
-		measured("event accepted → received, p99", "", 0, ms(relayed.Accepted.P99us), "ms", 10),
-		measured("event posted → received, p50", "straight to the receiver", ms(straight.Posted.P50us), ms(relayed.Posted.P50us), "ms", 2),
-		measured("event posted → received, p99", "straight to the receiver", ms(straight.Posted.P99us), ms(relayed.Posted.P99us), "ms", 10),
-	)
-	return nil
+	return posted.PerSecond, ctx.Err()
 }
+
+const fillLimit = 15 * time.Minute
 
 func (b *bench) add(rows ...row) { b.report.Rows = append(b.report.Rows, rows...) }

@@ -26,6 +26,7 @@ var commands = []command{
 	{"bench", "measure the relay beside its yardsticks", runBench},
 	{"crash", "kill the relay under load and look for lost events", runCrash},
 	{"powercut", "cut the power under load and look for lost events", runPowercut},
+	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
 }

@@ -88,6 +88,7 @@ type relay struct {
 	config  string
 	data    string   // the queue's directory
 	minFree string   // queue.min_free; empty: the default
+	queue   []string // more lines of the section [queue]
 	under   []string // a command that runs the relay, such as strace with its flags; it must keep the process id
 	ingest  string   // address of the intake
 	admin   string
@@ -96,8 +97,8 @@ type relay struct {
 }
 
 // newRelay writes the configuration of a relay with a data directory of its own; everything that is not named here has
-// its default.
-func (s *site) newRelay(name string, endpoints []endpoint) (*relay, error) {
+// its default. queue are lines for the section [queue].
+func (s *site) newRelay(name string, endpoints []endpoint, queue ...string) (*relay, error) {
 	r := &relay{name: name, bin: s.bin, dir: filepath.Join(s.dir, name), client: &http.Client{Timeout: 10 * time.Second}}
 	var err error
 	if r.ingest, err = freeAddress(); err != nil {
@@ -109,7 +110,7 @@ func (s *site) newRelay(name string, endpoints []endpoint) (*relay, error) {
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of relay: %w", err)
 	}
-	r.config, r.data = filepath.Join(r.dir, "relay.toml"), filepath.Join(r.dir, "data")
+	r.config, r.data, r.queue = filepath.Join(r.dir, "relay.toml"), filepath.Join(r.dir, "data"), queue
 	return r, r.configure(endpoints)
 }
 
@@ -125,6 +126,9 @@ func configText(r *relay, endpoints []endpoint) []byte {
 	text := fmt.Appendf(nil, "[server]\nlisten = %q\n\n[admin]\nlisten = %q\n\n[queue]\ndir = %q\n", r.ingest, r.admin, r.data)
 	if r.minFree != "" {
 		text = fmt.Appendf(text, "min_free = %q\n", r.minFree)
+	}
+	for _, line := range r.queue {
+		text = fmt.Appendf(text, "%s\n", line)
 	}
 	for _, e := range endpoints {
 		text = fmt.Appendf(text, "\n[[endpoint]]\nname = %q\nurl = %q\nevents = [%s]\nsecret = %q\n", e.name, e.url, quoteAll(e.events), labSecret)

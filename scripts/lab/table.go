@@ -52,6 +52,13 @@ func measured(what, yardstick string, base, figure float64, unit string, most fl
 	return r
 }
 
+// orAtLeast holds a row that asks for a ratio to a figure as well: one of the two is enough.
+func (r row) orAtLeast(figure float64) row {
+	met := r.Figure >= figure || *r.Met
+	r.Asked, r.Met = fmt.Sprintf("%s or %.0f %s", r.Asked, figure, r.Unit), &met
+	return r
+}
+
 // report is the whole of a bench.
 type report struct {
 	Machine machine `json:"machine"`

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	trickleRate  = 50 // events a second: what the speed chapter asks for
+	trickleRate  = 50 // events a second, where nothing else is said
 	trickleConns = 4
 	trickleRoom  = 1 << 16 // events of one trickle, enough for 20 minutes
 	trickleWait  = 15 * time.Second
@@ -32,11 +32,17 @@ type trickleResult struct {
 	Accepted quantiles `json:"accepted"` // answered 200 → received; an event that arrived before its answer was read counts 0
 }
 
-// newTrickle posts events of a type to addr and path and expects them at r, which has one trickle at a time.
+// newTrickle posts trickleRate events of a type a second to addr and path and expects them at r, which has one trickle at
+// a time.
 func newTrickle(addr, path, eventType string, r *receiver) (*trickle, error) {
+	return newTrickleAt(trickleRate, addr, path, eventType, r)
+}
+
+// newTrickleAt is newTrickle at another rate, in events a second.
+func newTrickleAt(rate float64, addr, path, eventType string, r *receiver) (*trickle, error) {
 	t := &trickle{receiver: r}
 	l, err := newLoad(loadPlan{
-		addr: addr, path: path, conns: trickleConns, rate: trickleRate, count: trickleRoom, eventType: eventType,
+		addr: addr, path: path, conns: trickleConns, rate: rate, count: trickleRoom, eventType: eventType,
 		answered: t.answered,
 	}, newRun())
 	t.load = l

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,7 +59,7 @@ func yardstickHandler(store func(body []byte) error) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		ctx.SetContentType("application/json")
 		body := ctx.PostBody()
-		if !json.Valid(body) {
+		if !isEvents(ctx.Request.Header.ContentType(), body) {
 			ctx.SetStatusCode(fasthttp.StatusBadRequest)
 			ctx.SetBodyString(`{"error":{"code":"invalid_json","message":"not JSON"}}`)
 			return
@@ -70,6 +71,19 @@ func yardstickHandler(store func(body []byte) error) fasthttp.RequestHandler {
 		}
 		ctx.SetBodyString(yardstickAnswer)
 	}
+}
+
+// isEvents reports whether a body is JSON, or, for a batch, whether each of its lines is.
+func isEvents(contentType, body []byte) bool {
+	if string(contentType) != "application/x-ndjson" {
+		return json.Valid(body)
+	}
+	for line := range bytes.Lines(body) {
+		if !json.Valid(line) {
+			return false
+		}
+	}
+	return len(body) > 0
 }
 
 func runKeepNothing(ctx context.Context, args []string, _ io.Writer) error {

@@ -1,0 +1,134 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	_ "unsafe" // for go:linkname
+
+	"golang.org/x/sys/unix"
+)
+
+// Badger makes a file long, maps it into memory and writes to it there. A page that the file system then finds no block
+// for is a SIGBUS, which ends the process and can't be caught. So a file gets its blocks before it is mapped: on a full
+// disk that is an error like any other, and whoever wanted the file hears of it.
+//
+// Badger has no place for that. But whatever maps a file goes through one variable of golang.org/x/sys/unix, whose
+// function is replaced here by one that reserves first. TestAMappedFileHasItsBlocks fails when a later version of either
+// goes another way.
+
+//go:linkname mapper golang.org/x/sys/unix.mapper
+var mapper *struct {
+	sync.Mutex
+	active map[*byte][]byte
+	mmap   func(addr, length uintptr, prot, flags, fd int, offset int64) (uintptr, error)
+}
+
+func init() {
+	plain := mapper.mmap
+	mapper.mmap = func(addr, length uintptr, prot, flags, fd int, offset int64) (uintptr, error) {
+		if prot&unix.PROT_WRITE != 0 && flags&unix.MAP_SHARED != 0 {
+			if err := reserve(fd, offset, int64(length)); err != nil {
+				return 0, err
+			}
+		}
+		return plain(addr, length, prot, flags, fd, offset)
+	}
+}
+
+// reserve gives a part of a file its blocks. After an error a file that had none is gone: nobody learns its name, and what
+// a full disk gave of it is given back. File systems that can't reserve are left to their ways.
+func reserve(fd int, offset, length int64) error {
+	var before unix.Stat_t
+	if err := unix.Fstat(fd, &before); err != nil {
+		return err
+	}
+	for {
+		err := unix.Fallocate(fd, 0, offset, length)
+		switch {
+		case err == nil || errors.Is(err, unix.EOPNOTSUPP):
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		}
+		if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && before.Blocks == 0 {
+			_ = unix.Ftruncate(fd, 0)
+			_ = os.Remove(path)
+		}
+		return err
+	}
+}
+
+// A spare is the log of the store's next table in memory, made beforehand: a file of no length that has its blocks. Badger
+// does not survive that it can't make one.
+
+// spare makes sure that the spare is there. Only the keeper calls it.
+func (s *store) spare() error {
+	for ; ; s.nextLog++ {
+		path := filepath.Join(s.dir, fmt.Sprintf("%05d%s", s.nextLog, logSuffix))
+		info, err := os.Stat(path)
+		if err == nil && info.Size() > 0 {
+			continue // in use by now
+		}
+		if err == nil && path == s.spared {
+			return nil
+		}
+		if err = makeSpare(path, s.memTable, s.fault); errors.Is(err, unix.ENOSPC) && s.relief() {
+			err = makeSpare(path, s.memTable, s.fault)
+		}
+		if err != nil {
+			return fmt.Errorf("make a log of the store: %w", err)
+		}
+		s.spared = path
+		return nil
+	}
+}
+
+func makeSpare(path string, memTable int64, fault fault) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = fault.before(placeSpare); err == nil {
+		// Twice the size of the table, as Badger makes them.
+		err = fault.after(placeSpare, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 2*memTable))
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = nil
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+const logSuffix = ".mem"
+
+// dropEmptyLogs removes spares, and logs that a crash left without length: Badger does not open a store that has one. It
+// returns the number of the next log.
+func dropEmptyLogs(dir string) (next int, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+logSuffix))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return 0, err
+		}
+		if info.Size() == 0 {
+			if err := os.Remove(name); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if n, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(name), logSuffix)); err == nil {
+			next = max(next, n)
+		}
+	}
+	return next + 1, nil
+}

@@ -1,0 +1,165 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// openOnDisk opens a queue on a disk whose free space the test decides, in MiB.
+func openOnDisk(t *testing.T, change func(*Options)) (b *bench, free *atomic.Int64) {
+	t.Helper()
+	free = &atomic.Int64{}
+	free.Store(1 << 20)
+	return openBench(t, func(o *Options) {
+		o.MinFree = 256 << 20
+		o.Free = func() (int64, error) { return free.Load() << 20, nil }
+		if change != nil {
+			change(o)
+		}
+	}), free
+}
+
+func (b *bench) saw(what string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Contains(strings.Join(b.said, "\n"), what)
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
+	t.Parallel()
+	b, free := openOnDisk(t, nil)
+	crm := b.lane("crm")
+	ballast := filepath.Join(b.opts.Dir, ballastFile)
+	b.append(NewLaneSet(crm.ID()), "a", "b")
+	b.saveAll()
+	if !there(ballast) {
+		t.Fatal("no ballast is held")
+	}
+	free.Store(47)
+	await(t, "the ballast to be given up", func() bool { signal(b.keeper.kick); return !there(ballast) })
+	await(t, "events to be refused", func() bool { return errors.Is(b.Ready(), ErrDiskLow) })
+	crm.Delivered(mustTake(t, crm, "a"), ok(1)) // deliveries go on
+	before := b.store.version
+	for range 20 {
+		signal(b.keeper.kick)
+		time.Sleep(time.Millisecond)
+	}
+	if err := b.keeper.drain(b.Queue); !errors.Is(err, ErrDiskLow) {
+		t.Errorf("a save on a full disk says %v", err)
+	}
+	if now := b.store.version; now != before {
+		t.Errorf("the store was written to %d times on a full disk", now-before)
+	}
+	free.Store(1 << 20)
+	await(t, "events to be accepted", func() bool { _, err := b.tryAppend(NewLaneSet(crm.ID()), "c"); return err == nil })
+	await(t, "the ballast to be taken back", func() bool { return there(ballast) })
+	for _, line := range []string{"given up for the clean-up", "nothing is saved until there are 48 MiB", "there is disk space again"} {
+		await(t, line, func() bool { return b.saw(line) })
+	}
+	b.reopen()
+	mustTake(t, b.lane("crm"), "b")
+}
+
+// When the queue's own data fill the disk, what nobody needs any more is deleted all the same.
+func TestTheCleanUpGoesOnBelowTheCriticalMark(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		free int64
+		left bool
+	}{{30, false}, {20, true}} {
+		t.Run(fmt.Sprint(test.free, " MiB"), func(t *testing.T) {
+			t.Parallel()
+			var clock atomic.Int64
+			clock.Store(1_700_000_000_000)
+			b, free := openOnDisk(t, func(o *Options) { o.Now = func() time.Time { return time.UnixMilli(clock.Load()) } })
+			crm := b.lane("crm")
+			b.append(NewLaneSet(crm.ID()), "a")
+			crm.Delivered(mustTake(t, crm, "a"), ok(1))
+			b.saveAll()
+			b.tidy()
+			free.Store(test.free)
+			clock.Add(3 * time.Hour.Milliseconds())
+			c := &call{clean: true, done: make(chan error, 1), fn: func(*batch) error { return b.keeper.janitor.run(b.Queue) }}
+			b.keeper.calls <- c
+			if err := <-c.done; errors.Is(err, ErrDiskLow) != test.left {
+				t.Errorf("the clean-up says %v", err)
+			}
+			if _, _, left, err := b.store.block(0); left != test.left || err != nil {
+				t.Errorf("the block is left: %v, want %v; %v", left, test.left, err)
+			}
+		})
+	}
+}
+
+func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	b, free := openOnDisk(t, func(o *Options) { o.saveEvery, o.MinFree, o.tailBytes = time.Hour, 0, 1 })
+	p := &play{t: t, Queue: b.Queue, out: new(strings.Builder)}
+	release := p.hold()
+	slots := func() (n int64) { return b.keeper.journalBytes.Load() / b.opts.slotSize }
+	p.must(p.append("big_a", "big_b"))
+	before := slots()
+	free.Store(48)
+	done := make(chan error)
+	go func() {
+		for i := range 4 {
+			if err := p.append(fmt.Sprint("big_", i)); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	time.Sleep(50 * time.Millisecond) // for the third, the journal has no free slot
+	release()
+	if err := <-done; err != nil {
+		t.Errorf("append says %v, though the keeper can free a slot", err)
+	}
+	if now := slots(); now > before {
+		t.Errorf("%d slots on a full disk, were %d", now, before)
+	}
+}
+
+func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	b, free := openOnDisk(t, nil)
+	b.append(NewLaneSet(b.lane("crm").ID()), "a")
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(b.opts.Dir, ballastFile)); err != nil {
+		t.Fatal(err)
+	}
+	free.Store(47)
+	before := listing(t, b.opts.Dir)
+	if _, err := Open(b.opts); !errors.Is(err, ErrUnwritable) || !strings.Contains(err.Error(), "only 47 MiB are free") {
+		t.Errorf("open says %v", err)
+	}
+	if after := listing(t, b.opts.Dir); after != before {
+		t.Errorf("the directory changed:\n%s\nwas:\n%s", after, before)
+	}
+	free.Store(1 << 20)
+	b.open()
+	mustTake(t, b.lane("crm"), "a")
+}
+
+// A crash between the making of the store's log and its first length must not be the last start.
+func TestALogWithoutLengthDoesNotStopTheStart(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	b.append(NewLaneSet(b.lane("crm").ID()), "a")
+	b.saveAll()
+	after := b.crash(func(dir string) { mustPut(t, filepath.Join(dir, "store", "00077"+logSuffix), nil) })
+	mustTake(t, after.lane("crm"), "a")
+}

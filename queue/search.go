@@ -1,0 +1,408 @@
+package queue
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// Query says which events Search looks for. The zero value asks for the newest ones, whatever they are.
+type Query struct {
+	Types        []string  // each a type, "group.*" or "*"; none for all
+	Lane         *Lane     // events for this endpoint; nil for any
+	State        string    // of the delivery to Lane or, without it, to any endpoint; empty for any
+	Since, Until time.Time // accepted from Since on and before Until; zero for no bound
+	Below        uint64    // of what is found, only what has a lower number; 0 for all
+	Limit        int       // of events; 100 when it is 0
+}
+
+// Found is one page of what Search found, newest first.
+type Found struct {
+	Events []FoundEvent
+	// Next is the Below of the next page; 0 when there is no more. A page may be short, or empty, and have a next one: the
+	// work for one page is bounded.
+	Next uint64
+}
+
+// FoundEvent is an event of the log without its body.
+type FoundEvent struct {
+	Seq        uint64
+	At         int64 // when it was accepted, Unix milliseconds
+	Source     string
+	ID, Type   string
+	Bytes      int // of its body
+	Deliveries []FoundDelivery
+}
+
+// FoundDelivery is the state of an event's delivery to one endpoint.
+type FoundDelivery struct {
+	Lane  string
+	State string
+}
+
+const (
+	// A page costs at most searchBytes of events read and searchSteps of keys and states looked at.
+	searchBytes = 16 << 20
+	searchSteps = 10_000
+	digestsRead = 64 // at a time
+)
+
+// Search finds events that are kept. What it costs depends on what it finds, not on how much is kept: digests tell where
+// to look (digest.go).
+func (q *Queue) Search(query Query) (Found, error) {
+	w := descent{
+		q: q, query: query, bytes: searchBytes, steps: searchSteps, limit: query.Limit,
+		sieve: sieve{query.Types, query.Lane, unixMilli(query.Since), unixMilli(query.Until)},
+		at:    q.end.Load(),
+	}
+	if w.limit == 0 {
+		w.limit = 100
+	}
+	if query.Below != 0 {
+		w.at = min(w.at, query.Below)
+	}
+	var err error
+	switch query.State {
+	case GivenUp:
+		err = w.overKeys(kindFailed)
+	case Retrying:
+		err = w.overKeys(kindRetry)
+	default:
+		err = w.overLog()
+	}
+	found := Found{Events: w.events}
+	if !w.over {
+		found.Next = w.at
+	}
+	return found, err
+}
+
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// descent goes down the log, newest first.
+type descent struct {
+	q      *Queue
+	query  Query
+	sieve  sieve
+	at     uint64 // everything at or above was looked at
+	over   bool   // and everything below too
+	events []FoundEvent
+	limit  int
+	bytes  int // that may still be read
+	steps  int // that may still be made
+
+	digests []*digest // some below at, newest first
+	frames  []*frame  // the block that was read last
+	inside  []Stored  // what one of them has that passes the sieve
+}
+
+// spent reports that the page is full or cost enough.
+func (w *descent) spent() bool { return len(w.events) >= w.limit || w.bytes <= 0 || w.steps <= 0 }
+
+// overLog looks at the events themselves.
+func (w *descent) overLog() error {
+	lowest := uint64(0)
+	for _, l := range w.lanes() {
+		low, high := l.span()
+		switch w.query.State {
+		case Pending: // none is below low
+			if lowest == 0 || low < lowest {
+				lowest = low
+			}
+		case Settled: // none is from high on
+			if l == w.query.Lane {
+				w.at = min(w.at, high)
+			}
+		}
+	}
+	if w.query.State == Pending && lowest == 0 {
+		w.over = true // there is no lane
+	}
+	for !w.over && !w.spent() {
+		from, to, err := w.stretch()
+		if err != nil {
+			return err
+		}
+		w.at = to
+		if to <= lowest || to == 0 {
+			w.over = true
+			return nil
+		}
+		if err := w.descend(max(from, lowest)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *descent) lanes() []*Lane {
+	if w.query.Lane != nil {
+		return []*Lane{w.query.Lane}
+	}
+	return w.q.Lanes()
+}
+
+// stretch returns the nearest events below at that may be what is looked for: from the one up to below the other.
+func (w *descent) stretch() (from, to uint64, err error) {
+	for to = w.at; ; {
+		for len(w.digests) > 0 && w.digests[0].first >= to {
+			w.digests = w.digests[1:]
+		}
+		if len(w.digests) == 0 {
+			w.steps -= digestsRead
+			if w.steps <= 0 {
+				return to, to, nil
+			}
+			if w.digests, err = w.q.digestsBefore(to, digestsRead); err != nil || len(w.digests) == 0 {
+				return 0, to, err // what has no digest is looked at itself
+			}
+		}
+		d := w.digests[0]
+		if end := d.end(); to > end {
+			return end, to, nil
+		}
+		in := w.sieve.slots(d)
+		for slot := len(d.ends) - 1; slot >= 0; slot-- {
+			if begin := d.begin(slot); begin < to && in&(1<<slot) != 0 {
+				return begin, min(to, d.ends[slot]), nil
+			}
+		}
+		to = d.first
+	}
+}
+
+// descend looks at the events below at down to from.
+func (w *descent) descend(from uint64) error {
+	for w.at > from && !w.spent() {
+		if err := w.readBefore(w.at); err != nil {
+			return err
+		}
+		if len(w.frames) == 0 {
+			return w.overKept(from)
+		}
+		for n := len(w.frames) - 1; n >= 0 && w.at > from && !w.spent(); n-- {
+			if err := w.lookInto(w.frames[n], from); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lookInto looks at the events of a frame that are below at, down to from.
+func (w *descent) lookInto(f *frame, from uint64) error {
+	w.inside = w.inside[:0]
+	for r := f.reader(); r.seq < w.at; {
+		ev, ok, err := r.next()
+		if err != nil || !ok {
+			break // damage, of which the lanes tell
+		}
+		if ev.Seq >= from && w.sieve.passes(&ev) {
+			w.inside = append(w.inside, ev)
+		}
+	}
+	for _, ev := range slices.Backward(w.inside) {
+		if w.at = ev.Seq; w.spent() {
+			w.at++
+			return nil
+		}
+		if err := w.look(&ev); err != nil {
+			return err
+		}
+	}
+	w.at = max(min(w.at, f.first), from)
+	return nil
+}
+
+// overKept looks at the events below at whose blocks are gone and which were kept one by one.
+func (w *descent) overKept(from uint64) error {
+	for w.at > from && !w.spent() {
+		key, err := w.q.store.keyBefore([]byte{kindKept}, keptKey(w.at-1, math.MaxUint16))
+		if err != nil {
+			return err
+		}
+		last, _, ok := parsePieceKey(key)
+		if !ok || last < from {
+			w.at = from
+			return nil
+		}
+		w.at = last
+		w.steps--
+		f, err := w.q.store.kept(last)
+		if err != nil && !errors.Is(err, errDamaged) {
+			return err
+		}
+		if f == nil {
+			continue
+		}
+		w.bytes -= len(f.raw)
+		if ev, err := f.find(last); err == nil && w.sieve.passes(&ev) {
+			if err := w.look(&ev); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// overKeys looks at deliveries that have records of the kind, and at no others.
+func (w *descent) overKeys(kind byte) error {
+	if err := w.q.settled(); err != nil {
+		return err
+	}
+	lanes := w.lanes()
+	heads := make([]uint64, len(lanes)) // the next event of each lane, 0 for none
+	for i := range heads {
+		heads[i] = w.at
+	}
+	for !w.spent() {
+		from, to, err := w.stretch()
+		if err != nil {
+			return err
+		}
+		w.at = to
+		next := uint64(0)
+		for i, l := range lanes {
+			if heads[i] >= w.at {
+				if heads[i], err = l.keyBefore(kind, w.at); err != nil {
+					return err
+				}
+				w.steps--
+			}
+			next = max(next, heads[i])
+		}
+		if next == 0 {
+			w.over = true
+			return nil
+		}
+		if next < from {
+			w.at = next + 1 // and look whether it is worth reading
+			continue
+		}
+		w.at = next
+		ev, ok, err := w.find(next)
+		if err != nil {
+			return err
+		}
+		if ok && w.sieve.passes(&ev) {
+			if err := w.look(&ev); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// find returns one event; ok is false when it can't be read any more.
+func (w *descent) find(seq uint64) (ev Stored, ok bool, err error) {
+	w.steps--
+	for again := false; ; again = true {
+		for _, f := range w.frames {
+			if f.first <= seq && seq < f.end() {
+				ev, err = f.find(seq)
+				return ev, err == nil, nil
+			}
+		}
+		if again {
+			break
+		}
+		if err = w.readBefore(seq + 1); err != nil {
+			return ev, false, err
+		}
+	}
+	ev, ok, err = w.q.find(seq)
+	if errors.Is(err, errDamaged) {
+		err = nil
+	}
+	return ev, ok, err
+}
+
+// readBefore reads the block that holds the event before seq or the nearest one before that; none when there is none or
+// when it can't be read.
+func (w *descent) readBefore(seq uint64) (err error) {
+	w.steps--
+	w.frames, err = w.q.framesBefore(seq)
+	for _, f := range w.frames {
+		w.bytes -= len(f.raw)
+	}
+	return err
+}
+
+// look adds an event to what was found, if its deliveries are in the state that is looked for.
+func (w *descent) look(ev *Stored) error {
+	found := FoundEvent{
+		Seq: ev.Seq, At: ev.At, Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{},
+	}
+	fits := w.query.State == ""
+	for _, l := range w.q.Lanes() {
+		if !ev.Lanes.Has(l.id) {
+			continue
+		}
+		w.steps--
+		state, err := l.state(ev.Seq)
+		if err != nil {
+			return err
+		}
+		found.Deliveries = append(found.Deliveries, FoundDelivery{l.name, state})
+		fits = fits || state == w.query.State && (w.query.Lane == nil || w.query.Lane == l)
+	}
+	if fits {
+		w.events = append(w.events, found)
+	}
+	return nil
+}
+
+// settled saves what the lanes did. On a disk that is too full for that it goes on without: what is on disk is then a
+// little behind.
+func (q *Queue) settled() error {
+	if err := q.keeper.drain(q); err != nil && !errors.Is(err, ErrDiskLow) {
+		return err
+	}
+	return nil
+}
+
+// framesBefore returns the frames of the block that holds the event before seq, from memory or from the store, or of the
+// nearest one before that. What can't be read is passed over; the lanes tell of it.
+func (q *Queue) framesBefore(seq uint64) ([]*frame, error) {
+	if seq <= 1 {
+		return nil, nil
+	}
+	if frames := q.tail.from(seq-1, 0); frames != nil {
+		return frames, nil
+	}
+	var frames []*frame
+	err := q.store.read(func(txn *badger.Txn) error {
+		last, ok := seekBlock(txn, seq-1)
+		for {
+			if ok {
+				var err error
+				frames, err = readBlock(txn, kindBlock, last)
+				if err != nil && !errors.Is(err, errDamaged) {
+					return err
+				}
+				if err == nil && len(frames) > 0 && frames[0].first < seq {
+					return nil
+				}
+				seq, frames = min(seq, last), nil
+			}
+			it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kindBlock}, Reverse: true})
+			it.Seek(blockKey(seq-1, math.MaxUint16))
+			if ok = it.ValidForPrefix([]byte{kindBlock}); ok {
+				last, _, ok = parsePieceKey(it.Item().Key())
+			}
+			it.Close()
+			if !ok {
+				return nil
+			}
+		}
+	})
+	return frames, err
+}

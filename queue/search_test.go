@@ -1,0 +1,307 @@
+package queue
+
+import (
+	"fmt"
+	"math/rand"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shelf is a queue of many events in all states, and what a search of it must find.
+type shelf struct {
+	*bench
+	crm, mail *Lane
+	all       []FoundEvent // oldest first
+}
+
+var shelfTypes = []string{"lead.created", "lead.scored", "leadership", "bot.created", "rare.one", "test"}
+
+func openShelf(t *testing.T, count int) *shelf {
+	t.Helper()
+	b, clock := openStill(t, nil)
+	s := &shelf{bench: b, crm: b.lane("crm"), mail: b.lane("mail")}
+	random := rand.New(rand.NewSource(int64(count)))
+	for i := 0; i < count; {
+		var events []Event
+		for range min(1+random.Intn(40), count-i) {
+			id, kind := fmt.Sprint("evt_", i), shelfTypes[random.Intn(4)]
+			if i%500 == 7 {
+				kind = "rare.one"
+			}
+			to := [][]LaneID{{s.crm.ID()}, {s.crm.ID(), s.mail.ID()}, {s.mail.ID()}, nil}[random.Intn(4)]
+			events = append(events, Event{ID: []byte(id), Type: []byte(kind), Body: body(id), Lanes: NewLaneSet(to...)})
+			i++
+		}
+		receipts := make([]Receipt, len(events))
+		if err := b.Append("platform", events, receipts); err != nil {
+			t.Fatal(err)
+		}
+		for n, ev := range events {
+			found := FoundEvent{
+				Seq: receipts[n].Seq, At: clock.Load(), Source: "platform", ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body),
+				Deliveries: []FoundDelivery{},
+			}
+			for _, l := range []*Lane{s.crm, s.mail} {
+				if !ev.Lanes.Has(l.ID()) {
+					continue
+				}
+				state := Pending
+				if i < count*9/10 || l == s.crm && i < count*19/20 {
+					state = s.settleOne(l, random)
+				}
+				found.Deliveries = append(found.Deliveries, FoundDelivery{l.Name(), state})
+			}
+			s.all = append(s.all, found)
+		}
+		if random.Intn(10) == 0 {
+			b.saveAll()
+		}
+		clock.Add(int64(random.Intn(5000)) - 500) // now and then it jumps back
+	}
+	return s
+}
+
+func (s *shelf) settleOne(l *Lane, random *rand.Rand) string {
+	d, _ := l.Take()
+	for d == nil {
+		s.saveAll()
+		d, _ = l.Take()
+	}
+	switch random.Intn(8) {
+	case 0:
+		l.Retry(d, broken(1), s.opts.Now().Add(time.Hour))
+		return Retrying
+	case 1:
+		l.Failed(d, broken(1), "answered 500")
+		return GivenUp
+	default:
+		l.Delivered(d, ok(1))
+		return Settled
+	}
+}
+
+// want is what the query must find, by looking at everything.
+func (s *shelf) want(q Query) (list []FoundEvent) {
+	sv := sieve{q.Types, q.Lane, unixMilli(q.Since), unixMilli(q.Until)}
+	for _, ev := range slices.Backward(s.all) {
+		var to []LaneID
+		fits := q.State == ""
+		for _, d := range ev.Deliveries {
+			l := s.crm
+			if d.Lane == "mail" {
+				l = s.mail
+			}
+			to = append(to, l.ID())
+			fits = fits || d.State == q.State && (q.Lane == nil || q.Lane == l)
+		}
+		if fits && sv.passes(&Stored{At: ev.At, Lanes: NewLaneSet(to...), Type: []byte(ev.Type)}) {
+			list = append(list, ev)
+		}
+	}
+	return list
+}
+
+// findAll turns all pages.
+func (s *shelf) findAll(q Query) (list []FoundEvent) {
+	s.t.Helper()
+	for {
+		page, err := s.Search(q)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(page.Events) > q.Limit {
+			s.t.Fatalf("%d events on a page of %d", len(page.Events), q.Limit)
+		}
+		list = append(list, page.Events...)
+		if page.Next == 0 {
+			return list
+		}
+		if q.Below != 0 && page.Next >= q.Below {
+			s.t.Fatalf("the page below %d is followed by the one below %d", q.Below, page.Next)
+		}
+		q.Below = page.Next
+	}
+}
+
+func (s *shelf) check(when string) {
+	s.t.Helper()
+	from, to := s.all[len(s.all)/3].At, s.all[len(s.all)/2].At
+	for _, types := range [][]string{nil, {"lead.created"}, {"lead.*"}, {"rare.one", "bot.*"}, {"never.was"}, {"*"}} {
+		for _, state := range []string{"", Pending, Retrying, Settled, GivenUp} {
+			for _, l := range []*Lane{nil, s.crm, s.mail} {
+				for _, span := range [][2]int64{{0, 0}, {from, to}, {to, 0}, {0, from}} {
+					q := Query{Types: types, State: state, Lane: l, Limit: 100}
+					if span[0] != 0 {
+						q.Since = time.UnixMilli(span[0])
+					}
+					if span[1] != 0 {
+						q.Until = time.UnixMilli(span[1])
+					}
+					if got, want := s.findAll(q), s.want(q); len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
+						name := "any"
+						if l != nil {
+							name = l.Name()
+						}
+						s.t.Fatalf("%s: types %v, %s, for %s, in %v: found %d, want %d", when, types, state, name, span, len(got), len(want))
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestSearchFindsWhatLookingAtEverythingFinds(t *testing.T) {
+	t.Parallel()
+	s := openShelf(t, 2000)
+	s.check("some of it in memory")
+	s.reopen()
+	s.crm, s.mail = s.lane("crm"), s.lane("mail")
+	s.check("opened again")
+	err := s.update(func(b *batch) error {
+		first := uint64(0)
+		return s.store.scan([]byte{kindDigest}, []byte{kindDigest}, true, func(key []byte, _ func() ([]byte, error)) (bool, error) {
+			if first++; first%2 == 1 {
+				b.delete(slices.Clone(key))
+			}
+			return true, nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.check("without some digests, as an older version left it")
+}
+
+func TestSearchFindsWhatIsKeptOfDeletedBlocks(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	s := &shelf{bench: b, crm: b.lane("crm"), mail: b.lane("mail")}
+	for i := range 40 {
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(s.crm.ID()), id)
+		d := mustTake(t, s.crm, id)
+		if i%10 == 3 {
+			s.crm.Failed(d, broken(1), "answered 500")
+			s.all = append(s.all, FoundEvent{
+				Seq: d.Event.Seq, At: d.Event.At, Source: "platform", ID: id, Type: "lead.created", Bytes: len(body(id)),
+				Deliveries: []FoundDelivery{{"crm", GivenUp}},
+			})
+		} else {
+			s.crm.Delivered(d, ok(1))
+		}
+	}
+	b.saveAll()
+	for range 3 {
+		b.tidy()
+		clock.Add(2 * time.Hour.Milliseconds())
+	}
+	b.tidy()
+	if n := b.Stats().Events; n != 4 {
+		t.Fatalf("%d events are kept, want 4", n)
+	}
+	for _, state := range []string{"", GivenUp} {
+		q := Query{State: state, Types: []string{"lead.*"}, Limit: 3}
+		if got, want := s.findAll(q), s.want(q); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: found %+v, want %+v", state, got, want)
+		}
+	}
+	n := 0
+	err := b.store.scan([]byte{kindDigest}, []byte{kindDigest}, true, func([]byte, func() ([]byte, error)) (bool, error) { n++; return true, nil })
+	if err != nil || n > 1 {
+		t.Errorf("%d digests of deleted blocks are left, %v", n, err)
+	}
+}
+
+// The work for one page is bounded; what is left comes with the next.
+func TestASearchInVainEndsAndGoesOn(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, func(o *Options) { o.slotSize = 4 << 20 })
+	crm := b.lane("crm")
+	large := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+	for i := range 20 {
+		err := b.Append("platform", []Event{{ID: fmt.Append(nil, "evt_", i), Type: []byte("x"), Body: large, Lanes: NewLaneSet(crm.ID())}}, make([]Receipt, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages := 0
+	for q := (Query{State: Retrying}); ; pages++ {
+		page, err := b.Search(q)
+		if err != nil || len(page.Events) > 0 {
+			t.Fatalf("found %+v, %v", page, err)
+		}
+		if q.Below = page.Next; q.Below == 0 {
+			break
+		}
+	}
+	if pages != 0 {
+		t.Errorf("%d more pages of what is not there at all", pages)
+	}
+	for q := (Query{Since: time.Now().Add(time.Hour)}); ; pages++ {
+		page, err := b.Search(q)
+		if err != nil || len(page.Events) > 0 {
+			t.Fatalf("found %+v, %v", page, err)
+		}
+		if q.Below = page.Next; q.Below == 0 {
+			break
+		}
+	}
+	if pages != 0 {
+		t.Errorf("%d more pages of a time that no event has", pages)
+	}
+	d := mustDigest(t, b)
+	for q := (Query{State: Settled, Types: []string{"x"}}); ; pages++ {
+		page, err := b.Search(q)
+		if err != nil || len(page.Events) > 0 {
+			t.Fatalf("found %+v, %v", page, err)
+		}
+		if q.Below = page.Next; q.Below == 0 {
+			break
+		}
+	}
+	if pages < 1 {
+		t.Errorf("20 MiB were read for one page; the digest is %+v", d)
+	}
+}
+
+func mustDigest(t *testing.T, b *bench) *digest {
+	t.Helper()
+	b.saveAll()
+	list, err := b.digestsBefore(b.end.Load(), 1)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("digests %v, %v", list, err)
+	}
+	return list[0]
+}
+
+func TestADigestForgetsNoType(t *testing.T) {
+	t.Parallel()
+	var d digest
+	for i := range 4 * digestTypes {
+		d.add(&Stored{Seq: uint64(i + 1), Type: fmt.Append(nil, "type.", i), Lanes: NewLaneSet(LaneID(i % 3))})
+	}
+	for i := range 4 * digestTypes {
+		slot, _ := slices.BinarySearch(d.ends, uint64(i+2))
+		s := sieve{types: []string{fmt.Sprint("type.", i)}, lane: &Lane{id: LaneID(i % 3)}}
+		if s.slots(&d)&(1<<slot) == 0 {
+			t.Errorf("type %d hides", i)
+		}
+	}
+	again, err := parseDigest(d.first, d.append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := d.append(nil)
+	again.add(&Stored{Seq: 3, Type: []byte("type.2"), Lanes: NewLaneSet(2)})
+	if string(again.append(nil)) != string(before) {
+		t.Error("an event that was added again changed the digest")
+	}
+	for seq := d.end(); again.add(&Stored{Seq: seq, Type: []byte("x"), Body: make([]byte, slotBytes)}); seq++ {
+		if len(again.ends) > digestSlots {
+			t.Fatal("the digest does not get full")
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/answer"
+)
+
+// events is a page of the log, newest first.
+type events struct {
+	Events []eventLine `json:"events"`
+	Next   string      `json:"next,omitempty"` // the "after" of the next page; missing when there is none
+}
+
+// eventLine is an event without its body and attempts.
+type eventLine struct {
+	ID         string          `json:"id"`
+	Type       string          `json:"type"`
+	Source     string          `json:"source"`
+	Accepted   time.Time       `json:"accepted"`
+	Bytes      int             `json:"bytes"`
+	Deliveries []deliveryState `json:"deliveries"`
+}
+
+type deliveryState struct {
+	Endpoint string `json:"endpoint"`
+	State    string `json:"state"`
+}
+
+// search finds events that are kept.
+func (a *Admin) search(ctx *fasthttp.RequestCtx) {
+	q := readQuery(ctx)
+	wanted := queue.Query{
+		Types: q.types(), State: q.oneOf("status", queue.Pending, queue.Retrying, queue.Settled, queue.GivenUp),
+		Since: q.moment("since"), Until: q.moment("until"), Limit: q.limit(), Below: q.after(),
+	}
+	if name := q.text("endpoint"); name != "" {
+		if wanted.Lane = a.kept(name); wanted.Lane == nil {
+			q.wrong("endpoint: there is none of this name, and nothing is left of one")
+		}
+	}
+	if q.refuse(ctx) {
+		return
+	}
+	found, err := a.Queue.Search(wanted)
+	if err != nil {
+		a.unread(ctx, err, "events could not be looked up")
+		return
+	}
+	page := events{Events: []eventLine{}, Next: next(found.Next)}
+	for i := range found.Events {
+		ev := &found.Events[i]
+		line := eventLine{
+			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Bytes: ev.Bytes, Deliveries: []deliveryState{},
+		}
+		for _, d := range ev.Deliveries {
+			line.Deliveries = append(line.Deliveries, deliveryState{d.Lane, d.State})
+		}
+		page.Events = append(page.Events, line)
+	}
+	answer.Value(ctx, 200, page)
+}
+
+// unread answers a look-up that failed.
+func (a *Admin) unread(ctx *fasthttp.RequestCtx, err error, what string) {
+	a.Log.Error().Err(err).Msg(what)
+	answer.Error(ctx, 503, "unavailable", what+"; the log says why")
+}

@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
+)
+
+// query reads the parameters of a look-up. It keeps the first mistake: a filter that is misspelled must not look as if
+// it had found everything.
+type query struct {
+	args  *fasthttp.Args
+	known []string
+	err   string
+}
+
+func readQuery(ctx *fasthttp.RequestCtx) *query { return &query{args: ctx.QueryArgs()} }
+
+func (q *query) wrong(format string, args ...any) {
+	if q.err == "" {
+		q.err = fmt.Sprintf(format, args...)
+	}
+}
+
+func (q *query) text(name string) string {
+	q.known = append(q.known, name)
+	return string(q.args.Peek(name))
+}
+
+// list reads values with commas between them.
+func (q *query) list(name string) []string {
+	text := q.text(name)
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}
+
+// types reads event types, exact, "group.*" or "*".
+func (q *query) types() []string {
+	list := q.list("type")
+	if reason := checkTypes(list); reason != "" {
+		q.wrong("%s", reason)
+	}
+	return list
+}
+
+// checkTypes says what is wrong with patterns of event types, or "".
+func checkTypes(patterns []string) string {
+	for _, p := range patterns {
+		if at := strings.IndexByte(p, '*'); p == "" || at >= 0 && p != "*" && (at != len(p)-1 || !strings.HasSuffix(p, ".*")) {
+			return fmt.Sprintf("type %q must be a type, \"group.*\" or \"*\"", p)
+		}
+	}
+	return ""
+}
+
+// oneOf reads a word of a closed set; empty when it is not given.
+func (q *query) oneOf(name string, words ...string) string {
+	text := q.text(name)
+	if text != "" && !slices.Contains(words, text) {
+		q.wrong("%s must be one of %s", name, strings.Join(words, ", "))
+	}
+	return text
+}
+
+// moment reads a time; zero when it is not given.
+func (q *query) moment(name string) time.Time {
+	at, reason := parseMoment(q.text(name), time.Now())
+	if reason != "" {
+		q.wrong("%s %s", name, reason)
+	}
+	return at
+}
+
+// parseMoment takes a time of day as RFC 3339 has it, or how long ago it was. It returns what is wrong, or "".
+func parseMoment(text string, now time.Time) (at time.Time, wrong string) {
+	if text == "" {
+		return at, ""
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), ""
+	}
+	// In a query that nobody escaped, the plus of an offset has become a space.
+	at, err := time.Parse(time.RFC3339, strings.ReplaceAll(text, " ", "+"))
+	if err != nil {
+		return at, `must be a time such as "2026-01-31T03:00:00Z", or how long ago, such as "1h30m"`
+	}
+	return at, ""
+}
+
+// limit is how much goes on a page.
+func (q *query) limit() int {
+	text := q.text("limit")
+	if text == "" {
+		return pageLength
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxPageLength {
+		q.wrong("limit must be 1 to %d", maxPageLength)
+	}
+	return n
+}
+
+const (
+	pageLength    = 100
+	maxPageLength = 1000
+)
+
+// after is where the page before ended: its "next".
+func (q *query) after() uint64 {
+	text := q.text("after")
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n == 0 {
+		q.wrong(`after must be the "next" of the page before`)
+	}
+	return n
+}
+
+// refuse answers when something is wrong with the parameters.
+func (q *query) refuse(ctx *fasthttp.RequestCtx) bool {
+	for key := range q.args.All() {
+		if !slices.Contains(q.known, string(key)) {
+			q.wrong("there is no parameter %q; there are: %s", key, strings.Join(q.known, ", "))
+		}
+	}
+	if q.err != "" {
+		answer.Error(ctx, 400, "invalid_query", q.err)
+		return true
+	}
+	return false
+}
+
+// next is the cursor of the page behind one that ended there.
+func next(at uint64) string {
+	if at == 0 {
+		return ""
+	}
+	return strconv.FormatUint(at, 10)
+}
+
+// kept finds the lane of an endpoint, configured or orphaned; nil when there is none.
+func (a *Admin) kept(name string) *queue.Lane {
+	for _, l := range a.Queue.Lanes() {
+		if l.Name() == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// status finds the status of an endpoint, configured or orphaned; nil when there is none.
+func status(statuses []delivery.Status, name string) *delivery.Status {
+	for i := range statuses {
+		if statuses[i].Name == name {
+			return &statuses[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,37 @@
+package config
+
+// Masked is an endpoint's configuration as it may be shown: the keys and spellings of the file, with stars for secrets and
+// for the query of the URL.
+type Masked struct {
+	URL            string            `json:"url"`
+	Events         []string          `json:"events"`
+	Secret         string            `json:"secret"`
+	PreviousSecret string            `json:"previous_secret"`
+	Signatures     []string          `json:"signatures"`
+	Headers        map[string]string `json:"headers"`
+	Enabled        bool              `json:"enabled"`
+	AllowPrivate   bool              `json:"allow_private"`
+	Timeout        string            `json:"timeout"`
+	Retry          []string          `json:"retry"`
+	Concurrency    int               `json:"concurrency"`
+	Rate           float64           `json:"rate"`
+	Success        string            `json:"success"`
+	MaxAge         string            `json:"max_age"`
+}
+
+// Masked is what may be shown of the endpoint.
+func (e *Endpoint) Masked() Masked {
+	m := Masked{
+		URL: maskQuery(e.URL), Events: e.Events, Secret: e.Secret.String(), PreviousSecret: e.PreviousSecret.String(),
+		Signatures: e.Signatures, Headers: map[string]string{}, Enabled: e.Enabled, AllowPrivate: e.AllowPrivate,
+		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,
+		Success: e.Delivery.Success.String(), MaxAge: formatDuration(e.Delivery.MaxAge),
+	}
+	for name, value := range e.Headers {
+		m.Headers[name] = value.String()
+	}
+	for _, wait := range e.Delivery.Retry {
+		m.Retry = append(m.Retry, formatDuration(wait))
+	}
+	return m
+}

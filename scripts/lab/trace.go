@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// A trace is what strace -f -y wrote of a relay's writes and syncs. The tracer stops each thread at the begin and the end of a
+// call, so a line that stands above another happened before it, as far as one caused the other. A call during which another
+// thread was seen has two lines: where it began, "<unfinished ...>", and where it ended, "<... NAME resumed>".
+
+// call is one system call of a trace; begin and end are line numbers.
+type call struct {
+	name       string
+	file       string // behind its descriptor
+	text       string // as it is in the trace
+	begin, end int
+	well       bool
+}
+
+// traceVerdict is what a trace shows of the answers in it.
+type traceVerdict struct {
+	Answers   int    `json:"answers"` // 200, accepted
+	Syncs     int    `json:"syncs"`   // of the journal
+	Uncovered int    `json:"uncovered"`
+	First     string `json:"first_uncovered,omitempty"`
+}
+
+var (
+	tracedID = regexp.MustCompile(`evt_[0-9a-f]{8}_[0-9]{9}`)
+	// returned is how a call's line ends, and the number that it returned.
+	returned   = regexp.MustCompile(`\)\s+= (-?\d+|\?)( [^=]*)?$`)
+	errNoTrace = errors.New("read trace: no line of it is strace's")
+)
+
+// judgeTrace checks that before the write of each answer began, a sync of the journal had ended well that had begun after
+// the event was written there.
+func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
+	written := map[string]call{} // journal writes, by event
+	synced := map[string]call{}  // the first sync of the same file that began after that
+	waiting := map[string][]string{}
+	err = readTrace(trace, func(c call) {
+		switch {
+		case !c.well:
+		case c.name == "pwrite64" && strings.Contains(c.file, "/journal/slot-"):
+			for _, id := range tracedID.FindAllString(c.text, -1) {
+				if _, again := written[id]; !again {
+					written[id] = c
+					waiting[c.file] = append(waiting[c.file], id)
+				}
+			}
+		case c.name == "fdatasync" && strings.Contains(c.file, "/journal/slot-"):
+			v.Syncs++
+			var later []string
+			for _, id := range waiting[c.file] {
+				if c.begin > written[id].end {
+					synced[id] = c
+				} else {
+					later = append(later, id)
+				}
+			}
+			waiting[c.file] = later
+		}
+	}, func(c call) {
+		if c.name != "write" || !strings.Contains(c.text, `"HTTP/1.1 200 `) || !strings.Contains(c.text, `\"accepted\"`) {
+			return
+		}
+		v.Answers++
+		id := tracedID.FindString(c.text)
+		if sync, ok := synced[id]; !ok || sync.end >= c.begin {
+			v.Uncovered++
+			if v.First == "" {
+				v.First = id
+			}
+		}
+	})
+	return v, err
+}
+
+// readTrace calls ended for each call where it ends, and began where it begins, in the order of the trace.
+func readTrace(trace io.Reader, ended, began func(call)) error {
+	in := bufio.NewReaderSize(trace, 1<<20)
+	pending := map[string]call{} // by thread
+	seen := false
+	for n := 1; ; n++ {
+		line, err := in.ReadBytes('\n')
+		if len(line) == 0 && err == io.EOF {
+			if !seen {
+				return errNoTrace
+			}
+			return nil
+		}
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("read trace: %w", err)
+		}
+		thread, rest, ok := strings.Cut(string(bytes.TrimSpace(line)), " ")
+		rest = strings.TrimLeft(rest, " ")
+		if !ok {
+			continue
+		}
+		if strings.HasPrefix(rest, "<... ") {
+			if c, ok := pending[thread]; ok {
+				delete(pending, thread)
+				c.end, c.well = n, wentWell(rest)
+				ended(c)
+			}
+			continue
+		}
+		name, arguments, ok := strings.Cut(rest, "(")
+		if !ok || strings.ContainsAny(name, " +-<") {
+			continue // a signal, or the end of a thread
+		}
+		seen = true
+		c := call{name: name, text: arguments, begin: n}
+		if _, behind, ok := strings.Cut(arguments, "<"); ok {
+			c.file, _, _ = strings.Cut(behind, ">")
+		}
+		began(c)
+		if strings.HasSuffix(rest, "<unfinished ...>") {
+			pending[thread] = c
+			continue
+		}
+		c.end, c.well = n, wentWell(rest)
+		ended(c)
+	}
+}
+
+func wentWell(line string) bool {
+	const longest = 200
+	found := returned.FindStringSubmatch(line[max(0, len(line)-longest):])
+	return found != nil && found[1] != "?" && found[1][0] != '-'
+}
+
+// dropOneSync takes the last sync of the journal that an answer follows out of a trace, which is how a run shows that
+// judgeTrace can fail.
+func dropOneSync(trace []byte) []byte {
+	lines := bytes.SplitAfter(trace, []byte("\n"))
+	answered := false
+	for i := len(lines) - 1; i >= 0; i-- {
+		if bytes.Contains(lines[i], []byte(`"HTTP/1.1 200 `)) {
+			answered = true
+		}
+		if answered && bytes.Contains(lines[i], []byte(" fdatasync(")) && bytes.Contains(lines[i], []byte("/journal/slot-")) {
+			return bytes.Join(append(lines[:i:i], lines[i+1:]...), nil)
+		}
+	}
+	return trace
+}
