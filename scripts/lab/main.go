@@ -26,6 +26,8 @@ var commands = []command{
 	{"bench", "measure the relay beside its yardsticks", runBench},
 	{"crash", "kill the relay under load and look for lost events", runCrash},
 	{"powercut", "cut the power under load and look for lost events", runPowercut},
+	{"diskfull", "fill the disk under load", runDiskfull},
+	{"disksick", "let the disk fail under load", runDisksick},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},

@@ -219,31 +219,58 @@ func (r *relay) stats(ctx context.Context, name string) (endpointStats, error) {
 	return all.Endpoints[i], nil
 }
 
-// call makes a request to the relay; into, unless nil, takes the JSON of the answer.
+// call makes a request to the relay that must go well; into, unless nil, takes the JSON of the answer.
 func (r *relay) call(ctx context.Context, method, url string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	status, _, text, err := r.request(ctx, method, url, "")
 	if err != nil {
 		return err
 	}
-	res, err := r.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
-	if err != nil {
-		return fmt.Errorf("read answer of %s %s: %w", method, url, err)
-	}
-	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: status %d, %.200s", method, url, res.StatusCode, text)
+	if status/100 != 2 {
+		return fmt.Errorf("%s %s: status %d, %.200s", method, url, status, text)
 	}
 	if into == nil {
 		return nil
 	}
-	if err := json.Unmarshal(text, into); err != nil {
+	if err := json.Unmarshal([]byte(text), into); err != nil {
 		return fmt.Errorf("read answer of %s %s: %w", method, url, err)
 	}
 	return nil
+}
+
+// post posts one event that no endpoint wants, to see how it is answered.
+func (r *relay) post(ctx context.Context) (status int, header http.Header, text string, err error) {
+	return r.request(ctx, http.MethodPost, "http://"+r.ingest+"/events", `{"type":"test","data":{}}`)
+}
+
+// request makes a request to the relay, with a JSON body unless that is empty.
+func (r *relay) request(ctx context.Context, method, url, body string) (status int, header http.Header, text string, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, "", err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := r.client.Do(req)
+	if err != nil {
+		return 0, nil, "", err
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	if err != nil {
+		return 0, nil, "", fmt.Errorf("read answer of %s %s: %w", method, url, err)
+	}
+	return res.StatusCode, res.Header, string(raw), nil
+}
+
+// alive returns an error when the relay's process has ended.
+func (r *relay) alive() error {
+	select {
+	case <-r.proc.ended:
+		return fmt.Errorf("the relay has ended: %s", r.proc.lastWords())
+	default:
+		return nil
+	}
 }
 
 var errNoProgress = errors.New("nothing more arrives")

@@ -51,8 +51,8 @@ func runSynctrace(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case verdict.Uncovered > 0:
 		return fmt.Errorf("%d answers left before their events were synced, the first for %s", verdict.Uncovered, verdict.First)
-	case verdict.Answers < int(*count):
-		return fmt.Errorf("the trace has %d answers of %d: it is not whole", verdict.Answers, *count)
+	case verdict.Answers < int(*count) || verdict.Unseen > 0:
+		return fmt.Errorf("the trace has %d answers of %d, %d without their writes: it is not whole", verdict.Answers, *count, verdict.Unseen)
 	case doctored.Uncovered == 0:
 		return errors.New("the control passed with a sync missing: this run shows nothing")
 	}

@@ -20,7 +20,8 @@ type call struct {
 	file       string // behind its descriptor
 	text       string // as it is in the trace
 	begin, end int
-	well       bool
+	well       bool // both false: it never ended
+	failed     bool
 }
 
 // traceVerdict is what a trace shows of the answers in it.
@@ -28,6 +29,8 @@ type traceVerdict struct {
 	Answers   int    `json:"answers"` // 200, accepted
 	Syncs     int    `json:"syncs"`   // of the journal
 	Uncovered int    `json:"uncovered"`
+	Unseen    int    `json:"unseen,omitempty"`   // answers to events whose write the trace doesn't have
+	Failures  int    `json:"failures,omitempty"` // calls on files of the queue that failed
 	First     string `json:"first_uncovered,omitempty"`
 }
 
@@ -39,14 +42,17 @@ var (
 )
 
 // judgeTrace checks that before the write of each answer began, a sync of the journal had ended well that had begun after
-// the event was written there.
+// the event was written there. Once a write or a sync of the queue has failed, no later sync covers anything: the kernel may
+// have forgotten what it could not write.
 func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 	written := map[string]call{} // journal writes, by event
 	synced := map[string]call{}  // the first sync of the same file that began after that
 	waiting := map[string][]string{}
 	err = readTrace(trace, func(c call) {
 		switch {
-		case !c.well:
+		case c.failed && (c.name == "msync" || strings.Contains(c.file, "/data/")):
+			v.Failures++
+		case v.Failures > 0 || !c.well:
 		case c.name == "pwrite64" && strings.Contains(c.file, "/journal/slot-"):
 			for _, id := range tracedID.FindAllString(c.text, -1) {
 				if _, again := written[id]; !again {
@@ -72,7 +78,9 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 		}
 		v.Answers++
 		id := tracedID.FindString(c.text)
-		if sync, ok := synced[id]; !ok || sync.end >= c.begin {
+		if _, ok := written[id]; !ok && v.Failures == 0 {
+			v.Unseen++
+		} else if sync, ok := synced[id]; !ok || sync.end >= c.begin {
 			v.Uncovered++
 			if v.First == "" {
 				v.First = id
@@ -106,7 +114,8 @@ func readTrace(trace io.Reader, ended, began func(call)) error {
 		if strings.HasPrefix(rest, "<... ") {
 			if c, ok := pending[thread]; ok {
 				delete(pending, thread)
-				c.end, c.well = n, wentWell(rest)
+				c.end = n
+				c.well, c.failed = outcome(rest)
 				ended(c)
 			}
 			continue
@@ -125,15 +134,21 @@ func readTrace(trace io.Reader, ended, began func(call)) error {
 			pending[thread] = c
 			continue
 		}
-		c.end, c.well = n, wentWell(rest)
+		c.end = n
+		c.well, c.failed = outcome(rest)
 		ended(c)
 	}
 }
 
-func wentWell(line string) bool {
+// outcome reads the end of a call's line.
+func outcome(line string) (well, failed bool) {
 	const longest = 200
 	found := returned.FindStringSubmatch(line[max(0, len(line)-longest):])
-	return found != nil && found[1] != "?" && found[1][0] != '-'
+	if found == nil || found[1] == "?" {
+		return false, false
+	}
+	failed = found[1][0] == '-'
+	return !failed, failed
 }
 
 // dropOneSync takes the last sync of the journal that an answer follows out of a trace, which is how a run shows that

@@ -79,6 +79,20 @@ func (v *volume) unmount() (err error) {
 // remount mounts the volume again with an option, such as "ro".
 func (v *volume) remount(option string) error { return tool("mount", "-o", "remount,"+option, v.at) }
 
+// device is the name of the volume's loop device.
+func (v *volume) device() (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "", fmt.Errorf("read mounts: %w", err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && f[1] == v.at {
+			return filepath.Base(f[0]), nil
+		}
+	}
+	return "", fmt.Errorf("read mounts: %s is not mounted", v.at)
+}
+
 // clone copies the image as it is at this moment, sharing its blocks; the image must lie on a file system that can.
 func (v *volume) clone(name string) (*volume, error) {
 	dir := filepath.Dir(v.image)
@@ -132,8 +146,9 @@ func (v *volume) canaryLives(name string) bool {
 	return err == nil && strings.Contains(string(text), canary)
 }
 
-// fill is another program that takes all space of a file system. It returns the path of what it wrote.
-func fill(dir string) (path string, err error) {
+// fill is another program that takes the space of a file system, all of it or all but some bytes. It returns the path of
+// what it wrote.
+func fill(dir string, leave int64) (path string, err error) {
 	path = filepath.Join(dir, "filler")
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -147,7 +162,14 @@ func fill(dir string) (path string, err error) {
 	at := info.Size()
 	for _, step := range []int64{16 << 20, 1 << 20, 64 << 10, 4 << 10} {
 		for {
-			err := unix.Fallocate(int(f.Fd()), 0, at, step)
+			free, err := freeBytes(dir)
+			if err != nil {
+				return path, err
+			}
+			if leave > 0 && free-step < leave {
+				break
+			}
+			err = unix.Fallocate(int(f.Fd()), 0, at, step)
 			if errors.Is(err, unix.ENOSPC) {
 				break
 			}
