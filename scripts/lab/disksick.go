@@ -45,7 +45,7 @@ type disksickResult struct {
 	Forgotten    int     `json:"forgotten"`
 	Repeats      int     `json:"repeats"`
 	Damaged      int     `json:"damaged"`
-	After        int     `json:"answered_after"` // 200s that no sync covers, after the first failed call; from the trace
+	After        int     `json:"answered_after"` // 200s that no sync covers, after a failed call on the journal; from the trace
 	EndMs        float64 `json:"end_ms"`         // from the strike to the end of the process, at most
 	Said         string  `json:"said"`           // the line that told it
 
@@ -71,7 +71,7 @@ var sicknesses = []sickness{
 
 func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 	fs := newFlags("disksick", "Has the disk of a relay under load fail, by injected errors and by disks that really do. The relay must answer no event 200 after\n"+
-		"the first failed call, say so, and end with exit code 1; on the disk made well again it must start, with nothing acknowledged lost.\n"+
+		"the journal's first failed call, say so, and end with exit code 1; on the disk made well again it must start, with nothing acknowledged lost.\n"+
 		"On a disk that can't be written it must not start, and say why. Exit code 1 otherwise.")
 	var run disksickRun
 	run.site.flags(fs)

@@ -8,6 +8,8 @@
 //	bench          every figure of the speed chapter, beside its yardstick, as one table
 //	crash          kill -9 under load, then compares what was acknowledged with what arrived
 //	powercut       a disk cut off under load, and what it kept
+//	diskfull       a disk that another program fills, and what the relay says
+//	disksick       a disk that fails, and what the relay says
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses

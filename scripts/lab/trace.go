@@ -42,17 +42,21 @@ var (
 )
 
 // judgeTrace checks that before the write of each answer began, a sync of the journal had ended well that had begun after
-// the event was written there. Once a write or a sync of the queue has failed, no later sync covers anything: the kernel may
-// have forgotten what it could not write.
+// the event was written there. Once a write or a sync of the journal has failed, no later sync covers anything: the kernel
+// may have forgotten what it could not write. A failed msync is the store's, which answers don't wait for.
 func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 	written := map[string]call{} // journal writes, by event
 	synced := map[string]call{}  // the first sync of the same file that began after that
 	waiting := map[string][]string{}
+	spoiled := false
 	err = readTrace(trace, func(c call) {
 		switch {
-		case c.failed && (c.name == "msync" || strings.Contains(c.file, "/data/")):
+		case c.failed && c.name == "msync":
 			v.Failures++
-		case v.Failures > 0 || !c.well:
+		case c.failed && strings.Contains(c.file, "/data/"):
+			v.Failures++
+			spoiled = true
+		case spoiled || !c.well:
 		case c.name == "pwrite64" && strings.Contains(c.file, "/journal/slot-"):
 			for _, id := range tracedID.FindAllString(c.text, -1) {
 				if _, again := written[id]; !again {
@@ -78,7 +82,7 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 		}
 		v.Answers++
 		id := tracedID.FindString(c.text)
-		if _, ok := written[id]; !ok && v.Failures == 0 {
+		if _, ok := written[id]; !ok && !spoiled {
 			v.Unseen++
 		} else if sync, ok := synced[id]; !ok || sync.end >= c.begin {
 			v.Uncovered++
