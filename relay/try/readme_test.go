@@ -24,7 +24,7 @@ func readText(t *testing.T, path ...string) string {
 // TestReceiversInTheReadmeVerify runs.
 func TestReadmeQuotesTheReceiversThatAreTested(t *testing.T) {
 	readme := readText(t, repository, "README.md")
-	for language, name := range map[string]string{"js": "receiver.js", "go": "receiver.go", "python": "receiver.py"} {
+	for language, name := range map[string]string{"js": "receiver.js", "go": "receiver.go", "python": "receiver.py", "php": "receiver.php"} {
 		code := readText(t, "testdata", "receivers", name)
 		if n := strings.Count(readme, "```"+language+"\n"+code+"```\n"); n != 1 {
 			t.Errorf("README quotes %s %d times byte for byte, want once in a block marked %s", name, n, language)
