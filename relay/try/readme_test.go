@@ -117,8 +117,10 @@ func TestReadmeExplainsLogLinesThatExist(t *testing.T) {
 	}
 	for _, row := range rows {
 		for _, message := range strings.Split(strings.Trim(row[1], "`"), "`, `") {
-			if fixed := strings.Trim(message, "… "); !strings.Contains(sources, fixed) {
-				t.Errorf("README explains the log line %q, which no source has", message)
+			for fixed := range strings.SplitSeq(message, "…") {
+				if !strings.Contains(sources, strings.TrimSpace(fixed)) {
+					t.Errorf("README explains the log line %q, and no source has %q", message, fixed)
+				}
 			}
 		}
 	}
