@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -22,28 +21,16 @@ type Receipt struct {
 	Duplicate bool
 }
 
-// request is one Append on its way through the committer.
+// request is one Append on its way through the committer. Whoever takes it off the channel answers it, once.
 type request struct {
 	source   string
 	events   []Event
 	receipts []Receipt
 	seen     uint64 // the store was asked for the ids when it had all events below this
-	state    atomic.Int32
 	done     chan error
-	timeout  *time.Timer
 }
 
-const (
-	requestWaiting   = iota
-	requestTaken     // the committer uses its buffers
-	requestAbandoned // its caller went away
-)
-
-var requestPool = sync.Pool{New: func() any {
-	r := &request{done: make(chan error, 1), timeout: time.NewTimer(time.Hour)}
-	r.timeout.Stop()
-	return r
-}}
+var requestPool = sync.Pool{New: func() any { return &request{done: make(chan error, 1)} }}
 
 // Append stores events that came in one request, all or none, and fills receipts, which is as long as events. When it
 // returns nil, every event that is not a duplicate is on disk, and so is every event that a duplicate repeats.
@@ -51,13 +38,13 @@ var requestPool = sync.Pool{New: func() any {
 // An id that was accepted within the dedup window makes its event a duplicate. That is decided here for what the store
 // knows, on the caller's goroutine, and by the committer for what came since.
 func (q *Queue) Append(source string, events []Event, receipts []Receipt) error {
+	// First of all: the doorman stays for as long as anybody who found the queue open is inside.
+	q.inside.Add(1)
+	defer q.inside.Add(-1)
 	if err := q.Ready(); err != nil {
 		return err
 	}
-	r := requestPool.Get().(*request)
-	r.source, r.events, r.receipts = source, events, receipts
-	r.state.Store(requestWaiting)
-	r.seen = q.applied.Load()
+	seen := q.applied.Load()
 	fresh := 0
 	for i := range events {
 		seq, known, err := q.known(events[i].ID)
@@ -73,42 +60,13 @@ func (q *Queue) Append(source string, events []Event, receipts []Receipt) error 
 		q.repeats.Add(int64(len(events)))
 		return nil
 	}
-	err := q.submit(r)
+	r := requestPool.Get().(*request)
+	r.source, r.events, r.receipts, r.seen = source, events, receipts, seen
+	q.requests <- r
+	err := <-r.done
 	r.events, r.receipts = nil, nil
-	if err == nil || r.state.Load() == requestTaken {
-		requestPool.Put(r)
-	}
+	requestPool.Put(r)
 	return err
-}
-
-// submit hands the request to the committer and waits. The clock only runs while the request waits for its turn: once it
-// is taken its buffers are in use and its answer depends on the disk alone.
-func (q *Queue) submit(r *request) error {
-	select {
-	case q.requests <- r:
-	case <-q.closing:
-		return ErrClosed
-	case <-q.failed:
-		return fmt.Errorf("%w: %w", ErrFailed, q.Err())
-	}
-	r.timeout.Reset(q.opts.AppendTimeout)
-	defer r.timeout.Stop()
-	select {
-	case err := <-r.done:
-		return err
-	case <-r.timeout.C:
-		if r.state.CompareAndSwap(requestWaiting, requestAbandoned) {
-			return ErrOverloaded
-		}
-	case <-q.committed:
-		if r.state.CompareAndSwap(requestWaiting, requestAbandoned) {
-			if err := q.Err(); err != nil {
-				return fmt.Errorf("%w: %w", ErrFailed, err)
-			}
-			return ErrClosed
-		}
-	}
-	return <-r.done
 }
 
 // known asks the store for an id.
@@ -130,7 +88,7 @@ func (q *Queue) withinWindow(at, now int64) bool { return now-at < q.opts.DedupW
 
 // committer is the one goroutine that writes the journal. It takes whatever waits, makes it one frame, one write and one
 // sync, and then wakes all who waited. There is no timer: the sync before is the time in which requests gather. Requests
-// that still wait when it leaves find committed closed.
+// that still wait when it leaves are the doorman's.
 type committer struct {
 	q      *Queue
 	next   uint64 // the sequence number of the next event
@@ -168,13 +126,16 @@ const (
 
 func (c *committer) run() {
 	defer close(c.q.committed)
+	c.q.busy.Store(uptime())
 	for {
+		// Whoever waits meanwhile is not taken yet, and the doorman may turn it away.
+		if c.q.keeper.admit(c.q) != nil {
+			return
+		}
+		c.q.busy.Store(0)
 		select {
 		case r := <-c.q.requests:
-			// Whoever waits here is not taken yet and may give up when it takes too long.
-			if c.q.keeper.admit(c.q) != nil {
-				return
-			}
+			c.q.busy.Store(uptime())
 			c.now = c.q.opts.Now().UnixMilli()
 			c.gather(r)
 		case <-c.q.closing:
@@ -182,7 +143,7 @@ func (c *committer) run() {
 		case <-c.q.failed:
 			return
 		}
-		c.q.committing.Store(time.Now().UnixNano())
+		c.q.committing.Store(uptime())
 		err := c.broken
 		if err == nil {
 			err = c.commit()
@@ -219,9 +180,6 @@ func (c *committer) gather(r *request) {
 
 // take decides which of the request's events are new and drafts them.
 func (c *committer) take(r *request) {
-	if !r.state.CompareAndSwap(requestWaiting, requestTaken) {
-		return
-	}
 	c.taken = append(c.taken, r)
 	for i := range r.events {
 		ev, receipt := &r.events[i], &r.receipts[i]

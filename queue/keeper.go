@@ -26,7 +26,7 @@ type keeper struct {
 
 	// What Stats shows.
 	events, bytes, journalBytes atomic.Int64
-	saving                      atomic.Int64 // since when a save is under way, Unix nanoseconds, 0 when none is
+	saving                      atomic.Int64 // since when a save is under way (uptime), 0 when none is
 
 	// The keeper goroutine's own.
 	applied applied
@@ -197,7 +197,7 @@ func (k *keeper) save(q *Queue) error {
 		k.broadcast(false)
 		return nil
 	}
-	k.saving.Store(time.Now().UnixNano())
+	k.saving.Store(uptime())
 	defer k.saving.Store(0)
 	owners := q.Lanes()
 	lanes := make([]progress, 0, len(owners))

@@ -88,7 +88,7 @@ type Queue struct {
 	committed chan struct{} // closed when the committer has left
 	closing   chan struct{}
 	closed    sync.Once
-	owners    sync.WaitGroup // committer and keeper
+	owners    sync.WaitGroup // committer, doorman and keeper
 
 	tail tail
 	// Three positions in the log, each a sequence number behind the last event that it covers:
@@ -105,7 +105,9 @@ type Queue struct {
 	failure atomic.Pointer[error]
 	failed  chan struct{}
 
-	committing atomic.Int64 // since when a commit is under way, Unix nanoseconds, 0 when none is
+	inside     atomic.Int64 // calls of Append under way
+	busy       atomic.Int64 // since when the committer takes no request (uptime), 0 when it waits for one
+	committing atomic.Int64 // since when a commit is under way (uptime), 0 when none is
 	commits    atomic.Int64
 	// What the commits were: events, and nanoseconds from the sealed frame to the sync.
 	commitEvents, commitTimes *Histogram
@@ -215,12 +217,17 @@ func (q *Queue) Ready() error {
 	return q.disk.check(q)
 }
 
+var started = time.Now()
+
+// uptime is the time since the process began, in nanoseconds, by a clock that nobody sets; never 0.
+func uptime() int64 { return int64(time.Since(started)) + 1 }
+
 // Stalled is for how long the write under way, to the journal or to the store, has been running; 0 when none is.
 func (q *Queue) Stalled() time.Duration {
 	var longest time.Duration
 	for _, since := range []*atomic.Int64{&q.committing, &q.keeper.saving} {
 		if at := since.Load(); at != 0 {
-			longest = max(longest, time.Duration(time.Now().UnixNano()-at))
+			longest = max(longest, time.Duration(uptime()-at))
 		}
 	}
 	return longest

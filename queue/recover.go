@@ -102,7 +102,7 @@ func open(opts Options) (q *Queue, err error) {
 	return q, nil
 }
 
-// start sets the two goroutines going. Close waits for them.
+// start sets the three goroutines going. Close waits for them.
 func (q *Queue) start(next uint64, recent []recentFrame) {
 	c := &committer{q: q, next: next, recent: map[string]accepted{}, frames: recent, horizon: q.applied.Load()}
 	for i, f := range q.tail.above(q.applied.Load()) {
@@ -110,15 +110,9 @@ func (q *Queue) start(next uint64, recent []recentFrame) {
 			c.recent[id] = accepted{f.first + uint64(n), f.at}
 		}
 	}
-	q.owners.Add(2)
-	go func() {
-		defer q.owners.Done()
-		c.run()
-	}()
-	go func() {
-		defer q.owners.Done()
-		q.keeper.run(q, q.committed)
-	}()
+	q.owners.Go(c.run)
+	q.owners.Go(q.doorman)
+	q.owners.Go(func() { q.keeper.run(q, q.committed) })
 }
 
 // lockDir makes sure that no second process opens the directory. The kernel lets go of the lock when we die.
