@@ -111,8 +111,8 @@ mantissa:
 	return d
 }
 
-// readExponent reads what follows the e of a number. An exponent of more than 2^40 stays there: no text is long enough
-// to make up for it.
+// readExponent reads what follows the e of a number. An exponent of more than 2^27 stays there, which an int of 32 bits
+// holds ten times: no text is long enough to make up for it.
 func readExponent(text []byte) int {
 	negative := text[0] == '-'
 	if negative || text[0] == '+' {
@@ -120,7 +120,7 @@ func readExponent(text []byte) int {
 	}
 	n := 0
 	for _, b := range text {
-		n = min(n*10+int(b-'0'), 1<<40)
+		n = min(n*10+int(b-'0'), 1<<27)
 	}
 	if negative {
 		return -n

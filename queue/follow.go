@@ -1,0 +1,62 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Follower reads the log in order, beside all lanes: nothing is taken from them, nothing is kept for it, and it holds no
+// more than a block of the log, however slow its reader is. Events that are deleted before it gets there are gone for it.
+// It is used by one goroutine at a time.
+type Follower struct {
+	q      *Queue
+	told   uint64 // behind the last event that Next returned
+	next   uint64 // behind what was read or passed over
+	reader frameReader
+	ahead  []*frame
+}
+
+// Follow returns a follower that begins with event seq, or with the first one behind it that is kept.
+func (q *Queue) Follow(seq uint64) *Follower { return &Follower{q: q, told: seq, next: seq} }
+
+// End is the sequence number behind the newest event.
+func (q *Queue) End() uint64 { return q.end.Load() }
+
+// Next steps to the next event. ok is false when there is none yet. missed is how many events in front of it are not kept
+// any more or can't be read. Its bytes are shared and must not be written to.
+func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
+	for {
+		ev, ok, err := f.reader.next()
+		switch {
+		case err != nil:
+			f.passOver(f.reader.f.end(), err)
+			continue
+		case ok && ev.Seq < f.next:
+			continue
+		case ok:
+			missed = ev.Seq - f.told
+			f.told, f.next = ev.Seq+1, ev.Seq+1
+			return ev, missed, true, nil
+		}
+		if len(f.ahead) == 0 {
+			var damagedTo uint64
+			f.ahead, damagedTo, err = f.q.frames(f.next)
+			if errors.Is(err, errDamaged) {
+				f.passOver(damagedTo, err)
+				continue
+			}
+			if err != nil || len(f.ahead) == 0 {
+				f.reader = frameReader{}
+				return Stored{}, 0, false, err
+			}
+		}
+		f.reader = f.ahead[0].reader()
+		f.ahead = f.ahead[1:]
+	}
+}
+
+// passOver steps behind events that can't be read any more.
+func (f *Follower) passOver(to uint64, err error) {
+	f.next, f.reader = max(to, f.next+1), frameReader{}
+	f.q.opts.Notice(fmt.Sprintf("a follower of the log: events up to %d can't be read and are passed over: %v", f.next-1, err))
+}
