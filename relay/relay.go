@@ -36,6 +36,7 @@ type Relay struct {
 	current  *config.Config // what was applied last
 	stopping bool
 
+	admin                     *admin.Admin
 	intakeServer, adminServer *fasthttp.Server
 	serving                   sync.WaitGroup
 	broken                    chan error
@@ -90,13 +91,13 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 		r.post.Stop(ended)
 		return nil, errors.Join(err, r.queue.Close())
 	}
-	a := &admin.Admin{
+	r.admin = &admin.Admin{
 		Queue: r.queue, Post: r.post, Intake: r.intake,
 		Token: cfg.Admin.Token, Version: version, Started: time.Now(), Log: log,
 		Reload: r.ReloadFile,
 	}
 	r.intakeServer = answer.Server(r.intake.Handle, answer.Limits{Body: int(cfg.Server.MaxBody), Connections: intakeConnections}, r.panicked)
-	r.adminServer = answer.Server(a.Handle, answer.Limits{Body: adminBody, Connections: adminConnections}, r.panicked)
+	r.adminServer = answer.Server(r.admin.Handle, answer.Limits{Body: adminBody, Connections: adminConnections}, r.panicked)
 	r.serve(r.intakeServer, intake, intakeConnections)
 	r.serve(r.adminServer, adm, adminConnections)
 	return r, nil
@@ -147,6 +148,7 @@ func (r *Relay) Stop(ctx context.Context) error {
 	r.post.Stop(ctx)
 	short, cancelShort := context.WithTimeout(context.Background(), time.Second)
 	defer cancelShort()
+	r.admin.Close()
 	_ = r.adminServer.ShutdownWithContext(short) // it reads from the queue
 	return r.queue.Close()
 }

@@ -30,7 +30,12 @@ type Admin struct {
 	// Reload reads the configuration file again and, with apply, has the relay take it. The error is config.Faults or
 	// a reason in one line; nothing was changed then.
 	Reload func(apply bool) (Reload, error)
+
+	lives lives
 }
+
+// Close ends the answers that go on, and waits for them.
+func (a *Admin) Close() { a.lives.close() }
 
 // Handle answers one request.
 func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
@@ -47,6 +52,8 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 		a.get(ctx, a.stats)
 	case path == "/metrics":
 		a.get(ctx, a.metrics)
+	case path == "/stream":
+		a.get(ctx, a.stream)
 	case path == "/reload":
 		a.reload(ctx)
 	case path == "/events":

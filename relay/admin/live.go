@@ -1,0 +1,187 @@
+package admin
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+)
+
+const (
+	// maxLive is how many answers that go on may be open at a time.
+	maxLive = 32
+	// liveBeat is how often one that has nothing to say shows that it is there.
+	liveBeat = 10 * time.Second
+	// liveWrite is how long a reader may take nothing. It then loses its connection, and can come back to where it was.
+	liveWrite = 20 * time.Second
+	// liveBuffer is how many bytes are gathered before they are written.
+	liveBuffer = 8 << 10
+)
+
+// lives are the answers that go on: server-sent events, each in a goroutine of its own, which ends with its reader or
+// with close. The zero value is ready.
+type lives struct {
+	mu     sync.Mutex
+	open   map[*live]struct{}
+	closed bool
+	done   sync.WaitGroup
+}
+
+// begin takes a place for l. It returns false when there is none, or no more answers begin.
+func (s *lives) begin(l *live) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.open) >= maxLive {
+		return false
+	}
+	if s.open == nil {
+		s.open = make(map[*live]struct{})
+	}
+	s.open[l] = struct{}{}
+	s.done.Add(1)
+	return true
+}
+
+func (s *lives) end(l *live) {
+	s.mu.Lock()
+	delete(s.open, l)
+	s.mu.Unlock()
+	s.done.Done()
+}
+
+// close ends all, also those that wait for a slow reader, and waits for them.
+func (s *lives) close() {
+	s.mu.Lock()
+	s.closed = true
+	for l := range s.open {
+		l.end()
+	}
+	s.mu.Unlock()
+	s.done.Wait()
+}
+
+// live is one answer that goes on. What it writes is gathered until pause, or until liveBuffer is full.
+type live struct {
+	*bufio.Writer
+	ending chan struct{} // closed when the answer is to end
+	gone   chan struct{} // closed when the reader has left
+	said   time.Time     // when something was written last
+
+	mu   sync.Mutex
+	conn net.Conn // nil until fasthttp has handed it over
+}
+
+// end has the answer end, once.
+func (l *live) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ending:
+		return
+	default:
+	}
+	close(l.ending)
+	if l.conn != nil {
+		_ = l.conn.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// patient writes, giving the reader liveWrite to take it, unless the answer is to end.
+type patient struct{ *live }
+
+// Write is for the bufio.Writer.
+func (p patient) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	if !p.going() {
+		p.mu.Unlock()
+		return 0, net.ErrClosed
+	}
+	err := p.conn.SetWriteDeadline(time.Now().Add(liveWrite))
+	p.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	return p.conn.Write(b)
+}
+
+// live answers with server-sent events for as long as run goes on. fasthttp bounds the time of an answer, so this takes
+// the connection out of its hands.
+func (a *Admin) live(ctx *fasthttp.RequestCtx, run func(*live)) {
+	if ctx.IsHead() {
+		ctx.SetContentType("text/event-stream")
+		return
+	}
+	l := &live{ending: make(chan struct{}), gone: make(chan struct{})}
+	l.Writer = bufio.NewWriterSize(patient{l}, liveBuffer)
+	if !a.lives.begin(l) {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "5")
+		answer.Error(ctx, 503, "unavailable", "too many streams are open, or the relay is stopping: come again in a moment")
+		return
+	}
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(conn net.Conn) {
+		defer a.lives.end(l)
+		l.mu.Lock()
+		l.conn = conn
+		l.mu.Unlock()
+		var reading sync.WaitGroup
+		_ = conn.SetReadDeadline(time.Time{})
+		reading.Go(l.awaitReader)
+		_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n" +
+			"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
+		run(l)
+		_ = l.Flush()
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+		reading.Wait()
+	})
+}
+
+// awaitReader reads, since that is how a reader that leaves is seen; what it sends is nothing.
+func (l *live) awaitReader() {
+	defer close(l.gone)
+	var none [64]byte
+	for {
+		if _, err := l.conn.Read(none[:]); err != nil {
+			return
+		}
+	}
+}
+
+// pause writes what is gathered and waits. It returns false when the answer is to end.
+func (l *live) pause(wait time.Duration) bool {
+	if l.Buffered() > 0 {
+		l.said = time.Now()
+	} else if time.Since(l.said) > liveBeat {
+		_, _ = l.WriteString(":\n\n")
+		l.said = time.Now()
+	}
+	if l.Flush() != nil {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.gone:
+		return false
+	case <-l.ending:
+		return false
+	}
+}
+
+// going reports, without writing, whether the answer goes on.
+func (l *live) going() bool {
+	select {
+	case <-l.gone:
+		return false
+	case <-l.ending:
+		return false
+	default:
+		return true
+	}
+}
