@@ -35,6 +35,8 @@ const usage = `Usage: realtorbot-relay [COMMAND] [FLAG…]
   check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
   listen  [-addr :3000] [-secret S]
                            a local receiver that verifies and shows what arrives
+  listen  -from URL [-forward URL]
+                           the events of a running relay, for a receiver on this machine
   send    -type T [-data JSON] [-url …]
                            post one event to a relay
   verify  -secret S -header H < body

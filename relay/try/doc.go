@@ -1,7 +1,7 @@
 // Package try holds the commands with which a developer tries the relay and a receiver, without a relay's
 // configuration:
 //
-//	listen   a local receiver at any path: checks signatures and prints each event readably
+//	listen   a local receiver at any path: checks signatures and prints each event readably; or a follower of a relay
 //	send     posts one event to a relay's intake and prints the answer
 //	verify   says whether a signature matches a body and, if not, why
 //

@@ -20,9 +20,10 @@ const seenMax = 1 << 16
 
 // receiver checks and prints what is posted to it.
 type receiver struct {
-	secret sign.Secret // empty: signatures are not checked
-	now    func() time.Time
-	colors palette
+	secret  sign.Secret // empty: signatures are not checked
+	trouble trouble
+	now     func() time.Time
+	colors  palette
 
 	mu   sync.Mutex // so that events are printed whole, one after the other
 	out  io.Writer
@@ -69,9 +70,19 @@ func (r *receiver) serve(ctx *fasthttp.RequestCtx) {
 		}
 	}
 	finding, admitted := r.examine(a)
+	struck := r.trouble.strikes()
+	if admitted && struck != 0 {
+		finding += "  " + r.colors.in(yellow, fmt.Sprintf("answered %d on purpose", struck))
+	}
 	r.print(a, finding)
-	if !admitted {
+	r.trouble.wait()
+	switch {
+	case !admitted:
 		answerError(ctx, fasthttp.StatusUnauthorized, "unauthorized", "no signature matches the secret")
+	case struck >= 300:
+		answerError(ctx, struck, "rehearsed", "answered so on purpose")
+	case struck != 0:
+		ctx.SetStatusCode(struck)
 	}
 }
 

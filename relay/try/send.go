@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -40,9 +39,9 @@ func Send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if *eventType == "" {
 		return c.usage("-type is required, as in -type lead.created")
 	}
-	intake, err := url.Parse(*target)
-	if err != nil || (intake.Scheme != "http" && intake.Scheme != "https") || intake.Host == "" || intake.User != nil {
-		return c.usage("-url must be http://host:port/path, or https, without a user name") // not shown: it may hold a password
+	intake, err := parseURL(*target)
+	if err != nil {
+		return c.usage("-url must be http://host:port/path, or https, without a user name")
 	}
 	token, err := c.secret("token", *tokenText)
 	if err != nil {
