@@ -1,0 +1,119 @@
+package endtoend
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// commandFlags asks the binary for its commands and for the flags of each.
+func commandFlags(t *testing.T) map[string][]string {
+	t.Helper()
+	_, usage, _ := end(t, command(t.TempDir(), "-h"))
+	flags := map[string][]string{}
+	for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+) `).FindAllStringSubmatch(usage, -1) {
+		flags[name[1]] = nil
+		if name[1] == "version" {
+			continue
+		}
+		code, help, _ := end(t, command(t.TempDir(), name[1], "-h"))
+		for _, f := range regexp.MustCompile(`(?m)^  -([a-z]+)`).FindAllStringSubmatch(help, -1) {
+			flags[name[1]] = append(flags[name[1]], f[1])
+		}
+		if code != 0 || len(flags[name[1]]) == 0 {
+			t.Fatalf("%s -h: exit %d, no flag found in:\n%s", name[1], code, help)
+		}
+	}
+	if len(flags) < 6 {
+		t.Fatalf("found only the commands %v in:\n%s", flags, usage)
+	}
+	return flags
+}
+
+// The man page and each shell's completion know the commands and flags that there are, and no others.
+func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
+	t.Parallel()
+	want := commandFlags(t)
+	shellFlags := map[string]*regexp.Regexp{
+		"completion.bash": regexp.MustCompile(`-([a-z]+)`),
+		"completion.zsh":  regexp.MustCompile(`['"]-([a-z]+)\[`),
+		"completion.fish": regexp.MustCompile(`-o ([a-z]+)`),
+	}
+	for name, flag := range shellFlags {
+		text := readFile(t, name)
+		for command, flags := range want {
+			var part string
+			switch name {
+			case "completion.bash":
+				part = between(text, `(?m)^    (?:[a-z]+ \| )*`+command+`(?: \| [a-z]+)*\) words="`, `"`)
+			case "completion.zsh":
+				part = between(text, `(?m)^(?:[a-z]+ \| )*`+command+`(?: \| [a-z]+)*\)[ \n]+_arguments`, `;;`)
+				part = strings.ReplaceAll(part, "$config", between(text, `local config=`, `\n`))
+			case "completion.fish":
+				if part = between(text, `seen_subcommand_from (?:[a-z]+ )*`+command+`(?: [a-z]+)*"`, `(?:set -l on|\z)`); command == "serve" || command == "check" {
+					part, _, _ = strings.Cut(part, "\n")
+				}
+			}
+			sameFlags(t, name+" for "+command, flag.FindAllStringSubmatch(part, -1), flags)
+			if !regexp.MustCompile(`\b` + command + `\b`).MatchString(text) {
+				t.Errorf("%s doesn't know the command %s", name, command)
+			}
+		}
+	}
+
+	page := strings.ReplaceAll(readFile(t, "realtorbot-relay.1"), `\-`, "-")
+	documented := between(page, `(?m)^\.SH COMMANDS`, `\n\.SH`)
+	var commands []string
+	for _, name := range regexp.MustCompile(`(?m)^\.B ([a-z]+)$`).FindAllStringSubmatch(documented, -1) {
+		commands = append(commands, name[1])
+	}
+	if slices.Sort(commands); fmt.Sprint(commands) != fmt.Sprint(slices.Sorted(maps.Keys(want))) {
+		t.Errorf("the man page has the commands %v, want %v", commands, slices.Sorted(maps.Keys(want)))
+	}
+	for command, flags := range want {
+		if flags == nil {
+			continue
+		}
+		part := between(page, `(?m)^\.SS (?:[a-z]+, )*`+command+`(?:, [a-z]+)*$`, `\n\.S[SH]`)
+		sameFlags(t, "the man page for "+command, regexp.MustCompile(`(?m)^\.BI? -([a-z]+)`).FindAllStringSubmatch(part, -1), flags)
+	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../scripts/package/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// between is the text from behind the first match of from to the next match of to.
+func between(text, from, to string) string {
+	begin := regexp.MustCompile(from).FindStringIndex(text)
+	if begin == nil {
+		return ""
+	}
+	rest := text[begin[1]:]
+	if stop := regexp.MustCompile(to).FindStringIndex(rest); stop != nil {
+		rest = rest[:stop[0]]
+	}
+	return rest
+}
+
+func sameFlags(t *testing.T, where string, found [][]string, want []string) {
+	t.Helper()
+	got := map[string]bool{}
+	for _, f := range found {
+		got[f[1]] = true
+	}
+	names := slices.Sorted(maps.Keys(got))
+	want = slices.Sorted(slices.Values(want))
+	if fmt.Sprint(names) != fmt.Sprint(want) {
+		t.Errorf("%s: flags %v, want %v", where, names, want)
+	}
+}

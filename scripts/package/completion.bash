@@ -1,0 +1,34 @@
+# bash completion for realtorbot-relay
+_realtorbot_relay() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=serve word
+    COMPREPLY=()
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case $word in
+        serve | check | listen | send | verify | version) command=$word; break ;;
+        esac
+    done
+    case $previous in
+    -config | --config)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        return
+        ;;
+    -type | --type)
+        mapfile -t COMPREPLY < <(compgen -W "bot.created bot.updated bot.activated bot.deactivated conversation.started
+            conversation.message conversation.ended lead.created lead.qualified lead.scored appointment.scheduled
+            appointment.rescheduled appointment.cancelled appointment.completed email.received email.sent email.opened
+            email.clicked test" -- "$current")
+        return
+        ;;
+    esac
+    local words
+    case $command in
+    serve | check) words="-config" ;;
+    listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
+    send) words="-type -data -url -token -secret -id" ;;
+    verify) words="-secret -header -id -timestamp" ;;
+    esac
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check listen send verify version $words"; fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+complete -F _realtorbot_relay realtorbot-relay

@@ -1,0 +1,42 @@
+# fish completion for realtorbot-relay
+set -l relay realtorbot-relay
+set -l commands serve check listen send verify version
+set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
+    appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
+set -l none "not __fish_seen_subcommand_from $commands"
+
+complete -c $relay -f
+complete -c $relay -n $none -a serve -d 'receive, keep and deliver events'
+complete -c $relay -n $none -a check -d 'validate a configuration'
+complete -c $relay -n $none -a listen -d 'a local receiver that shows what arrives'
+complete -c $relay -n $none -a send -d 'post one event to a relay'
+complete -c $relay -n $none -a verify -d 'say whether a signature matches'
+complete -c $relay -n $none -a version -d 'print the version'
+
+complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check" -o config -r -F -d 'the configuration'
+
+set -l on "__fish_seen_subcommand_from listen"
+complete -c $relay -n $on -o addr -x -d 'host:port to listen on'
+complete -c $relay -n $on -o secret -x -d 'secret to check or sign with'
+complete -c $relay -n $on -o fail -x -d 'answer 500 to so many, as in 30%'
+complete -c $relay -n $on -o delay -x -d 'wait before each answer'
+complete -c $relay -n $on -o status -x -d 'answer with this'
+complete -c $relay -n $on -o from -x -d 'take the events of this relay'
+complete -c $relay -n $on -o token -x -d 'admin.token of the relay'
+complete -c $relay -n $on -o types -x -a "$types" -d 'only these types'
+complete -c $relay -n $on -o all -d 'begin with the oldest event'
+complete -c $relay -n $on -o forward -x -d 'post each event to this URL'
+
+set -l on "__fish_seen_subcommand_from send"
+complete -c $relay -n $on -o type -x -a "$types" -d 'event type'
+complete -c $relay -n $on -o data -x -d 'JSON object, - or @file'
+complete -c $relay -n $on -o url -x -d 'intake of the relay'
+complete -c $relay -n $on -o token -x -d 'bearer token of the source'
+complete -c $relay -n $on -o secret -x -d 'signs the event'
+complete -c $relay -n $on -o id -x -d 'event id'
+
+set -l on "__fish_seen_subcommand_from verify"
+complete -c $relay -n $on -o secret -x -d 'secret'
+complete -c $relay -n $on -o header -x -d 'value of the signature'
+complete -c $relay -n $on -o id -x -d 'value of webhook-id'
+complete -c $relay -n $on -o timestamp -x -d 'value of webhook-timestamp'

@@ -1,0 +1,44 @@
+#compdef realtorbot-relay
+# zsh completion for realtorbot-relay
+
+local -a commands=(
+    'serve:receive, keep and deliver events'
+    'check:validate a configuration and say what it would do'
+    'listen:a local receiver that shows what arrives'
+    'send:post one event to a relay'
+    'verify:say whether a signature matches and, if not, why'
+    'version:print the version'
+)
+local -a types=(
+    bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored}
+    appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
+)
+local config='-config[the configuration]:file:_files -g "*.toml"'
+
+if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
+    _describe command commands
+    return
+fi
+local command=$words[2]
+case $command in
+serve | check | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
+*) command=serve ;;
+esac
+case $command in
+serve | check) _arguments $config ;;
+listen)
+    _arguments '-addr[host\:port to listen on]:address:' '-secret[secret to check or sign with]:secret:' \
+        '-fail[answer 500 to so many]:percent, as in 30%:' '-delay[wait before each answer]:duration:' \
+        '-status[answer with this]:status:' '-from[take the events of this relay]:url:_urls' \
+        '-token[admin.token of the relay]:token:' '-types[only these types]:types:_values -s , type $types' \
+        '-all[begin with the oldest event]' '-forward[post each event to]:url:_urls'
+    ;;
+send)
+    _arguments "-type[event type]:type:($types)" '-data[JSON object, - or @file]:data:' '-url[intake of the relay]:url:_urls' \
+        '-token[bearer token of the source]:token:' '-secret[signs the event]:secret:' '-id[event id]:id:'
+    ;;
+verify)
+    _arguments '-secret[secret]:secret:' '-header[value of the signature]:value:' '-id[value of webhook-id]:id:' \
+        '-timestamp[value of webhook-timestamp]:seconds:'
+    ;;
+esac
