@@ -98,8 +98,11 @@ var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
 
 // metadataAddresses are clouds' metadata services that aren't link-local; they hand out credentials to whoever asks.
 var metadataAddresses = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"),
-	netip.MustParseAddr("100.100.100.200"),
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
 }
 
 // checkURL says what is wrong with an endpoint's URL, or "". It judges the text alone; what a name resolves to is

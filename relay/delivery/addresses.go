@@ -40,9 +40,10 @@ type addressRange struct {
 	inner  func(netip.Addr) []netip.Addr
 }
 
-// ranges holds the special-purpose ranges of the IANA registries (IPv4: RFC 6890 and updates; IPv6: the same), each by
-// the registry's "Globally Reachable" column and by what lives there, besides multicast, the unallocated, and metadata
-// services at addresses that look like others. The longest prefix that holds the address counts.
+// ranges holds the special-purpose ranges of the IANA registries (IPv4: RFC 6890 and updates; IPv6: the same) by what
+// lives there, besides multicast, the unallocated, and metadata services at addresses that look like others. No range of
+// the registries is public, also where they say that it can be reached from everywhere: anycast services and name servers
+// receive no events. The longest prefix that holds the address counts.
 var ranges = sortedRanges([]addressRange{
 	// IPv4
 	{must("0.0.0.0/8"), Special, nil}, // "this network"; 0.0.0.0 dials this machine
@@ -57,18 +58,18 @@ var ranges = sortedRanges([]addressRange{
 	{must("192.0.0.0/24"), Special, nil},       // IETF protocol assignments
 	{must("192.0.0.0/29"), Private, nil},       // DS-Lite, IPv4 service continuity
 	{must("192.0.0.8/32"), Special, nil},       // dummy address
-	{must("192.0.0.9/32"), Public, nil},        // Port Control Protocol anycast
-	{must("192.0.0.10/32"), Public, nil},       // TURN anycast
+	{must("192.0.0.9/32"), Special, nil},       // Port Control Protocol anycast
+	{must("192.0.0.10/32"), Special, nil},      // TURN anycast
 	{must("192.0.0.170/32"), Special, nil},     // NAT64 discovery
 	{must("192.0.0.171/32"), Special, nil},     // NAT64 discovery
 	{must("192.0.0.192/32"), LinkLocal, nil},   // metadata, Oracle Cloud
 	{must("192.0.2.0/24"), Special, nil},       // documentation
-	{must("192.31.196.0/24"), Public, nil},     // AS112
-	{must("192.52.193.0/24"), Public, nil},     // AMT
+	{must("192.31.196.0/24"), Special, nil},    // AS112
+	{must("192.52.193.0/24"), Special, nil},    // AMT
 	{must("192.88.99.0/24"), Special, nil},     // 6to4 relay anycast, deprecated
 	{must("192.88.99.2/32"), Special, nil},     // 6a44 relay anycast
 	{must("192.168.0.0/16"), Private, nil},     // RFC 1918
-	{must("192.175.48.0/24"), Public, nil},     // AS112
+	{must("192.175.48.0/24"), Special, nil},    // AS112
 	{must("198.18.0.0/15"), Private, nil},      // benchmarking; laboratories and VPN clients route it inside
 	{must("198.51.100.0/24"), Special, nil},    // documentation
 	{must("203.0.113.0/24"), Special, nil},     // documentation
@@ -90,18 +91,18 @@ var ranges = sortedRanges([]addressRange{
 	{must("100:0:0:1::/64"), Special, nil},         // dummy prefix
 	{must("2001::/23"), Special, nil},              // IETF protocol assignments
 	{must("2001::/32"), Public, ipv4InTeredo},
-	{must("2001:1::1/128"), Public, nil},        // Port Control Protocol anycast
-	{must("2001:1::2/128"), Public, nil},        // TURN anycast
-	{must("2001:1::3/128"), Public, nil},        // DNS-SD registration anycast
+	{must("2001:1::1/128"), Special, nil},       // Port Control Protocol anycast
+	{must("2001:1::2/128"), Special, nil},       // TURN anycast
+	{must("2001:1::3/128"), Special, nil},       // DNS-SD registration anycast
 	{must("2001:2::/48"), Private, nil},         // benchmarking
-	{must("2001:3::/32"), Public, nil},          // AMT
-	{must("2001:4:112::/48"), Public, nil},      // AS112
+	{must("2001:3::/32"), Special, nil},         // AMT
+	{must("2001:4:112::/48"), Special, nil},     // AS112
 	{must("2001:10::/28"), Special, nil},        // ORCHID, deprecated
-	{must("2001:20::/28"), Public, nil},         // ORCHIDv2
-	{must("2001:30::/28"), Public, nil},         // drone remote identification
+	{must("2001:20::/28"), Special, nil},        // ORCHIDv2
+	{must("2001:30::/28"), Special, nil},        // drone remote identification
 	{must("2001:db8::/32"), Special, nil},       // documentation
 	{must("2002::/16"), Public, ipv4At(2)},      // 6to4
-	{must("2620:4f:8000::/48"), Public, nil},    // AS112
+	{must("2620:4f:8000::/48"), Special, nil},   // AS112
 	{must("3fff::/20"), Special, nil},           // documentation
 	{must("5f00::/16"), Special, nil},           // segment routing
 	{must("fc00::/7"), Private, nil},            // unique local

@@ -1,21 +1,23 @@
 package delivery
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+
+	"code.dny.dev/ssrf"
 )
 
 // Every row of the table, by its first and last address, besides forms that carry an address inside.
 func TestClassifyKnowsTheSpecialRanges(t *testing.T) {
 	for class, addresses := range map[AddressClass]string{
 		Public: `8.8.8.8 1.1.1.1 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0
-			169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.0.9 192.0.0.10 192.0.1.0 192.31.196.0 192.31.196.255
-			192.52.193.0 192.52.193.255 192.167.255.255 192.169.0.0 192.175.48.0 192.175.48.255 198.17.255.255 198.20.0.0
-			223.255.255.255 2606:4700::1111 2001:4860:4860::8888 2001:1::1 2001:1::2 2001:1::3 2001:3:: 2001:3:ffff::1
-			2001:4:112:: 2001:4:112:ffff::1 2001:20:: 2001:2f:ffff::1 2001:30:: 2001:3f:ffff::1 2001:200:: 2620:4f:8000::
-			2620:4f:8000:ffff::1 3ffe::1 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1
-			2001:0:808:808:8000:f227:f7f7:f7f7`,
+			169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.31.195.255 192.31.197.0 192.167.255.255
+			192.169.0.0 198.17.255.255 198.20.0.0 223.255.255.255 2606:4700::1111 2001:4860:4860::8888 2001:200:: 2620:4f:7fff::
+			2620:4f:8001:: 3ffe::1 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1 2001:0:808:808:8000:f227:f7f7:f7f7`,
 		Private: `10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.7
 			192.168.0.0 192.168.255.255 198.18.0.0 198.19.255.255 fc00:: fdff:ffff::1 2001:2:: 2001:2:0:ffff::1 fec0:: feff::1
 			64:ff9b:1:: 64:ff9b:1:ffff:ffff:ffff:808:808 64:ff9b:1::8.8.8.8 64:ff9b:1::10.0.0.1
@@ -27,7 +29,10 @@ func TestClassifyKnowsTheSpecialRanges(t *testing.T) {
 			fd20:ce::254 100.100.100.200 168.63.129.16 192.0.0.192 ::ffff:169.254.169.254 64:ff9b::169.254.169.254
 			64:ff9b:1::169.254.169.254 64:ff9b:1:a9fe:a9:fe00:: 64:ff9b:1:ffa9:fe:a9fe:: 64:ff9b:1:0:a9:fea9:fe00:0
 			2002:a9fe:a9fe::1 2001:0:808:808:8000:f227:5601:5601 2001:0:a9fe:a9fe:8000:f227:f7f7:f7f7`,
-		Special: `0.0.0.0 0.255.255.255 192.0.0.8 192.0.0.11 192.0.0.170 192.0.0.171 192.0.0.255 192.0.2.0 192.0.2.255
+		Special: `192.0.0.9 192.0.0.10 192.31.196.0 192.31.196.255 192.52.193.0 192.52.193.255 192.175.48.0 192.175.48.255
+			2001:1::1 2001:1::2 2001:1::3 2001:3:: 2001:3:ffff::1 2001:4:112:: 2001:4:112:ffff::1 2001:20:: 2001:2f:ffff::1
+			2001:30:: 2001:3f:ffff::1 2620:4f:8000:: 2620:4f:8000:ffff::1
+			0.0.0.0 0.255.255.255 192.0.0.8 192.0.0.11 192.0.0.170 192.0.0.171 192.0.0.255 192.0.2.0 192.0.2.255
 			192.88.99.0 192.88.99.2 192.88.99.255 198.51.100.0 198.51.100.255 203.0.113.0 203.0.113.255 224.0.0.0
 			239.255.255.255 240.0.0.0 255.255.255.254 255.255.255.255 :: ::2 ::8.8.8.8 ::127.0.0.1 ::ffff:0.0.0.0
 			::ffff:0:8.8.8.8 64:ff9b::0.0.0.0 64:ff9b::224.0.0.1 100:: 100::ffff:ffff 100:0:0:1:: 100:0:0:1::1 2001:1::
@@ -66,6 +71,62 @@ func TestTableCoversTheRegistries(t *testing.T) {
 			t.Errorf("%s is missing", row)
 		}
 	}
+}
+
+// A maintained library draws the same line, but for addresses that carry others inside (it refuses most of them), and for
+// metadata services at addresses of the ordinary kind (it lets them through).
+func TestPublicIsWhatAnotherLibraryCallsSafe(t *testing.T) {
+	other := ssrf.New(ssrf.WithAnyNetwork(), ssrf.WithAnyPort())
+	carries := func(addr netip.Addr) bool {
+		for _, r := range ranges {
+			if r.prefix.Contains(addr) {
+				return r.inner != nil
+			}
+		}
+		return false
+	}
+	compared := 0
+	compare := func(addr netip.Addr) {
+		class, err := Classify(addr), other.SafeAddr(addr)
+		if carries(addr) || class == LinkLocal && err == nil && !addr.IsLinkLocalUnicast() {
+			return
+		}
+		compared++
+		if (class == Public) != (err == nil) {
+			t.Errorf("%s is %s here, and there: %v", addr, class, err)
+		}
+	}
+	prefixes := slices.Concat(ssrf.IPv4DeniedPrefixes, ssrf.IPv6DeniedPrefixes, []netip.Prefix{ssrf.IPv6GlobalUnicast})
+	for _, r := range ranges {
+		prefixes = append(prefixes, r.prefix)
+	}
+	for _, p := range prefixes {
+		first, last := p.Masked().Addr(), lastOf(p)
+		for _, addr := range []netip.Addr{first, first.Next(), first.Prev(), last, last.Next(), last.Prev()} {
+			if addr.IsValid() {
+				compare(addr)
+			}
+		}
+	}
+	random := rand.New(rand.NewPCG(4, 6))
+	for range 20_000 {
+		var b [16]byte
+		binary.BigEndian.PutUint64(b[:], random.Uint64())
+		compare(netip.AddrFrom4([4]byte(b[:4])))
+		compare(netip.AddrFrom16(b))
+	}
+	if compared < 20_000 {
+		t.Errorf("compared only %d addresses", compared)
+	}
+}
+
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last
 }
 
 func TestGuardAllowsWhatTheOperatorWrote(t *testing.T) {

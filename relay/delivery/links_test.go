@@ -129,6 +129,12 @@ func TestTLSTroubleHasItsClass(t *testing.T) {
 // resolve answers every question for an A record with address; one that is not valid becomes NXDOMAIN.
 func resolve(t *testing.T, address netip.Addr) *net.Resolver {
 	t.Helper()
+	return resolving(t, func(int) []netip.Addr { return []netip.Addr{address} })
+}
+
+// resolving answers the n-th question for an A record, from 1, with what answer says. Other questions have no answer.
+func resolving(t *testing.T, answer func(n int) []netip.Addr) *net.Resolver {
+	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -136,6 +142,7 @@ func resolve(t *testing.T, address netip.Addr) *net.Resolver {
 	t.Cleanup(func() { conn.Close() })
 	go func() {
 		question := make([]byte, 512)
+		asked := 0
 		for {
 			n, from, err := conn.ReadFrom(question)
 			if err != nil {
@@ -143,18 +150,24 @@ func resolve(t *testing.T, address netip.Addr) *net.Resolver {
 			}
 			// RFC 1035, section 4: header of 12 bytes, then the question: labels up to a zero byte, type, class.
 			end := 12 + bytes.IndexByte(question[12:n], 0) + 5
-			answer := append([]byte(nil), question[:end]...)
-			answer[2], answer[3] = 0x81, 0x80 // a response, recursion desired and available
-			clear(answer[6:12])
-			switch isA := answer[end-3] == 1; {
-			case !address.IsValid():
-				answer[3] |= 3
-			case isA:
-				answer[7] = 1
-				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4)
-				answer = append(answer, address.AsSlice()...)
+			reply := append([]byte(nil), question[:end]...)
+			reply[2], reply[3] = 0x81, 0x80 // a response, recursion desired and available
+			clear(reply[6:12])
+			var addresses []netip.Addr
+			if reply[end-3] == 1 { // A
+				asked++
+				addresses = answer(asked)
 			}
-			conn.WriteTo(answer, from)
+			for _, address := range addresses {
+				if !address.IsValid() {
+					reply[3] |= 3
+					break
+				}
+				reply[7]++
+				reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4)
+				reply = append(reply, address.AsSlice()...)
+			}
+			conn.WriteTo(reply, from)
 		}
 	}()
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
