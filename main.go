@@ -279,11 +279,6 @@ func listeners(cfg *config.Config) (intake, adm []net.Listener, err error) {
 		}
 		intake = append(intake, ln)
 	}
-	for i, ln := range intake {
-		if intake[i], err = relay.WithTLS(ln, cfg.Server); err != nil {
-			return nil, nil, err
-		}
-	}
 	ln, err := relay.Listen("admin.listen", cfg.Admin.Listen)
 	if err != nil {
 		return nil, nil, err

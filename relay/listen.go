@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,29 +48,18 @@ func Listen(setting, address string) (net.Listener, error) {
 	return ln, nil
 }
 
-// WithTLS makes a listener speak HTTPS when the configuration says so.
-func WithTLS(ln net.Listener, s config.Server) (net.Listener, error) {
-	if s.TLSCert == "" {
-		return ln, nil
-	}
-	pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("server.tls_cert %q: %w", s.TLSCert, err)
-	}
-	return tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
-}
-
 // ErrOpen: others could post without a credential.
 var ErrOpen = errors.New("set its token or its secret")
 
 // CheckSources refuses a listener of the intake that others can reach while a source asks for no credential. The
-// configuration judges its own server.listen; a passed socket or a reload may differ from that.
-func CheckSources(at net.Addr, sources []config.Source) error {
+// configuration judges its own server.listen; a passed socket or a reload may differ from that. A certificate that every
+// client needs is a credential.
+func CheckSources(at net.Addr, s config.Server, sources []config.Source) error {
 	address := at.String()
 	if at.Network() == "unix" {
 		address = "unix:" + address
 	}
-	if config.IsLoopback(address) {
+	if config.IsLoopback(address) || s.ClientCA != "" {
 		return nil
 	}
 	for i := range sources {

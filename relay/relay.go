@@ -30,6 +30,8 @@ type Relay struct {
 	post   *delivery.Post
 	intake *ingest.Intake
 
+	certificate *certificate // nil without TLS
+
 	addresses []net.Addr // of the intake
 
 	turn     sync.Mutex     // held by whoever reloads
@@ -44,7 +46,9 @@ type Relay struct {
 
 const (
 	intakeConnections = 4096
+	intakePerAddress  = 1024 // a proxy in front of the relay is one address
 	adminConnections  = 256
+	adminPerAddress   = 64
 	adminBody         = 64 << 10
 
 	// intakeGrace is how long a stop waits for requests that are still being sent: a slow sender must not use up the
@@ -67,10 +71,13 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 		return nil, err
 	}
 	for _, ln := range intake {
-		if err := CheckSources(ln.Addr(), cfg.Sources); err != nil {
+		if err := CheckSources(ln.Addr(), cfg.Server, cfg.Sources); err != nil {
 			return nil, err
 		}
 		r.addresses = append(r.addresses, ln.Addr())
+	}
+	if r.certificate, err = newCertificate(cfg.Server, log); err != nil {
+		return nil, err
 	}
 	r.queue, err = queue.Open(queue.Options{
 		Dir: cfg.Queue.Dir, DedupWindow: cfg.Queue.DedupWindow, Retention: cfg.Queue.Retention,
@@ -84,7 +91,7 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 	if err != nil {
 		return nil, errors.Join(err, r.queue.Close())
 	}
-	r.intake, err = ingest.New(cfg.Sources, r.queue, r.post.Route, log)
+	r.intake, err = ingest.New(cfg.Sources, int(cfg.Server.MaxBody), r.queue, r.post.Route, log)
 	if err != nil {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -96,17 +103,26 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 		Token: cfg.Admin.Token, Version: version, Started: time.Now(), Log: log,
 		Reload: r.ReloadFile,
 	}
-	r.intakeServer = answer.Server(r.intake.Handle, answer.Limits{Body: int(cfg.Server.MaxBody), Connections: intakeConnections}, r.panicked)
+	if r.certificate != nil {
+		r.admin.Certificate = r.certificate.state
+		for i := range intake {
+			intake[i] = r.certificate.listener(intake[i])
+		}
+	}
+	r.intakeServer = answer.Server(r.intake.Handle, answer.Limits{
+		Body: int(cfg.Server.MaxBody), Connections: intakeConnections, Stream: true, Refuses: r.intake.Refuses,
+	}, r.panicked)
 	r.adminServer = answer.Server(r.admin.Handle, answer.Limits{Body: adminBody, Connections: adminConnections}, r.panicked)
-	r.serve(r.intakeServer, intake, intakeConnections)
-	r.serve(r.adminServer, adm, adminConnections)
+	r.serve(r.intakeServer, intake, answer.Share{All: intakeConnections, PerAddress: intakePerAddress, Health: r.intake.Health})
+	r.serve(r.adminServer, adm, answer.Share{All: adminConnections, PerAddress: adminPerAddress})
 	return r, nil
 }
 
 // serve has the server answer on the listeners, which share its connections evenly and stay a little below its own limit.
-func (r *Relay) serve(s *fasthttp.Server, listeners []net.Listener, connections int) {
+func (r *Relay) serve(s *fasthttp.Server, listeners []net.Listener, share answer.Share) {
+	share.All = (share.All - share.All/16) / len(listeners)
 	for _, ln := range listeners {
-		ln = answer.Limit(ln, (connections-connections/16)/len(listeners))
+		ln = answer.Limit(ln, share)
 		r.serving.Go(func() {
 			if err := s.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) {
 				r.broken <- fmt.Errorf("serve %s: %w", ln.Addr(), err)

@@ -204,12 +204,15 @@ func TestPassedSocketThatOthersReachNeedsACredential(t *testing.T) {
 	unix := mustListen(t, "unix:"+filepath.Join(t.TempDir(), "intake.sock"))
 	for _, ln := range []net.Listener{loopback, everywhere, unix} {
 		defer ln.Close()
-		if err := CheckSources(ln.Addr(), closed); err != nil {
+		if err := CheckSources(ln.Addr(), config.Server{}, closed); err != nil {
 			t.Errorf("%s with a token: %v", ln.Addr(), err)
 		}
-		err := CheckSources(ln.Addr(), open)
+		err := CheckSources(ln.Addr(), config.Server{}, open)
 		if isRefused := ln == everywhere; (err != nil) != isRefused || err != nil && !strings.Contains(err.Error(), `"platform"`) {
 			t.Errorf("%s without credential: %v", ln.Addr(), err)
+		}
+		if err := CheckSources(ln.Addr(), config.Server{ClientCA: "ca.pem"}, open); err != nil {
+			t.Errorf("%s for clients with a certificate: %v", ln.Addr(), err)
 		}
 	}
 }

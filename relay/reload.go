@@ -72,7 +72,7 @@ func (r *Relay) Reload(cfg *config.Config) error {
 // gets in without a credential because a file names another address.
 func (r *Relay) suits(cfg *config.Config) error {
 	for _, address := range r.addresses {
-		if err := CheckSources(address, cfg.Sources); err != nil {
+		if err := CheckSources(address, r.config.Server, cfg.Sources); err != nil {
 			return err
 		}
 	}
@@ -87,6 +87,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 		return errors.Join(err, r.intake.SetSources(r.current.Sources))
 	}
 	r.current = cfg
+	r.certificate.look()
 	for _, change := range changes {
 		if change.NeedsStart {
 			r.log.Warn().Str("setting", change.Section).Strs("keys", change.Keys).Msg("reload: this setting changes with the next start only")

@@ -27,6 +27,10 @@ type Admin struct {
 	Started time.Time
 	Log     zerolog.Logger
 
+	// Certificate says until when the intake's TLS certificate is good, and why its files as they are can't be used, if they
+	// can't. Nil without TLS.
+	Certificate func() (ends time.Time, trouble string)
+
 	// Reload reads the configuration file again and, with apply, has the relay take it. The error is config.Faults or
 	// a reason in one line; nothing was changed then.
 	Reload func(apply bool) (Reload, error)

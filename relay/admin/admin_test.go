@@ -66,7 +66,7 @@ func openOffice(t *testing.T, token string) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	intake, err := ingest.New([]config.Source{{Name: "default", Path: "/events"}}, q, post.Route, zerolog.Nop())
+	intake, err := ingest.New([]config.Source{{Name: "default", Path: "/events"}}, 1<<20, q, post.Route, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,10 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 	if s.Damaged > 0 {
 		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))
 	}
+	if a.Certificate != nil {
+		ends, trouble := a.Certificate()
+		h.Reasons = append(h.Reasons, certificateReasons(ends, trouble, time.Now())...)
+	}
 	if h.Status == "ok" && len(h.Reasons) > 0 {
 		h.Status = "degraded"
 	}
@@ -103,6 +107,7 @@ type stats struct {
 	Queue         queueStats        `json:"queue"`
 	Totals        totals            `json:"totals"`
 	ClockSkew     *float64          `json:"clock_skew_seconds,omitempty"` // how far the endpoints' clocks are ahead of this machine's
+	Certificate   *certificate      `json:"certificate,omitempty"`
 	Endpoints     []delivery.Status `json:"endpoints"`
 }
 
@@ -129,6 +134,8 @@ type totals struct {
 	Commits      int64 `json:"commits"`
 	Invalid      int64 `json:"requests_invalid"`
 	Unauthorized int64 `json:"requests_unauthorized"`
+	Forbidden    int64 `json:"requests_forbidden"`
+	Limited      int64 `json:"requests_limited"`
 	Unavailable  int64 `json:"requests_unavailable"`
 }
 
@@ -143,7 +150,8 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
 		},
 		Totals: totals{
 			Accepted: counts.Accepted.Load(), Duplicates: counts.Duplicates.Load(), Commits: q.Commits,
-			Invalid: counts.Invalid.Load(), Unauthorized: counts.Unauthorized.Load(), Unavailable: counts.Unavailable.Load(),
+			Invalid: counts.Invalid.Load(), Unauthorized: counts.Unauthorized.Load(),
+			Forbidden: counts.Forbidden.Load(), Limited: counts.Limited.Load(), Unavailable: counts.Unavailable.Load(),
 		},
 		Endpoints: endpoints,
 	}
@@ -158,6 +166,10 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
 		s.Queue.OldestPendingSec = max(s.Queue.OldestPendingSec, ep.LagSeconds)
 		s.Totals.Delivered += ep.Delivered
 		s.Totals.Attempts += ep.Attempts
+	}
+	if a.Certificate != nil {
+		ends, _ := a.Certificate()
+		s.Certificate = &certificate{Ends: ends.UTC(), DaysLeft: int(math.Floor(time.Until(ends).Hours() / 24))}
 	}
 	answer.Value(ctx, 200, s)
 }

@@ -1,68 +1,214 @@
 package answer
 
 import (
+	"bytes"
 	"io"
 	"net"
+	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Limit makes a listener that lets so many connections be open at a time. One more is told so, in our form and with
-// Retry-After, and closed; fasthttp's own limit would answer it in plain text.
-func Limit(ln net.Listener, connections int) net.Listener {
-	return &limited{Listener: ln, most: int64(connections)}
+// Share is how many connections of a listener may be open at a time.
+type Share struct {
+	All        int
+	PerAddress int // of one client address, an IPv6 one being its /64; clients of a unix socket have none
+	// Health answers "GET /health" for connections beyond the limits, so that a relay that is full is not taken for one
+	// that is gone. Its body is a line of JSON.
+	Health func() (status int, body string)
+}
+
+// Limit makes a listener that lets so many connections be open at a time. When all places are taken, the connection that
+// has kept us waiting for the longest gives up its own, as long as that was more than a second: whoever sends or reads
+// slowly can't keep out those who don't. Where none has, one more is told so, in our form and with Retry-After, and
+// closed; fasthttp's own limit would answer it in plain text.
+func Limit(ln net.Listener, s Share) net.Listener {
+	return &limited{Listener: ln, share: s, addresses: map[netip.Addr]tally{}, now: time.Now}
 }
 
 type limited struct {
 	net.Listener
-	most    int64
-	open    atomic.Int64
-	turning atomic.Int64 // connections that are being told
+	share Share
+	now   func() time.Time
+
+	mu        sync.Mutex
+	open      []*counted           // all that have a place, in no order
+	addresses map[netip.Addr]tally // of those with an address
+	turning   int                  // connections that are being told
 }
 
-const tooMany = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n" +
-	"Content-Length: 81\r\n\r\n" + `{"error":{"code":"unavailable","message":"the relay has too many connections"}}` + "\r\n"
+// tally is what one client address has.
+type tally struct{ open, turning int }
+
+const tooMany = `{"error":{"code":"unavailable","message":"the relay has too many connections"}}` + "\n"
 
 const (
-	// turnAwayTime is how long a connection too many may take to hear so.
+	// grace is how long a client may keep us waiting for the next of its bytes, or for room to answer, before its place
+	// may be given to another.
+	grace = time.Second
+	// turnAwayTime is how long a connection too many may take to ask and to hear so.
 	turnAwayTime  = 500 * time.Millisecond
 	turnAwayBytes = 64 << 10
-	// maxTurning of them are told at a time; more are closed without a word.
-	maxTurning = 64
+	// maxTurning of them are told at a time, and so many of one address; more are closed without a word.
+	maxTurning           = 64
+	maxTurningPerAddress = 8
 	// refusedTime and refusedBytes bound what is still read of a request that was refused halfway: enough for a client to
 	// finish a body somewhat too large and find the answer.
 	refusedTime  = time.Second
 	refusedBytes = 32 << 20
 )
 
-// Accept returns the next connection within the limit.
+// Accept returns the next connection that gets a place.
 func (l *limited) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= l.most {
-			return &counted{Conn: conn, open: &l.open}, nil
+		c := &counted{Conn: conn, at: l, address: addressOf(conn)}
+		c.since.Store(l.now().UnixNano())
+		if l.admit(c) {
+			return c, nil
 		}
-		l.open.Add(-1)
-		if l.turning.Add(1) > maxTurning {
-			l.turning.Add(-1)
-			_ = conn.Close()
-			continue
+		if l.mayTurn(c.address) {
+			go l.turnAway(c) // ends by itself within turnAwayTime
+		} else {
+			_ = cut(conn)
 		}
-		go l.turnAway(conn) // ends by itself within turnAwayTime
 	}
 }
 
-func (l *limited) turnAway(conn net.Conn) {
-	defer l.turning.Add(-1)
-	defer func() { _ = conn.Close() }()
+// addressOf is what the connections of one client are counted under; the zero Addr when there is nothing to count by.
+func addressOf(conn net.Conn) netip.Addr {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	address := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if address.Is6() {
+		whole, _ := address.Prefix(64) // which an IPv6 address always has
+		address = whole.Addr()
+	}
+	return address
+}
+
+// admit gives a connection a place, if there is one or one can be made.
+func (l *limited) admit(c *counted) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := l.addresses[c.address]
+	switch {
+	case c.address.IsValid() && of.open >= l.share.PerAddress:
+		if !l.giveUpLocked(c.address) {
+			return false
+		}
+	case len(l.open) >= l.share.All:
+		if !l.giveUpLocked(netip.Addr{}) {
+			return false
+		}
+	}
+	c.place = len(l.open)
+	l.open = append(l.open, c)
+	l.countLocked(c.address, 1, 0)
+	return true
+}
+
+// giveUpLocked cuts the connection that has kept us waiting for the longest, of one address or, with none, of all.
+func (l *limited) giveUpLocked(address netip.Addr) bool {
+	var longest *counted
+	least := l.now().Add(-grace).UnixNano()
+	for _, c := range l.open {
+		if address.IsValid() && c.address != address {
+			continue
+		}
+		if since := c.since.Load(); since != 0 && since < least {
+			longest, least = c, since
+		}
+	}
+	if longest == nil {
+		return false
+	}
+	l.leaveLocked(longest)
+	_ = cut(longest.Conn) // whoever serves it notices, and closes it
+	return true
+}
+
+// leaveLocked takes a connection's place from it, once.
+func (l *limited) leaveLocked(c *counted) {
+	if c.place < 0 {
+		return
+	}
+	last := len(l.open) - 1
+	l.open[c.place] = l.open[last]
+	l.open[c.place].place = c.place
+	l.open[last] = nil
+	l.open = l.open[:last]
+	c.place = -1
+	l.countLocked(c.address, -1, 0)
+}
+
+func (l *limited) countLocked(address netip.Addr, open, turning int) {
+	if !address.IsValid() {
+		return
+	}
+	of := l.addresses[address]
+	of.open += open
+	of.turning += turning
+	if of == (tally{}) {
+		delete(l.addresses, address)
+	} else {
+		l.addresses[address] = of
+	}
+}
+
+func (l *limited) mayTurn(address netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.turning >= maxTurning || l.addresses[address].turning >= maxTurningPerAddress {
+		return false
+	}
+	l.turning++
+	l.countLocked(address, 0, 1)
+	return true
+}
+
+// turnAway tells a connection that has no place what it would hear: that there is none, or how the relay is.
+func (l *limited) turnAway(c *counted) {
+	conn := c.Conn
+	defer func() {
+		_ = conn.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.turning--
+		l.countLocked(c.address, 0, -1)
+	}()
 	_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
-	if _, err := conn.Write([]byte(tooMany)); err == nil {
+	var head [512]byte
+	n, _ := conn.Read(head[:]) // a client that says nothing is told as well
+	status, body := 503, tooMany
+	if l.share.Health != nil && asksForHealth(head[:n]) {
+		status, body = l.share.Health()
+	}
+	out := []byte("HTTP/1.1 503 Service Unavailable\r\n")
+	if status == 200 {
+		out = []byte("HTTP/1.1 200 OK\r\n")
+	}
+	out = append(out, "Content-Type: "+contentType+"\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: "...)
+	out = strconv.AppendInt(out, int64(len(body)), 10)
+	out = append(out, "\r\n\r\n"...)
+	out = append(out, body...)
+	_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
+	if _, err := conn.Write(out); err == nil {
 		linger(conn, turnAwayTime, turnAwayBytes)
 	}
+}
+
+// asksForHealth reads the beginning of a request.
+func asksForHealth(head []byte) bool {
+	target, ok := bytes.CutPrefix(head, []byte("GET /health"))
+	return ok && len(target) > 0 && (target[0] == ' ' || target[0] == '?')
 }
 
 // linger reads what a client still sends after its answer is written: closing with bytes unread resets the connection,
@@ -75,21 +221,44 @@ func linger(conn net.Conn, wait time.Duration, most int64) {
 	_, _ = io.CopyN(io.Discard, conn, most)
 }
 
-// counted gives its place back when it is closed.
+// cut closes a connection without a word: TLS would still try to say goodbye to a client that may not listen.
+func cut(conn net.Conn) error {
+	if outer, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = outer.NetConn()
+	}
+	return conn.Close()
+}
+
+// counted is a connection with a place, which it gives back when it is closed.
 type counted struct {
 	net.Conn
-	open    *atomic.Int64
+	at      *limited
+	address netip.Addr
+	place   int // in at.open, under at.mu; -1 for none
+	// since is when it began to keep us waiting, in nanoseconds since 1970; 0 while we keep it waiting.
+	since   atomic.Int64
 	once    sync.Once
-	refused atomic.Bool // its last request was answered before it was read to its end
+	refused atomic.Bool // a request was answered that may not have been read to its end
+}
+
+// Write answers. From here on it is the client's turn: to read, and to ask again.
+func (c *counted) Write(p []byte) (int, error) {
+	c.since.Store(c.at.now().UnixNano())
+	return c.Conn.Write(p)
 }
 
 // Close closes the connection.
 func (c *counted) Close() error {
 	c.once.Do(func() {
-		if c.refused.Load() {
+		c.at.mu.Lock()
+		has := c.place >= 0
+		c.at.mu.Unlock()
+		if has && c.refused.Load() {
 			linger(c.Conn, refusedTime, refusedBytes)
 		}
-		c.open.Add(-1)
+		c.at.mu.Lock()
+		c.at.leaveLocked(c)
+		c.at.mu.Unlock()
 	})
 	return c.Conn.Close()
 }

@@ -2,66 +2,260 @@ package answer
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/valyala/fasthttp"
 )
 
-func TestTooManyConnectionsAreAnsweredInOurForm(t *testing.T) {
-	entered, leave := make(chan struct{}), make(chan struct{})
-	s := Server(func(ctx *fasthttp.RequestCtx) { close(entered); <-leave; welcome(ctx) }, Limits{Body: 1 << 10, Connections: 1}, func(any) {})
+// hall is a server behind a limited listener whose clock the test turns.
+type hall struct {
+	t       *testing.T
+	address string
+	limited *limited
+	ahead   atomic.Int64 // of the real clock
+}
+
+func openHall(t *testing.T, s Share, handle fasthttp.RequestHandler) *hall {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := ln.Addr().String()
-	go func() { _ = s.Serve(Limit(ln, 1)) }()
-	defer func() { _ = s.Shutdown() }()
-	conn, _ := net.Dial("tcp", address)
-	defer conn.Close()
-	conn.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-	<-entered
-	<-time.After(10 * time.Millisecond)
-	defer close(leave)
-	answer, body := exchange(t, address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" || !strings.HasPrefix(body, `{"error":`) {
-		t.Errorf("answered %d %q", answer.StatusCode, body)
+	h := &hall{t: t, address: ln.Addr().String()}
+	h.limited = Limit(ln, s).(*limited)
+	h.limited.now = func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }
+	server := Server(handle, Limits{Body: 1 << 20, Connections: s.All + 8}, func(any) {})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(h.limited)
+	}()
+	t.Cleanup(func() {
+		_ = server.Shutdown()
+		<-done
+	})
+	return h
+}
+
+// enter opens a connection from 127.0.0.n and sends text on it.
+func (h *hall) enter(n byte, text string) net.Conn {
+	h.t.Helper()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, n)}, Timeout: patience}
+	conn, err := from.Dial("tcp", h.address)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, text); err != nil {
+		h.t.Fatal(err)
+	}
+	return conn
+}
+
+// fill opens so many connections from 127.0.0.n that say nothing, and waits until they have their places.
+func (h *hall) fill(n byte, connections int) (opened []net.Conn) {
+	h.t.Helper()
+	before := h.open()
+	for range connections {
+		opened = append(opened, h.enter(n, "POST / HT"))
+	}
+	for deadline := time.Now().Add(patience); h.open() < before+connections; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("%d of %d connections have a place", h.open()-before, connections)
+		}
+	}
+	return opened
+}
+
+func (h *hall) open() int {
+	h.limited.mu.Lock()
+	defer h.limited.mu.Unlock()
+	return len(h.limited.open)
+}
+
+const knock = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+func (h *hall) status(conn net.Conn) (int, string) {
+	h.t.Helper()
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if answer.StatusCode == 503 && answer.Header.Get("Retry-After") == "" {
+		h.t.Error("503 without Retry-After")
+	}
+	return answer.StatusCode, string(body)
+}
+
+func isCut(conn net.Conn) bool {
+	_, err := conn.Read(make([]byte, 1))
+	var timeout net.Error
+	return err != nil && (!errors.As(err, &timeout) || !timeout.Timeout())
+}
+
+func TestTooManyConnectionsAreAnsweredInOurForm(t *testing.T) {
+	h := openHall(t, Share{All: 4, PerAddress: 4}, welcome)
+	h.fill(1, 4)
+	if status, body := h.status(h.enter(1, knock)); status != 503 || body != tooMany {
+		t.Errorf("answered %d %q", status, body)
+	}
+	if status, body := h.status(h.enter(2, "")); status != 503 || body != tooMany {
+		t.Errorf("to one that says nothing it answers %d %q", status, body)
 	}
 }
 
+func TestWhoKeepsUsWaitingLongestGivesUpItsPlace(t *testing.T) {
+	h := openHall(t, Share{All: 4, PerAddress: 4}, welcome)
+	slow := h.fill(1, 4)
+	h.ahead.Store(int64(grace + time.Minute))
+	for range 3 {
+		if status, _ := h.status(h.enter(2, knock)); status != 200 {
+			t.Fatalf("answered %d", status)
+		}
+	}
+	cut := 0
+	for _, conn := range slow {
+		_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		if isCut(conn) {
+			cut++
+		}
+	}
+	if cut == 0 || cut == 4 {
+		t.Errorf("%d of 4 slow connections were cut, want 1 to 3", cut)
+	}
+	if n := h.open(); n > 4 {
+		t.Errorf("%d connections have a place, want at most 4", n)
+	}
+}
+
+// Those who wait for us are not the ones to blame.
+func TestAConnectionThatWaitsForItsAnswerIsKept(t *testing.T) {
+	leave := make(chan struct{})
+	h := openHall(t, Share{All: 1, PerAddress: 1}, func(ctx *fasthttp.RequestCtx) { <-leave; welcome(ctx) })
+	waiting := h.enter(1, knock)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		h.limited.mu.Lock()
+		served := len(h.limited.open) == 1 && h.limited.open[0].since.Load() == 0
+		h.limited.mu.Unlock()
+		if served {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the request is not served")
+		}
+	}
+	h.ahead.Store(int64(time.Hour))
+	if status, _ := h.status(h.enter(2, knock)); status != 503 {
+		t.Errorf("answered %d", status)
+	}
+	close(leave)
+	if status, _ := h.status(waiting); status != 200 {
+		t.Errorf("answered %d", status)
+	}
+}
+
+func TestOneAddressCantTakeAllPlaces(t *testing.T) {
+	h := openHall(t, Share{All: 8, PerAddress: 3}, welcome)
+	h.fill(1, 3)
+	if status, _ := h.status(h.enter(1, knock)); status != 503 {
+		t.Errorf("the fourth of one address is answered %d", status)
+	}
+	if status, _ := h.status(h.enter(2, knock)); status != 200 {
+		t.Errorf("another address is answered %d", status)
+	}
+	// Its own slow ones make room for its honest ones, and nobody else's.
+	others := h.fill(3, 2)
+	h.ahead.Store(int64(time.Hour))
+	if status, _ := h.status(h.enter(1, knock)); status != 200 {
+		t.Errorf("the same address, a while later, is answered %d", status)
+	}
+	for _, conn := range others {
+		_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		if isCut(conn) {
+			t.Error("another address paid for it")
+		}
+	}
+}
+
+func TestHealthIsAnsweredWhenAllPlacesAreTaken(t *testing.T) {
+	health := func() (int, string) { return 200, `{"status":"ok"}` + "\n" }
+	h := openHall(t, Share{All: 2, PerAddress: 2, Health: health}, welcome)
+	h.fill(1, 2)
+	if status, body := h.status(h.enter(2, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")); status != 200 || body != `{"status":"ok"}`+"\n" {
+		t.Errorf("answered %d %q", status, body)
+	}
+	if status, _ := h.status(h.enter(2, "GET /healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")); status != 503 {
+		t.Errorf("another path is answered %d", status)
+	}
+}
+
+func TestPlacesComeBack(t *testing.T) {
+	h := openHall(t, Share{All: 4, PerAddress: 2}, welcome)
+	for range 20 {
+		conn := h.enter(1, knock)
+		if status, _ := h.status(conn); status != 200 {
+			t.Fatalf("answered %d", status)
+		}
+		_ = conn.Close()
+		for deadline := time.Now().Add(patience); h.open() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("a closed connection keeps its place")
+			}
+		}
+	}
+	h.limited.mu.Lock()
+	defer h.limited.mu.Unlock()
+	if len(h.limited.addresses) > 0 || len(h.limited.open) > 0 {
+		t.Errorf("left: %v, %v", h.limited.addresses, h.limited.open)
+	}
+}
+
+func TestAddressesAreCountedByWhatOneClientHas(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.1:80": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1",
+		"[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::", "[2001:db8:1:2::9]:80": "2001:db8:1:2::", "[fe80::1%lo]:80": "fe80::",
+	} {
+		at, err := net.ResolveTCPAddr("tcp", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := addressOf(fromAddress{at: at}).String(); got != want {
+			t.Errorf("%s is counted as %s, want %s", text, got, want)
+		}
+	}
+	if addressOf(fromAddress{at: &net.UnixAddr{Name: "@", Net: "unix"}}).IsValid() {
+		t.Error("a unix socket's client has an address")
+	}
+}
+
+type fromAddress struct {
+	net.Conn
+	at net.Addr
+}
+
+func (f fromAddress) RemoteAddr() net.Addr { return f.at }
+
 // Most clients write a whole request before they read: an answer given halfway must not be lost to a reset.
 func TestARefusalReachesAClientThatWritesFirst(t *testing.T) {
-	s := Server(welcome, Limits{Body: 1 << 10, Connections: 8}, func(any) {})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = s.Serve(Limit(ln, 8)) }()
-	defer func() { _ = s.Shutdown() }()
+	h := openHall(t, Share{All: 8, PerAddress: 8}, welcome)
 	for _, request := range []string{
 		"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8388608\r\n\r\n" + strings.Repeat("x", 8<<20),
 		"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
 	} {
-		conn, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
+		if status, _ := h.status(h.enter(1, request)); status != 413 && status != 431 {
+			t.Errorf("answered %d", status)
 		}
-		_ = conn.SetDeadline(time.Now().Add(patience))
-		if _, err := io.WriteString(conn, request); err != nil {
-			t.Fatalf("the request could not be written: %v", err)
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatalf("no answer: %v", err)
-		}
-		if answer.StatusCode != 413 && answer.StatusCode != 431 {
-			t.Errorf("answered %d", answer.StatusCode)
-		}
-		conn.Close()
 	}
 }

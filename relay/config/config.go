@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -32,8 +33,12 @@ type Server struct {
 	// Listen is host:port or unix:/path. A socket that systemd passes replaces it: whoever listens then checks that
 	// one's address with IsLoopback again, since Load could judge only this text.
 	Listen string
-	// TLSCert and TLSKey name PEM files. Both are set (then the intake speaks HTTPS) or neither.
+	// TLSCert and TLSKey name PEM files. Both are set (then the intake speaks HTTPS) or neither. They are read again when
+	// they change.
 	TLSCert, TLSKey string
+	// ClientCA names a PEM file of authorities. Set, a client needs a certificate that one of them signed, whatever it asks
+	// for. It is empty without TLSCert.
+	ClientCA string
 	// MaxBody is the largest request body in bytes, one event or one batch: 1 KiB to 16 MiB.
 	MaxBody int64
 	// ShutdownTimeout is how long a stop waits for what is in flight: 100 ms to 10 minutes.
@@ -71,16 +76,24 @@ type Log struct {
 }
 
 // Source is who may post events, where, and how that is checked. With a Token and a Secret both must match; with
-// neither, which is possible on loopback and unix sockets only, anybody who can connect may post.
+// neither, which is possible on loopback, on unix sockets and behind Server.ClientCA only, anybody who can connect may
+// post.
 type Source struct {
 	Name string // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit
 	Path string // unique; begins with "/"
-	// Token is expected as "Authorization: Bearer".
-	Token sign.Secret
-	// Secret is the key of the signature that is expected over the raw body.
-	Secret sign.Secret
+	// Token is expected as "Authorization: Bearer". PreviousToken does as well while tokens are rotated and is empty when
+	// Token is.
+	Token, PreviousToken sign.Secret
+	// Secret is the key of the signature that is expected over the body. PreviousSecret does as well while secrets are
+	// rotated and is empty when Secret is.
+	Secret, PreviousSecret sign.Secret
 	// Scheme says which signature: SchemeRealtorBot or SchemeStandard. It is empty without a Secret.
 	Scheme string
+	// Allow are the networks that clients may post from; empty: all. Clients of a unix socket have no address and are not
+	// asked for one.
+	Allow []netip.Prefix
+	// Rate is the number of requests a second, all clients together; 0 sets no limit.
+	Rate float64
 }
 
 // The signature schemes, as a source's scheme and as elements of an endpoint's signatures.

@@ -31,9 +31,11 @@ func (c *Config) describeListeners(b *strings.Builder) {
 	if c.Server.TLSCert != "" {
 		scheme = "https"
 	}
-	fmt.Fprintf(b, "intake    %s %s, at most %s a request\n", scheme, reach(c.Server.Listen), formatSize(c.Server.MaxBody))
-	for _, source := range c.Sources {
-		fmt.Fprintf(b, "  source %s: POST %s, %s\n", source.Name, source.Path, source.credential())
+	fmt.Fprintf(b, "intake    %s %s, at most %s a request%s\n", scheme, reach(c.Server.Listen), formatSize(c.Server.MaxBody),
+		ifSet(c.Server.ClientCA != "", ", from clients with a certificate of "+strconv.Quote(c.Server.ClientCA)))
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		fmt.Fprintf(b, "  source %s: POST %s, %s%s\n", s.Name, s.Path, s.credential(), s.limits())
 	}
 	fmt.Fprintf(b, "admin     http %s, %s\n", reach(c.Admin.Listen), masked("token", c.Admin.Token))
 }
@@ -115,15 +117,30 @@ func (d *Delivery) describe(b *strings.Builder) {
 }
 
 func (s *Source) credential() string {
+	token := masked("token", s.Token) + ifSet(!s.PreviousToken.IsZero(), " or the previous one")
+	signature := s.Scheme + " signature, " + masked("secret", s.Secret) + ifSet(!s.PreviousSecret.IsZero(), " or the previous one")
 	switch {
 	case s.Token.IsZero() && s.Secret.IsZero():
 		return "no credential"
 	case s.Secret.IsZero():
-		return masked("token", s.Token)
+		return token
 	case s.Token.IsZero():
-		return s.Scheme + " signature, " + masked("secret", s.Secret)
+		return signature
 	}
-	return masked("token", s.Token) + " and " + s.Scheme + " signature, " + masked("secret", s.Secret)
+	return token + " and " + signature
+}
+
+func (s *Source) limits() string {
+	var b strings.Builder
+	for i, network := range s.Allow {
+		b.WriteString(ifSet(i == 0, ", from "))
+		b.WriteString(ifSet(i > 0, " "))
+		b.WriteString(network.String())
+	}
+	if s.Rate > 0 {
+		b.WriteString(", at most " + strconv.FormatFloat(s.Rate, 'g', -1, 64) + " requests a second")
+	}
+	return b.String()
 }
 
 func masked(what string, secret sign.Secret) string {

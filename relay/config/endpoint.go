@@ -14,7 +14,7 @@ func readDelivery(t *table, d *Delivery) {
 	t.duration("timeout", &d.Timeout, 100*time.Millisecond, 10*time.Minute)
 	t.durations("retry", &d.Retry, 20, time.Nanosecond, 24*time.Hour)
 	t.integer("concurrency", &d.Concurrency, 1, 1024)
-	t.rate("rate", &d.Rate)
+	t.rate("rate", &d.Rate, "attempts")
 	t.success("success", &d.Success)
 	t.duration("max_age", &d.MaxAge, time.Minute, longest)
 	t.proxy("proxy", &d.Proxy)

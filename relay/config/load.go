@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -130,11 +131,15 @@ func readServer(t *table, s *Server) {
 	t.listen("listen", &s.Listen)
 	t.text("tls_cert", &s.TLSCert)
 	t.text("tls_key", &s.TLSKey)
+	t.text("client_ca", &s.ClientCA)
 	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
 	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
 	t.rest()
 	switch {
 	case s.TLSCert == "" && s.TLSKey == "":
+		if s.ClientCA != "" {
+			t.fault("client_ca", "asks for certificates of clients, which needs tls_cert and tls_key")
+		}
 	case s.TLSKey == "":
 		t.fault("tls_cert", "needs tls_key beside it: set both or neither")
 	case s.TLSCert == "":
@@ -158,6 +163,15 @@ func checkTLS(t *table, s *Server) {
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		t.fault("tls_cert", "file %q with key file %q: %s", s.TLSCert, s.TLSKey, err)
+	}
+	if s.ClientCA == "" {
+		return
+	}
+	authorities, err := os.ReadFile(s.ClientCA)
+	if err != nil {
+		t.fault("client_ca", "file %q: %s", s.ClientCA, reasonOf(err))
+	} else if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
+		t.fault("client_ca", "file %q holds no certificate in PEM form", s.ClientCA)
 	}
 }
 

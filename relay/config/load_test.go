@@ -137,6 +137,7 @@ func TestNoSecretIsShown(t *testing.T) {
 	const secret = "Zq7canary"
 	good := "[admin]\ntoken = \"" + secret + "\"\n" +
 		"[[source]]\nname = \"s\"\npath = \"/s\"\ntoken = \"" + secret + "\"\nsecret = \"" + secret + "\"\n" +
+		"previous_token = \"" + secret + "\"\nprevious_secret = \"" + secret + "\"\n" +
 		"[[endpoint]]\nname = \"e\"\nurl = \"http://localhost/?key=" + secret + "\"\nevents = [\"test\"]\n" +
 		"secret = \"" + secret + "\"\nprevious_secret = \"" + secret + "\"\nheaders = { Authorization = \"" + secret + "\" }\n"
 	c := mustParse(t, good)
@@ -158,6 +159,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		"[[endpoint]]\nurl = \"http://localhost:" + secret + "/\"",
 		"[[endpoint]]\nurl = \"http://localhost/%zz?" + secret + "\"",
 		"[[endpoint]]\nurl = \"gopher://localhost/" + secret + "\"",
+		"[[source]]\nsecret = \"x\"\nprevious_secret = \"" + secret + "\"\nscheme = \"standard\"",
 		"[[endpoint]]\nsecret = \"" + secret + "\"\nsignatures = [\"standard\"]",
 		"[[endpoint]]\nheaders = { Authorization = \"" + secret + "\\n\" }",
 		"[[endpoint]]\nheaders = { Authorization = " + secret + " }",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"strings"
 
 	"realtorbot-relay/sign"
@@ -30,6 +31,8 @@ func readSources(root *table, server Server) []Source {
 		t.ownName(&s.Name, names)
 		readSourcePath(t, &s.Path, paths)
 		readSourceCredential(t, &s, server)
+		t.networks("allow", &s.Allow)
+		t.rate("rate", &s.Rate, "requests")
 		t.rest()
 		sources = append(sources, s)
 	}
@@ -83,6 +86,14 @@ func readSourceCredential(t *table, s *Source, server Server) {
 	hasSecret := t.secret("secret", &s.Secret)
 	t.judgeSecret("token", s.Token, false)
 	t.judgeSecret("secret", s.Secret, false)
+	if t.token("previous_token", &s.PreviousToken) && !hasToken {
+		t.fault("previous_token", "needs token beside it, which it is the former one of")
+	}
+	if t.secret("previous_secret", &s.PreviousSecret) && !hasSecret {
+		t.fault("previous_secret", "needs secret beside it, which it is the former one of")
+	}
+	t.judgeSecret("previous_token", s.PreviousToken, false)
+	t.judgeSecret("previous_secret", s.PreviousSecret, false)
 	t.choice("scheme", &s.Scheme, SchemeRealtorBot, SchemeStandard)
 	if hasSecret && s.Scheme == "" {
 		s.Scheme = SchemeRealtorBot
@@ -92,8 +103,9 @@ func readSourceCredential(t *table, s *Source, server Server) {
 	}
 	if s.Scheme == SchemeStandard {
 		t.standardKey("secret", s.Secret)
+		t.standardKey("previous_secret", s.PreviousSecret)
 	}
-	if hasToken || hasSecret {
+	if hasToken || hasSecret || server.ClientCA != "" {
 		return
 	}
 	if IsLoopback(server.Listen) {
@@ -102,6 +114,31 @@ func readSourceCredential(t *table, s *Source, server Server) {
 	}
 	t.fault("", "has neither token nor secret, and other machines can connect to server.listen: "+
 		"set one, or listen on 127.0.0.1, [::1] or unix:/path")
+}
+
+// networks reads a list of addresses and of networks in CIDR form.
+func (t *table) networks(key string, into *[]netip.Prefix) {
+	var texts []string
+	t.texts(key, &texts, func(text string) string {
+		if _, ok := parseNetwork(text); !ok {
+			return `must be an address or a network like "192.0.2.0/24" or "2001:db8::/32"`
+		}
+		return ""
+	})
+	for _, text := range texts {
+		network, _ := parseNetwork(text)
+		*into = append(*into, network)
+	}
+}
+
+// parseNetwork takes IPv4 in its own form only: a client's address is compared after an IPv4 one was unmapped. Bits
+// beyond the length must be zero, since they may be what was meant.
+func parseNetwork(text string) (network netip.Prefix, ok bool) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), addr.Zone() == "" && !addr.Is4In6()
+	}
+	network, err := netip.ParsePrefix(text)
+	return network, err == nil && network == network.Masked() && !network.Addr().Is4In6()
 }
 
 // standardKey checks a secret that Standard Webhooks signatures are made with. An empty one is somebody else's matter.

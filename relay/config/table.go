@@ -217,8 +217,8 @@ func (t *table) integer(key string, into *int, low, high int) {
 	*into = int(number)
 }
 
-// rate reads a number of attempts a second; 0 is no limit.
-func (t *table) rate(key string, into *float64) {
+// rate reads a number of things a second; 0 is no limit.
+func (t *table) rate(key string, into *float64, things string) {
 	value, ok := t.take(key)
 	if !ok {
 		return
@@ -228,7 +228,7 @@ func (t *table) rate(key string, into *float64) {
 		number, ok = float64(whole), true
 	}
 	if !ok || !(number >= 0) || math.IsInf(number, 0) {
-		t.fault(key, "must be a number of attempts a second, 0 for no limit, not %s", describeValue(value))
+		t.fault(key, "must be a number of %s a second, 0 for no limit, not %s", things, describeValue(value))
 		return
 	}
 	*into = number

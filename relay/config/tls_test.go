@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,6 +29,26 @@ func TestTLSPairIsLoaded(t *testing.T) {
 	}
 	if _, err := Parse("config.toml", []byte(text), nil); err == nil {
 		t.Error("a certificate without its key was accepted")
+	}
+}
+
+func TestAuthoritiesOfClientsAreLoadedAndAreACredential(t *testing.T) {
+	certificate, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	mustWriteTLSPair(t, certificate, key)
+	text := fmt.Sprintf("[server]\nlisten = \"0.0.0.0:8080\"\ntls_cert = %q\ntls_key = %q\nclient_ca = ", certificate, key)
+	source := "\n[[source]]\nname = \"platform\"\npath = \"/events\"\n"
+	c := mustParse(t, text+strconv.Quote(certificate)+source)
+	if c.Server.ClientCA != certificate {
+		t.Errorf("got %+v", c.Server)
+	}
+	for path, want := range map[string]string{
+		key:                      "server.client_ca: file " + strconv.Quote(key) + " holds no certificate in PEM form",
+		certificate + ".missing": "server.client_ca: file " + strconv.Quote(certificate+".missing") + ": no such file or directory",
+		"":                       "source.platform: has neither token nor secret",
+	} {
+		if _, err := Parse("config.toml", []byte(text+strconv.Quote(path)+source), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("client_ca = %q: %v, want %s", path, err, want)
+		}
 	}
 }
 

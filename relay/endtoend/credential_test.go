@@ -67,7 +67,7 @@ path = "/both"
 token = "`+token+`"
 secret = "`+both+`"
 `)
-	body := "{\n  \"id\": \"evt_1\", \"type\": \"test\", \"data\": {\"price\": 1.0}\n}" // signed as it is, not as it is kept
+	body := "{\n  \"id\": \"evt_1\", \"type\": \"test\", \"data\": {\"price\": 1.0}\n}" // signed as it is, or as the documentation's JSON.stringify has it
 	stamped := func(age time.Duration) string { return strconv.FormatInt(time.Now().Add(-age).Unix(), 10) }
 	now, old, ahead := stamped(0), stamped(time.Hour), stamped(-time.Hour)
 	const signature, id, timestamp, standardHeader = "X-RealtorBot-Signature", "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -85,7 +85,7 @@ secret = "`+both+`"
 		{"no signature", "/signed", nil},
 		{"another key's", "/signed", []string{signature, realtorBot(secret+"x", body)}},
 		{"another body's", "/signed", []string{signature, realtorBot(secret, body+" ")}},
-		{"of the form that is kept", "/signed", []string{signature, realtorBot(secret, `{"id":"evt_1","type":"test","data":{"price":1}}`)}},
+		{"of another event's documented form", "/signed", []string{signature, realtorBot(secret, `{"id":"evt_1","type":"test","data":{"price":2}}`)}},
 		{"an empty key's", "/signed", []string{signature, realtorBot("", body)}},
 		{"no hex", "/signed", []string{signature, strings.Repeat("x", 64)}},
 		{"no standard signature", "/standard", []string{id, "m", timestamp, now}},
@@ -103,7 +103,7 @@ secret = "`+both+`"
 			t.Errorf("%s: answered %d %s, want 401", c.name, a.status, a.body)
 		}
 		// Whoever has no credential learns nothing about the body either.
-		a = r.intake.ask(t, "POST", c.path, "not JSON", append([]string{"Content-Type", "text/html"}, c.headers...)...)
+		a = r.intake.ask(t, "POST", c.path, "not JSON", append([]string{"Content-Type", "application/json"}, c.headers...)...)
 		if a.status != 401 {
 			t.Errorf("%s, with a bad body: answered %d %s, want 401", c.name, a.status, a.body)
 		}
@@ -121,12 +121,13 @@ secret = "`+both+`"
 		"/signed":   {signature, realtorBot(secret, body)},
 		"/standard": {id, "m", timestamp, now, standardHeader, "v1,AAAA " + standard(t, vectorSecret, "m", now, body)},
 		"/both":     {"Authorization", "Bearer " + token, signature, realtorBot(both, body)},
+		"/signed?x": {signature, realtorBot(secret, `{"id":"evt_1","type":"test","data":{"price":1}}`)},
 	} {
 		if a := r.intake.ask(t, "POST", path, body, append([]string{"Content-Type", "application/json"}, headers...)...); a.status != 200 {
 			t.Errorf("%s with its credential: answered %d %s", path, a.status, a.body)
 		}
 	}
-	if s := r.stats(); s.Totals.Accepted != 1 || s.Totals.Duplicates != 3 {
+	if s := r.stats(); s.Totals.Accepted != 1 || s.Totals.Duplicates != 4 {
 		t.Errorf("stats: %+v", s.Totals)
 	}
 }

@@ -32,6 +32,7 @@ type Intake struct {
 	log     zerolog.Logger // what goes wrong here
 	door    zerolog.Logger // whom it refused
 	now     func() time.Time
+	bodies  *bodies
 	sources atomic.Pointer[map[string]*source] // by path
 	closing atomic.Bool
 	work    sync.Pool
@@ -40,21 +41,25 @@ type Intake struct {
 
 // Counts are the requests and events since the start.
 type Counts struct {
-	Accepted, Duplicates               atomic.Int64 // events
-	Invalid, Unauthorized, Unavailable atomic.Int64 // requests
+	Accepted, Duplicates atomic.Int64 // events
+	// Requests that were refused: not events, without their credential, from elsewhere than the source allows, faster than
+	// its rate, and at a time when none could be stored.
+	Invalid, Unauthorized, Forbidden, Limited, Unavailable atomic.Int64
 }
 
 // work is what one request needs for a moment.
 type work struct {
-	parser   Parser
-	events   []queue.Event
-	receipts []queue.Receipt
-	out      []byte
+	posted, plain room // the body as it came, and decompressed
+	parser        Parser
+	events        []queue.Event
+	receipts      []queue.Receipt
+	out           []byte
 }
 
-// New makes an intake for the sources. route says where events of a type go.
-func New(sources []config.Source, keeper Keeper, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
-	in := &Intake{keeper: keeper, route: route, now: time.Now}
+// New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. route
+// says where events of a type go.
+func New(sources []config.Source, maxBody int, keeper Keeper, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
+	in := &Intake{keeper: keeper, route: route, now: time.Now, bodies: newBodies(maxBody)}
 	// A stranger must not be able to fill the log, nor to keep our own trouble out of it.
 	in.log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
 	in.door = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
@@ -82,53 +87,113 @@ func (in *Intake) Close() { in.closing.Store(true) }
 // Counts tells what came in.
 func (in *Intake) Counts() *Counts { return &in.counts }
 
+// Refuses reports whether Handle will refuse a request by its headers alone, whatever its body.
+func (in *Intake) Refuses(h *fasthttp.RequestHeader) bool {
+	s, why := in.screen(h, in.now())
+	return s == nil || why.status != 0
+}
+
+// screen finds the source of a request and what there is to refuse in its headers. The source is nil where there is none.
+func (in *Intake) screen(h *fasthttp.RequestHeader, now time.Time) (*source, refusal) {
+	s, ok := (*in.sources.Load())[string(pathOf(h))]
+	switch {
+	case !ok:
+		return nil, notFound
+	case !h.IsPost():
+		return s, notPosted
+	case in.closing.Load():
+		return s, stopping
+	}
+	if why := s.screen(h, now); why.status != 0 {
+		return s, why
+	}
+	kind, encoding := kindOf(h)
+	switch {
+	case encoding == 0:
+		return s, noCoding
+	case kind == 0:
+		return s, noMedia
+	}
+	return s, refusal{}
+}
+
+// pathOf is the path as it stands in the request: sources have paths that need no escaping, so that nothing but the path
+// itself leads to one.
+func pathOf(h *fasthttp.RequestHeader) []byte {
+	target := h.RequestURI()
+	if i := bytes.IndexByte(target, '?'); i >= 0 {
+		target = target[:i]
+	}
+	return target
+}
+
 // Handle answers one request.
 func (in *Intake) Handle(ctx *fasthttp.RequestCtx) {
-	path := ctx.Path()
-	if string(path) == "/health" {
+	h := &ctx.Request.Header
+	if string(pathOf(h)) == "/health" {
 		in.health(ctx)
 		return
 	}
-	s, ok := (*in.sources.Load())[string(path)]
-	switch {
-	case !ok:
-		answer.Error(ctx, 404, "not_found", "no source has this path")
-	case !ctx.IsPost():
-		ctx.Response.Header.Set(fasthttp.HeaderAllow, "POST")
-		answer.Error(ctx, 405, "method_not_allowed", "events are posted: use POST")
-	case in.closing.Load():
-		in.unavailable(ctx, "the relay is stopping", 2)
-	default:
-		in.take(ctx, s)
+	now := in.now()
+	s, why := in.screen(h, now)
+	if s != nil && !s.admitsFrom(ctx.RemoteAddr()) {
+		why = notAllowed
 	}
+	if why.status == 0 && s.Secret.IsZero() {
+		why = s.pace(now)
+	}
+	if why.status != 0 {
+		in.refuse(ctx, s, why)
+		return
+	}
+	in.take(ctx, s, now)
 }
 
 func (in *Intake) health(ctx *fasthttp.RequestCtx) {
-	switch {
-	case !ctx.IsGet() && !ctx.IsHead():
+	if !ctx.IsGet() && !ctx.IsHead() {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, "GET")
 		answer.Error(ctx, 405, "method_not_allowed", "health is asked with GET")
-	case in.closing.Load() || in.keeper.Ready() != nil:
-		answer.JSON(ctx, 503, []byte(`{"status":"failing"}`+"\n"))
-	default:
-		answer.JSON(ctx, 200, []byte(`{"status":"ok"}`+"\n"))
+		return
 	}
+	status, body := in.Health()
+	answer.JSON(ctx, status, []byte(body))
 }
 
-// take is the way of an event: credential, events, lanes, disk, answer.
-func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source) {
-	now := in.now()
-	if why := s.admit(&ctx.Request, now); why != "" {
-		in.counts.Unauthorized.Add(1)
-		in.door.Warn().Str("source", s.Name).Stringer("from", ctx.RemoteIP()).Msg("request refused: credential is missing or wrong")
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-		answer.Error(ctx, 401, "unauthorized", string(why))
+// Health is what GET /health is answered: the status and nothing else, since anybody may ask.
+func (in *Intake) Health() (status int, body string) {
+	if in.closing.Load() || in.keeper.Ready() != nil {
+		return 503, `{"status":"failing"}` + "\n"
+	}
+	return 200, `{"status":"ok"}` + "\n"
+}
+
+// take is the way of an event: body, signature, events, lanes, disk, answer.
+func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
+	if answer.Unread(ctx) {
+		in.refuse(ctx, s, reloaded)
 		return
 	}
 	w := in.work.Get().(*work)
-	defer in.work.Put(w)
-	events, single, ok := in.parse(ctx, w, now)
-	if !ok {
+	defer in.putAway(w)
+	body, kind, err := in.body(ctx, w)
+	if err != nil {
+		in.refuseBody(ctx, err)
+		return
+	}
+	answer.Received(ctx)
+	if !s.Secret.IsZero() {
+		why := s.admit(&ctx.Request.Header, body, &w.parser, now)
+		if why.status == 0 {
+			why = s.pace(now)
+		}
+		if why.status != 0 {
+			in.refuse(ctx, s, why)
+			return
+		}
+	}
+	events, single, err := in.parse(body, kind, w, now)
+	if err != nil {
+		in.invalid(ctx, err)
 		return
 	}
 	w.events, w.receipts = w.events[:0], w.receipts[:0]
@@ -136,46 +201,49 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source) {
 		w.events = append(w.events, queue.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: in.route(ev.Type)})
 		w.receipts = append(w.receipts, queue.Receipt{})
 	}
-	err := in.keeper.Append(s.Name, w.events, w.receipts)
-	if err != nil {
-		in.refuse(ctx, err)
+	if err := in.keeper.Append(s.Name, w.events, w.receipts); err != nil {
+		in.refuse(ctx, s, in.notStored(err))
 		return
 	}
 	in.acknowledge(ctx, w, single)
 	clear(w.events)
 }
 
-// parse reads the body by its content type.
-func (in *Intake) parse(ctx *fasthttp.RequestCtx, w *work, now time.Time) (events []Event, single, ok bool) {
-	stamp := Stamp{Now: now, NewID: newID}
-	body := ctx.Request.Body()
-	var err error
-	switch kind := mediaType(ctx.Request.Header.ContentType()); {
-	case len(ctx.Request.Header.ContentEncoding()) > 0:
-		answer.Error(ctx, 415, "unsupported_media_type", "the body must not be compressed")
-		return nil, false, false
-	case bytes.EqualFold(kind, []byte("application/json")):
-		events, single, err = w.parser.JSON(body, stamp)
-	case bytes.EqualFold(kind, []byte("application/x-ndjson")):
-		events, err = w.parser.Lines(body, stamp)
-	default:
-		answer.Error(ctx, 415, "unsupported_media_type", "the header Content-Type must be application/json or application/x-ndjson (with curl: -H 'Content-Type: application/json')")
-		return nil, false, false
+// body reads the body of a request into w, and says of which content type it is.
+func (in *Intake) body(ctx *fasthttp.RequestCtx, w *work) (body []byte, kind int, err error) {
+	kind, encoding := kindOf(&ctx.Request.Header)
+	if err := in.bodies.read(ctx, &w.posted); err != nil {
+		return nil, 0, err
 	}
-	var invalid *Invalid
-	if errors.As(err, &invalid) {
-		in.counts.Invalid.Add(1)
-		answer.ErrorAt(ctx, 400, invalid.Code(), invalid.Reason, invalid.Index)
-		return nil, false, false
+	if encoding == plain {
+		return w.posted.buf, kind, nil
 	}
-	return events, single, true
+	err = in.bodies.decompress(w.posted.buf, encoding, &w.plain)
+	return w.plain.buf, kind, err
 }
 
-func mediaType(contentType []byte) []byte {
-	if i := bytes.IndexByte(contentType, ';'); i >= 0 {
-		contentType = contentType[:i]
+func (in *Intake) putAway(w *work) {
+	in.bodies.giveBack(&w.posted)
+	in.bodies.giveBack(&w.plain)
+	in.work.Put(w)
+}
+
+// parse reads the events of a body.
+func (in *Intake) parse(body []byte, kind int, w *work, now time.Time) (events []Event, single bool, err error) {
+	stamp := Stamp{Now: now, NewID: newID}
+	if kind == typeLines {
+		events, err = w.parser.Lines(body, stamp)
+		return events, false, err
 	}
-	return bytes.TrimSpace(contentType)
+	return w.parser.JSON(body, stamp)
+}
+
+// invalid answers what the parser refused.
+func (in *Intake) invalid(ctx *fasthttp.RequestCtx, err error) {
+	in.counts.Invalid.Add(1)
+	why := &Invalid{Index: -1, Reason: err.Error()}
+	errors.As(err, &why) // the Parser has no other errors
+	answer.ErrorAt(ctx, 400, why.Code(), why.Reason, why.Index)
 }
 
 // newID makes an id whose text sorts by time.
@@ -231,23 +299,39 @@ func appendResult(out []byte, ev *queue.Event, r queue.Receipt) []byte {
 	return append(out, '}')
 }
 
-// refuse tells a client that its events were not stored, or not surely, and when to come again.
-func (in *Intake) refuse(ctx *fasthttp.RequestCtx, err error) {
+// notStored tells a client that its events were not stored, or not surely, and when to come again.
+func (in *Intake) notStored(err error) refusal {
 	switch {
 	case errors.Is(err, queue.ErrDiskLow):
-		in.unavailable(ctx, "the relay's disk is low", 10)
+		return unavailable("the relay's disk is low", 10)
 	case errors.Is(err, queue.ErrOverloaded):
-		in.unavailable(ctx, "the relay is overloaded", 1)
+		return overloaded
 	case errors.Is(err, queue.ErrClosed):
-		in.unavailable(ctx, "the relay is stopping", 2)
+		return stopping
 	default:
 		in.log.Error().Err(err).Msg("events could not be stored")
-		in.unavailable(ctx, "the relay's storage failed", 5)
+		return unavailable("the relay's storage failed", 5)
 	}
 }
 
-func (in *Intake) unavailable(ctx *fasthttp.RequestCtx, why string, retryAfter int) {
-	in.counts.Unavailable.Add(1)
-	ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(retryAfter))
-	answer.Error(ctx, 503, "unavailable", why)
+// refuse answers a request with a refusal, counts it, and logs what an operator may want to know of.
+func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
+	said := ""
+	switch why.status {
+	case 401:
+		in.counts.Unauthorized.Add(1)
+		said = "request refused: credential is missing or wrong"
+	case 403:
+		in.counts.Forbidden.Add(1)
+		said = "request refused: it comes from an address that the source does not allow"
+	case 429:
+		in.counts.Limited.Add(1)
+		said = "request refused: the source's rate is used up"
+	case 503:
+		in.counts.Unavailable.Add(1)
+	}
+	if said != "" {
+		in.door.Warn().Str("source", s.Name).Stringer("from", ctx.RemoteIP()).Msg(said)
+	}
+	why.answer(ctx)
 }

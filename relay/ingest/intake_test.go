@@ -83,7 +83,7 @@ func openCounter(t *testing.T, sources ...config.Source) *counter {
 		return queue.NewLaneSet()
 	}
 	c := &counter{t: t, shelf: &shelf{ids: map[string]bool{}}, log: &strings.Builder{}}
-	in, err := New(sources, c.shelf, route, zerolog.New(zerolog.SyncWriter(c.log)))
+	in, err := New(sources, 1<<20, c.shelf, route, zerolog.New(zerolog.SyncWriter(c.log)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +165,8 @@ func TestAnswers(t *testing.T) {
 			`{"error":{"code":"invalid_event","message":"data must be an object","index":3}}`},
 		{"bad line", "POST", "/events", lead + "\n{}", []string{asLines}, 400, `{"error":{"code":"invalid_event",`},
 		{"other path", "POST", "/event", lead, []string{asJSON}, 404, refused("not_found", "no source has this path")},
+		{"path that leads there", "POST", "/x/../events", lead, []string{asJSON}, 404, refused("not_found", "no source has this path")},
+		{"path in escapes", "POST", "/%65vents", lead, []string{asJSON}, 404, refused("not_found", "no source has this path")},
 		{"path below", "POST", "/events/", lead, []string{asJSON}, 404, refused("not_found", "no source has this path")},
 		{"other method", "GET", "/events", "", nil, 405, refused("method_not_allowed", "events are posted: use POST")},
 		{"put", "PUT", "/events", lead, []string{asJSON}, 405, refused("method_not_allowed", "events are posted: use POST")},
@@ -172,8 +174,14 @@ func TestAnswers(t *testing.T) {
 			`{"error":{"code":"unsupported_media_type",`},
 		{"no content type", "POST", "/events", lead, nil, 415,
 			`{"error":{"code":"unsupported_media_type",`},
-		{"compressed", "POST", "/events", lead, []string{asJSON, "Content-Encoding: gzip"}, 415,
-			refused("unsupported_media_type", "the body must not be compressed")},
+		{"compressed in another way", "POST", "/events", lead, []string{asJSON, "Content-Encoding: br"}, 415,
+			refused("unsupported_media_type", "the header Content-Encoding must be gzip or zstd, or be left out")},
+		{"compressed twice", "POST", "/events", lead, []string{asJSON, "Content-Encoding: gzip, gzip"}, 415,
+			refused("unsupported_media_type", "the header Content-Encoding must be gzip or zstd, or be left out")},
+		{"not compressed, and said so", "POST", "/events", lead, []string{asJSON, "Content-Encoding: Identity"}, 200,
+			`{"id":"evt_1","status":"accepted","endpoints":2}`},
+		{"not what it says", "POST", "/events", lead, []string{asJSON, "Content-Encoding: gzip"}, 400,
+			refused("invalid_encoding", "the body is not what its Content-Encoding says")},
 		{"health", "GET", "/health", "", nil, 200, `{"status":"ok"}`},
 		{"health by POST", "POST", "/health", "", nil, 405, refused("method_not_allowed", "health is asked with GET")},
 	}

@@ -66,6 +66,14 @@ func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err er
 	return nil, false, p.invalid(-1, 0)
 }
 
+// Canonical reads a body that is one JSON value and returns its canonical form, with nothing put in. The bytes hold until
+// the Parser's next use.
+func (p *Parser) Canonical(body []byte) (form []byte, ok bool) {
+	p.reset(body)
+	ok = p.canon.alone()
+	return p.canon.out, ok
+}
+
 // Array reads a body that is a JSON array of events.
 func (p *Parser) Array(body []byte, s Stamp) ([]Event, error) {
 	p.reset(body)

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -106,6 +108,130 @@ func TestCredentialIsCheckedOverTheRawBody(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the documentation signs is JSON.stringify(body), whatever a proxy made of the spaces and numbers on the way.
+func TestTheSignatureMayBeOverTheDocumentedForm(t *testing.T) {
+	withSecret := config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot}
+	const posted = "{ \"type\": \"test\", \"data\": { \"b\": 1.0, \"1\": \"\\u00e9\" } }\n"
+	const form = `{"type":"test","data":{"1":"é","b":1}}`
+	const batch, batchForm = "[ {\"type\":\"test\",\"data\":{}} , {\"type\":\"test\",\"data\":{\"x\":1e2}} ]", `[{"type":"test","data":{}},{"type":"test","data":{"x":100}}]`
+	tests := []struct {
+		name, body, signed string
+		status             int
+	}{
+		{"as it came", posted, posted, 200},
+		{"as JSON.stringify writes it", posted, form, 200},
+		{"a batch", batch, batchForm, 200},
+		{"neither", posted, strings.TrimSpace(posted), 401},
+		{"of another value", posted, strings.Replace(form, "1}", "2}", 1), 401},
+		{"not JSON", "not JSON", "not", 401},
+		{"cut short", posted[:20], form, 401},
+		{"not JSON, signed", "not JSON", "not JSON", 400},
+	}
+	for _, tt := range tests {
+		c := openCounter(t, withSecret)
+		if answer, got := c.ask("POST", "/events", tt.body, asJSON, realtorBotHeader(tt.signed)); answer.status != tt.status {
+			t.Errorf("%s: answered %d %s, want %d", tt.name, answer.status, got, tt.status)
+		}
+	}
+	// Standard Webhooks signs bytes.
+	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(whsec), Scheme: config.SchemeStandard})
+	if answer, _ := c.ask("POST", "/events", posted, append(standardHeaders("msg_1", time.Now(), form), asJSON)...); answer.status != 401 {
+		t.Errorf("standard: answered %d, want 401", answer.status)
+	}
+}
+
+func TestPreviousCredentialsAreTakenWhileTheyRotate(t *testing.T) {
+	const body = `{"type":"test","data":{}}`
+	const newer = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	old := config.Source{Name: "platform", Path: "/events", PreviousToken: sign.NewSecret(testToken), Token: sign.NewSecret("example-token-to-come")}
+	signed := config.Source{Name: "signed", Path: "/signed", PreviousSecret: sign.NewSecret(testSecret), Secret: sign.NewSecret("example-secret-to-come"), Scheme: config.SchemeRealtorBot}
+	standard := config.Source{Name: "standard", Path: "/standard", PreviousSecret: sign.NewSecret(whsec), Secret: sign.NewSecret(newer), Scheme: config.SchemeStandard}
+	for range 2 {
+		c := openCounter(t, old, signed, standard)
+		want := 200
+		if old.PreviousToken.IsZero() {
+			want = 401
+		}
+		for path, headers := range map[string][]string{
+			"/events": {"Authorization: Bearer " + testToken}, "/signed": {realtorBotHeader(body)}, "/standard": standardHeaders("msg_1", time.Now(), body),
+		} {
+			if answer, _ := c.ask("POST", path, body, append(headers, asJSON)...); answer.status != want {
+				t.Errorf("%s with what was before: answered %d, want %d", path, answer.status, want)
+			}
+		}
+		if answer, _ := c.ask("POST", "/events", body, asJSON, "Authorization: Bearer example-token-to-come"); answer.status != 200 {
+			t.Errorf("with the token to come: answered %d", answer.status)
+		}
+		// The control: once the rotation is over they are strangers.
+		old.PreviousToken, signed.PreviousSecret, standard.PreviousSecret = sign.Secret{}, sign.Secret{}, sign.Secret{}
+	}
+}
+
+func TestSourceTakesOnlyFromItsNetworks(t *testing.T) {
+	s, err := newSource(config.Source{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"192.0.2.255:80": true, "[::ffff:192.0.2.1]:80": true, "192.0.3.1:80": false, "[2001:db8::1]:80": true, "[2001:db8::2]:80": false,
+		"127.0.0.1:80": false, "[::192.0.2.1]:80": false,
+	} {
+		at, err := net.ResolveTCPAddr("tcp", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.admitsFrom(at); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+	if !s.admitsFrom(&net.UnixAddr{Net: "unix"}) {
+		t.Error("a unix socket is asked for an address")
+	}
+	// Before any credential is looked at; the requests of these tests come from 0.0.0.0.
+	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken), Allow: s.Allow})
+	answer, got := c.ask("POST", "/events", "{}", asJSON)
+	if answer.status != 403 || !strings.HasPrefix(got, `{"error":{"code":"forbidden",`) || c.Counts().Forbidden.Load() != 1 {
+		t.Errorf("answered %d %s", answer.status, got)
+	}
+}
+
+func TestSourceTakesNoMoreThanItsRate(t *testing.T) {
+	for _, signature := range []bool{false, true} {
+		source := config.Source{Name: "platform", Path: "/events", Rate: 2.5, Token: sign.NewSecret(testToken)}
+		if signature {
+			source.Secret, source.Scheme = sign.NewSecret(testSecret), config.SchemeRealtorBot
+		}
+		c := openCounter(t, source, config.Source{Name: "other", Path: "/other"})
+		now := time.Now()
+		c.now = func() time.Time { return now }
+		const body = `{"type":"test","data":{}}`
+		with := []string{asJSON, "Authorization: Bearer " + testToken, realtorBotHeader(body)}
+		c.ask("POST", "/events", body, asJSON, "Authorization: Bearer x", realtorBotHeader(body)) // strangers use up nothing
+		c.ask("POST", "/events", body, asJSON, "Authorization: Bearer "+testToken+"x")
+		for i := range 3 {
+			if answer, got := c.ask("POST", "/events", body, with...); answer.status != 200 {
+				t.Fatalf("request %d: answered %d %s", i, answer.status, got)
+			}
+		}
+		answer, got := c.ask("POST", "/events", body, with...)
+		if answer.status != 429 || string(answer.header.Peek("Retry-After")) != "1" || !strings.HasPrefix(got, `{"error":{"code":"too_many_requests",`) {
+			t.Errorf("answered %d, Retry-After %q, %s", answer.status, answer.header.Peek("Retry-After"), got)
+		}
+		if c.Counts().Limited.Load() != 1 {
+			t.Errorf("limited %d", c.Counts().Limited.Load())
+		}
+		if answer, _ := c.ask("POST", "/other", body, asJSON); answer.status != 200 {
+			t.Errorf("another source is answered %d", answer.status)
+		}
+		now = now.Add(400 * time.Millisecond) // one more
+		for _, want := range []int{200, 429} {
+			if answer, _ := c.ask("POST", "/events", body, with...); answer.status != want {
+				t.Errorf("0.4 s later answered %d, want %d", answer.status, want)
+			}
+		}
 	}
 }
 
