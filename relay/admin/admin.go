@@ -2,8 +2,6 @@ package admin
 
 import (
 	"errors"
-	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -35,7 +33,8 @@ type Admin struct {
 	// a reason in one line; nothing was changed then.
 	Reload func(apply bool) (Reload, error)
 
-	lives lives
+	lives   lives
+	strikes strikes
 }
 
 // Close ends the answers that go on, and waits for them.
@@ -84,40 +83,6 @@ func (a *Admin) get(ctx *fasthttp.RequestCtx, handle func(*fasthttp.RequestCtx))
 func methodNotAllowed(ctx *fasthttp.RequestCtx, allowed string) {
 	ctx.Response.Header.Set(fasthttp.HeaderAllow, allowed)
 	answer.Error(ctx, 405, "method_not_allowed", "this path takes "+allowed)
-}
-
-// admit checks token, Host and Origin. Without a token the listener is on loopback or a unix socket; then a page in the
-// operator's browser must not reach it under a name of its own (DNS rebinding), so only addresses and localhost pass as
-// Host. Whatever changes something refuses a foreign Origin in any case.
-func (a *Admin) admit(ctx *fasthttp.RequestCtx) bool {
-	if !a.Token.IsZero() {
-		if presented, ok := answer.Bearer(&ctx.Request.Header); !ok || !a.Token.Admits(presented) {
-			a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg("admin request refused: token is missing or wrong")
-			ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-			answer.Error(ctx, 401, "unauthorized", "this listener asks for \"Authorization: Bearer\" with admin.token")
-			return false
-		}
-	} else if !ownHost(string(ctx.Host())) {
-		answer.Error(ctx, 403, "foreign_host", "without admin.token this listener answers to its address or localhost only")
-		return false
-	}
-	origin := string(ctx.Request.Header.Peek(fasthttp.HeaderOrigin))
-	if origin != "" && !ctx.IsGet() && !ctx.IsHead() {
-		if _, host, ok := strings.Cut(origin, "://"); !ok || host != string(ctx.Host()) {
-			answer.Error(ctx, 403, "foreign_origin", "changes are refused to pages of other origins")
-			return false
-		}
-	}
-	return true
-}
-
-func ownHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.Trim(host, "[]")
-	_, err := netip.ParseAddr(host)
-	return err == nil || host == "localhost" || host == ""
 }
 
 func (a *Admin) done(ctx *fasthttp.RequestCtx, name, what string, err error) {

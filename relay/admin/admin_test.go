@@ -74,6 +74,7 @@ func openOffice(t *testing.T, token string) *office {
 		Queue: q, Post: post, Intake: intake, Token: sign.NewSecret(token), Version: "1.2.3", Started: time.Now(),
 		Log: zerolog.New(zerolog.SyncWriter(o.log)),
 	}
+	o.strikes.sleep = func(time.Duration) {}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

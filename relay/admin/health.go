@@ -87,9 +87,10 @@ func aheadOrBehind(seconds float64) string {
 // health answers with reasons to those who may see them; to others with the status alone.
 func (a *Admin) health(ctx *fasthttp.RequestCtx) {
 	h := a.judge(a.Post.Statuses(), a.Queue.Stats())
-	if !a.Token.IsZero() && len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) == 0 {
+	switch named := len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0; {
+	case a.Token.IsZero() && !ownHost(string(ctx.Host())), !a.Token.IsZero() && !named:
 		h.Reasons = nil
-	} else if !a.Token.IsZero() && !a.admit(ctx) {
+	case !a.Token.IsZero() && !a.admit(ctx):
 		return
 	}
 	status := 200

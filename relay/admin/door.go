@@ -1,0 +1,190 @@
+package admin
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+)
+
+// admit checks token, Host and Origin. Without a token the listener is on loopback or a unix socket; then a page in the
+// operator's browser must not reach it under a name of its own (DNS rebinding), so only addresses and localhost pass as
+// Host. Whatever changes something refuses a foreign Origin in any case.
+func (a *Admin) admit(ctx *fasthttp.RequestCtx) bool {
+	if !a.Token.IsZero() {
+		if !a.known(ctx) {
+			return false
+		}
+	} else if !ownHost(string(ctx.Host())) {
+		answer.Error(ctx, 403, "foreign_host", "without admin.token this listener answers to its address or localhost only")
+		return false
+	}
+	origin := string(ctx.Request.Header.Peek(fasthttp.HeaderOrigin))
+	if origin != "" && !ctx.IsGet() && !ctx.IsHead() {
+		if _, host, ok := strings.Cut(origin, "://"); !ok || host != string(ctx.Host()) {
+			answer.Error(ctx, 403, "foreign_origin", "changes are refused to pages of other origins")
+			return false
+		}
+	}
+	return true
+}
+
+// known checks the token. An address that has presented wrong ones waits for its answers, a little longer each time: so
+// guessing takes for ever, while whoever has the token is answered at once, from that address too.
+func (a *Admin) known(ctx *fasthttp.RequestCtx) bool {
+	from := addressOf(ctx)
+	if !a.strikes.mayTry(from) {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
+		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens came from this address")
+		return false
+	}
+	presented, ok := answer.Bearer(&ctx.Request.Header)
+	if ok && a.Token.Admits(presented) {
+		a.strikes.forget(from)
+		return true
+	}
+	if a.strikes.mayLog() {
+		a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg("admin request refused: token is missing or wrong")
+	}
+	if ok { // a request without a token is no guess
+		a.strikes.serve(from)
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+	answer.Error(ctx, 401, "unauthorized", "this listener asks for \"Authorization: Bearer\" with admin.token")
+	return false
+}
+
+// addressOf is the client's address, the zero one on a unix socket. Of IPv6 it is the /64, which one client has.
+func addressOf(ctx *fasthttp.RequestCtx) netip.Addr {
+	tcp, ok := ctx.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	address := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if address.Is6() {
+		whole, _ := address.Prefix(64) // which an IPv6 address always has
+		address = whole.Addr()
+	}
+	return address
+}
+
+func ownHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "localhost" || host == ""
+}
+
+const (
+	freeStrikes = 5                      // wrong tokens that are answered at once
+	firstWait   = 100 * time.Millisecond // of the next one; it doubles
+	longestWait = 2 * time.Second
+	forgetAfter = 10 * time.Minute // without a wrong token
+	mostStruck  = 1024             // addresses that are remembered
+	mostWaiting = 16               // wrong tokens that wait at a time; beyond, those who have strikes are not asked
+)
+
+// slowdown is how long the answer to the nth wrong token of an address waits.
+func slowdown(n int) time.Duration {
+	if n <= freeStrikes {
+		return 0
+	}
+	return min(firstWait<<min(n-freeStrikes-1, 16), longestWait)
+}
+
+// strikes remembers who presented wrong tokens of late. Its zero value is ready for use, by any number of goroutines.
+type strikes struct {
+	mu      sync.Mutex
+	of      map[netip.Addr]strike
+	waiting int
+	door    zerolog.BurstSampler
+	now     func() time.Time    // nil: time.Now
+	sleep   func(time.Duration) // nil: time.Sleep
+}
+
+type strike struct {
+	count int
+	last  time.Time
+}
+
+func (s *strikes) clock() time.Time {
+	if s.now != nil {
+		return s.now()
+	}
+	return time.Now()
+}
+
+// mayTry reports whether a token of this address is looked at.
+func (s *strikes) mayTry(from netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting < mostWaiting || s.of[from].count < freeStrikes
+}
+
+// forget clears an address whose token is right.
+func (s *strikes) forget(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.of, from)
+}
+
+// serve counts a wrong token and has its sender wait.
+func (s *strikes) serve(from netip.Addr) {
+	s.mu.Lock()
+	now := s.clock()
+	if s.of == nil {
+		s.of = map[netip.Addr]strike{}
+	}
+	it := s.of[from]
+	if now.Sub(it.last) > forgetAfter {
+		it.count = 0
+	}
+	if _, there := s.of[from]; !there && len(s.of) >= mostStruck {
+		s.makeRoomLocked()
+	}
+	it.count, it.last = it.count+1, now
+	s.of[from] = it
+	wait := slowdown(it.count)
+	if wait == 0 {
+		s.mu.Unlock()
+		return
+	}
+	s.waiting++
+	sleep := s.sleep
+	s.mu.Unlock()
+	if sleep == nil {
+		sleep = time.Sleep
+	}
+	sleep(wait)
+	s.mu.Lock()
+	s.waiting--
+	s.mu.Unlock()
+}
+
+// makeRoomLocked forgets the address whose last wrong token is the oldest.
+func (s *strikes) makeRoomLocked() {
+	var oldest netip.Addr
+	var last time.Time
+	for address, it := range s.of {
+		if last.IsZero() || it.last.Before(last) {
+			oldest, last = address, it.last
+		}
+	}
+	delete(s.of, oldest)
+}
+
+// mayLog keeps strangers from filling the log.
+func (s *strikes) mayLog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.door.Burst, s.door.Period = 5, time.Second
+	return s.door.Sample(zerolog.WarnLevel)
+}
