@@ -44,7 +44,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
 		`","data":{"message":"This is a test webhook"}}`
 	conformance := ctx.QueryArgs().GetBool("conformance")
-	trial, found, err := a.Post.Try(t.name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
+	trial, found, err := a.Post.Try(ctx, t.name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:
 		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")

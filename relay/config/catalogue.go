@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// alertPrefix begins the types of the relay's own alerts; nobody else may use it.
-const alertPrefix = "relay."
+// AlertPrefix begins the types of the relay's own alerts; no custom type may have it.
+const AlertPrefix = "relay."
 
 // maxType is the longest event type in bytes.
 const maxType = 128
@@ -23,9 +23,23 @@ var catalogue = []string{
 
 // alerts are the events that the relay raises about itself. A subscription has to name them: "*" leaves them out.
 var alerts = []string{
-	"relay.endpoint.down", "relay.endpoint.recovered", "relay.endpoint.paused", "relay.delivery.failed",
-	"relay.disk.low", "relay.disk.ok", "relay.certificate.expiring",
+	AlertEndpointDown, AlertEndpointRecovered, AlertEndpointPaused, AlertDeliveryFailed,
+	AlertDiskLow, AlertDiskOK, AlertCertificateExpiring,
 }
+
+// The alerts, each by its type.
+const (
+	AlertEndpointDown        = "relay.endpoint.down"
+	AlertEndpointRecovered   = "relay.endpoint.recovered"
+	AlertEndpointPaused      = "relay.endpoint.paused"
+	AlertDeliveryFailed      = "relay.delivery.failed"
+	AlertDiskLow             = "relay.disk.low"
+	AlertDiskOK              = "relay.disk.ok"
+	AlertCertificateExpiring = "relay.certificate.expiring"
+)
+
+// TakesAlerts reports whether the endpoint subscribes to any of the relay's own alerts.
+func (e *Endpoint) TakesAlerts() bool { return slices.ContainsFunc(alerts, e.Subscribes) }
 
 // Types lists Realtor Bot's event types and "test", in the order of its documentation, without custom types and
 // without the relay's own alerts. The caller owns the slice.
@@ -46,8 +60,8 @@ func checkType(eventType string) string {
 
 // checkCustom says what is wrong with an element of events.custom, or "".
 func checkCustom(eventType string) string {
-	if strings.HasPrefix(eventType, alertPrefix) {
-		return "begins with " + alertPrefix + ", which is for the relay's own alerts"
+	if strings.HasPrefix(eventType, AlertPrefix) {
+		return "begins with " + AlertPrefix + ", which is for the relay's own alerts"
 	}
 	return checkType(eventType)
 }

@@ -18,6 +18,7 @@ type Config struct {
 	Admin     Admin      // [admin]
 	Queue     Queue      // [queue]
 	Log       Log        // [log]
+	Heartbeat Heartbeat  // [heartbeat]
 	Sources   []Source   // [[source]], in the order of the file; never empty: without any it holds the default one
 	Events    Events     // [events]
 	Delivery  Delivery   // [delivery]: the defaults of every endpoint
@@ -73,6 +74,16 @@ type Queue struct {
 type Log struct {
 	Level  string // debug, info, warn or error
 	Format string // auto (console on a terminal, else json), json or console
+}
+
+// Heartbeat is a URL that is called as long as all is well, for a service that tells when the calls stop.
+type Heartbeat struct {
+	// URL is http or https; empty, nothing is called. It is a secret: whoever has it can call it.
+	URL sign.Secret
+	// Every is the time between two calls: 1 s to 1 h.
+	Every time.Duration
+	// AllowPrivate lets a host name in the URL resolve to a private or loopback address.
+	AllowPrivate bool
 }
 
 // Source is who may post events, where, and how that is checked. With a Token and a Secret both must match; with
@@ -131,6 +142,12 @@ type Delivery struct {
 	CAFile File
 }
 
+// The formats of an endpoint.
+const (
+	FormatEvent = "event" // the event, byte for byte as it was kept
+	FormatSlack = "slack" // {"text":…}, which says the event to people
+)
+
 // Endpoint is where events go.
 type Endpoint struct {
 	Name string // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit; its lane is found under this name again
@@ -147,6 +164,8 @@ type Endpoint struct {
 	// Headers are sent with each attempt, name as written in the file. None is one that the relay sets itself. Nil
 	// without any.
 	Headers map[string]sign.Secret
+	// Format is FormatEvent, or FormatSlack for incoming webhooks of chats: what the body of each attempt is.
+	Format string
 	// Enabled is false for an endpoint that keeps its lane and is sent nothing.
 	Enabled bool
 	// AllowPrivate lets a host name in the URL resolve to a private or loopback address. An address written in the URL
@@ -174,7 +193,7 @@ func (e *Endpoint) Subscribes(eventType string) bool {
 
 func matches(pattern, eventType string) bool {
 	if pattern == "*" {
-		return !strings.HasPrefix(eventType, alertPrefix)
+		return !strings.HasPrefix(eventType, AlertPrefix)
 	}
 	if group, ok := strings.CutSuffix(pattern, "*"); ok {
 		return len(eventType) > len(group) && strings.HasPrefix(eventType, group)
@@ -198,7 +217,8 @@ func defaults() *Config {
 			FailedRetention: 720 * time.Hour,
 			MinFree:         256 << 20,
 		},
-		Log: Log{Level: "info", Format: "auto"},
+		Log:       Log{Level: "info", Format: "auto"},
+		Heartbeat: Heartbeat{Every: time.Minute},
 		Delivery: Delivery{
 			Timeout:     10 * time.Second,
 			Retry:       []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute},
@@ -213,5 +233,5 @@ func defaultSource() Source { return Source{Name: "default", Path: "/events"} }
 
 // defaultEndpoint is what an [[endpoint]] starts from. The slices of d are shared: nobody writes to them.
 func defaultEndpoint(d Delivery) Endpoint {
-	return Endpoint{Signatures: []string{SchemeRealtorBot}, Enabled: true, Delivery: d}
+	return Endpoint{Signatures: []string{SchemeRealtorBot}, Format: FormatEvent, Enabled: true, Delivery: d}
 }

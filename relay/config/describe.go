@@ -17,6 +17,9 @@ func (c *Config) Describe() string {
 	var b strings.Builder
 	c.describeListeners(&b)
 	c.describeKeeping(&b)
+	if !c.Heartbeat.URL.IsZero() {
+		fmt.Fprintf(&b, "heartbeat every %s while events are accepted, url %s\n", formatDuration(c.Heartbeat.Every), c.Heartbeat.URL)
+	}
 	for i := range c.Endpoints {
 		c.Endpoints[i].describe(&b)
 	}
@@ -73,6 +76,9 @@ func (e *Endpoint) describe(b *strings.Builder) {
 			ifSet(!e.PreviousSecret.IsZero(), " and the previous one")
 	}
 	fmt.Fprintf(b, "  signs    %s\n", signing)
+	if e.Format != FormatEvent {
+		fmt.Fprintf(b, "  format   %s\n", e.Format)
+	}
 	if len(e.Headers) > 0 {
 		names := make([]string, 0, len(e.Headers))
 		for name := range e.Headers {

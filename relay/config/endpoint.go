@@ -40,6 +40,7 @@ func readEndpoints(root *table, delivery Delivery, custom []string) []Endpoint {
 		readSubscriptions(t, &e.Events, known)
 		readSigning(t, &e, where)
 		readHeaders(t.sub("headers"), &e.Headers)
+		t.choice("format", &e.Format, FormatEvent, FormatSlack)
 		readDelivery(t, &e.Delivery)
 		readTLS(t, &e, where)
 		if where.isLoopback() && !e.Delivery.Proxy.IsZero() {

@@ -53,7 +53,7 @@ func fileKeys(section any) (keys []string) {
 }
 
 var sections = map[string]any{
-	"server": Server{}, "admin": Admin{}, "queue": Queue{}, "log": Log{}, "source": Source{}, "events": Events{},
+	"server": Server{}, "admin": Admin{}, "queue": Queue{}, "log": Log{}, "heartbeat": Heartbeat{}, "source": Source{}, "events": Events{},
 	"delivery": Delivery{}, "endpoint": Endpoint{},
 }
 

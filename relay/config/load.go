@@ -117,6 +117,7 @@ func read(root *table) *Config {
 	checkListeners(root, c.Server, c.Admin)
 	readQueue(root.sub("queue"), &c.Queue)
 	readLog(root.sub("log"), &c.Log)
+	readHeartbeat(root.sub("heartbeat"), &c.Heartbeat)
 	c.Sources = readSources(root, c.Server)
 	readEvents(root.sub("events"), &c.Events)
 	delivery := root.sub("delivery")
@@ -214,6 +215,20 @@ func readLog(t *table, l *Log) {
 	t.choice("level", &l.Level, "debug", "info", "warn", "error")
 	t.choice("format", &l.Format, "auto", "json", "console")
 	t.rest()
+}
+
+func readHeartbeat(t *table, h *Heartbeat) {
+	t.secret("url", &h.URL)
+	t.duration("every", &h.Every, time.Second, time.Hour)
+	t.yesNo("allow_private", &h.AllowPrivate)
+	t.rest()
+	if h.URL.IsZero() {
+		return
+	}
+	if _, reason := checkURL(h.URL.Reveal()); reason != "" {
+		reason, _, _ = strings.Cut(reason, ": send them as headers") // there are none here
+		t.fault("url", "%s", reason)
+	}
 }
 
 func readEvents(t *table, e *Events) {

@@ -36,6 +36,7 @@ type Client struct {
 	success config.Success
 	now     func() time.Time
 	clock   *skew // nil where nobody asks
+	slack   bool  // the endpoint's format
 }
 
 // NewClient prepares the attempts for ep, whose fields it copies or only reads. version goes into User-Agent; now tells
@@ -58,6 +59,7 @@ func NewClient(ep *config.Endpoint, version string, now func() time.Time) (*Clie
 		timeout: ep.Delivery.Timeout,
 		success: ep.Delivery.Success,
 		now:     now,
+		slack:   ep.Format == config.FormatSlack,
 	}, nil
 }
 
@@ -80,6 +82,9 @@ func (c *Client) Close() { c.links.close() }
 // more on a new connection: receivers close idle connections as they like, and that must not cost the delivery an attempt.
 // Should the receiver have taken the event before it broke the connection, it gets it twice, with the same webhook-id.
 func (c *Client) Attempt(p *Parcel) Outcome {
+	if c.slack {
+		p = slacken(p)
+	}
 	start := time.Now()
 	s := scratches.Get().(*scratch)
 	s.outcome = Outcome{At: c.now()}

@@ -19,6 +19,7 @@ type Lane struct {
 	client   *Client
 	reach    *reach
 	tally    *tally
+	news     *newsroom
 	log      zerolog.Logger
 	now      func() time.Time
 
@@ -49,13 +50,13 @@ type seen struct {
 // idleSender is how long a sender waits for something to do before it ends, if another one waits as well.
 const idleSender = 10 * time.Second
 
-func newLane(ep *config.Endpoint, kept *queue.Lane, version string, reach *reach, tally *tally, log zerolog.Logger, now func() time.Time) (*Lane, error) {
+func newLane(ep *config.Endpoint, kept *queue.Lane, version string, reach *reach, tally *tally, news *newsroom, log zerolog.Logger, now func() time.Time) (*Lane, error) {
 	client, err := NewClient(ep, version, now)
 	if err != nil {
 		return nil, err
 	}
 	l := &Lane{
-		endpoint: ep, kept: kept, client: client, reach: reach, tally: tally, now: now,
+		endpoint: ep, kept: kept, client: client, reach: reach, tally: tally, news: news, now: now,
 		log:   log.With().Str("endpoint", ep.Name).Logger(),
 		ready: make(chan struct{}, 1),
 		gate:  newGate(ep.Delivery.Concurrency, ep.Delivery.Rate),
@@ -65,6 +66,7 @@ func newLane(ep *config.Endpoint, kept *queue.Lane, version string, reach *reach
 	l.timer.Stop()
 	if paused := kept.Stats().Paused; paused != "" {
 		l.gate.held = paused
+		l.tally.paused.Store(true) // which was told before the restart
 	}
 	if !ep.Enabled {
 		l.gate.held = disabled
@@ -213,7 +215,7 @@ func (l *Lane) settle(d *queue.Delivery, number int, o Outcome) {
 	l.seen.took.add(now, o.Took)
 	charged, verdict, changes := l.judgeLocked(d, number, o, now)
 	l.mu.Unlock()
-	l.count(d, &o, charged, verdict.Kind, now)
+	l.count(d, &o, charged, verdict.Kind, verdict.Reason, now)
 	l.tell(changes, verdict.Reason)
 
 	attempt := record(number, &o)
@@ -237,16 +239,18 @@ func (l *Lane) settle(d *queue.Delivery, number int, o Outcome) {
 }
 
 // count adds to what /metrics shows.
-func (l *Lane) count(d *queue.Delivery, o *Outcome, charged bool, kind Kind, now time.Time) {
+func (l *Lane) count(d *queue.Delivery, o *Outcome, charged bool, kind Kind, reason string, now time.Time) {
 	l.tally.note(o, charged)
 	if d.Attempts == 0 {
 		l.tally.first(d.Event.At, o.At)
 	}
 	switch {
 	case kind == Delivered && charged:
+		l.reportUp(now)
 		l.tally.latency.Add(int64(max(now.Sub(time.UnixMilli(d.Event.At)), 0)))
 	case kind == Failed && charged:
 		l.tally.failed.Add(1)
+		l.reportFailed(d.Event.ID, d.Event.Type, string(o.Class), reason)
 	}
 }
 
@@ -327,11 +331,12 @@ func record(number int, o *Outcome) queue.Attempt {
 	}
 }
 
-// tell logs what changed about the endpoint.
+// tell logs and reports what changed about the endpoint.
 func (l *Lane) tell(changes []change, reason string) {
 	for _, c := range changes {
 		switch c {
 		case wentDown:
+			l.reportDown(reason, l.now())
 			l.log.Warn().Str("reason", reason).Msgf("endpoint is down: %d attempts failed in a row; new events wait while one delivery at a time probes it", downAfter)
 		case cameBack:
 			l.log.Info().Msg("endpoint is up again")
@@ -384,7 +389,11 @@ func (l *Lane) Pause(reason string) error {
 		l.gate.held = reason
 	}
 	l.seen.since = l.now()
+	now := l.now()
 	l.mu.Unlock()
+	if l.tally.paused.CompareAndSwap(false, true) {
+		l.report(News{State: StatePaused, Reason: reason, At: now})
+	}
 	return l.kept.Pause(reason)
 }
 
@@ -400,6 +409,7 @@ func (l *Lane) Resume() error {
 	if err := l.kept.Pause(""); err != nil {
 		return err
 	}
+	l.tally.paused.Store(false)
 	l.mu.Lock()
 	l.gate.held = ""
 	l.gate.quiet, l.gate.down, l.gate.failures, l.gate.probe = time.Time{}, false, 0, time.Time{}
@@ -447,6 +457,7 @@ func (l *Lane) expireOne(d *queue.Delivery, now time.Time, why string) bool {
 	reason := "held longer than max_age (" + l.endpoint.Delivery.MaxAge.String() + ") while the endpoint was " + why
 	l.kept.Failed(d, nil, reason)
 	l.tally.failed.Add(1)
+	l.reportFailed(d.Event.ID, d.Event.Type, "max_age", reason)
 	l.log.Error().Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Str("reason", reason).Msg("delivery failed for good")
 	return true
 }

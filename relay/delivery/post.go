@@ -23,6 +23,7 @@ type Post struct {
 	log     zerolog.Logger
 	now     func() time.Time
 	reach   *reach
+	news    *newsroom
 
 	plan atomic.Pointer[plan]
 	turn sync.Mutex // held while plan is replaced, which waits for the disk
@@ -69,7 +70,7 @@ func NewPost(q *queue.Queue, endpoints []config.Endpoint, version string, log ze
 	if now == nil {
 		now = time.Now
 	}
-	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, stop: make(chan struct{}), ending: make(chan struct{})}
+	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, news: newNewsroom(), stop: make(chan struct{}), ending: make(chan struct{})}
 	p.plan.Store(newPlan(nil))
 	if err := p.Apply(endpoints); err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func (p *Post) Apply(endpoints []config.Endpoint) error {
 		if at := slices.IndexFunc(old.lanes, func(l *Lane) bool { return l.endpoint.Name == ep.Name }); at >= 0 {
 			count = old.lanes[at].tally
 		}
-		lane, err := newLane(ep, kept, p.version, p.reach, count, p.log, p.now)
+		lane, err := newLane(ep, kept, p.version, p.reach, count, p.news, p.log, p.now)
 		if err != nil {
 			return fmt.Errorf("start endpoint %q: %w", ep.Name, err)
 		}

@@ -16,6 +16,9 @@ type tally struct {
 	latency *queue.Histogram // nanoseconds from accepted to delivered
 	age     *queue.Histogram // nanoseconds from accepted to the first attempt
 	clock   skew
+
+	downSince atomic.Int64 // Unix milliseconds since when it has been told to be down; 0 when it is not
+	paused    atomic.Bool  // it has been told to be paused
 }
 
 // What an attempt came to, as a label of metrics: delivered, uncharged, or its class.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -46,8 +47,8 @@ const trialLimit = 30 * time.Second
 
 // Try sends an event to an endpoint at once and once, whatever state the endpoint is in. Nothing is kept, counted, retried
 // or held because of it. With conformance it sends it four times, rightly and wrongly signed, and judges the receiver.
-// found is false when no endpoint of that name is configured.
-func (p *Post) Try(name string, parcel Parcel, conformance bool) (trial Trial, found bool, err error) {
+// found is false when no endpoint of that name is configured. When ctx ends, what is under way is cut short.
+func (p *Post) Try(ctx context.Context, name string, parcel Parcel, conformance bool) (trial Trial, found bool, err error) {
 	lane := p.Lane(name)
 	if lane == nil {
 		return Trial{}, false, nil
@@ -61,6 +62,7 @@ func (p *Post) Try(name string, parcel Parcel, conformance bool) (trial Trial, f
 			return nil, err
 		}
 		defer client.Close()
+		defer context.AfterFunc(ctx, client.Close)()
 		sent := parcel
 		sent.Attempt = attempt
 		o := client.Attempt(&sent)

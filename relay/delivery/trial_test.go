@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -78,7 +79,7 @@ func TestConformanceFindsWhatAReceiverLacks(t *testing.T) {
 			ep := subscriber("crm", server.URL)
 			ep.Secret, ep.Signatures = sign.NewSecret(receiver.secret), []string{config.SchemeRealtorBot}
 			d := openDesk(t, ep)
-			trial, found, err := d.post.Try("crm", *testParcel(), true)
+			trial, found, err := d.post.Try(context.Background(), "crm", *testParcel(), true)
 			if err != nil || !found {
 				t.Fatalf("found %v, %v", found, err)
 			}
@@ -106,7 +107,7 @@ func TestTryTouchesNoLane(t *testing.T) {
 	}
 	d.accept("test", "evt_waits")
 	for range 2 * downAfter {
-		trial, _, err := d.post.Try("crm", *testParcel(), false)
+		trial, _, err := d.post.Try(context.Background(), "crm", *testParcel(), false)
 		if err != nil || trial.Delivered || trial.Outcome.Status != 500 || len(trial.Checks) > 0 {
 			t.Fatalf("%+v %v", trial, err)
 		}
@@ -114,7 +115,7 @@ func TestTryTouchesNoLane(t *testing.T) {
 	if s := d.status("crm"); s.State != StatePaused || s.Attempts != 0 || s.Pending != 1 || s.LastError != "" {
 		t.Errorf("the lane was touched: %+v", s)
 	}
-	if _, found, err := d.post.Try("nobody", *testParcel(), false); found || err != nil {
+	if _, found, err := d.post.Try(context.Background(), "nobody", *testParcel(), false); found || err != nil {
 		t.Errorf("nobody was found: %v", err)
 	}
 }

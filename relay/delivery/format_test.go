@@ -1,0 +1,75 @@
+package delivery
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/sign"
+)
+
+func parcelOf(eventType, data string) *Parcel {
+	return &Parcel{ID: []byte("evt_1"), Type: []byte(eventType), Body: []byte(`{"id":"evt_1","type":"` + eventType + `","data":` + data + `}`)}
+}
+
+func slackSays(t *testing.T, p *Parcel) string {
+	t.Helper()
+	var said map[string]string
+	if err := json.Unmarshal(slacken(p).Body, &said); err != nil || len(said) != 1 {
+		t.Fatalf("%s: %v", slacken(p).Body, err)
+	}
+	return said["text"]
+}
+
+func TestSlackTextIsForPeople(t *testing.T) {
+	for _, tt := range []struct{ eventType, data, want string }{
+		{"relay.endpoint.down", `{"message":"endpoint \"crm\" is down: a < b & c > d","endpoint":"crm"}`, `*relay.endpoint.down* endpoint "crm" is down: a &lt; b &amp; c &gt; d`},
+		{"lead.created", `{"score":75,"note":"` + "```" + `"}`, "*lead.created* evt_1\n```{\"score\":75,\"note\":\"'''\"}```"},
+		{"lead.created", `{"message":7}`, "*lead.created* evt_1\n```{\"message\":7}```"},
+	} {
+		if got := slackSays(t, parcelOf(tt.eventType, tt.data)); got != tt.want {
+			t.Errorf("got  %q\nwant %q", got, tt.want)
+		}
+	}
+	long := slackSays(t, parcelOf("lead.created", `{"a":"`+strings.Repeat("é", 3000)+`"}`))
+	if len(long) > 2000 || !utf8.ValidString(long) || !strings.HasSuffix(long, "…```") {
+		t.Errorf("%d bytes, ending in %q", len(long), long[len(long)-10:])
+	}
+}
+
+// The documented receiver hashes JSON.stringify of what it parsed.
+func TestSlackBodyIsAsJavaScriptWritesIt(t *testing.T) {
+	text := "a \"quoted\" \\ line\n\ttab\r\b\f\x01\x1f\x7f\u2028\u2029 é 🏠 </script>"
+	data, _ := json.Marshal(map[string]string{"message": text})
+	body := slacken(parcelOf("test", string(data))).Body
+	node := exec.Command("node", "-e", `process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0,'utf8'))))`)
+	node.Stdin = strings.NewReader(string(body))
+	out, err := node.Output()
+	if err != nil || string(out) != string(body) {
+		t.Errorf("%v\nNode %q\nwe   %q", err, out, body)
+	}
+}
+
+func TestSlackBodyIsWhatIsSigned(t *testing.T) {
+	arrived := make(chan string, 1)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		err := sign.VerifyRealtorBot(r.Header.Get("X-RealtorBot-Signature"), body, sign.NewSecret("example-secret"))
+		arrived <- fmt.Sprintf("%s %s %v", r.Header.Get("webhook-id"), body, err)
+	}))
+	defer receiver.Close()
+	ep := subscriber("chat", receiver.URL)
+	ep.Format = config.FormatSlack
+	d := openDesk(t, ep)
+	d.accept("test", "evt_1")
+	if got, want := <-arrived, "evt_1 {\"text\":\"*test* evt_1\\n```{}```\"} <nil>"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
