@@ -15,6 +15,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/admin"
+	"realtorbot-relay/relay/alert"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
@@ -29,6 +30,12 @@ type Relay struct {
 	queue  *queue.Queue
 	post   *delivery.Post
 	intake *ingest.Intake
+	desk   *alert.Desk
+	heart  *alert.Heartbeat
+	tell   struct { // desk and heart
+		cancel context.CancelFunc
+		ended  sync.WaitGroup
+	}
 
 	certificate *certificate // nil without TLS
 
@@ -98,10 +105,11 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 		r.post.Stop(ended)
 		return nil, errors.Join(err, r.queue.Close())
 	}
+	r.startTelling(version)
 	r.admin = &admin.Admin{
 		Queue: r.queue, Post: r.post, Intake: r.intake,
 		Token: cfg.Admin.Token, Version: version, Started: time.Now(), Log: log,
-		Reload: r.ReloadFile,
+		Reload: r.ReloadFile, Raised: r.desk.Raised,
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state
@@ -161,6 +169,8 @@ func (r *Relay) Stop(ctx context.Context) error {
 	if err := r.intakeServer.ShutdownWithContext(grace); err != nil && grace.Err() == nil {
 		r.log.Warn().Err(err).Msg("the intake did not close cleanly")
 	}
+	r.tell.cancel()
+	r.tell.ended.Wait()
 	r.post.Stop(ctx)
 	short, cancelShort := context.WithTimeout(context.Background(), time.Second)
 	defer cancelShort()

@@ -86,6 +86,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	if err := r.post.Apply(cfg.Endpoints); err != nil {
 		return errors.Join(err, r.intake.SetSources(r.current.Sources))
 	}
+	r.heart.Set(cfg.Heartbeat)
 	r.current = cfg
 	r.certificate.look()
 	for _, change := range changes {

@@ -29,6 +29,9 @@ type Admin struct {
 	// can't. Nil without TLS.
 	Certificate func() (ends time.Time, trouble string)
 
+	// Raised counts the alerts that the relay raised since the start, by type.
+	Raised func() map[string]int64
+
 	// Reload reads the configuration file again and, with apply, has the relay take it. The error is config.Faults or
 	// a reason in one line; nothing was changed then.
 	Reload func(apply bool) (Reload, error)

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/alert"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
 )
@@ -46,6 +47,9 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 	if ahead, n := delivery.ClockSkew(statuses, time.Now()); math.Abs(ahead) > skewLimit {
 		h.Reasons = append(h.Reasons, fmt.Sprintf("this machine's clock is %s %s those of the endpoints (%d heard from): set it right, receivers refuse timestamps that are minutes off",
 			time.Duration(math.Abs(ahead)*float64(time.Second)).Round(time.Second), aheadOrBehind(-ahead), n))
+	}
+	if low := alert.LowMark(s); h.Status != "failing" && s.FreeDisk >= 0 && s.FreeDisk < low {
+		h.Reasons = append(h.Reasons, fmt.Sprintf("the disk is getting low: %d MiB are free; below %d MiB (queue.min_free) events are refused", s.FreeDisk>>20, s.MinFree>>20))
 	}
 	if s.Damaged > 0 {
 		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
 )
 
@@ -35,6 +36,11 @@ func (a *Admin) metrics(ctx *fasthttp.RequestCtx) {
 	a.ingestMetrics(&e)
 	queueMetrics(&e, q)
 	a.deliveryMetrics(&e, statuses)
+	e.family("relay_alert_raised_total", counter, "Alerts that the relay raised as events, by type.")
+	raised := a.Raised()
+	for _, kind := range config.Alerts() {
+		e.sample("relay_alert_raised_total", float64(raised[kind]), "type", kind)
+	}
 	a.processMetrics(&e)
 	ctx.Response.Header.SetContentType(expositionType)
 	ctx.Response.SetBody(e.out)

@@ -38,6 +38,9 @@ const (
 	AlertCertificateExpiring = "relay.certificate.expiring"
 )
 
+// Alerts lists the types of the relay's own alerts. The caller owns the slice.
+func Alerts() []string { return slices.Clone(alerts) }
+
 // TakesAlerts reports whether the endpoint subscribes to any of the relay's own alerts.
 func (e *Endpoint) TakesAlerts() bool { return slices.ContainsFunc(alerts, e.Subscribes) }
 

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -41,6 +42,23 @@ func newProxyGuard(endpoint, host string, allowPrivate bool) *guard {
 	g := newGuard(endpoint, host, allowPrivate)
 	g.isProxy = true
 	return g
+}
+
+// Guarded is a net.Dialer's ControlContext for connections of the relay's own that are no endpoint's, by the same rules:
+// host is as the operator wrote it, and section has the key allow_private.
+func Guarded(section, host string, allowPrivate bool) func(context.Context, string, string, syscall.RawConn) error {
+	g := newGuard("", host, allowPrivate)
+	return func(ctx context.Context, network, address string, conn syscall.RawConn) error {
+		err := g.control(ctx, network, address, conn)
+		var blocked *blockedError
+		switch {
+		case !errors.As(err, &blocked):
+			return err
+		case blocked.class == Loopback || blocked.class == Private:
+			return fmt.Errorf("address %s is %s; %s.allow_private = true lets a name resolve to such addresses", blocked.addr, blocked.class, section)
+		}
+		return fmt.Errorf("address %s is %s; no setting allows it", blocked.addr, blocked.class)
+	}
 }
 
 // control is a net.Dialer's ControlContext: it runs before each connect, with the address it goes to.

@@ -182,3 +182,22 @@ func TestGuardReadsWhatTheDialerShows(t *testing.T) {
 		}
 	}
 }
+
+func TestGuardedNamesTheSectionThatAllows(t *testing.T) {
+	for _, tt := range []struct {
+		host, address string
+		allowPrivate  bool
+		says          string
+	}{
+		{"example.com", "192.0.66.1:443", false, ""},
+		{"example.com", "10.0.0.1:443", false, "heartbeat.allow_private = true lets"},
+		{"example.com", "10.0.0.1:443", true, ""},
+		{"10.0.0.1", "10.0.0.1:443", false, ""},
+		{"example.com", "169.254.169.254:80", true, "no setting allows it"},
+	} {
+		err := Guarded("heartbeat", tt.host, tt.allowPrivate)(t.Context(), "tcp", tt.address, nil)
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}

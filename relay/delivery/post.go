@@ -174,6 +174,16 @@ func (p *Post) Route(eventType []byte) queue.LaneSet {
 	return set
 }
 
+// Subscribers names the endpoints that events of this type are for.
+func (p *Post) Subscribers(eventType string) (names []string) {
+	for _, l := range p.plan.Load().lanes {
+		if l.endpoint.Enabled && l.endpoint.Subscribes(eventType) {
+			names = append(names, l.endpoint.Name)
+		}
+	}
+	return names
+}
+
 // Lane returns the lane of an endpoint, nil when none of that name is configured.
 func (p *Post) Lane(name string) *Lane {
 	for _, l := range p.plan.Load().lanes {

@@ -1,0 +1,107 @@
+package alert
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/ingest"
+)
+
+// alert is one event of the relay's own, in canonical form.
+type alert struct {
+	id, kind string
+	body     []byte
+}
+
+// told is the data of an alert. Message says it all in one line, for people.
+type told struct {
+	Message  string           `json:"message"`
+	Host     string           `json:"host"` // where the relay runs
+	Endpoint string           `json:"endpoint,omitempty"`
+	Reason   string           `json:"reason,omitempty"`
+	Since    *time.Time       `json:"since,omitempty"`
+	Count    int64            `json:"count,omitempty"`
+	Classes  map[string]int64 `json:"classes,omitempty"`
+	Event    string           `json:"event,omitempty"`
+	Type     string           `json:"type,omitempty"`
+
+	FreeBytes   int64      `json:"free_bytes,omitempty"`
+	NeededBytes int64      `json:"needed_bytes,omitempty"`
+	Certificate string     `json:"certificate,omitempty"`
+	Expires     *time.Time `json:"expires,omitempty"`
+}
+
+// newAlert makes the event. Its own text is as canonical as what a source posts.
+func newAlert(kind string, at time.Time, data told) (alert, error) {
+	id := "evt_" + ulid.Make().String()
+	text, err := json.Marshal(struct {
+		ID        string    `json:"id"`
+		Type      string    `json:"type"`
+		Timestamp time.Time `json:"timestamp"`
+		Data      told      `json:"data"`
+	}{id, kind, at.UTC().Truncate(time.Millisecond), data})
+	if err != nil {
+		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
+	}
+	var p ingest.Parser
+	events, _, err := p.JSON(text, ingest.Stamp{Now: at})
+	if err != nil {
+		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
+	}
+	return alert{id: id, kind: kind, body: events[0].Body}, nil
+}
+
+// ofNews says a change of an endpoint.
+func ofNews(n delivery.News) (kind string, data told) {
+	data = told{Endpoint: n.Endpoint, Reason: n.Reason}
+	switch n.State {
+	case delivery.StateDown:
+		data.Message = fmt.Sprintf("endpoint %q is down: %s", n.Endpoint, n.Reason)
+		return config.AlertEndpointDown, data
+	case delivery.StatePaused:
+		data.Message = fmt.Sprintf("endpoint %q is paused: %s", n.Endpoint, n.Reason)
+		return config.AlertEndpointPaused, data
+	default:
+		since := n.Since.UTC()
+		data.Since = &since
+		data.Message = fmt.Sprintf("endpoint %q is up again after %s", n.Endpoint, n.At.Sub(n.Since).Round(time.Second))
+		return config.AlertEndpointRecovered, data
+	}
+}
+
+// ofFailures says what became failed.
+func ofFailures(f delivery.Failures) told {
+	return told{
+		Message:  fmt.Sprintf("%d %s to endpoint %q failed for good, the latest (%s): %s", f.Count, plural(f.Count, "delivery", "deliveries"), f.Endpoint, f.Event, f.Reason),
+		Endpoint: f.Endpoint, Count: f.Count, Classes: f.Classes, Event: f.Event, Type: f.Type, Reason: f.Reason,
+	}
+}
+
+func ofDisk(kind string, free, needed int64) told {
+	text := "%d MiB of disk are free; below %d MiB events are refused"
+	if kind == config.AlertDiskOK {
+		text = "there is room on the disk again: %d MiB are free; below %d MiB events are refused"
+	}
+	return told{Message: fmt.Sprintf(text, free>>20, needed>>20), FreeBytes: free, NeededBytes: needed}
+}
+
+func ofCertificate(c Certificate, now time.Time) told {
+	end := c.Expires.UTC()
+	text := fmt.Sprintf("%s ends on %s, in %d days", c.What, end.Format("2006-01-02"), int(c.Expires.Sub(now).Hours()/24))
+	if c.Expires.Before(now) {
+		text = fmt.Sprintf("%s ended on %s", c.What, end.Format("2006-01-02"))
+	}
+	return told{Message: text + ": have it renewed", Endpoint: c.Endpoint, Certificate: c.What, Expires: &end}
+}
+
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
