@@ -28,6 +28,11 @@ func (r *Relay) isWell() bool { return r.queue.Ready() == nil && r.queue.Stalled
 
 // certificates are those that an operator has to have renewed.
 func (r *Relay) certificates() (list []alert.Certificate) {
+	if r.certificate != nil {
+		if ends, _ := r.certificate.state(); !ends.IsZero() {
+			list = append(list, alert.Certificate{What: "the relay's own certificate, server.tls_cert,", Expires: ends})
+		}
+	}
 	for _, s := range r.post.Statuses() {
 		if s.State == delivery.StateOrphaned {
 			continue
