@@ -66,7 +66,7 @@ func TestListenFollowsARelayAndForwards(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		h := r.Header
-		if why := whyRealtorBot(h.Get("X-RealtorBot-Signature"), body, sign.NewSecret(testSecret)); why != "" {
+		if why := whyRealtorBot(h.Get("X-RealtorBot-Signature"), body, secrets{current: sign.NewSecret(testSecret)}); why != "" {
 			t.Errorf("X-RealtorBot-Signature: %s", why)
 		}
 		if h.Get("webhook-signature") == "" || h.Get("X-RealtorBot-Attempt") != "1" || h.Get("webhook-id") == "" {

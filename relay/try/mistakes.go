@@ -17,9 +17,13 @@ import (
 // tolerance is how far webhook-timestamp and the clock may be apart: what the libraries of Standard Webhooks allow.
 const tolerance = 5 * time.Minute
 
-// whyRealtorBot is empty when header is the X-RealtorBot-Signature of body under secret, and else the reason, as far as
-// the usual mistakes tell it. It never holds the signature that was expected.
-func whyRealtorBot(header string, body []byte, secret sign.Secret) string {
+// secrets are those that a signature may have been made with. With an empty previous one there is none.
+type secrets struct{ current, previous sign.Secret }
+
+// whyRealtorBot is empty when header is the X-RealtorBot-Signature of body under the current secret, and else the reason,
+// as far as the usual mistakes tell it. It never holds the signature that was expected.
+func whyRealtorBot(header string, body []byte, known secrets) string {
+	secret := known.current
 	err := sign.VerifyRealtorBot(header, body, secret)
 	if err == nil {
 		return ""
@@ -32,9 +36,9 @@ func whyRealtorBot(header string, body []byte, secret sign.Secret) string {
 		return "right but for its form: " + dressed + "; X-RealtorBot-Signature is 64 lower-case hex digits and nothing else"
 	}
 	if err := sign.VerifyRealtorBot(digits, body, secret); errors.Is(err, sign.ErrMalformed) {
-		return err.Error()
+		return otherHeader(strings.TrimSpace(header)) + err.Error()
 	}
-	for _, key := range keysMistaken(secret, true) {
+	for _, key := range keysMistaken(known, true) {
 		for _, text := range append([]variant{{"", body}}, bodiesMistaken(body)...) {
 			if sign.VerifyRealtorBot(digits, text.bytes, sign.NewSecret(string(key.bytes))) == nil {
 				return reasons(key.name, text.name)
@@ -42,6 +46,21 @@ func whyRealtorBot(header string, body []byte, secret sign.Secret) string {
 		}
 	}
 	return otherwise(body)
+}
+
+// otherHeader says which header a value that is no signature seems to be of, followed by "; "; empty when it can't tell.
+func otherHeader(value string) string {
+	switch {
+	case strings.Trim(value, "0123456789") == "" && len(value) >= 10:
+		return "this looks like webhook-timestamp; "
+	case strings.HasPrefix(value, "evt_") || strings.HasPrefix(value, "msg_"):
+		return "this looks like webhook-id; "
+	case strings.HasPrefix(value, "whsec_"):
+		return "this is a secret and no signature; "
+	case strings.HasPrefix(value, "Bearer ") || strings.HasPrefix(value, "Basic "):
+		return "this is the value of Authorization; "
+	}
+	return ""
 }
 
 // undress takes from a signature what others write around it, and says what that was; "" when there was nothing.
@@ -66,9 +85,11 @@ func undress(header string) (digits, dressed string) {
 	return digits, strings.Join(found, " and ")
 }
 
-// whyStandard is empty when the three headers are those of body under secret and the timestamp is within tolerance of
-// now, and else the reason, as far as the usual mistakes tell it. It never holds the signature that was expected.
-func whyStandard(header, id, timestamp string, body []byte, secret sign.Secret, now time.Time) string {
+// whyStandard is empty when the three headers are those of body under the current secret and the timestamp is within
+// tolerance of now, and else the reason, as far as the usual mistakes tell it. It never holds the signature that was
+// expected.
+func whyStandard(header, id, timestamp string, body []byte, known secrets, now time.Time) string {
+	secret := known.current
 	key, keyErr := sign.ParseStandardKey(secret)
 	if sign.VerifyStandard(header, id, timestamp, body, now, tolerance, key) == nil {
 		return ""
@@ -86,8 +107,10 @@ func whyStandard(header, id, timestamp string, body []byte, secret sign.Secret, 
 		return sign.VerifyStandard(header, id, timestamp, body, signed, 0, sign.StandardKey{Secret: sign.NewSecret(string(key))})
 	}
 	switch err := matches([]byte(secret.Reveal()), body); {
+	case errors.Is(err, sign.ErrMalformed) && isHexSum(header):
+		return "this is the value of X-RealtorBot-Signature; webhook-signature is v1, and base64"
 	case errors.Is(err, sign.ErrMalformed):
-		return err.Error()
+		return otherHeader(header) + err.Error()
 	case err == nil && keyErr == nil:
 		return "the secret was used as it is written; Standard Webhooks takes what the base64 behind whsec_ decodes to"
 	case err == nil:
@@ -103,7 +126,7 @@ func whyStandard(header, id, timestamp string, body []byte, secret sign.Secret, 
 		return fmt.Sprintf("the signature is right, but its timestamp is %s %s and receivers tolerate %s: a replay, a long way, or a wrong clock",
 			now.Sub(signed).Abs().Truncate(time.Second), side, tolerance)
 	}
-	for _, wrong := range keysMistaken(secret, false) {
+	for _, wrong := range keysMistaken(known, false) {
 		for _, text := range append([]variant{{"", body}}, bodiesMistaken(body)...) {
 			if matches(wrong.bytes, text.bytes) == nil {
 				return reasons(wrong.name, text.name)
@@ -114,6 +137,12 @@ func whyStandard(header, id, timestamp string, body []byte, secret sign.Secret, 
 		return "the body alone was signed; Standard Webhooks signs id.timestamp.body"
 	}
 	return otherwise(body) + ", or with another id or timestamp"
+}
+
+// isHexSum reports whether text has the form of X-RealtorBot-Signature.
+func isHexSum(text string) bool {
+	sum, err := hex.DecodeString(text)
+	return err == nil && len(sum) == 32
 }
 
 // signsBodyAlone reports whether one of the listed signatures is that of the body without id and timestamp.
@@ -133,11 +162,12 @@ type variant struct {
 	bytes []byte
 }
 
-// keysMistaken is what the secret may have been taken for, the right reading first. literal says that the right reading
-// is the secret as it is written.
-func keysMistaken(secret sign.Secret, literal bool) []variant {
+// keysMistaken is what the secret may have been taken for, the right reading first, and the previous secret. literal says
+// that the right reading is the secret as it is written.
+func keysMistaken(known secrets, literal bool) []variant {
 	const decodedHint = "the secret was base64-decoded; here it is used as it is written"
-	written := secret.Reveal()
+	const previousHint = "it is signed with the previous secret: the sender has not changed yet; accept both until it has"
+	written := known.current.Reveal()
 	bare := strings.TrimPrefix(written, "whsec_")
 	decoded, err := base64.StdEncoding.DecodeString(bare)
 
@@ -160,6 +190,11 @@ func keysMistaken(secret sign.Secret, literal bool) []variant {
 	keys = append(keys, variant{"the secret was used with a line break at its end", []byte(written + "\n")})
 	if trimmed := strings.TrimSpace(written); trimmed != written {
 		keys = append(keys, variant{"the secret given here has white space around it that was not used for signing", []byte(trimmed)})
+	}
+	if literal && !known.previous.IsZero() {
+		keys = append(keys, variant{previousHint, []byte(known.previous.Reveal())})
+	} else if previous, err := sign.ParseStandardKey(known.previous); err == nil {
+		keys = append(keys, variant{previousHint, []byte(previous.Reveal())})
 	}
 	return keys
 }

@@ -104,10 +104,10 @@ func (r *receiver) examine(a arrival) (finding string, admitted bool) {
 		}
 	}
 	if a.realtorBot != "" {
-		note(sign.SchemeRealtorBot, whyRealtorBot(a.realtorBot, a.body, r.secret))
+		note(sign.SchemeRealtorBot, whyRealtorBot(a.realtorBot, a.body, secrets{current: r.secret}))
 	}
 	if a.standard != "" {
-		note(sign.SchemeStandard, whyStandard(a.standard, a.webhookID, a.timestamp, a.body, r.secret, a.at))
+		note(sign.SchemeStandard, whyStandard(a.standard, a.webhookID, a.timestamp, a.body, secrets{current: r.secret}, a.at))
 	}
 	if len(failing) == 0 {
 		return r.colors.in(green, "signed ✓ "+strings.Join(matching, ", ")), true

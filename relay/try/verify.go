@@ -12,11 +12,12 @@ import (
 // when it matches, 1 when it doesn't or the body can't be read, and 2 for bad usage. The signature that would be right
 // is never printed: whoever may know it can compute it.
 func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := newCommand("verify", "-secret S -header H [-id ID -timestamp T] < body",
+	c := newCommand("verify", "-secret S [-previous-secret S] -header H [-id ID -timestamp T] < body",
 		"Says whether a signature is that of the body on standard input and, if not, why. The body must be the bytes\n"+
-			"as they were received. -header is the value of X-RealtorBot-Signature, or that of webhook-signature, which\n"+
+			"as they were received. -previous-secret is one that a sender may still use while secrets are rotated. -header is the value of X-RealtorBot-Signature, or that of webhook-signature, which\n"+
 			"starts with v1, and needs -id and -timestamp.", stdout, stderr)
 	secretText := c.flags.String("secret", "", secretUsage+" (required)")
+	previousText := c.flags.String("previous-secret", "", secretUsage)
 	header := c.flags.String("header", "", "`value` of X-RealtorBot-Signature or webhook-signature (required)")
 	id := c.flags.String("id", "", "`value` of webhook-id")
 	timestamp := c.flags.String("timestamp", "", "`value` of webhook-timestamp, in seconds")
@@ -29,6 +30,10 @@ func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr 
 	}
 	if secret.IsZero() {
 		return c.usage("-secret is required")
+	}
+	previous, err := c.secret("previous-secret", *previousText)
+	if err != nil {
+		return c.usage("%v", err)
 	}
 	signature, standard := headerValue(*header)
 	if signature == "" {
@@ -45,12 +50,13 @@ func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr 
 		return c.fail("read body: %v", err)
 	}
 
+	known := secrets{current: secret, previous: previous}
 	scheme, why := "X-RealtorBot-Signature", ""
 	if standard {
 		scheme = "webhook-signature"
-		why = whyStandard(signature, *id, *timestamp, body, secret, time.Now())
+		why = whyStandard(signature, *id, *timestamp, body, known, time.Now())
 	} else {
-		why = whyRealtorBot(signature, body, secret)
+		why = whyRealtorBot(signature, body, known)
 	}
 	if why != "" {
 		fmt.Fprintf(stdout, "does NOT match (%s): %s\n", scheme, why)

@@ -13,6 +13,9 @@ import (
 	"realtorbot-relay/sign"
 )
 
+// previousSecret is the one before testSecret.
+const previousSecret = "whsec_cHJldmlvdXMtc2VjcmV0LW9mLTMyLWJ5dGVzLi4u"
+
 // raw is what the secret behind whsec_ decodes to.
 func raw(t *testing.T) string {
 	t.Helper()
@@ -57,10 +60,16 @@ func TestVerifyExplainsRealtorBotMismatch(t *testing.T) {
 		{"secret without whsec_", realtorBotHeader(strings.TrimPrefix(testSecret, "whsec_"), testEvent), testEvent, "without whsec_"},
 		{"secret with newline", realtorBotHeader(testSecret+"\n", testEvent), testEvent, "with a line break at its end"},
 		{"two mistakes", realtorBotHeader(raw(t), testEvent), testEvent + "\n", "base64-decoded; here it is used as it is written; and the body"},
+		{"previous secret", realtorBotHeader(previousSecret, testEvent), testEvent, "signed with the previous secret"},
+		{"previous secret, newline", realtorBotHeader(previousSecret, testEvent), testEvent + "\n", "until it has; and the body given here ends in a line break"},
 		{"another secret", realtorBotHeader("another", testEvent), testEvent, "none of the usual mistakes"},
+		{"webhook-id", "evt_abc123", testEvent, "looks like webhook-id; malformed"},
+		{"webhook-timestamp", "webhook-timestamp: 1700000000", testEvent, "looks like webhook-timestamp; malformed"},
+		{"Authorization", "Authorization: Bearer abc", testEvent, "this is the value of Authorization; malformed"},
+		{"secret for signature", previousSecret, testEvent, "this is a secret and no signature"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, stdout, stderr := runVerify(t, c.body, "-secret", testSecret, "-header", c.header)
+			code, stdout, stderr := runVerify(t, c.body, "-secret", testSecret, "-previous-secret", previousSecret, "-header", c.header)
 			expectVerdict(t, c.want, code, stdout, stderr)
 			if strings.Contains(stdout, realtorBotHeader(testSecret, c.body)) {
 				t.Errorf("shows the expected signature: %s", stdout)
@@ -96,7 +105,10 @@ func TestVerifyExplainsStandardMismatch(t *testing.T) {
 		{"milliseconds", testSecret, good, id, stamp + "000", testEvent, "looks like milliseconds"},
 		{"a date", testSecret, good, id, "2024-01-15T10:30:00Z", testEvent, "webhook-timestamp must be"},
 		{"only v1a", testSecret, "v1a,AAAA", id, stamp, testEvent, `lists no "v1,"`},
-		{"hex for base64", testSecret, "webhook-signature: " + realtorBotHeader(testSecret, testEvent), id, stamp, testEvent, `lists no "v1,"`},
+		{"hex for base64", testSecret, "webhook-signature: " + realtorBotHeader(testSecret, testEvent), id, stamp, testEvent, "this is the value of X-RealtorBot-Signature"},
+		{"id for signature", testSecret, "webhook-signature: " + id, id, stamp, testEvent, `looks like webhook-id; malformed signature: webhook-signature lists no "v1,"`},
+		{"previous secret", testSecret, standardHeader(t, previousSecret, id, now, testEvent), id, stamp, testEvent, "signed with the previous secret"},
+		{"previous secret, newline", testSecret, standardHeader(t, previousSecret, id, now, testEvent), id, stamp, testEvent + "\n", "until it has; and the body given here ends in"},
 		{"another id", testSecret, good, "evt_x", stamp, testEvent, "another id or timestamp"},
 		{"body alone", testSecret, with(raw(t), testEvent), id, stamp, testEvent, "the body alone was signed"},
 		{"secret as written", testSecret, with(testSecret, content), id, stamp, testEvent, "used as it is written; Standard"},
@@ -106,7 +118,7 @@ func TestVerifyExplainsStandardMismatch(t *testing.T) {
 		{"unfit secret as written", "plain secret", with("plain secret", content), id, stamp, testEvent, "the signature was made with it as it is written"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, stdout, stderr := runVerify(t, c.body, "-secret", c.secret, "-header", c.header, "-id", c.id, "-timestamp", c.stamp)
+			code, stdout, stderr := runVerify(t, c.body, "-secret", c.secret, "-previous-secret", previousSecret, "-header", c.header, "-id", c.id, "-timestamp", c.stamp)
 			expectVerdict(t, c.want, code, stdout, stderr)
 			if strings.Contains(stdout, strings.TrimPrefix(good, "v1,")) {
 				t.Errorf("shows a signature: %s", stdout)
@@ -124,7 +136,8 @@ func expectVerdict(t *testing.T, want string, code int, stdout, stderr string) {
 	if code != wantCode || !strings.HasPrefix(stdout, wantStart) || !strings.Contains(stdout, want) || stderr != "" {
 		t.Errorf("exit %d, stdout %q, stderr %q; want exit %d, %q", code, stdout, stderr, wantCode, want)
 	}
-	if strings.Count(stdout, "\n") != 1 || strings.Contains(stdout, strings.TrimPrefix(testSecret, "whsec_")) {
+	if strings.Count(stdout, "\n") != 1 || strings.Contains(stdout, strings.TrimPrefix(testSecret, "whsec_")) ||
+		strings.Contains(stdout, strings.TrimPrefix(previousSecret, "whsec_")) {
 		t.Errorf("not one line without the secret: %q", stdout)
 	}
 }
@@ -154,11 +167,11 @@ func FuzzWhy(f *testing.F) {
 	f.Add("v1,"+strings.Repeat("A", 43)+"=", "a.b", "-1", []byte(`["\ud800",{"a":"\\"}]`))
 	f.Add("=", "", "99999999999999999999", []byte("\r\n"))
 	f.Fuzz(func(t *testing.T, header, id, stamp string, body []byte) {
-		secret, now := sign.NewSecret(testSecret), time.Unix(1700000000, 0)
+		known, now := secrets{sign.NewSecret(testSecret), sign.NewSecret(previousSecret)}, time.Unix(1700000000, 0)
 		for _, why := range []string{
-			whyRealtorBot(header, body, secret),
-			whyStandard(header, id, stamp, body, secret, now),
-			whyStandard(header, id, stamp, body, sign.NewSecret("x"), now),
+			whyRealtorBot(header, body, known),
+			whyStandard(header, id, stamp, body, known, now),
+			whyStandard(header, id, stamp, body, secrets{current: sign.NewSecret("x")}, now),
 		} {
 			if why == "" {
 				t.Fatal("forged")
