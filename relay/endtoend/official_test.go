@@ -176,14 +176,17 @@ func TestOfficialLibrariesAcceptWhatIsSent(t *testing.T) {
 
 func TestWhatOfficialLibrariesSignIsAccepted(t *testing.T) {
 	t.Parallel()
-	secret, other := newStandardSecret(), newStandardSecret()
-	r := start(t, preamble+quiet()+fmt.Sprintf("[[source]]\nname = \"edge\"\npath = \"/edge\"\nscheme = \"standard\"\nsecret = %q\n", secret))
+	secret, previous, other := newStandardSecret(), newStandardSecret(), newStandardSecret()
+	r := start(t, preamble+quiet()+fmt.Sprintf("[[source]]\nname = \"edge\"\npath = \"/edge\"\nscheme = \"standard\"\nsecret = %q\nprevious_secret = %q\n", secret, previous))
 	for name, sign := range signers {
 		var list []signed
 		for i := range 20 {
 			s := signed{Secret: secret, ID: fmt.Sprintf("msg_%s_%d", name, i), Timestamp: strconv.FormatInt(time.Now().Unix(), 10)}
 			s.Body = fmt.Sprintf("{\n  \"id\": \"evt_%s_%d\", \"type\": \"test\", \"data\": {\"name\": \"Zoë 🏠\", \"price\": %d.50}\n}", name, i, i)
-			if i%4 == 3 {
+			switch i % 4 {
+			case 2:
+				s.Secret = previous
+			case 3:
 				s.Secret = other // the control
 			}
 			list = append(list, s)
@@ -191,7 +194,7 @@ func TestWhatOfficialLibrariesSignIsAccepted(t *testing.T) {
 		for i, signature := range sign(t, list) {
 			a := r.intake.ask(t, "POST", "/edge", list[i].Body, "Content-Type", "application/json",
 				"webhook-id", list[i].ID, "webhook-timestamp", list[i].Timestamp, "webhook-signature", signature)
-			if want := map[bool]int{true: 200, false: 401}[list[i].Secret == secret]; a.status != want {
+			if want := map[bool]int{true: 200, false: 401}[list[i].Secret != other]; a.status != want {
 				t.Errorf("%s: event %d is answered %d %s, want %d", name, i, a.status, a.body, want)
 			}
 		}
