@@ -334,7 +334,7 @@ func mustBeWhole(t *testing.T, dir string, a act, book *bytes.Buffer) {
 	p.lanes()
 	p.must(p.append("fresh"))
 	for _, lane := range p.to {
-		for d, in := lane.TakeDue(p.opts.Now()); in; d, in = lane.TakeDue(p.opts.Now()) {
+		for d, in := takeDue(lane, p.opts.Now()); in; d, in = takeDue(lane, p.opts.Now()) {
 			p.settle(lane, d, Settled)
 		}
 	}

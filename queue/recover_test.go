@@ -157,8 +157,9 @@ func TestNothingThatWasAnsweredIsLostInACrash(t *testing.T) {
 		}
 		for d, _ := lane.Take(); d != nil; d, _ = lane.Take() {
 			handle(d)
+			awaitSave(lane)
 		}
-		for d, in := lane.TakeDue(time.Now().Add(time.Hour)); in; d, in = lane.TakeDue(time.Now().Add(time.Hour)) {
+		for d, in := takeDue(lane, time.Now().Add(time.Hour)); in; d, in = takeDue(lane, time.Now().Add(time.Hour)) {
 			handle(d)
 		}
 		lost := 0
@@ -451,7 +452,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 					first = retry.at
 				}
 			}
-			d, in := l.lane.TakeDue(time.UnixMilli(now))
+			d, in := takeDue(l.lane, time.UnixMilli(now))
 			if in != (first != 0) {
 				failf(step, "%s has a retry: %v, want %v", l.lane.Name(), in, first != 0)
 			}
