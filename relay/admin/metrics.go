@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"maps"
 	"runtime"
 	runtimemetrics "runtime/metrics"
 	"slices"
@@ -54,9 +55,21 @@ func truth(is bool) float64 {
 }
 
 func (a *Admin) ingestMetrics(e *exposition) {
-	c := a.Intake.Counts()
-	e.single("relay_ingest_events_total", counter, "Events that were stored.", float64(c.Accepted.Load()))
-	e.single("relay_ingest_duplicates_total", counter, "Events whose id was known already: answered 200 and delivered to nobody.", float64(c.Duplicates.Load()))
+	tallies := a.Intake.Tallies()
+	e.family("relay_ingest_events_total", counter, "Events that were stored.")
+	for _, t := range tallies {
+		e.sample("relay_ingest_events_total", float64(t.Events), "source", t.Source)
+	}
+	e.family("relay_ingest_duplicates_total", counter, "Events whose id was known already: answered 200 and delivered to nobody.")
+	for _, t := range tallies {
+		e.sample("relay_ingest_duplicates_total", float64(t.Duplicates), "source", t.Source)
+	}
+	e.family("relay_ingest_requests_total", counter, "Requests to the path of a source, by the status of the answer.")
+	for _, t := range tallies {
+		for _, status := range slices.Sorted(maps.Keys(t.Requests)) {
+			e.sample("relay_ingest_requests_total", float64(t.Requests[status]), "source", t.Source, "status", status)
+		}
+	}
 }
 
 func queueMetrics(e *exposition, q queue.Stats) {

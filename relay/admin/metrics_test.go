@@ -89,6 +89,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		`relay_delivery_queue_age_seconds_count{endpoint="crm"}`:           3,
 		`relay_delivery_endpoint_state{endpoint="crm",state="up"}`:         1,
 		`relay_delivery_endpoint_state{endpoint="crm",state="down"}`:       0,
+		`relay_ingest_requests_total{source="default",status="503"}`:       0,
 		`relay_queue_commit_events_sum`:                                    3,
 		`relay_health_status{status="ok"}`:                                 1,
 		`relay_build_info{version="1.2.3"}`:                                1,

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type Intake struct {
 	now     func() time.Time
 	bodies  *bodies
 	sources atomic.Pointer[map[string]*source] // by path
+	listed  atomic.Pointer[[]*source]          // the same, in the order of the configuration
 	closing atomic.Bool
 	work    sync.Pool
 	counts  Counts
@@ -69,15 +71,21 @@ func New(sources []config.Source, maxBody int, keeper Keeper, route func([]byte)
 
 // SetSources replaces the sources at once, for requests that begin from now on.
 func (in *Intake) SetSources(sources []config.Source) error {
-	byPath := make(map[string]*source, len(sources))
+	byPath, list := make(map[string]*source, len(sources)), make([]*source, 0, len(sources))
 	for _, c := range sources {
 		s, err := newSource(c)
 		if err != nil {
 			return err
 		}
-		byPath[c.Path] = s
+		if old := in.listed.Load(); old != nil {
+			if at := slices.IndexFunc(*old, func(o *source) bool { return o.Name == c.Name }); at >= 0 {
+				s.tally = (*old)[at].tally
+			}
+		}
+		byPath[c.Path], list = s, append(list, s)
 	}
 	in.sources.Store(&byPath)
+	in.listed.Store(&list)
 	return nil
 }
 
@@ -144,9 +152,12 @@ func (in *Intake) Handle(ctx *fasthttp.RequestCtx) {
 	}
 	if why.status != 0 {
 		in.refuse(ctx, s, why)
-		return
+	} else {
+		in.take(ctx, s, now)
 	}
-	in.take(ctx, s, now)
+	if s != nil {
+		s.tally.note(ctx.Response.StatusCode())
+	}
 }
 
 func (in *Intake) health(ctx *fasthttp.RequestCtx) {
@@ -205,7 +216,7 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
 		in.refuse(ctx, s, in.notStored(err))
 		return
 	}
-	in.acknowledge(ctx, w, single)
+	in.acknowledge(ctx, s, w, single)
 	clear(w.events)
 }
 
@@ -256,7 +267,7 @@ func newID(dst []byte) []byte {
 	return dst
 }
 
-func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, w *work, single bool) {
+func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work, single bool) {
 	duplicates := 0
 	for i := range w.receipts {
 		if w.receipts[i].Duplicate {
@@ -265,6 +276,8 @@ func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, w *work, single bool) {
 	}
 	in.counts.Accepted.Add(int64(len(w.events) - duplicates))
 	in.counts.Duplicates.Add(int64(duplicates))
+	s.tally.events.Add(int64(len(w.events) - duplicates))
+	s.tally.duplicates.Add(int64(duplicates))
 	out := w.out[:0]
 	if single {
 		out = appendResult(out, &w.events[0], w.receipts[0])

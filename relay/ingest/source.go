@@ -22,6 +22,7 @@ type source struct {
 	config.Source
 	standard []sign.StandardKey
 	limit    *rate.Limiter // nil without a limit
+	tally    *tally
 }
 
 // timestampTolerance is how far a Standard Webhooks timestamp may be from now, both ways (the specification leaves the
@@ -29,7 +30,7 @@ type source struct {
 const timestampTolerance = 5 * time.Minute
 
 func newSource(c config.Source) (*source, error) {
-	s := &source{Source: c}
+	s := &source{Source: c, tally: new(tally)}
 	if c.Scheme == config.SchemeStandard {
 		for _, secret := range []sign.Secret{c.Secret, c.PreviousSecret} {
 			if secret.IsZero() {
