@@ -170,8 +170,12 @@ func serve(args []string) int {
 		}
 		return exitFailed
 	}
-	log.Info().Str("version", version).Stringer("intake", intake[0].Addr()).Stringer("admin", adm[0].Addr()).
-		Int("endpoints", len(cfg.Endpoints)).Msg("serving")
+	line, message := log.Info(), "serving"
+	if why := r.Waiting(); why != nil {
+		line, message = log.Error().Err(why), "events are refused until the queue can be opened"
+	}
+	line.Str("version", version).Stringer("intake", intake[0].Addr()).Stringer("admin", adm[0].Addr()).
+		Int("endpoints", len(cfg.Endpoints)).Msg(message)
 	return attend(r, cfg, log, signals)
 }
 

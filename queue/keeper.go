@@ -293,11 +293,12 @@ func (k *keeper) nextSerial() uint64 {
 // Lane returns the lane of the endpoint with the given name. A lane that is not there yet is made, on disk, and begins
 // at the end of the log.
 func (q *Queue) Lane(name string) (*Lane, error) {
+	if lane := q.laneNamed(name); lane != nil {
+		return lane, nil // also on a full disk
+	}
 	var lane *Lane
 	err := q.update(func(b *batch) error {
-		lanes := *q.lanes.Load()
-		if at := slices.IndexFunc(lanes, func(l *Lane) bool { return l != nil && l.name == name }); at >= 0 {
-			lane = lanes[at]
+		if lane = q.laneNamed(name); lane != nil {
 			return nil
 		}
 		k := &q.keeper
@@ -313,6 +314,14 @@ func (q *Queue) Lane(name string) (*Lane, error) {
 		return nil, fmt.Errorf("make lane %q: %w", name, err)
 	}
 	return lane, nil
+}
+
+func (q *Queue) laneNamed(name string) *Lane {
+	lanes := *q.lanes.Load()
+	if at := slices.IndexFunc(lanes, func(l *Lane) bool { return l != nil && l.name == name }); at >= 0 {
+		return lanes[at]
+	}
+	return nil
 }
 
 // addLane shows a lane to the committer. Keeper and recovery only.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,18 +25,27 @@ import (
 
 // Relay is a running relay.
 type Relay struct {
-	config *config.Config // as it was at the start
-	file   string         // its absolute path
-	log    zerolog.Logger
+	config  *config.Config // as it was at the start
+	file    string         // its absolute path
+	version string
+	log     zerolog.Logger
+	free    func() (int64, error) // free bytes where the queue is; nil asks the file system
+
+	// There from when opened is closed.
 	queue  *queue.Queue
 	post   *delivery.Post
 	intake *ingest.Intake
+	admin  *admin.Admin
 	desk   *alert.Desk
 	heart  *alert.Heartbeat
 	tell   struct { // desk and heart
 		cancel context.CancelFunc
 		ended  sync.WaitGroup
 	}
+	opened chan struct{}
+
+	waiting waiting
+	front   atomic.Pointer[front]
 
 	certificate *certificate // nil without TLS
 
@@ -45,7 +55,6 @@ type Relay struct {
 	current  *config.Config // what was applied last
 	stopping bool
 
-	admin                     *admin.Admin
 	intakeServer, adminServer *fasthttp.Server
 	serving                   sync.WaitGroup
 	broken                    chan error
@@ -63,67 +72,99 @@ const (
 	intakeGrace = 2 * time.Second
 )
 
+// front is who answers at the listeners.
+type front struct {
+	intake, admin fasthttp.RequestHandler
+	refuses       func(*fasthttp.RequestHeader) bool // as in answer.Limits
+	health        func() (status int, body string)   // as in answer.Share
+}
+
 // Start opens the queue, starts delivering and serves the listeners, which it owns from then on. When it returns nil,
-// events are accepted.
-func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm []net.Listener) (r *Relay, err error) {
-	r = &Relay{config: cfg, log: log, current: cfg, broken: make(chan error, 1+len(intake)+len(adm))}
-	defer func() {
-		if err != nil {
-			for _, ln := range append(intake, adm...) {
-				_ = ln.Close()
-			}
+// events are accepted, or Waiting says what has to change before they are: on a full disk the relay answers for itself,
+// refuses events, and opens the queue as soon as it can.
+func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm []net.Listener) (*Relay, error) {
+	r := &Relay{config: cfg, version: version, log: log}
+	if err := r.start(intake, adm); err != nil {
+		for _, ln := range append(intake, adm...) {
+			_ = ln.Close()
 		}
-	}()
-	if r.file, err = filepath.Abs(cfg.Path); err != nil {
 		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Relay) start(intake, adm []net.Listener) (err error) {
+	cfg := r.config
+	r.current, r.opened, r.broken = cfg, make(chan struct{}), make(chan error, 2+len(intake)+len(adm))
+	if r.file, err = filepath.Abs(cfg.Path); err != nil {
+		return err
 	}
 	for _, ln := range intake {
 		if err := CheckSources(ln.Addr(), cfg.Server, cfg.Sources); err != nil {
-			return nil, err
+			return err
 		}
 		r.addresses = append(r.addresses, ln.Addr())
 	}
-	if r.certificate, err = newCertificate(cfg.Server, log); err != nil {
-		return nil, err
+	if r.certificate, err = newCertificate(cfg.Server, r.log); err != nil {
+		return err
 	}
-	r.queue, err = queue.Open(queue.Options{
-		Dir: cfg.Queue.Dir, DedupWindow: cfg.Queue.DedupWindow, Retention: cfg.Queue.Retention,
-		FailedRetention: cfg.Queue.FailedRetention, MinFree: cfg.Queue.MinFree,
-		Notice: func(line string) { log.Warn().Msg(line) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.post, err = delivery.NewPost(r.queue, cfg.Endpoints, version, log, nil)
-	if err != nil {
-		return nil, errors.Join(err, r.queue.Close())
-	}
-	r.intake, err = ingest.New(cfg.Sources, int(cfg.Server.MaxBody), r.queue, r.post.Route, log)
-	if err != nil {
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		r.post.Stop(ended)
-		return nil, errors.Join(err, r.queue.Close())
-	}
-	r.startTelling(version)
-	r.admin = &admin.Admin{
-		Queue: r.queue, Post: r.post, Intake: r.intake,
-		Token: cfg.Admin.Token, Version: version, Started: time.Now(), Log: log,
-		Reload: r.ReloadFile, Raised: r.desk.Raised,
+	if err = r.open(); mayPass(err) {
+		r.wait(err)
+	} else if err != nil {
+		return err
 	}
 	if r.certificate != nil {
-		r.admin.Certificate = r.certificate.state
 		for i := range intake {
 			intake[i] = r.certificate.listener(intake[i])
 		}
 	}
-	r.intakeServer = answer.Server(r.intake.Handle, answer.Limits{
-		Body: int(cfg.Server.MaxBody), Connections: intakeConnections, Stream: true, Refuses: r.intake.Refuses,
+	r.intakeServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().intake(ctx) }, answer.Limits{
+		Body: int(cfg.Server.MaxBody), Connections: intakeConnections, Stream: true,
+		Refuses: func(h *fasthttp.RequestHeader) bool { return r.front.Load().refuses(h) },
 	}, r.panicked)
-	r.adminServer = answer.Server(r.admin.Handle, answer.Limits{Body: adminBody, Connections: adminConnections}, r.panicked)
-	r.serve(r.intakeServer, intake, answer.Share{All: intakeConnections, PerAddress: intakePerAddress, Health: r.intake.Health})
+	r.adminServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().admin(ctx) }, answer.Limits{
+		Body: adminBody, Connections: adminConnections,
+	}, r.panicked)
+	r.serve(r.intakeServer, intake, answer.Share{All: intakeConnections, PerAddress: intakePerAddress,
+		Health: func() (int, string) { return r.front.Load().health() }})
 	r.serve(r.adminServer, adm, answer.Share{All: adminConnections, PerAddress: adminPerAddress})
-	return r, nil
+	return nil
+}
+
+// open opens the queue, joins to it what works with it and lets requests through. After an error all is as before.
+func (r *Relay) open() error {
+	q := r.config.Queue
+	kept, err := queue.Open(queue.Options{
+		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree,
+		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free,
+	})
+	if err != nil {
+		return err
+	}
+	post, err := delivery.NewPost(kept, r.current.Endpoints, r.version, r.log, nil)
+	if err != nil {
+		return errors.Join(err, kept.Close())
+	}
+	intake, err := ingest.New(r.current.Sources, int(r.config.Server.MaxBody), kept, post.Route, r.log)
+	if err != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		post.Stop(ended)
+		return errors.Join(err, kept.Close())
+	}
+	r.queue, r.post, r.intake = kept, post, intake
+	r.startTelling(r.version)
+	r.admin = &admin.Admin{
+		Queue: kept, Post: post, Intake: intake,
+		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
+		Reload: r.ReloadFile, Raised: r.desk.Raised,
+	}
+	if r.certificate != nil {
+		r.admin.Certificate = r.certificate.state
+	}
+	r.front.Store(&front{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health})
+	close(r.opened)
+	return nil
 }
 
 // serve has the server answer on the listeners, which share its connections evenly and stay a little below its own limit.
@@ -149,32 +190,61 @@ func (r *Relay) Broken() <-chan error { return r.broken }
 // Watch waits for the queue to fail, which ends up in Broken, until ctx is done.
 func (r *Relay) Watch(ctx context.Context) {
 	select {
+	case <-r.opened:
+	case <-ctx.Done():
+		return
+	}
+	select {
 	case <-r.queue.Failed():
 		r.broken <- fmt.Errorf("the queue can't write any more, events are refused: %w", r.queue.Err())
 	case <-ctx.Done():
 	}
 }
 
+// isOpen reports whether the queue and what works with it are there.
+func (r *Relay) isOpen() bool {
+	select {
+	case <-r.opened:
+		return true
+	default:
+		return false
+	}
+}
+
 // Stalled is for how long a write to disk has been under way; 0 when none is.
-func (r *Relay) Stalled() time.Duration { return r.queue.Stalled() }
+func (r *Relay) Stalled() time.Duration {
+	if !r.isOpen() {
+		return 0
+	}
+	return r.queue.Stalled()
+}
 
 // Stop ends the relay. What is under way has until ctx is done. It returns what could not be saved.
 func (r *Relay) Stop(ctx context.Context) error {
 	r.turn.Lock()
 	r.stopping = true
 	r.turn.Unlock()
-	r.intake.Close()
+	r.waiting.end() // from here on the queue is there or never will be
+	open := r.isOpen()
+	if open {
+		r.intake.Close()
+	}
 	grace, cancel := context.WithTimeout(ctx, intakeGrace)
 	defer cancel()
 	if err := r.intakeServer.ShutdownWithContext(grace); err != nil && grace.Err() == nil {
 		r.log.Warn().Err(err).Msg("the intake did not close cleanly")
 	}
-	r.tell.cancel()
-	r.tell.ended.Wait()
-	r.post.Stop(ctx)
+	if open {
+		r.tell.cancel()
+		r.tell.ended.Wait()
+		r.post.Stop(ctx)
+		r.admin.Close()
+	}
 	short, cancelShort := context.WithTimeout(context.Background(), time.Second)
 	defer cancelShort()
-	r.admin.Close()
 	_ = r.adminServer.ShutdownWithContext(short) // it reads from the queue
+	if !open {
+		return nil
+	}
 	return r.queue.Close()
 }

@@ -80,13 +80,15 @@ func (r *Relay) suits(cfg *config.Config) error {
 }
 
 func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
-	if err := r.intake.SetSources(cfg.Sources); err != nil {
-		return err
+	if r.isOpen() { // else it is what will be opened with
+		if err := r.intake.SetSources(cfg.Sources); err != nil {
+			return err
+		}
+		if err := r.post.Apply(cfg.Endpoints); err != nil {
+			return errors.Join(err, r.intake.SetSources(r.current.Sources))
+		}
+		r.heart.Set(cfg.Heartbeat)
 	}
-	if err := r.post.Apply(cfg.Endpoints); err != nil {
-		return errors.Join(err, r.intake.SetSources(r.current.Sources))
-	}
-	r.heart.Set(cfg.Heartbeat)
 	r.current = cfg
 	r.certificate.look()
 	for _, change := range changes {
@@ -103,8 +105,8 @@ func (r *Relay) changes(cfg *config.Config) []config.Change {
 	running := *r.current // but for what only a start can have changed
 	running.Server, running.Admin, running.Queue, running.Log = r.config.Server, r.config.Admin, r.config.Queue, r.config.Log
 	changes := config.Diff(&running, cfg)
-	if len(changes) == 0 {
-		return nil
+	if len(changes) == 0 || !r.isOpen() {
+		return changes
 	}
 	held := map[string]held{}
 	for _, s := range r.post.Statuses() {

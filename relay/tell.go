@@ -17,7 +17,7 @@ func (r *Relay) startTelling(version string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.tell.cancel = cancel
 	r.desk = &alert.Desk{Queue: r.queue, Post: r.post, Certificates: r.certificates, Log: r.log}
-	r.heart = alert.NewHeartbeat(r.config.Heartbeat, r.isWell, version, r.log)
+	r.heart = alert.NewHeartbeat(r.current.Heartbeat, r.isWell, version, r.log)
 	r.tell.ended.Go(func() { r.desk.Run(ctx) })
 	r.tell.ended.Go(func() { r.heart.Run(ctx) })
 }

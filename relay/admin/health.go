@@ -88,9 +88,12 @@ func aheadOrBehind(seconds float64) string {
 	return "behind"
 }
 
-// health answers with reasons to those who may see them; to others with the status alone.
 func (a *Admin) health(ctx *fasthttp.RequestCtx) {
-	h := a.judge(a.Post.Statuses(), a.Queue.Stats())
+	a.tell(ctx, a.judge(a.Post.Statuses(), a.Queue.Stats()))
+}
+
+// tell answers with reasons to those who may see them; to others with the status alone.
+func (a *Admin) tell(ctx *fasthttp.RequestCtx, h health) {
 	switch named := len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0; {
 	case a.Token.IsZero() && !ownHost(string(ctx.Host())), !a.Token.IsZero() && !named:
 		h.Reasons = nil

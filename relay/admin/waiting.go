@@ -1,0 +1,34 @@
+package admin
+
+import (
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/sign"
+)
+
+// Waiting answers on the admin listener while there is no queue yet. It is safe for concurrent use.
+type Waiting struct {
+	Token sign.Secret // empty: whoever can connect may ask
+	Log   zerolog.Logger
+	Why   func() error // why there is none
+}
+
+// Handle answers one request: health with its reason, all else 503.
+func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
+	a := &Admin{Token: w.Token, Log: w.Log}
+	if string(ctx.Path()) == "/health" {
+		a.get(ctx, func(ctx *fasthttp.RequestCtx) {
+			h := health{Status: "failing"}
+			if why := w.Why(); why != nil {
+				h.Reasons = []string{"events are refused: " + why.Error()}
+			}
+			a.tell(ctx, h)
+		})
+		return
+	}
+	if a.admit(ctx) {
+		answer.Error(ctx, 503, "unavailable", "the queue can't be opened yet: GET /health says why")
+	}
+}
