@@ -111,22 +111,26 @@ const logSuffix = ".mem"
 // dropEmptyLogs removes spares, and logs that a crash left without length: Badger does not open a store that has one. It
 // returns the number of the next log.
 func dropEmptyLogs(dir string) (next int, err error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*"+logSuffix))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
-	for _, name := range names {
-		info, err := os.Stat(name)
+	for _, entry := range entries {
+		number, isLog := strings.CutSuffix(entry.Name(), logSuffix)
+		if !isLog && filepath.Ext(entry.Name()) != ".vlog" {
+			continue
+		}
+		info, err := entry.Info()
 		if err != nil {
 			return 0, err
 		}
 		if info.Size() == 0 {
-			if err := os.Remove(name); err != nil {
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
 				return 0, err
 			}
 			continue
 		}
-		if n, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(name), logSuffix)); err == nil {
+		if n, err := strconv.Atoi(number); isLog && err == nil {
 			next = max(next, n)
 		}
 	}

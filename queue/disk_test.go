@@ -160,6 +160,10 @@ func TestALogWithoutLengthDoesNotStopTheStart(t *testing.T) {
 	b := openBench(t, nil)
 	b.append(NewLaneSet(b.lane("crm").ID()), "a")
 	b.saveAll()
-	after := b.crash(func(dir string) { mustPut(t, filepath.Join(dir, "store", "00077"+logSuffix), nil) })
+	after := b.crash(func(dir string) {
+		for _, name := range []string{"00077.mem", "000077.vlog", "DISCARD"} {
+			mustPut(t, filepath.Join(dir, "store", name), nil)
+		}
+	})
 	mustTake(t, after.lane("crm"), "a")
 }

@@ -117,6 +117,12 @@ type Queue struct {
 	damaged  atomic.Int64
 }
 
+const (
+	// closeLimit is how long the store may take to close; failedCloseLimit, when its disk is full or broken.
+	closeLimit       = 15 * time.Second
+	failedCloseLimit = 3 * time.Second
+)
+
 // Close stops accepting, waits for the commits under way, saves all progress and closes the files. The lanes must not be
 // used any more.
 func (q *Queue) Close() error {
@@ -125,10 +131,13 @@ func (q *Queue) Close() error {
 		close(q.closing)
 		q.freeLanes()
 		q.owners.Wait()
+		limit := closeLimit
 		if q.failure.Load() != nil {
-			err = *q.failure.Load()
+			err, limit = *q.failure.Load(), failedCloseLimit
+		} else if q.keeper.starved.Load() {
+			limit = failedCloseLimit
 		}
-		err = errors.Join(err, q.store.close(), q.journal.close(), q.unlock())
+		err = errors.Join(err, q.store.close(limit), q.journal.close(), q.unlock())
 	})
 	if err != nil {
 		return fmt.Errorf("close queue %q: %w", q.opts.Dir, err)

@@ -86,7 +86,8 @@ func open(opts Options) (q *Queue, err error) {
 	if q.store, err = openStore(storeDir, memTable, opts.Notice); err != nil {
 		return nil, err
 	}
-	undo = append(undo, q.store.close)
+	kept := q.store
+	undo = append(undo, func() error { return kept.close(failedCloseLimit) })
 	if q.journal, err = openJournal(journalDir, opts.slotSize, opts.maxSlots); err != nil {
 		return nil, err
 	}

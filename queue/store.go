@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -78,12 +79,21 @@ func (s *store) read(fn func(*badger.Txn) error) error {
 	return fn(txn)
 }
 
-// close waits for the readers: what they read is mapped memory, which must not go away under them.
-func (s *store) close() error {
+// close waits for the readers: what they read is mapped memory, which must not go away under them. Badger then writes
+// what it has in memory, and tries that again for ever on a disk that is full or broken. So it gets a limited time: what
+// it does not write is in its log, as after a crash.
+func (s *store) close(limit time.Duration) error {
 	s.open.Lock()
 	defer s.open.Unlock()
 	s.closed = true
-	return s.db.Close()
+	done := make(chan error, 1)
+	go func() { done <- s.db.Close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("the store did not close within %v; the next start finds what it did not write in its log", limit)
+	}
 }
 
 // get returns a copy of a value, nil when there is none.
