@@ -26,6 +26,7 @@ type checker struct {
 	failures   map[LaneID]map[uint64]bool
 	attempts   map[uint64]bool // events that have records of attempts
 	wells      map[LaneID]bool
+	replays    map[LaneID]bool
 	applied    applied
 	digests    []*digest // ascending
 	complaints []string
@@ -36,7 +37,7 @@ func check(q *Queue, l *ledger) []string {
 	c := &checker{
 		q: q, ledger: l, events: map[uint64]Stored{}, kept: map[uint64]bool{}, ids: map[string]uint64{}, listed: map[string]uint64{},
 		lanes: map[LaneID]laneRecord{}, retries: map[LaneID]map[uint64]bool{}, failures: map[LaneID]map[uint64]bool{},
-		attempts: map[uint64]bool{}, wells: map[LaneID]bool{},
+		attempts: map[uint64]bool{}, wells: map[LaneID]bool{}, replays: map[LaneID]bool{},
 	}
 	if err := q.keeper.drain(q); err != nil {
 		return []string{err.Error()}
@@ -128,7 +129,7 @@ func (c *checker) file(key, record []byte, blocks *[]uint64) (err error) {
 			of = c.failures
 			_, err = parseFailure(seq, record)
 		} else {
-			_, _, err = parseRetry(record)
+			_, err = parseRetry(seq, record)
 		}
 		if of[lane] == nil {
 			of[lane] = map[uint64]bool{}
@@ -140,6 +141,11 @@ func (c *checker) file(key, record []byte, blocks *[]uint64) (err error) {
 	case kindWell:
 		lane, _, _ := parseWellKey(key)
 		c.wells[lane] = true
+	case kindReplay:
+		if _, err := parseReplay(seq, record); err != nil {
+			return err
+		}
+		c.replays[lane] = true
 	case kindDigest:
 		first, _ := parseDigestKey(key)
 		d, err := parseDigest(first, record)
@@ -176,7 +182,9 @@ func (c *checker) checkEvents() {
 		want := c.ledger.acked[id]
 		ev, there := c.events[want.seq]
 		switch {
-		case !there && !c.mayBeGone(id):
+		case !there && c.mayBeGone(id):
+			c.ledger.gone[id] = true // whatever was thought to be saved of it since
+		case !there:
 			c.say("log: event %s, number %d, was acknowledged and is missing", id, want.seq)
 		case there && (string(ev.ID) != id || !bytes.Equal(ev.Body, playBody(id))):
 			c.say("log: event %s, number %d, is now %s with %d bytes", id, want.seq, ev.ID, len(ev.Body))
@@ -200,12 +208,20 @@ func (c *checker) checkEvents() {
 // mayBeGone: every lane is done with the event for the time of retention, also with its failed delivery. An event that was
 // kept by itself, for a retry that outlived its block, goes as soon as that is settled.
 func (c *checker) mayBeGone(id string) bool {
+	if c.ledger.gone[id] {
+		return true
+	}
 	for _, lane := range c.ledger.acked[id].lanes {
 		changes := c.ledger.deliveries[lane+" "+id]
 		last := changes[len(changes)-1]
 		age := c.ledger.now - last.at
 		if len(changes) > 2 {
 			age = max(age, c.ledger.now-changes[0].at)
+		}
+		for _, one := range changes[c.ledger.saved[lane+" "+id]:] {
+			if one.state == Settled { // and a replay of it, which nobody saved, was cut short
+				last.state = Settled
+			}
 		}
 		done := last.state == Settled && age >= c.q.opts.Retention.Milliseconds() ||
 			last.state == GivenUp && c.ledger.now-last.at >= c.q.opts.FailedRetention.Milliseconds()
@@ -318,8 +334,8 @@ func (c *checker) checkLane(id LaneID) {
 	if n := len(c.failures[id]); int64(n) != r.failed {
 		c.say("counters: lane %s has %d failed, %d are counted", r.name, n, r.failed)
 	}
-	if settled := r.delivered + r.retrying + r.failed; settled > r.passed {
-		c.say("counters: lane %s has settled %d, %d passed are counted", r.name, settled, r.passed)
+	if settled := r.delivered + r.retrying + r.failed; settled > r.passed+r.replayed {
+		c.say("counters: lane %s has settled %d, %d passed and %d replayed are counted", r.name, settled, r.passed, r.replayed)
 	}
 }
 
@@ -367,6 +383,11 @@ func (c *checker) checkOrphans() {
 			c.say("orphans: attempts of lane %d, which is gone", id)
 		}
 	}
+	for id := range c.replays {
+		if _, there := c.lanes[id]; !there {
+			c.say("orphans: replays of lane %d, which is gone", id)
+		}
+	}
 	left := 0
 	for seq := range c.attempts {
 		if _, there := c.events[seq]; !there {
@@ -405,10 +426,10 @@ func TestTheCheckerSeesDamage(t *testing.T) {
 		{"a retry is gone, counted", func(_ *testing.T, _ *Queue, b *batch) { b.delete(deliveryKey(kindRetry, 0, 6)) }, "has 0 retrying, 1 are counted"},
 		{"a failed delivery is gone", func(_ *testing.T, _ *Queue, b *batch) { b.delete(deliveryKey(kindFailed, 0, 3)) }, "has 1 failed, 2 are counted"},
 		{"a failed delivery is retrying", func(t *testing.T, q *Queue, b *batch) {
-			b.set(deliveryKey(kindRetry, 0, 3), appendRetry(nil, q.opts.Now(), 1))
+			b.set(deliveryKey(kindRetry, 0, 3), appendRetry(nil, &retry{due: q.opts.Now(), attempts: 1}))
 		}, "event 3 is in two states"},
 		{"a pending delivery is retrying", func(t *testing.T, q *Queue, b *batch) {
-			b.set(deliveryKey(kindRetry, 0, 9), appendRetry(nil, q.opts.Now(), 1))
+			b.set(deliveryKey(kindRetry, 0, 9), appendRetry(nil, &retry{due: q.opts.Now(), attempts: 1}))
 		}, "event 9 is in two states"},
 		{"a cursor is ahead", func(t *testing.T, q *Queue, b *batch) {
 			lane(t, q, b, func(r *laneRecord) { r.cursor++; r.passed++; r.delivered++ })
@@ -445,6 +466,18 @@ func TestTheCheckerSeesDamage(t *testing.T) {
 			writeBlock(b, kindBlock, 11, f.raw)
 		}, "event ghost was never sent"},
 		{"the events are miscounted", func(_ *testing.T, q *Queue, b *batch) { q.keeper.keep(b, 1, 0) }, "counters: 10 events"},
+		{"a replay of nothing", func(_ *testing.T, _ *Queue, b *batch) {
+			b.set(replayKey(77, 1), (&replay{state: ReplayDone}).append(nil))
+		}, "replays of lane 77"},
+		{"an event hides from its digest", func(t *testing.T, q *Queue, b *batch) {
+			list, err := q.digestsBefore(10, 1)
+			if err != nil || len(list) != 1 {
+				t.Fatal(list, err)
+			}
+			list[0].types[0].in = 0
+			b.set(digestKey(list[0].first), list[0].append(nil))
+		}, "hides from its digest"},
+		{"a digest is gone", func(t *testing.T, q *Queue, b *batch) { b.delete(digestKey(1)) }, "is in none"},
 		{"attempts of nothing", func(_ *testing.T, _ *Queue, b *batch) {
 			b.set(attemptKey(77, 0, 0, 1), appendAttempt(nil, broken(1), 0))
 		}, "attempts of 1 events"},

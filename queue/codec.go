@@ -8,6 +8,24 @@ func appendText[T string | []byte](dst []byte, s T) []byte {
 	return append(dst, s...)
 }
 
+func appendTexts(dst []byte, list []string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for _, s := range list {
+		dst = appendText(dst, s)
+	}
+	return dst
+}
+
+// appendSeqs appends ascending numbers, none below from.
+func appendSeqs(dst []byte, from uint64, list []uint64) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for _, seq := range list {
+		dst = binary.AppendUvarint(dst, seq-from)
+		from = seq
+	}
+	return dst
+}
+
 // decoder takes apart what the append functions put together. After the first thing that does not fit it is not ok and
 // returns zeros, so that callers check once, at the end. Returned texts are slices of its buffer.
 type decoder struct {
@@ -71,4 +89,23 @@ func (d *decoder) byte() byte {
 	b := d.buf[0]
 	d.buf = d.buf[1:]
 	return b
+}
+
+func (d *decoder) texts() (list []string) {
+	for n := d.count(); n > 0 && d.ok(); n-- {
+		list = append(list, string(d.text()))
+	}
+	return list
+}
+
+func (d *decoder) seqs(from uint64) (list []uint64) {
+	for n := d.count(); n > 0 && d.ok(); n-- {
+		step := d.uvarint()
+		if from+step < from {
+			d.fail()
+		}
+		from += step
+		list = append(list, from)
+	}
+	return list
 }

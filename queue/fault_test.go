@@ -160,6 +160,42 @@ func acts() []act {
 			p.marked()
 			p.expire(6 * time.Second)
 		}},
+		{"start of a replay", placeCommit, 1, nil, func(p *play) {
+			p.begin()
+			p.must(p.save())
+			p.arm()
+			_, _ = p.crm.StartReplay(ReplaySpec{Failed: true}, 2)
+		}},
+		{"replays", placeCommit, 1, nil, func(p *play) { p.replay(); p.arm(); _ = p.save() }},
+		{"replays, second save", placeCommit, 1, nil, func(p *play) {
+			p.replay()
+			p.must(p.save())
+			for _, l := range p.to {
+				p.settle(l, p.takeReplay(l), Settled)
+			}
+			p.arm()
+			_ = p.save()
+		}},
+		{"end of a replay", placeCommit, 1, nil, func(p *play) {
+			p.replay()
+			for d, _ := p.crm.TakeReplay(p.opts.Now()); d != nil; d, _ = p.crm.TakeReplay(p.opts.Now()) {
+				p.settle(p.crm, d, Settled)
+			}
+			p.arm()
+			_ = p.save()
+		}},
+		{"cancelled replay", placeCommit, 1, nil, func(p *play) {
+			p.replay()
+			p.must(p.save())
+			p.arm()
+			_, _ = p.crm.CancelReplay(p.crm.Replays()[0].ID)
+		}},
+		{"give up of a lane with a replay", placeCommit, 1, nil, func(p *play) { p.replay(); p.must(p.save()); giveUp(p) }},
+		{"give up of failed deliveries", placeCommit, 1, nil, func(p *play) {
+			p.replay()
+			p.must(p.save())
+			p.giveUpFailed(true)
+		}},
 		{"marks", placeCommit, 2, nil, func(p *play) {
 			p.retire()
 			for i := 0; i < 4 && !p.fired.Load(); i++ { // it depends on the marks before whether one is saved at once
@@ -332,6 +368,11 @@ func mustBeWhole(t *testing.T, dir string, a act, book *bytes.Buffer) {
 		p.tell("gave-up mail")
 	}
 	p.lanes()
+	if l.forgiving {
+		p.giveUpFailed(false)
+		p.must(p.save())
+		look("given up again")
+	}
 	p.must(p.append("fresh"))
 	for _, lane := range p.to {
 		for d, in := takeDue(lane, p.opts.Now()); in; d, in = takeDue(lane, p.opts.Now()) {
@@ -343,6 +384,11 @@ func mustBeWhole(t *testing.T, dir string, a act, book *bytes.Buffer) {
 	for _, lane := range p.to {
 		if s := lane.Stats(); s.Pending != 0 || s.Retrying != 0 {
 			t.Errorf("%s has %+v left", lane.Name(), s)
+		}
+		for _, r := range lane.Replays() {
+			if r.State == ReplayRunning || r.Retrying != 0 || r.TakenUp != r.Delivered+r.Failed {
+				t.Errorf("%s has a replay left: %+v", lane.Name(), r)
+			}
 		}
 	}
 }

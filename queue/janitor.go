@@ -318,6 +318,11 @@ func (q *Queue) needed(first, last uint64) (map[uint64]struct{}, error) {
 		if l.failed > 0 || len(l.changes) > 0 {
 			kinds = append(kinds, kindFailed)
 		}
+		for seq := range l.replaying { // an attempt that fails makes it retrying
+			if first <= seq && seq <= last {
+				needed[seq] = struct{}{}
+			}
+		}
 		l.mu.Unlock()
 		for _, kind := range kinds {
 			from := deliveryKey(kind, l.id, first)
@@ -348,7 +353,7 @@ func (j *janitor) expireFailures(q *Queue, now time.Time) error {
 		if !any {
 			continue
 		}
-		var gone []write
+		var gone []uint64
 		from := deliveryKey(kindFailed, l.id, j.failures[l.id])
 		err := q.store.scan(from[:5], from, false, func(key []byte, value func() ([]byte, error)) (bool, error) {
 			record, err := value()
@@ -363,24 +368,15 @@ func (j *janitor) expireFailures(q *Queue, now time.Time) error {
 			if now.Sub(f.At) < q.opts.FailedRetention {
 				return false, nil
 			}
-			gone = append(gone, write{key: slices.Clone(key)})
+			gone = append(gone, seq)
 			j.failures[l.id] = seq + 1
 			return len(gone) < maxChanges, nil
 		})
 		if err != nil {
 			return err
 		}
-		if len(gone) > 0 {
-			// With the lane's record, in the next save.
-			l.mu.Lock()
-			l.failed -= int64(len(gone))
-			for _, w := range gone {
-				l.change(w.key, nil)
-			}
-			l.dirty = true
-			l.mu.Unlock()
-			signal(q.keeper.dirty)
-			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are older than queue.failed_retention and were deleted", l.name, len(gone)))
+		if n := l.forgetFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention }); n > 0 {
+			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are older than queue.failed_retention and were deleted", l.name, n))
 		}
 	}
 	return nil

@@ -355,10 +355,10 @@ func (q *Queue) GiveUp(lane *Lane) error {
 	return nil
 }
 
-// dropDeliveries deletes the retries, failed deliveries and attempts of a lane. Its record must have gone before, so that
+// dropDeliveries deletes the retries, failed deliveries, attempts and replays of a lane. Its record must have gone before, so that
 // the next start finishes what is cut short.
 func (q *Queue) dropDeliveries(b *batch, id LaneID) error {
-	for _, kind := range []byte{kindRetry, kindFailed, kindWell} {
+	for _, kind := range []byte{kindRetry, kindFailed, kindWell, kindReplay} {
 		prefix := deliveryKey(kind, id, 0)[:5]
 		err := q.store.scan(prefix, prefix, true, func(key []byte, _ func() ([]byte, error)) (bool, error) {
 			b.delete(slices.Clone(key))

@@ -16,6 +16,7 @@ const (
 	kindKept    = 'k'
 	kindIDs     = 'd'
 	kindDigest  = 's'
+	kindReplay  = 'p'
 	kindScratch = '~'
 )
 
@@ -117,3 +118,6 @@ func parseDigestKey(key []byte) (first uint64, ok bool) {
 	}
 	return binary.BigEndian.Uint64(key[1:]), true
 }
+
+// replayKey names a replay of a lane by its number.
+func replayKey(lane LaneID, number uint64) []byte { return deliveryKey(kindReplay, lane, number) }

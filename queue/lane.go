@@ -51,6 +51,10 @@ type Lane struct {
 
 	retries retryHeap
 
+	replays   []*replay           // those that run and the latest that ended, oldest first
+	replaying map[uint64]struct{} // events of which a replay has a first attempt under way
+	turn      int                 // whose replay's it is
+
 	// Since the last save. attempts may be saved at any time, changes only together with the lane's record.
 	dirty        bool
 	attempts     []write
@@ -66,6 +70,9 @@ type flight struct {
 	ev      Stored
 	settled bool
 	noted   bool // has a record of an attempt that was not charged
+
+	replay *replay // whose it is; nil for one of the log
+	failed bool    // it had failed when the replay took it up
 }
 
 // retry is a delivery that was attempted and will be again.
@@ -73,12 +80,14 @@ type retry struct {
 	seq      uint64
 	due      time.Time
 	attempts int
+	replay   uint64 // that it is part of, 0 for none
 }
 
 // Delivery is one event for one endpoint. Event's bytes are shared and must not be written to.
 type Delivery struct {
 	Event    Stored
-	Attempts int // made so far
+	Attempts int    // made so far
+	Replay   uint64 // the number of the replay that it is part of, 0 for none; see ReplayID
 	flight   *flight
 	retry    *retry
 }
@@ -256,7 +265,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 	defer l.mu.Unlock()
 	for len(l.retries) > 0 && !l.retries[0].due.After(now) && !l.gone && !l.full() {
 		r := heap.Pop(&l.retries).(*retry)
-		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, retry: r}
+		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, retry: r}
 		ev, found, err := l.q.find(r.seq)
 		if err != nil && !errors.Is(err, errDamaged) {
 			heap.Push(&l.retries, r)

@@ -44,13 +44,14 @@ type Outlook struct {
 	Paused   string    // why, empty when it is not
 	Retrying int64     // deliveries, those under way included
 	Due      time.Time // of the next retry; zero when none waits or none can be taken before a save
+	Replays  bool      // TakeReplay may have something
 }
 
 // Outlook tells how the lane stands.
 func (l *Lane) Outlook() Outlook {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := Outlook{Paused: l.paused, Retrying: l.retrying}
+	o := Outlook{Paused: l.paused, Retrying: l.retrying, Replays: l.mayReplay()}
 	if len(l.retries) > 0 && !l.full() {
 		o.Due = l.retries[0].due
 	}

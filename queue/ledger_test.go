@@ -14,6 +14,8 @@ type ledger struct {
 	givenUp    map[string]bool     // giving it up was answered
 	deliveries map[string][]change // by lane and event: what became of it, beginning with pending
 	saved      map[string]int      // of these changes, the last that must be on disk
+	gone       map[string]bool     // events that were found to be deleted when they could be
+	forgiving  bool                // giving up what has failed for crm has begun
 	now        int64               // of the queue's clock, Unix milliseconds
 }
 
@@ -31,7 +33,7 @@ type change struct {
 func newLedger() *ledger {
 	return &ledger{
 		tried: map[string]bool{}, acked: map[string]acked{}, lanes: map[string]bool{}, givenUp: map[string]bool{},
-		deliveries: map[string][]change{}, saved: map[string]int{},
+		deliveries: map[string][]change{}, saved: map[string]int{}, gone: map[string]bool{},
 	}
 }
 
@@ -64,6 +66,8 @@ func (l *ledger) read(line string) error {
 			was.lanes = slices.DeleteFunc(was.lanes, func(name string) bool { return name == rest })
 			l.acked[id] = was
 		}
+	case "giving-up-failed":
+		l.forgiving = true
 	case "settle":
 		if _, err = fmt.Sscan(rest, &lane, &id, &state); err == nil {
 			l.deliveries[lane+" "+id] = append(l.deliveries[lane+" "+id], change{state, l.now})

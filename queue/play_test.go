@@ -165,6 +165,44 @@ func (p *play) settle(l *Lane, d *Delivery, state string) {
 	}
 }
 
+func (p *play) takeReplay(l *Lane) *Delivery {
+	p.t.Helper()
+	d, _ := l.TakeReplay(p.opts.Now())
+	if d == nil {
+		p.t.Fatalf("%s, %s: nothing to replay for %s", p.act.name, p.harm.name, l.Name())
+	}
+	return d
+}
+
+// replay brings the queue into a state in which both lanes have a replay half done: crm of what failed, mail of all.
+func (p *play) replay() {
+	p.t.Helper()
+	p.begin()
+	p.must(p.append(ids(10, 20)...))
+	for range 10 {
+		p.settle(p.crm, p.take(p.crm), GivenUp)
+		p.settle(p.mail, p.take(p.mail), Settled)
+	}
+	p.must(p.save())
+	for l, spec := range map[*Lane]ReplaySpec{p.crm: {Failed: true}, p.mail: {}} {
+		if _, err := l.StartReplay(spec, -1); err != nil {
+			p.must(err)
+		}
+		slow := p.takeReplay(l)
+		for _, state := range []string{Settled, Retrying, GivenUp} {
+			p.settle(l, p.takeReplay(l), state)
+		}
+		l.Release(slow, p.opts.Now())
+	}
+	p.settle(p.crm, p.due(p.crm), Settled)
+	p.must(p.save())
+	for _, l := range p.to {
+		for _, state := range []string{GivenUp, Settled, Retrying} {
+			p.settle(l, p.takeReplay(l), state)
+		}
+	}
+}
+
 func (p *play) save() error {
 	err := p.keeper.drain(p.Queue)
 	if err == nil {
@@ -201,6 +239,10 @@ func (p *play) finish() {
 		for again := true; again; {
 			again = false
 			for d, _ := l.Take(); d != nil; d, _ = l.Take() {
+				p.settle(l, d, Settled)
+				again = true
+			}
+			for d, _ := l.TakeReplay(p.opts.Now()); d != nil; d, _ = l.TakeReplay(p.opts.Now()) {
 				p.settle(l, d, Settled)
 				again = true
 			}
@@ -282,4 +324,28 @@ func (p *play) tryBig(n int) {
 			return
 		}
 	}
+}
+
+// giveUpFailed gives up what has failed for crm. The store then shows no difference to what is delivered.
+func (p *play) giveUpFailed(arm bool) {
+	p.t.Helper()
+	p.tell("giving-up-failed")
+	for _, id := range p.failures(p.crm) {
+		p.tell("settle crm %s %s", id, Settled)
+	}
+	if arm {
+		p.arm()
+	}
+	_, _ = p.crm.GiveUpFailed(ReplaySpec{})
+}
+
+// failures are the events whose deliveries to a lane have failed.
+func (p *play) failures(l *Lane) (ids []string) {
+	p.t.Helper()
+	found, err := p.Search(Query{State: GivenUp, Lane: l})
+	p.must(err)
+	for _, ev := range found.Events {
+		ids = append(ids, ev.ID)
+	}
+	return ids
 }

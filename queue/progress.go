@@ -29,7 +29,7 @@ func (l *Lane) change(key, value []byte) {
 }
 
 func (l *Lane) note(d *Delivery, a *Attempt) {
-	w := write{attemptKey(d.Event.Seq, l.id, a.At.UnixMilli(), a.Number), appendAttempt(nil, a, len(a.Excerpt))}
+	w := write{attemptKey(d.Event.Seq, l.id, a.At.UnixMilli(), a.Number), appendReplay(appendAttempt(nil, a, len(a.Excerpt)), d.Replay)}
 	l.attempts = append(l.attempts, w)
 	l.attemptBytes += len(w.value)
 }
@@ -48,6 +48,12 @@ func (l *Lane) changed() {
 func (l *Lane) full() bool {
 	return len(l.changes) >= maxChanges || l.changeBytes >= maxChangeBytes ||
 		l.attemptBytes >= maxAttemptBytes || len(l.wells) >= maxWells
+}
+
+func (l *Lane) isFull() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.full()
 }
 
 // progress is what a lane did between two saves: attempts may be saved at any time, changes only together.
@@ -69,6 +75,7 @@ func (l *Lane) progress(serial uint64) (p progress) {
 		w := &l.wells[i]
 		l.attempts = append(l.attempts, write{wellKey(l.id, w.last, serial), packWells(w.record)})
 	}
+	l.saveReplays()
 	record := l.record()
 	l.saved = record.cursor
 	l.change(laneKey(l.id), record.append(nil))

@@ -21,6 +21,7 @@ type Attempt struct {
 	Class     string // what kind of failure, empty when it went well
 	Error     string
 	Excerpt   []byte // of the answer
+	Replay    uint64 // the number of the replay that made it; 0 for none. See ReplayID
 }
 
 // Failure is the record of a delivery that was given up.
@@ -117,20 +118,38 @@ func findWell(packed []byte, seq uint64) (Attempt, bool, error) {
 	return Attempt{}, false, nil
 }
 
-func appendRetry(dst []byte, due time.Time, attempts int) []byte {
+// appendRetry appends the record of a delivery that is attempted again; its event is in the key. The replay that it is
+// part of comes last, and only if there is one.
+func appendRetry(dst []byte, r *retry) []byte {
 	dst = append(dst, recordVersion)
-	dst = binary.AppendVarint(dst, due.UnixMilli())
-	return binary.AppendUvarint(dst, uint64(attempts))
+	dst = binary.AppendVarint(dst, r.due.UnixMilli())
+	dst = binary.AppendUvarint(dst, uint64(r.attempts))
+	return appendReplay(dst, r.replay)
 }
 
-func parseRetry(record []byte) (due time.Time, attempts int, err error) {
+func appendReplay(dst []byte, number uint64) []byte {
+	if number == 0 {
+		return dst
+	}
+	return binary.AppendUvarint(dst, number)
+}
+
+// replay reads what appendReplay appended, which ends its record.
+func (d *decoder) replay() uint64 {
+	if len(d.buf) == 0 {
+		return 0
+	}
+	return d.uvarint()
+}
+
+func parseRetry(seq uint64, record []byte) (*retry, error) {
 	d := decoder{buf: record}
 	d.version()
-	due, attempts = time.UnixMilli(d.varint()), int(d.uvarint())
+	r := &retry{seq: seq, due: time.UnixMilli(d.varint()), attempts: int(d.uvarint()), replay: d.replay()}
 	if !d.ok() {
-		return due, 0, fmt.Errorf("read retry: %w", errDamaged)
+		return nil, fmt.Errorf("read retry of event %d: %w", seq, errDamaged)
 	}
-	return due, attempts, nil
+	return r, nil
 }
 
 // maxReason bounds the reason of a failed delivery in bytes: a save has many of them in one transaction.

@@ -27,8 +27,11 @@ func TestRecordsGiveBackWhatWasPutIn(t *testing.T) {
 	if _, found, err := findWell(packWells(wells), 8); found || err != nil {
 		t.Errorf("an attempt that never was: %v, %v", found, err)
 	}
-	if due, attempts, err := parseRetry(appendRetry(nil, at, 4)); !due.Equal(at) || attempts != 4 || err != nil {
-		t.Errorf("retry is %v, %d, %v", due, attempts, err)
+	for _, number := range []uint64{0, 1700000000124} {
+		again := retry{seq: 6, due: at, attempts: 4, replay: number}
+		if got, err := parseRetry(6, appendRetry(nil, &again)); err != nil || *got != again {
+			t.Errorf("retry is %+v, %v", got, err)
+		}
 	}
 	failure := Failure{Seq: 5, At: at, Attempts: 5, Status: 500, Class: "status", Reason: "answered 500"}
 	if got, err := parseFailure(5, appendFailure(nil, &failure)); got != failure || err != nil {
@@ -81,7 +84,8 @@ func FuzzRecords(f *testing.F) {
 	lane := laneRecord{name: "crm", cursor: 1, settled: []uint64{2, 3}}
 	pos := applied{next: 2, matched: map[LaneID]int64{0: 1}}
 	for _, seed := range [][]byte{
-		appendAttempt(nil, &a, 10), appendWell(nil, 3, &a), appendRetry(nil, time.UnixMilli(5), 1), appendFailure(nil, &Failure{Reason: "no"}),
+		appendAttempt(nil, &a, 10), appendWell(nil, 3, &a), appendRetry(nil, &retry{due: time.UnixMilli(5), attempts: 1}), appendFailure(nil, &Failure{Reason: "no"}),
+		(&replay{state: ReplayRunning, to: 9, next: 3, spec: ReplaySpec{Seqs: []uint64{3, 4}, Types: []string{"lead.*"}}}).append(nil),
 		lane.append(nil), pos.append(nil), (&digest{first: 1, ends: []uint64{2, 9}, types: []digestType{{"x", 3}}, lanes: []digestLane{{0, 1}}}).append(nil), appendMarks(nil, []mark{{1, 2}}), appendIDRecord(nil, 1, 2000),
 		binary.AppendUvarint([]byte{recordVersion}, 1<<63), {recordVersion}, {},
 		{0xff, 0xff, 0xff, 0x07}, // S2: 16 MiB follow
@@ -103,7 +107,7 @@ func FuzzRecords(f *testing.F) {
 			tell(err)
 			_, err = parseIDs(packed)
 			tell(err)
-			_, _, err = parseRetry(record)
+			_, err = parseRetry(1, record)
 			tell(err)
 			_, err = parseFailure(1, record)
 			tell(err)
@@ -112,6 +116,8 @@ func FuzzRecords(f *testing.F) {
 			_, err = parseApplied(record)
 			tell(err)
 			_, err = parseDigest(1, record)
+			tell(err)
+			_, err = parseReplay(1, record)
 			tell(err)
 			_, err = parseMarks(record)
 			tell(err)

@@ -197,7 +197,7 @@ func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
 	if err := q.restoreLanes(); err != nil {
 		return 0, nil, err
 	}
-	if err := errors.Join(q.dropBlocks(k.applied.next), q.restoreDigest(k.applied.next)); err != nil {
+	if err := errors.Join(q.restoreReplays(), q.dropBlocks(k.applied.next), q.restoreDigest(k.applied.next)); err != nil {
 		return 0, nil, err
 	}
 	frames, damages, err := q.journal.load(k.applied.next)
@@ -333,11 +333,11 @@ func (q *Queue) restoreLanes() error {
 		if err != nil {
 			return false, err
 		}
-		due, attempts, err := parseRetry(record)
+		r, err := parseRetry(seq, record)
 		if err != nil {
 			return false, err
 		}
-		heap.Push(&lanes[id].retries, &retry{seq, due, attempts})
+		heap.Push(&lanes[id].retries, r)
 		q.retrying.Add(1)
 		return true, nil
 	})

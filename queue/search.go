@@ -15,8 +15,11 @@ type Query struct {
 	Lane         *Lane     // events for this endpoint; nil for any
 	State        string    // of the delivery to Lane or, without it, to any endpoint; empty for any
 	Since, Until time.Time // accepted from Since on and before Until; zero for no bound
-	Below        uint64    // of what is found, only what has a lower number; 0 for all
-	Limit        int       // of events; 100 when it is 0
+	Classes      []string  // with Lane and GivenUp: of the failure
+	FailedSince  time.Time // with Lane and GivenUp: given up from then on, and before FailedUntil; zero for no bound
+	FailedUntil  time.Time
+	Below        uint64 // of what is found, only what has a lower number; 0 for all
+	Limit        int    // of events; 100 when it is 0
 }
 
 // Found is one page of what Search found, newest first.
@@ -35,6 +38,7 @@ type FoundEvent struct {
 	ID, Type   string
 	Bytes      int // of its body
 	Deliveries []FoundDelivery
+	Failure    *Failure // of the delivery to Query.Lane, when GivenUp was asked for
 }
 
 // FoundDelivery is the state of an event's delivery to one endpoint.
@@ -288,17 +292,57 @@ func (w *descent) overKeys(kind byte) error {
 			continue
 		}
 		w.at = next
+		failure, fits, err := w.failure(kind, next)
+		if err != nil {
+			return err
+		}
+		if !fits {
+			continue
+		}
 		ev, ok, err := w.find(next)
 		if err != nil {
 			return err
 		}
+		if !ok && failure != nil && len(w.sieve.types) == 0 {
+			w.events = append(w.events, FoundEvent{Seq: next, Deliveries: []FoundDelivery{}, Failure: failure}) // it must be seen all the same
+		}
 		if ok && w.sieve.passes(&ev) {
+			n := len(w.events)
 			if err := w.look(&ev); err != nil {
 				return err
+			}
+			if len(w.events) > n {
+				w.events[n].Failure = failure
 			}
 		}
 	}
 	return nil
+}
+
+// failure returns the record of a failed delivery to the lane that was asked for, and whether it is one of those.
+func (w *descent) failure(kind byte, seq uint64) (f *Failure, fits bool, err error) {
+	l := w.query.Lane
+	if kind != kindFailed || l == nil {
+		return nil, true, nil
+	}
+	w.steps--
+	l.mu.Lock()
+	record, err := l.kept(deliveryKey(kindFailed, l.id, seq))
+	l.mu.Unlock()
+	if err != nil || record == nil {
+		return nil, false, err
+	}
+	one, err := parseFailure(seq, record)
+	if err != nil {
+		return nil, false, nil // the janitor leaves it where it is
+	}
+	return &one, w.query.fits(&one), nil
+}
+
+// fits reports whether a delivery that was given up so is asked for.
+func (q *Query) fits(f *Failure) bool {
+	return !f.At.Before(q.FailedSince) && (q.FailedUntil.IsZero() || f.At.Before(q.FailedUntil)) &&
+		(len(q.Classes) == 0 || slices.Contains(q.Classes, f.Class))
 }
 
 // find returns one event; ok is false when it can't be read any more.

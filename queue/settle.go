@@ -11,10 +11,14 @@ func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delivered++
-	if d.retry != nil {
-		l.endRetry(d)
+	switch {
+	case d.retry != nil:
+		l.endRetry(d, Settled)
 		l.note(d, a)
-	} else {
+	case d.flight.replay != nil:
+		l.land(d.flight, Settled)
+		l.note(d, a)
+	default:
 		l.settle(d.flight)
 		if d.flight.noted {
 			l.note(d, a)
@@ -31,8 +35,12 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d.retry == nil {
-		l.settle(d.flight)
-		d.retry = &retry{seq: d.Event.Seq}
+		if d.flight.replay != nil {
+			l.land(d.flight, Retrying)
+		} else {
+			l.settle(d.flight)
+		}
+		d.retry = &retry{seq: d.Event.Seq, replay: d.Replay}
 		l.countRetrying(1)
 	}
 	d.retry.attempts = d.Attempts + 1
@@ -59,9 +67,12 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 		f.Attempts++
 		l.note(d, a)
 	}
-	if d.retry != nil {
-		l.endRetry(d)
-	} else {
+	switch {
+	case d.retry != nil:
+		l.endRetry(d, GivenUp)
+	case d.flight.replay != nil:
+		l.land(d.flight, GivenUp)
+	default:
 		l.settle(d.flight)
 	}
 	l.failed++
@@ -86,10 +97,13 @@ func (l *Lane) Note(d *Delivery, a *Attempt) {
 func (l *Lane) Release(d *Delivery, due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if d.retry != nil {
+	switch {
+	case d.retry != nil:
 		l.queueRetry(d.retry, due)
 		l.changed()
-	} else {
+	case d.flight.replay != nil:
+		l.takeBack(d.flight)
+	default:
 		l.putBack(d.flight)
 	}
 	l.wake()
@@ -109,11 +123,13 @@ func (l *Lane) putBack(f *flight) {
 func (l *Lane) queueRetry(r *retry, due time.Time) {
 	r.due = due
 	heap.Push(&l.retries, r)
-	l.change(deliveryKey(kindRetry, l.id, r.seq), appendRetry(nil, due, r.attempts))
+	l.change(deliveryKey(kindRetry, l.id, r.seq), appendRetry(nil, r))
 }
 
-func (l *Lane) endRetry(d *Delivery) {
+// endRetry takes a delivery out of retrying; it is in state now.
+func (l *Lane) endRetry(d *Delivery, state string) {
 	l.countRetrying(-1)
+	l.settleRetry(d.retry.replay, state)
 	l.change(deliveryKey(kindRetry, l.id, d.retry.seq), nil)
 }
 

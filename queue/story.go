@@ -11,6 +11,7 @@ type DeliveryStory struct {
 	Lane     string
 	State    string    // pending, retrying, delivered or failed
 	Next     time.Time // when a retrying delivery is due
+	Replay   uint64    // that a retrying delivery is part of; 0 for none
 	Attempts []Attempt // those whose records are still kept, in order
 	Failure  *Failure  // of a failed delivery
 }
@@ -74,9 +75,11 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 		}
 		s.Failure = &f
 	case Retrying:
-		if s.Next, _, err = parseRetry(record); err != nil {
+		r, err := parseRetry(seq, record)
+		if err != nil {
 			return s, err
 		}
+		s.Next, s.Replay = r.due, r.replay
 	}
 	prefix := attemptKey(seq, l.id, 0, 0)[:13]
 	err = q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
@@ -86,13 +89,15 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 		}
 		d := decoder{buf: record}
 		a := d.attempt()
+		a.Replay = d.replay()
 		if !d.ok() {
 			return false, fmt.Errorf("read attempts of event %d: %w", seq, errDamaged)
 		}
 		s.Attempts = append(s.Attempts, a)
 		return true, nil
 	})
-	if err == nil && s.State == Settled && len(s.Attempts) == 0 {
+	first := slices.ContainsFunc(s.Attempts, func(a Attempt) bool { return a.Replay == 0 })
+	if err == nil && s.State != Pending && !first {
 		err = q.wellAttempt(l, seq, &s)
 	}
 	return s, err
@@ -113,7 +118,7 @@ func (q *Queue) wellAttempt(l *Lane, seq uint64, s *DeliveryStory) error {
 		}
 		a, ok, err := findWell(record, seq)
 		if ok {
-			s.Attempts = append(s.Attempts, a)
+			s.Attempts = slices.Insert(s.Attempts, 0, a) // before those of replays
 		}
 		searched++
 		return !ok && searched < maxWellSearch, err

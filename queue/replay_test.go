@@ -1,0 +1,436 @@
+package queue
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// givenUp stores events for the lane of which every third is delivered, and the others fail.
+func (b *bench) givenUp(l *Lane, n int) {
+	b.t.Helper()
+	for from := 0; from < n; from += 100 {
+		b.append(NewLaneSet(l.ID()), ids(from, min(from+100, n))...)
+	}
+	for i := range n {
+		d := b.take(l)
+		if i%3 == 0 {
+			l.Delivered(d, ok(1))
+		} else {
+			l.Failed(d, broken(1), "answered 500")
+		}
+	}
+	b.saveAll()
+}
+
+// take waits for the next delivery.
+func (b *bench) take(l *Lane) *Delivery {
+	b.t.Helper()
+	d, _ := l.Take()
+	for d == nil {
+		b.saveAll()
+		d, _ = l.Take()
+	}
+	return d
+}
+
+func (b *bench) startReplay(l *Lane, spec ReplaySpec) ReplayStatus {
+	b.t.Helper()
+	count, complete, err := l.CountReplay(spec, time.Minute)
+	if err != nil || !complete {
+		b.t.Fatal(count, complete, err)
+	}
+	status, err := l.StartReplay(spec, count)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return status
+}
+
+// replayAll hands every first attempt of the replays to settle until there is none.
+func (b *bench) replayAll(l *Lane, settle func(*Delivery)) {
+	b.t.Helper()
+	for l.Outlook().Replays {
+		d, again := l.TakeReplay(time.Now())
+		if d != nil {
+			settle(d)
+		} else if again.IsZero() {
+			b.saveAll()
+		}
+	}
+}
+
+func TestAReplayAttemptsWhatFailedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.givenUp(crm, 3000)
+	status := b.startReplay(crm, ReplaySpec{Failed: true})
+	if status.Total != 2000 || status.State != ReplayRunning || !strings.HasPrefix(status.ID, "rpl_") {
+		t.Fatalf("begins as %+v", status)
+	}
+	b.append(NewLaneSet(crm.ID()), "live")
+	i, seen := 0, map[string]bool{}
+	b.replayAll(crm, func(d *Delivery) {
+		if d.Attempts != 0 || ReplayID(d.Replay) != status.ID || string(d.Event.Body) != string(body(string(d.Event.ID))) || seen[string(d.Event.ID)] {
+			t.Fatalf("took %+v", d)
+		}
+		seen[string(d.Event.ID)] = true
+		switch i++; i % 4 {
+		case 0:
+			crm.Retry(d, broken(1), time.Now())
+		case 1:
+			crm.Failed(d, broken(1), "answered 500 again")
+		default:
+			crm.Delivered(d, ok(1))
+		}
+	})
+	if s := crm.Replays()[0]; s.TakenUp != 2000 || s.Delivered != 1000 || s.Failed != 500 || s.Retrying != 500 || s.Passed != 0 || s.State != ReplayRunning {
+		t.Errorf("once all were attempted: %+v", s)
+	}
+	for n := 0; ; n++ {
+		d, in := crm.TakeDue(time.Now().Add(time.Second))
+		if !in {
+			if crm.Stats().Retrying == 0 {
+				break
+			}
+			b.saveAll()
+			continue
+		}
+		if d.Attempts != 1 || ReplayID(d.Replay) != status.ID {
+			t.Fatalf("retry %+v", d)
+		}
+		crm.Delivered(d, ok(2))
+	}
+	b.reopen()
+	crm = b.lane("crm")
+	if s := crm.Replays()[0]; s.Delivered != 1500 || s.Failed != 500 || s.Retrying != 0 || s.State != ReplayDone || s.Ended.IsZero() {
+		t.Errorf("at the end: %+v", s)
+	}
+	if s := crm.Stats(); s.Pending != 1 || s.Failed != 500 || s.Delivered != 2500 || s.Retrying != 0 {
+		t.Errorf("the lane has %+v", s)
+	}
+	mustTake(t, crm, "live")
+}
+
+// Killed at any moment, a replay goes on where it was: all are attempted, and none that was settled and saved is again.
+func TestAReplayGoesOnAfterACrash(t *testing.T) {
+	t.Parallel()
+	for _, spec := range []ReplaySpec{{Failed: true}, {}, {Seqs: []uint64{2, 3, 5, 700, 701, 899}}} {
+		b := openBench(t, nil)
+		crm := b.lane("crm")
+		b.givenUp(crm, 900)
+		b.startReplay(crm, spec)
+		total := crm.Replays()[0].Total
+		var saved []string
+		for round := range 5 {
+			var held []*Delivery
+			for i := range int(total) / 5 {
+				d, _ := crm.TakeReplay(time.Now())
+				for n := 0; d == nil; n++ {
+					if b.saveAll(); n > 100 {
+						t.Fatalf("round %d, %d of %d: nothing is handed out: %+v", round, i, total, crm.Replays())
+					}
+					d, _ = crm.TakeReplay(time.Now())
+				}
+				if slices.Contains(saved, string(d.Event.ID)) {
+					t.Fatalf("round %d: %s was settled and saved, and is attempted again", round, d.Event.ID)
+				}
+				if i%10 == 3 {
+					held = append(held, d) // under way when we die
+					continue
+				}
+				if i%10 == 4 {
+					crm.Failed(d, broken(1), "again")
+				} else {
+					crm.Delivered(d, ok(1))
+				}
+				saved = append(saved, string(d.Event.ID))
+			}
+			if len(held) > 1 {
+				crm.Release(held[0], time.Now())
+			}
+			b.saveAll()
+			b = b.crash(nil)
+			crm = b.lane("crm")
+		}
+		b.replayAll(crm, func(d *Delivery) {
+			if slices.Contains(saved, string(d.Event.ID)) {
+				t.Fatalf("%s was settled and saved, and is attempted again", d.Event.ID)
+			}
+			saved = append(saved, string(d.Event.ID))
+			crm.Delivered(d, ok(1))
+		})
+		s := crm.Replays()[0]
+		if s.State != ReplayDone || s.TakenUp != total || int64(len(saved)) != total || s.Passed != 0 {
+			t.Errorf("%+v: attempted %d of %d: %+v", spec, len(saved), total, s)
+		}
+	}
+}
+
+func TestAReplayTakesWhatItsSpecSays(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	crm, mail := b.lane("crm"), b.lane("mail")
+	began := b.opts.Now()
+	for i := range 12 {
+		kind := "lead.created"
+		if i%2 == 1 {
+			kind = "bot.created"
+		}
+		set := NewLaneSet(crm.ID(), mail.ID())
+		if i == 11 {
+			set = NewLaneSet(mail.ID())
+		}
+		id := fmt.Sprint("evt_", i)
+		if err := b.Append("platform", []Event{{ID: []byte(id), Type: []byte(kind), Body: body(id), Lanes: set}}, make([]Receipt, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if i < 8 {
+			d := mustTake(t, crm, id)
+			switch i % 4 {
+			case 0, 1:
+				crm.Delivered(d, ok(1))
+			case 2:
+				a := broken(1)
+				if i == 6 {
+					a = &Attempt{Number: 1, At: time.Now(), Class: "dns"}
+				}
+				crm.Failed(d, a, "no")
+			case 3:
+				crm.Retry(d, broken(1), b.opts.Now().Add(time.Hour))
+			}
+		}
+		clock.Add(time.Minute.Milliseconds())
+	}
+	at := func(minutes int) time.Time { return began.Add(time.Duration(minutes) * time.Minute) }
+	for _, test := range []struct {
+		spec ReplaySpec
+		want string
+	}{
+		{ReplaySpec{}, "0 1 2 4 5 6"},
+		{ReplaySpec{Types: []string{"bot.*"}}, "1 5"},
+		{ReplaySpec{Since: at(1), Until: at(5)}, "1 2 4"},
+		{ReplaySpec{Since: at(1), Types: []string{"lead.created"}}, "2 4 6"},
+		{ReplaySpec{Failed: true}, "2 6"},
+		{ReplaySpec{Failed: true, Classes: []string{"dns", "tls"}}, "6"},
+		{ReplaySpec{Failed: true, Since: at(3)}, "6"},
+		{ReplaySpec{Failed: true, Until: at(3)}, "2"},
+		{ReplaySpec{Failed: true, Types: []string{"bot.*"}}, ""},
+		{ReplaySpec{Seqs: []uint64{1, 3, 4, 9, 12, 77}}, "0 2"},
+		{ReplaySpec{Types: []string{"never.was"}}, ""},
+	} {
+		status := b.startReplay(crm, test.spec)
+		var got []string
+		for {
+			d, _ := crm.TakeReplay(time.Now())
+			if d == nil {
+				break
+			}
+			got = append(got, strings.TrimPrefix(string(d.Event.ID), "evt_"))
+			crm.Release(d, time.Now())
+			if len(got) > 20 || int64(len(got)) == status.Total {
+				break
+			}
+			if d, _ = crm.TakeReplay(time.Now()); string(d.Event.ID) != "evt_"+got[len(got)-1] {
+				t.Fatalf("what was released comes after %s", d.Event.ID)
+			}
+		}
+		if s := strings.Join(got, " "); s != test.want || status.Total != int64(len(got)) {
+			t.Errorf("%+v replays %q of %d, want %q", test.spec, s, status.Total, test.want)
+		}
+		if crm.Replays()[0].State == ReplayRunning {
+			if _, err := crm.CancelReplay(status.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d, _ := crm.TakeReplay(time.Now()); d != nil {
+			t.Errorf("a cancelled replay hands out %s", d.Event.ID)
+		}
+		if crm.replaying = nil; len(crm.Replays()) > maxReplays {
+			t.Errorf("%d replays are remembered", len(crm.Replays()))
+		}
+	}
+	if s := crm.Stats(); s.Failed != 2 || s.Retrying != 2 || s.Delivered != 4 {
+		t.Errorf("the lane has %+v", s)
+	}
+}
+
+func TestWhatOneReplayHasUnderWayNoOtherTakes(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, func(o *Options) { o.saveEvery = time.Hour })
+	crm := b.lane("crm")
+	b.givenUp(crm, 30)
+	b.startReplay(crm, ReplaySpec{Failed: true})
+	second := b.startReplay(crm, ReplaySpec{Failed: true})
+	seen := map[string]bool{}
+	b.replayAll(crm, func(d *Delivery) {
+		if seen[string(d.Event.ID)] {
+			t.Fatalf("%s is attempted twice", d.Event.ID)
+		}
+		seen[string(d.Event.ID)] = true
+		crm.Delivered(d, ok(1)) // not saved when the other reads the store
+	})
+	if s := crm.Stats(); len(seen) != 20 || s.Failed != 0 || s.Delivered != 30 {
+		t.Errorf("%d attempted, the lane has %+v", len(seen), s)
+	}
+	if s := crm.Replays()[0]; s.ID != second.ID || s.State != ReplayDone || s.TakenUp+s.Passed != 20 {
+		t.Errorf("the second is %+v", s)
+	}
+	if _, err := crm.CancelReplay(second.ID); err != ErrNoReplay {
+		t.Errorf("cancelling one that is done says %v", err)
+	}
+}
+
+func TestReplaysOfALaneAreFew(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.givenUp(crm, 3)
+	for range maxReplays {
+		b.startReplay(crm, ReplaySpec{Failed: true, Rate: 0.001})
+	}
+	if _, err := crm.StartReplay(ReplaySpec{Failed: true}, 0); err != ErrReplays {
+		t.Errorf("one more says %v", err)
+	}
+}
+
+func TestAReplayKeepsItsPace(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.givenUp(crm, 300)
+	b.startReplay(crm, ReplaySpec{Failed: true, Rate: 10})
+	now, taken := time.Now(), 0
+	for end := now.Add(10 * time.Second); now.Before(end); {
+		d, again := crm.TakeReplay(now)
+		if d != nil {
+			taken++
+			crm.Delivered(d, ok(1))
+			continue
+		}
+		if !again.After(now) {
+			t.Fatalf("asks for another look at %v, now is %v", again, now)
+		}
+		now = again
+	}
+	if taken < 99 || taken > 103 {
+		t.Errorf("%d were handed out in 10 s, want 10 a second", taken)
+	}
+}
+
+// One delivery that hangs must not let a replay settle so much ahead of it that its record grows without bound.
+func TestAReplayWaitsForOneThatIsFarBehind(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.givenUp(crm, 2000)
+	b.startReplay(crm, ReplaySpec{Failed: true})
+	slow, _ := crm.TakeReplay(time.Now())
+	taken := 0
+	for range 3000 {
+		d, _ := crm.TakeReplay(time.Now())
+		if d == nil {
+			b.saveAll()
+			if d, _ = crm.TakeReplay(time.Now()); d == nil {
+				break
+			}
+		}
+		taken++
+		crm.Delivered(d, ok(1))
+	}
+	if taken != maxReplayWindow-1 {
+		t.Errorf("%d were settled ahead of one that hangs, want %d", taken, maxReplayWindow-1)
+	}
+	crm.Delivered(slow, ok(1))
+	if d, _ := crm.TakeReplay(time.Now()); d == nil {
+		t.Error("nothing follows once it is settled")
+	}
+}
+
+func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.givenUp(crm, 6000)
+	page, err := b.Search(Query{State: GivenUp, Lane: crm, Classes: []string{"status"}, Limit: 10})
+	if err != nil || len(page.Events) != 10 || page.Next == 0 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	if f := page.Events[0]; f.ID != "evt_5999" || f.Failure == nil || f.Failure.Reason != "answered 500" || f.Failure.Status != 500 {
+		t.Errorf("the newest is %+v, %+v", f, f.Failure)
+	}
+	for _, q := range []Query{{Classes: []string{"dns"}}, {FailedSince: time.Now().Add(time.Minute)}, {FailedUntil: time.Now().Add(-time.Hour)}} {
+		q.State, q.Lane, q.Limit = GivenUp, crm, 10
+		for more := true; more; more = q.Below != 0 {
+			page, err := b.Search(q)
+			if err != nil || len(page.Events) > 0 {
+				t.Fatalf("%+v finds %+v, %v", q, page, err)
+			}
+			q.Below = page.Next
+		}
+	}
+	b.startReplay(crm, ReplaySpec{Failed: true})
+	under, _ := crm.TakeReplay(time.Now())
+	if n, err := crm.GiveUpFailed(ReplaySpec{Classes: []string{"dns"}}); n != 0 || err != nil {
+		t.Errorf("gave up %d, %v", n, err)
+	}
+	if n, err := crm.GiveUpFailed(ReplaySpec{}); n != 3999 || err != nil {
+		t.Errorf("gave up %d, %v, want all but the one under way", n, err)
+	}
+	crm.Failed(under, broken(1), "again")
+	b.replayAll(crm, func(d *Delivery) { t.Errorf("%s was given up and is attempted", d.Event.ID) })
+	b.reopen()
+	crm = b.lane("crm")
+	if s := crm.Stats(); s.Failed != 1 {
+		t.Errorf("the lane has %+v", s)
+	}
+	if s := crm.Replays()[0]; s.State != ReplayDone || s.TakenUp != 1 || s.Failed != 1 {
+		t.Errorf("the replay is %+v", s)
+	}
+}
+
+func TestStoryTellsOfReplays(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.givenUp(crm, 2) // evt_0 is delivered
+	status := b.startReplay(crm, ReplaySpec{})
+	b.replayAll(crm, func(d *Delivery) {
+		a := broken(1)
+		a.At = time.Now().Add(time.Second)
+		crm.Retry(d, a, time.Now().Add(time.Hour))
+	})
+	for _, id := range ids(0, 2) {
+		_, stories, _, err := b.Story([]byte(id))
+		if err != nil || stories[0].State != Retrying || ReplayID(stories[0].Replay) != status.ID {
+			t.Fatalf("%s: %+v, %v", id, stories, err)
+		}
+		var replays []string
+		for _, a := range stories[0].Attempts {
+			replays = append(replays, ReplayID(a.Replay))
+		}
+		if want := []string{"", status.ID}; !slices.Equal(replays, want) {
+			t.Errorf("%s has attempts of %q, want %q", id, replays, want)
+		}
+	}
+}
+
+func TestAReplayRecordGivesBackWhatWasPutIn(t *testing.T) {
+	r := &replay{
+		number: 1700000000123, state: ReplayRunning, to: 900, ended: 5, total: -1, taken: 7, good: 3, failed: 2, waiting: 2, passed: 1, next: 300,
+		spec: ReplaySpec{Failed: true, Types: []string{"lead.*", "test"}, Classes: []string{"dns"}, Since: time.UnixMilli(1), Until: time.UnixMilli(2), Rate: 0.25},
+		skip: map[uint64]struct{}{301: {}, 305: {}}, read: 300,
+	}
+	got, err := parseReplay(r.number, r.append(nil))
+	if err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	named := &replay{number: 1, state: ReplayRunning, to: 10, next: 3, read: 3, spec: ReplaySpec{Seqs: []uint64{3, 9}}}
+	if got, err := parseReplay(1, named.append(nil)); err != nil || !reflect.DeepEqual(got, named) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
