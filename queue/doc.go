@@ -28,8 +28,9 @@
 //	s <first event>              digest: what a stretch of the log holds, for those who search (digest.go)
 //	i <event id>                 sequence number, when accepted: dedup and look-up
 //	l <lane>                     lane: name, cursor, events settled above it, counters, pause (laneRecord)
-//	r <lane> <event>             retry: due time, attempts so far
+//	r <lane> <event>             retry: due time, attempts so far, replay
 //	f <lane> <event>             failed delivery: when, attempts, reason (Failure)
+//	p <lane> <began>             replay: what it is for, its cursor, what it settled above it, counters (replay.go)
 //	t <event> <lane> <began> <n> attempt of a delivery that did not go well at once (Attempt)
 //	a <lane> <last event> <n>    block of first attempts that went well, S2-compressed
 //	d <last event>               some ids of a deleted block that are still in the dedup window, S2-compressed
@@ -52,9 +53,10 @@
 //	while a log of the store is made           it has no length and is removed at the next start
 //	while the ballast is taken                 it is not whole, so it is not there, and is taken again
 //	while the janitor deletes a block          its pieces go last, with the counters; it is found again and deleted
+//	while a replay runs                        it goes on at its cursor; what it had under way is attempted again
 //
-// A lane's record and the retries and failed deliveries that go with it are one transaction, so a delivery is never in
-// two states.
+// A lane's record and the retries, failed deliveries and replays that go with it are one transaction, so a delivery is
+// never in two states, and no replay forgets what it settled.
 //
 // # Full disks
 //

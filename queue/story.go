@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -51,6 +52,47 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 		}
 	}
 	return ev, deliveries, true, nil
+}
+
+// Standing is how an event's delivery to a lane stands.
+type Standing struct {
+	Seq   uint64 // 0 when no such event is kept
+	State string // empty when the event is not for the lane
+}
+
+// Standings looks up events by their ids.
+func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
+	if err := q.settled(); err != nil {
+		return nil, err
+	}
+	list := make([]Standing, len(ids))
+	for i, id := range ids {
+		record, err := q.store.get(appendIDKey(nil, []byte(id)))
+		if err != nil {
+			return nil, err
+		}
+		if record == nil {
+			continue
+		}
+		seq, _, err := parseIDRecord(record)
+		if err != nil {
+			return nil, err
+		}
+		ev, found, err := q.find(seq)
+		if err != nil && !errors.Is(err, errDamaged) {
+			return nil, err
+		}
+		if !found {
+			continue
+		}
+		list[i].Seq = seq
+		if ev.Lanes.Has(l.id) {
+			if list[i].State, err = l.state(seq); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
 }
 
 func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {

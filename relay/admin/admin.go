@@ -94,10 +94,15 @@ func (a *Admin) done(ctx *fasthttp.RequestCtx, name, what string, err error) {
 		return
 	}
 	if err != nil {
-		a.Log.Error().Err(err).Str("endpoint", name).Msg("a change of the operator could not be saved")
-		answer.Error(ctx, 503, "unavailable", "the change could not be saved; the log says why")
+		a.unsaved(ctx, err, name)
 		return
 	}
 	a.Log.Info().Str("endpoint", name).Msg("endpoint " + strings.ReplaceAll(what, "_", " ") + " by the operator")
 	answer.Value(ctx, 200, map[string]string{"endpoint": name, "status": what})
+}
+
+// unsaved answers a change of an endpoint that may not be on disk.
+func (a *Admin) unsaved(ctx *fasthttp.RequestCtx, err error, name string) {
+	a.Log.Error().Err(err).Str("endpoint", name).Msg("a change of the operator could not be saved")
+	answer.Error(ctx, 503, "unavailable", "the change could not be saved; the log says why")
 }

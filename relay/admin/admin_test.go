@@ -80,7 +80,7 @@ func openOffice(t *testing.T, token string) *office {
 		t.Fatal(err)
 	}
 	o.url = "http://" + ln.Addr().String()
-	server := answer.Server(o.Handle, answer.Limits{Body: 1 << 10, Connections: 64}, func(what any) { t.Errorf("panic: %v", what) })
+	server := answer.Server(o.Handle, answer.Limits{Body: 64 << 10, Connections: 64}, func(what any) { t.Errorf("panic: %v", what) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

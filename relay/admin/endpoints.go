@@ -33,6 +33,11 @@ var endpointRoutes = []endpointRoute{
 	{"POST", "test", false, (*Admin).test},
 	{"POST", "pause", false, (*Admin).pause},
 	{"POST", "resume", false, (*Admin).resume},
+	{"GET", "failed", true, (*Admin).listFailed},
+	{"DELETE", "failed", true, (*Admin).giveUpFailed},
+	{"POST", "replay", false, (*Admin).replay},
+	{"GET", "replays", true, (*Admin).listReplays},
+	{"DELETE", "replays/*", true, (*Admin).cancelReplay},
 }
 
 // endpoint finds the route and the endpoint that a request is about.

@@ -36,13 +36,15 @@ type deliveryStory struct {
 	State       string         `json:"state"` // pending, retrying, delivered or failed
 	NextAttempt *time.Time     `json:"next_attempt,omitempty"`
 	FailedAt    *time.Time     `json:"failed_at,omitempty"`
+	Replay      string         `json:"replay,omitempty"` // that a retrying delivery is part of
 	Reason      string         `json:"reason,omitempty"` // why it failed
 	Next        string         `json:"next"`             // what happens to it, for people
 	Attempts    []attemptStory `json:"attempts"`
 }
 
 type attemptStory struct {
-	Number     int       `json:"number"`
+	Number     int       `json:"number"` // begins anew with each replay
+	Replay     string    `json:"replay,omitempty"`
 	At         time.Time `json:"at"`
 	DurationMS float64   `json:"duration_ms"`
 	Timing     timing    `json:"timing_ms"`
@@ -140,7 +142,7 @@ func tellDelivery(d *queue.DeliveryStory) deliveryStory {
 	s := deliveryStory{Endpoint: d.Lane, State: d.State, Attempts: []attemptStory{}}
 	if d.State == queue.Retrying {
 		at := d.Next.UTC()
-		s.NextAttempt = &at
+		s.NextAttempt, s.Replay = &at, queue.ReplayID(d.Replay)
 	}
 	if d.Failure != nil {
 		at := d.Failure.At.UTC()
@@ -149,7 +151,7 @@ func tellDelivery(d *queue.DeliveryStory) deliveryStory {
 	for i := range d.Attempts {
 		a := &d.Attempts[i]
 		s.Attempts = append(s.Attempts, attemptStory{
-			Number: a.Number, At: a.At.UTC(), DurationMS: millis(a.Took),
+			Number: a.Number, Replay: queue.ReplayID(a.Replay), At: a.At.UTC(), DurationMS: millis(a.Took),
 			Timing: timing{millis(a.DNS), millis(a.Connect), millis(a.TLS), millis(a.FirstByte)},
 			Status: a.Status, Class: a.Class, Error: a.Error, Excerpt: string(a.Excerpt),
 		})

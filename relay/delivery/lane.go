@@ -26,13 +26,14 @@ type Lane struct {
 	ready chan struct{}  // holds one token when a sender should look whether there is something to take
 	done  sync.WaitGroup // the senders
 
-	mu      sync.Mutex
-	gate    gate
-	senders int
-	idle    int
-	timer   *time.Timer // puts a token into ready when the gate opens or a retry is due
-	stopped bool
-	seen    seen
+	mu       sync.Mutex
+	gate     gate
+	senders  int
+	idle     int
+	timer    *time.Timer // puts a token into ready when the gate opens, a retry is due or a replay's pace allows
+	replayed bool        // it was a replay's turn last
+	stopped  bool
+	seen     seen
 }
 
 // seen is what the lane remembers for those who look at it, since it was started.
@@ -173,7 +174,10 @@ func (l *Lane) nextLocked(now time.Time) (d *queue.Delivery, more bool) {
 		outlook = l.kept.Outlook()
 	}
 	if firsts && d == nil {
-		d, more = l.kept.Take()
+		var paced time.Time
+		if d, more, paced = l.firstLocked(now, outlook.Replays); until.IsZero() {
+			until = paced
+		}
 	}
 	if d != nil {
 		l.gate.took(now)
@@ -187,6 +191,21 @@ func (l *Lane) nextLocked(now time.Time) (d *queue.Delivery, more bool) {
 	return d, more
 }
 
+// firstLocked takes what was not attempted yet: the next of the log or, in turn with it, of a replay, so that neither waits
+// for the other to end. paced is when to ask a replay again, zero when time alone changes nothing.
+func (l *Lane) firstLocked(now time.Time, replays bool) (d *queue.Delivery, more bool, paced time.Time) {
+	l.replayed = replays && !l.replayed
+	if l.replayed {
+		if d, paced = l.kept.TakeReplay(now); d != nil {
+			return d, true, paced
+		}
+	}
+	if d, more = l.kept.Take(); d == nil && replays && !l.replayed {
+		d, paced = l.kept.TakeReplay(now)
+	}
+	return d, more || replays && d != nil, paced
+}
+
 // holdLocked closes the gate when the queue says that the endpoint is paused: an attempt of the lane that this one
 // replaced may have found out.
 func (l *Lane) holdLocked(paused string) {
@@ -198,7 +217,7 @@ func (l *Lane) holdLocked(paused string) {
 // deliver makes one attempt and settles what came of it.
 func (l *Lane) deliver(d *queue.Delivery) {
 	number := d.Attempts + 1
-	outcome := l.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number})
+	outcome := l.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay)})
 	l.settle(d, number, outcome)
 }
 
@@ -241,13 +260,15 @@ func (l *Lane) settle(d *queue.Delivery, number int, o Outcome) {
 // count adds to what /metrics shows.
 func (l *Lane) count(d *queue.Delivery, o *Outcome, charged bool, kind Kind, reason string, now time.Time) {
 	l.tally.note(o, charged)
-	if d.Attempts == 0 {
+	if d.Attempts == 0 && d.Replay == 0 {
 		l.tally.first(d.Event.At, o.At)
 	}
 	switch {
 	case kind == Delivered && charged:
 		l.reportUp(now)
-		l.tally.latency.Add(int64(max(now.Sub(time.UnixMilli(d.Event.At)), 0)))
+		if d.Replay == 0 {
+			l.tally.latency.Add(int64(max(now.Sub(time.UnixMilli(d.Event.At)), 0)))
+		}
 	case kind == Failed && charged:
 		l.tally.failed.Add(1)
 		l.reportFailed(d.Event.ID, d.Event.Type, string(o.Class), reason)
@@ -286,7 +307,11 @@ func (l *Lane) judgeLocked(d *queue.Delivery, number int, o Outcome, now time.Ti
 	}
 	if v.Kind == Delivered {
 		l.seen.lastSuccess = now
-		l.seen.delay.add(now, max(now.Sub(time.UnixMilli(d.Event.At)), 0))
+		if d.Replay == 0 {
+			l.seen.delay.add(now, max(now.Sub(time.UnixMilli(d.Event.At)), 0))
+		} else {
+			l.seen.delay.tick(now) // how old it was is no measure of anything
+		}
 		return true, v, append(changes, g.well())
 	}
 	if o.Err != "" {
@@ -364,6 +389,9 @@ func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, v Verdict, 
 		return
 	}
 	e.Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Int("attempt", number)
+	if d.Replay != 0 {
+		e.Str("replay", queue.ReplayID(d.Replay))
+	}
 	if o.Status != 0 {
 		e.Int("status", o.Status)
 	}
@@ -419,7 +447,8 @@ func (l *Lane) Resume() error {
 }
 
 // expire gives up what was held longer than MaxAge, a bounded number at a time. Only an endpoint that is down or paused
-// holds deliveries; one that is merely slow still gets them all. Retries are held by a pause alone. It returns how many.
+// holds deliveries; one that is merely slow still gets them all. Retries are held by a pause alone. What a replay has not
+// taken up waits for its endpoint however long. It returns how many.
 func (l *Lane) expire(now time.Time) (gone int) {
 	l.mu.Lock()
 	held, down := l.gate.held, l.gate.down
@@ -450,7 +479,7 @@ const expireAtATime = 500
 
 // expireOne gives the delivery up if it is too old, else puts it back.
 func (l *Lane) expireOne(d *queue.Delivery, now time.Time, why string) bool {
-	if now.Sub(time.UnixMilli(d.Event.At)) <= l.endpoint.Delivery.MaxAge {
+	if now.Sub(d.Begun()) <= l.endpoint.Delivery.MaxAge {
 		l.kept.Release(d, now)
 		return false
 	}

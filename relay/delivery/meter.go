@@ -15,10 +15,15 @@ type meter struct {
 
 // add counts one at now, with a duration.
 func (m *meter) add(now time.Time, d time.Duration) {
-	m.advance(now)
-	m.buckets[m.second%60]++
+	m.tick(now)
 	m.sample[m.count%len(m.sample)] = uint32(min(d/time.Microsecond, 1<<32-1))
 	m.count++
+}
+
+// tick counts one at now.
+func (m *meter) tick(now time.Time) {
+	m.advance(now)
+	m.buckets[m.second%60]++
 }
 
 func (m *meter) advance(now time.Time) {

@@ -28,6 +28,7 @@ type Status struct {
 	LastSuccess *time.Time `json:"last_success,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	Replays     []Replay   `json:"replays,omitempty"`            // those that run
 	ClockSkew   *float64   `json:"clock_skew_seconds,omitempty"` // how far its clock is ahead of this machine's, by its latest answer
 	ClockSeen   *time.Time `json:"clock_seen,omitempty"`
 
@@ -61,7 +62,7 @@ func (p *Post) Statuses() []Status {
 			list = append(list, Status{
 				Name: kept.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held",
 				Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Delivered: s.Delivered,
-				LagSeconds: age(now, s.Oldest), NextRetry: moment(s.NextRetry),
+				LagSeconds: age(now, s.Oldest), NextRetry: moment(s.NextRetry), Replays: runningReplays(kept),
 			})
 		}
 	}
@@ -70,6 +71,7 @@ func (p *Post) Statuses() []Status {
 
 func (l *Lane) status(now time.Time) Status {
 	kept := l.kept.Stats()
+	replays := runningReplays(l.kept)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holdLocked(kept.Paused)
@@ -80,7 +82,7 @@ func (l *Lane) status(now time.Time) Status {
 		LagSeconds: age(now, kept.Oldest), NextRetry: moment(kept.NextRetry),
 		PerSecond: round(l.seen.delay.perSecond(now)), FailPerSec: round(l.seen.failing.perSecond(now)),
 		AttemptMS: l.seen.took.quantiles(), DeliveryMS: l.seen.delay.quantiles(),
-		LastSuccess: moment(l.seen.lastSuccess), LastError: l.seen.lastError, LastErrorAt: moment(l.seen.lastErrorAt),
+		LastSuccess: moment(l.seen.lastSuccess), LastError: l.seen.lastError, LastErrorAt: moment(l.seen.lastErrorAt), Replays: replays,
 	}
 	receiver, own := l.client.Certificates()
 	s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)

@@ -1,0 +1,150 @@
+package admin
+
+import (
+	"slices"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
+)
+
+// failed is a page of an endpoint's failed deliveries, the newest event first.
+type failed struct {
+	Endpoint   string       `json:"endpoint"`
+	Failed     int64        `json:"failed"` // all there are, whatever the filters
+	Deliveries []failedLine `json:"deliveries"`
+	Next       string       `json:"next,omitempty"` // the "after" of the next page; missing when there is none
+}
+
+type failedLine struct {
+	ID       string     `json:"id"`   // empty when the event can't be read any more
+	Type     string     `json:"type"` // likewise
+	Accepted *time.Time `json:"accepted,omitempty"`
+	FailedAt time.Time  `json:"failed_at"`
+	Attempts int        `json:"attempts"`
+	Status   int        `json:"status,omitempty"`
+	Class    string     `json:"class"`
+	Bin      string     `json:"bin"`
+	Reason   string     `json:"reason"`
+}
+
+// The bins of failed deliveries: who has to do something about them.
+const (
+	binRefused   = "refused"   // the endpoint answered, and not with success
+	binUnreached = "unreached" // no whole answer came
+	binExpired   = "expired"   // held for max_age without a last attempt
+	binLost      = "unreadable"
+)
+
+// The classes of failed deliveries that no attempt has.
+const (
+	classExpired    = "expired"
+	classUnreadable = "unreadable"
+)
+
+func binOf(class string) string {
+	switch class {
+	case string(delivery.ClassStatus):
+		return binRefused
+	case classExpired:
+		return binExpired
+	case classUnreadable:
+		return binLost
+	}
+	return binUnreached
+}
+
+// failedClasses are the classes that a failed delivery can have.
+func failedClasses() []string {
+	list := []string{classExpired, classUnreadable}
+	for _, c := range delivery.Classes() {
+		list = append(list, string(c))
+	}
+	return list
+}
+
+// classesOf lists the classes of a bin, without one all that are given.
+func classesOf(bin string, classes []string) []string {
+	if bin == "" {
+		return classes
+	}
+	if classes == nil {
+		classes = failedClasses()
+	}
+	in := slices.DeleteFunc(slices.Clone(classes), func(class string) bool { return binOf(class) != bin })
+	if len(in) == 0 {
+		return []string{""} // no failure has it
+	}
+	return in
+}
+
+var bins = []string{binRefused, binUnreached, binExpired, binLost}
+
+// failedFilter reads which failed deliveries a request is about.
+func failedFilter(q *query) queue.ReplaySpec {
+	classes := q.list("class")
+	for _, class := range classes {
+		if known := failedClasses(); !slices.Contains(known, class) {
+			q.wrong("there is no class %q; there are: %s", class, listed(known))
+		}
+	}
+	return queue.ReplaySpec{
+		Failed: true, Types: q.types(), Classes: classesOf(q.oneOf("bin", bins...), classes),
+		Since: q.moment("since"), Until: q.moment("until"),
+	}
+}
+
+func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
+	q := readQuery(ctx)
+	filter := failedFilter(q)
+	wanted := queue.Query{
+		State: queue.GivenUp, Lane: t.kept, Types: filter.Types, Classes: filter.Classes, FailedSince: filter.Since, FailedUntil: filter.Until,
+		Limit: q.limit(), Below: q.after(),
+	}
+	if q.refuse(ctx) {
+		return
+	}
+	found, err := a.Queue.Search(wanted)
+	if err != nil {
+		a.unread(ctx, err, "the failed deliveries could not be read")
+		return
+	}
+	page := failed{Endpoint: t.name, Failed: t.kept.Stats().Failed, Deliveries: []failedLine{}, Next: next(found.Next)}
+	for i := range found.Events {
+		if f := found.Events[i].Failure; f != nil {
+			page.Deliveries = append(page.Deliveries, tellFailed(&found.Events[i], f))
+		}
+	}
+	answer.Value(ctx, 200, page)
+}
+
+func tellFailed(ev *queue.FoundEvent, f *queue.Failure) failedLine {
+	line := failedLine{
+		ID: ev.ID, Type: ev.Type, FailedAt: f.At.UTC(), Attempts: f.Attempts, Status: f.Status, Class: f.Class, Bin: binOf(f.Class), Reason: f.Reason,
+	}
+	if ev.At != 0 {
+		at := time.UnixMilli(ev.At).UTC()
+		line.Accepted = &at
+	}
+	return line
+}
+
+// giveUpFailed deletes failed deliveries for good.
+func (a *Admin) giveUpFailed(ctx *fasthttp.RequestCtx, t target) {
+	q := readQuery(ctx)
+	filter := failedFilter(q)
+	if q.refuse(ctx) {
+		return
+	}
+	count, err := t.kept.GiveUpFailed(filter)
+	a.Log.Warn().Str("endpoint", t.name).Int64("deliveries", count).Strs("type", filter.Types).Strs("class", filter.Classes).
+		Msg("the operator gave up failed deliveries of this endpoint")
+	if err != nil {
+		a.unsaved(ctx, err, t.name)
+		return
+	}
+	answer.Value(ctx, 200, map[string]any{"endpoint": t.name, "status": "given_up", "deliveries": count})
+}
