@@ -115,7 +115,13 @@ func (s *shelf) findAll(q Query) (list []FoundEvent) {
 		if len(page.Events) > q.Limit {
 			s.t.Fatalf("%d events on a page of %d", len(page.Events), q.Limit)
 		}
-		list = append(list, page.Events...)
+		for _, ev := range page.Events {
+			if (ev.Failure != nil) != (q.State == GivenUp && q.Lane != nil) {
+				s.t.Fatalf("%s comes with the failure %+v", ev.ID, ev.Failure)
+			}
+			ev.Failure = nil
+			list = append(list, ev)
+		}
 		if page.Next == 0 {
 			return list
 		}
