@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -75,5 +76,35 @@ func TestClientKeyMayBeASecret(t *testing.T) {
 	text = strings.Replace(text, fmt.Sprintf("client_key = %q", key), `client_key = "env:RELAY_TEST_KEY"`, 1)
 	if e := mustParse(t, text).Endpoints[0]; string(e.ClientKey.Content()) != string(mustRead(t, key)) || e.ClientKey.String() != "env:RELAY_TEST_KEY" {
 		t.Errorf("got %s", e.ClientKey)
+	}
+}
+
+// What can be configured is shown, under its own name.
+func TestMaskedHasEveryKey(t *testing.T) {
+	text, certificate, key := secure(t)
+	text = strings.Replace(text, "[delivery]", "[delivery]\nproxy = \"http://joe:Zq7canary@proxy.internal:3128\"", 1)
+	e := mustParse(t, text).Endpoints[0]
+	shown, err := json.Marshal(e.Masked())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]any
+	if err := json.Unmarshal(shown, &keys); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range fileKeys(Endpoint{}) {
+		if _, ok := keys[name]; !ok && name != "name" {
+			t.Errorf("%s is not shown in %s", name, shown)
+		}
+	}
+	for name, want := range map[string]string{
+		"proxy": "http://********@proxy.internal:3128", "ca_file": certificate, "client_cert": certificate, "client_key": key, "server_name": "crm.internal",
+	} {
+		if keys[name] != want {
+			t.Errorf("%s is shown as %q, want %q", name, keys[name], want)
+		}
+	}
+	if strings.Contains(string(shown), "Zq7canary") || strings.Contains(string(shown), "PRIVATE") {
+		t.Errorf("shows a secret: %s", shown)
 	}
 }

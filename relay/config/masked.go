@@ -1,7 +1,7 @@
 package config
 
-// Masked is an endpoint's configuration as it may be shown: the keys and spellings of the file, with stars for secrets and
-// for the query of the URL.
+// Masked is an endpoint's configuration as it may be shown: the keys and spellings of the file, with stars for secrets, for
+// the query of the URL and for what a proxy asks for.
 type Masked struct {
 	URL            string            `json:"url"`
 	Events         []string          `json:"events"`
@@ -11,12 +11,18 @@ type Masked struct {
 	Headers        map[string]string `json:"headers"`
 	Enabled        bool              `json:"enabled"`
 	AllowPrivate   bool              `json:"allow_private"`
+	Format         string            `json:"format"`
+	ClientCert     string            `json:"client_cert"` // the files' names
+	ClientKey      string            `json:"client_key"`
+	ServerName     string            `json:"server_name"`
 	Timeout        string            `json:"timeout"`
 	Retry          []string          `json:"retry"`
 	Concurrency    int               `json:"concurrency"`
 	Rate           float64           `json:"rate"`
 	Success        string            `json:"success"`
 	MaxAge         string            `json:"max_age"`
+	Proxy          string            `json:"proxy"`
+	CAFile         string            `json:"ca_file"`
 }
 
 // Masked is what may be shown of the endpoint.
@@ -24,8 +30,10 @@ func (e *Endpoint) Masked() Masked {
 	m := Masked{
 		URL: maskQuery(e.URL), Events: e.Events, Secret: e.Secret.String(), PreviousSecret: e.PreviousSecret.String(),
 		Signatures: e.Signatures, Headers: map[string]string{}, Enabled: e.Enabled, AllowPrivate: e.AllowPrivate,
+		Format: e.Format, ClientCert: e.ClientCert.String(), ClientKey: e.ClientKey.String(), ServerName: e.ServerName,
 		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,
 		Success: e.Delivery.Success.String(), MaxAge: formatDuration(e.Delivery.MaxAge),
+		Proxy: e.Delivery.Proxy.String(), CAFile: e.Delivery.CAFile.String(),
 	}
 	for name, value := range e.Headers {
 		m.Headers[name] = value.String()

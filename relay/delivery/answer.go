@@ -24,6 +24,9 @@ var errInvalidStatus = errors.New("invalid status code")
 func (s *scratch) readAnswer(o *Outcome, now time.Time) (body []byte, reusable bool, err error) {
 	s.answer.Reset()
 	s.answer.StreamBody = true
+	if line, _ := s.reader.Peek(len("HTTP/1.1 000")); bytes.HasSuffix(line, []byte(" 000")) {
+		return nil, false, errInvalidStatus // fasthttp would take it for 200
+	}
 	if err := s.answer.ReadLimitBody(s.reader, 0); err != nil {
 		return nil, false, err
 	}

@@ -101,7 +101,8 @@ func TestOutcomeTellsWhatTheReceiverDid(t *testing.T) {
 			class: ClassReset, err: "closed the connection",
 		},
 		"garbage":         {serve: answering("SSH-2.0-OpenSSH_9.2p1 Debian\r\n", true), class: ClassBadResponse, err: "not valid HTTP/1.1", excerpt: "SSH-2.0-OpenSSH"},
-		"status 000":      {serve: answering(answer(0, "", ""), true), class: ClassBadResponse, err: "not valid HTTP/1.1"},
+		"status 000":      {serve: answering("HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n", true), class: ClassBadResponse, err: "not valid HTTP/1.1"},
+		"status 0":        {serve: answering(answer(0, "", ""), true), class: ClassBadResponse, err: "not valid HTTP/1.1"},
 		"garbage, hidden": {serve: answering("tls: \x1b[31m\r\n\r\n", true), class: ClassBadResponse, err: "not valid HTTP/1.1", excerpt: "tls: "},
 		"endless headers": {
 			serve: func(conn net.Conn, in *bufio.Reader) {

@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -107,21 +110,22 @@ func connectTunnel(p config.Proxy, target, version string) func(context.Context,
 		if _, err := conn.Write(request); err != nil {
 			return err
 		}
-		in := bufio.NewReaderSize(conn, proxyAnswerLimit)
-		var answer fasthttp.ResponseHeader
-		if err := answer.Read(in); err != nil {
-			var tooLong *fasthttp.ErrSmallBuffer
-			if isTimeout(err) || isBroken(err) {
-				return err
-			}
-			if errors.As(err, &tooLong) {
-				return &proxyError{"its answer to CONNECT passes " + strconv.Itoa(proxyAnswerLimit>>10) + " KiB"}
-			}
+		limited := &io.LimitedReader{R: conn, N: proxyAnswerLimit}
+		in := bufio.NewReaderSize(limited, proxyAnswerLimit)
+		answer, err := http.ReadResponse(in, &http.Request{Method: http.MethodConnect})
+		switch {
+		case err != nil && limited.N <= 0:
+			return &proxyError{"its answer to CONNECT passes " + strconv.Itoa(proxyAnswerLimit>>10) + " KiB"}
+		case err != nil && (isTimeout(err) || isBroken(err)):
+			return err
+		case err != nil:
 			return &proxyError{"its answer to CONNECT is not valid HTTP/1.1"}
 		}
-		switch status := answer.StatusCode(); {
-		case status == fasthttp.StatusProxyAuthRequired:
+		switch status := answer.StatusCode; {
+		case status == fasthttp.StatusProxyAuthRequired && p.User.IsZero():
 			return &proxyError{statusFault(status).text + ": write user and password into proxy, as in http://user:password@host:port"}
+		case status == fasthttp.StatusProxyAuthRequired:
+			return &proxyError{statusFault(status).text + ": it does not know the user and password that proxy has"}
 		case status < 200 || status > 299:
 			return &proxyError{statusFault(status).text}
 		case in.Buffered() > 0:
@@ -148,7 +152,7 @@ func socksTunnel(p config.Proxy, target string) func(context.Context, net.Conn) 
 		if err == nil || isTimeout(err) || isBroken(err) || !errors.As(err, &op) {
 			return err
 		}
-		return &proxyError{op.Err.Error()}
+		return &proxyError{strings.TrimPrefix(op.Err.Error(), "unknown error ")} // which precedes the known ones
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"realtorbot-relay/relay/config"
 )
 
 // asked is what proxies of a test were asked for.
@@ -216,14 +218,14 @@ func TestProxyFaultsNameTheProxy(t *testing.T) {
 	}{
 		"gone":                  {"http", "", gone.Addr(), ClassConnectRefused, "connect to proxy " + gone.Addr().String() + ": connection refused"},
 		"no password":           {"http", "", asking.Addr(), ClassConnectRefused, "answered 407 Proxy Authentication Required: write user and password into proxy"},
-		"wrong password":        {"http", "joe:wrong-canary@", asking.Addr(), ClassConnectRefused, "answered 407"},
+		"wrong password":        {"http", "joe:wrong-canary@", asking.Addr(), ClassConnectRefused, "answered 407 Proxy Authentication Required: it does not know the user"},
 		"can't connect":         {"http", "", failing.Addr(), ClassConnectRefused, "asked for crm.receiver.test:443: answered 502 Bad Gateway"},
 		"garbage":               {"http", "", saying("SSH-2.0-OpenSSH_9.2p1\r\n"), ClassConnectRefused, "not valid HTTP/1.1"},
 		"endless":               {"http", "", saying("HTTP/1.1 200 OK\r\n" + strings.Repeat("X-More: and more\r\n", 1000)), ClassConnectRefused, "passes 4 KiB"},
 		"talkative":             {"http", "", saying("HTTP/1.1 200 OK\r\n\r\nhello"), ClassConnectRefused, "more than an answer"},
 		"closing":               {"http", "", saying(""), ClassConnectRefused, "closed the connection"},
 		"silent":                {"http", "", silent, ClassConnectTimeout, "no connection within 200ms"},
-		"socks, refusing":       {"socks5", "", refusing.Addr(), ClassConnectRefused, "connection not allowed by ruleset"},
+		"socks, refusing":       {"socks5", "", refusing.Addr(), ClassConnectRefused, "asked for crm.receiver.test:443: connection not allowed by ruleset"},
 		"socks, no password":    {"socks5", "", socksAsking.Addr(), ClassConnectRefused, "no acceptable authentication methods"},
 		"socks, wrong password": {"socks5", "joe:wrong-canary@", socksAsking.Addr(), ClassConnectRefused, "username/password authentication failed"},
 		"socks, garbage":        {"socks5", "", garbled, ClassConnectRefused, "unexpected protocol version"},
@@ -348,4 +350,42 @@ func TestEchoedCredentialsOfURLAndProxyAreMasked(t *testing.T) {
 			t.Errorf("%q is in %s", secret, o.Excerpt)
 		}
 	}
+}
+
+// Whatever a proxy says, a tunnel is open only after a good answer, and its refusal is one line that fits a log.
+func FuzzProxyAnswer(f *testing.F) {
+	for _, seed := range []string{
+		"HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nmore", "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n", "HTTP/1.0 200\r\n\r\n",
+		"SSH-2.0\r\n", "\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00", "\x05\xff", "\x05\x00\x05\x02\x00\x03\x01a\x00\x00", "",
+	} {
+		f.Add([]byte(seed))
+	}
+	p := config.Proxy{Kind: config.ProxyHTTP, Host: "127.0.0.1", Port: 3128}
+	d := &detour{address: p.Address(), target: "crm.receiver.test:443"}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		for name, tunnel := range map[string]func(context.Context, net.Conn) error{
+			"http": connectTunnel(p, d.target, "1"), "socks5": socksTunnel(p, d.target),
+		} {
+			ours, theirs := net.Pipe()
+			go io.Copy(io.Discard, theirs)
+			go func() {
+				theirs.Write(said)
+				theirs.Close()
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+			err := tunnel(ctx, ours)
+			cancel()
+			ours.Close()
+			theirs.Close()
+			if err == nil {
+				if name == "http" && !strings.Contains(string(said), " 2") || name == "socks5" && !strings.HasPrefix(string(said), "\x05") {
+					t.Errorf("%s: %q opened a tunnel", name, said)
+				}
+				continue
+			}
+			if text := tunnelFault(err, d, testTimeout).text; strings.ContainsAny(text, "\r\n\x1b") || len(text) > 2*faultTextLimit {
+				t.Errorf("%s: %q is refused as %q", name, said, text)
+			}
+		}
+	})
 }

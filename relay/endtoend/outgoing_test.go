@@ -201,7 +201,7 @@ func TestProxyPasswordOpensTheWayAndIsShownNowhere(t *testing.T) {
 	if s := r.awaitState("evt_1", "plain", "failed"); s.Attempts[0].Status != 407 || !strings.Contains(s.Attempts[0].Excerpt, "you said ***") {
 		t.Errorf("plain: %+v", s)
 	}
-	if s := r.awaitState("evt_1", "secure", "failed"); s.Attempts[0].Class != "connect_refused" || !strings.Contains(s.Attempts[0].Error, "user and password") {
+	if s := r.awaitState("evt_1", "secure", "failed"); s.Attempts[0].Class != "connect_refused" || !strings.Contains(s.Attempts[0].Error, "user and password that proxy has") {
 		t.Errorf("secure: %+v", s)
 	}
 	r.admin.ask(t, "GET", "/endpoints", "")
