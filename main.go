@@ -33,6 +33,7 @@ const usage = `Usage: realtorbot-relay [COMMAND] [FLAG…]
 
   serve   -config FILE     receive, keep and deliver events (also without a command)
   check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
+  doctor  -config FILE     look at disk, clock, names, limits and the relay that runs; say what to do
   listen  [-addr :3000] [-secret S]
                            a local receiver that verifies and shows what arrives
   listen  -from URL [-forward URL]
@@ -71,6 +72,8 @@ func run(args []string) int {
 		return serve(rest)
 	case "check":
 		return check(ctx, rest)
+	case "doctor":
+		return examine(ctx, rest)
 	case "listen":
 		return try.Listen(ctx, rest, os.Stdout, os.Stderr)
 	case "send":
@@ -141,6 +144,18 @@ func check(ctx context.Context, args []string) int {
 	}
 	fmt.Print(cfg.Describe())
 	doctor.Compare(ctx, cfg, os.Stdout)
+	return exitWell
+}
+
+// examine looks at the machine, the configuration and the relay that runs with it.
+func examine(ctx context.Context, args []string) int {
+	cfg, code := loadConfig("doctor", args)
+	if cfg == nil {
+		return code
+	}
+	if !doctor.Examine(ctx, cfg, os.Stdout) {
+		return exitFailed
+	}
 	return exitWell
 }
 

@@ -27,6 +27,7 @@ import (
 type Relay struct {
 	config  *config.Config // as it was at the start
 	file    string         // its absolute path
+	dir     string         // of the queue, an absolute path
 	version string
 	log     zerolog.Logger
 	free    func() (int64, error) // free bytes where the queue is; nil asks the file system
@@ -99,6 +100,9 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	if r.file, err = filepath.Abs(cfg.Path); err != nil {
 		return err
 	}
+	if r.dir, err = filepath.Abs(cfg.Queue.Dir); err != nil {
+		return err
+	}
 	for _, ln := range intake {
 		if err := CheckSources(ln.Addr(), cfg.Server, cfg.Sources); err != nil {
 			return err
@@ -157,7 +161,7 @@ func (r *Relay) open() error {
 	r.admin = &admin.Admin{
 		Queue: kept, Post: post, Intake: intake,
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
-		Reload: r.ReloadFile, Raised: r.desk.Raised,
+		Reload: r.ReloadFile, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state

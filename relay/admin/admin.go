@@ -29,6 +29,10 @@ type Admin struct {
 	// can't. Nil without TLS.
 	Certificate func() (ends time.Time, trouble string)
 
+	// Dir is where the queue is, an absolute path. UntilLow is when its disk will be low, if that is known.
+	Dir      string
+	UntilLow func() (in time.Duration, known bool)
+
 	// Raised counts the alerts that the relay raised since the start, by type.
 	Raised func() map[string]int64
 

@@ -73,6 +73,7 @@ func openOffice(t *testing.T, token string) *office {
 	o.Admin = &Admin{
 		Queue: q, Post: post, Intake: intake, Token: sign.NewSecret(token), Version: "1.2.3", Started: time.Now(),
 		Log: zerolog.New(zerolog.SyncWriter(o.log)), Raised: func() map[string]int64 { return nil },
+		UntilLow: func() (time.Duration, bool) { return time.Hour, true },
 	}
 	o.strikes.sleep = func(time.Duration) {}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -116,21 +117,31 @@ type stats struct {
 	Totals        totals            `json:"totals"`
 	ClockSkew     *float64          `json:"clock_skew_seconds,omitempty"` // how far the endpoints' clocks are ahead of this machine's
 	Certificate   *certificate      `json:"certificate,omitempty"`
+	Process       processStats      `json:"process"`
 	Endpoints     []delivery.Status `json:"endpoints"`
 }
 
 type queueStats struct {
+	Dir              string  `json:"dir"`
 	Events           int64   `json:"events"`
 	Bytes            int64   `json:"bytes"`
 	StoreBytes       int64   `json:"store_bytes"`
 	JournalBytes     int64   `json:"journal_bytes"`
 	FreeDisk         int64   `json:"free_disk"`
 	MinFree          int64   `json:"min_free"`
+	DiskLowIn        int64   `json:"disk_low_in_seconds,omitempty"` // if it goes on filling as in the last hours
 	OldestPendingSec float64 `json:"oldest_pending_seconds"`
 	Pending          int64   `json:"pending"`
 	Retrying         int64   `json:"retrying"`
 	Failed           int64   `json:"failed"`
 	Damaged          int64   `json:"damaged"`
+}
+
+type processStats struct {
+	AnonymousMemory int64 `json:"anonymous_memory"` // bytes
+	Goroutines      int   `json:"goroutines"`
+	OpenFiles       int64 `json:"open_files"`
+	OpenFilesLimit  int64 `json:"open_files_limit"`
 }
 
 // totals are since the start: events, and requests that were refused.
@@ -153,7 +164,7 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
 		Version: a.Version, Started: a.Started.UTC().Truncate(time.Second), UptimeSeconds: int64(time.Since(a.Started).Seconds()),
 		Health: a.judge(endpoints, q),
 		Queue: queueStats{
-			Events: q.Events, Bytes: q.Bytes, StoreBytes: q.StoreBytes, JournalBytes: q.JournalBytes,
+			Dir: a.Dir, Events: q.Events, Bytes: q.Bytes, StoreBytes: q.StoreBytes, JournalBytes: q.JournalBytes,
 			FreeDisk: q.FreeDisk, MinFree: q.MinFree, Damaged: q.Damaged,
 		},
 		Totals: totals{
@@ -162,6 +173,11 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
 			Forbidden: counts.Forbidden.Load(), Limited: counts.Limited.Load(), Unavailable: counts.Unavailable.Load(),
 		},
 		Endpoints: endpoints,
+	}
+	p := readProcess()
+	s.Process = processStats{AnonymousMemory: p.anonymous, Goroutines: runtime.NumGoroutine(), OpenFiles: p.openFiles, OpenFilesLimit: p.filesLimit}
+	if in, known := a.UntilLow(); known {
+		s.Queue.DiskLowIn = int64(in.Seconds())
 	}
 	if ahead, n := delivery.ClockSkew(endpoints, time.Now()); n > 0 {
 		s.ClockSkew = &ahead

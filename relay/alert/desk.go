@@ -28,6 +28,8 @@ type Desk struct {
 	looked time.Time            // at the certificates
 	unsent []alert              // which the queue did not take yet
 
+	forecast forecast
+
 	mu     sync.Mutex
 	raised map[string]int64
 }
@@ -94,6 +96,9 @@ func (d *Desk) look(ctx context.Context, now time.Time) {
 
 func (d *Desk) lookAtDisk(now time.Time) {
 	s := d.Queue.Stats()
+	if s.FreeDisk >= 0 {
+		d.forecast.note(now, s.FreeDisk)
+	}
 	switch {
 	case s.FreeDisk < 0 || s.MinFree == 0: // unknown, or there is no mark
 	case !d.isLow && s.FreeDisk < LowMark(s):

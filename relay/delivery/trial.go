@@ -46,7 +46,7 @@ const (
 const trialLimit = 30 * time.Second
 
 // Try sends an event to an endpoint at once and once, whatever state the endpoint is in. Nothing is kept, counted, retried
-// or held because of it. With conformance it sends it four times, rightly and wrongly signed, and judges the receiver.
+// or held because of it; of the clock of the endpoint note is taken. With conformance it sends it four times, rightly and wrongly signed, and judges the receiver.
 // found is false when no endpoint of that name is configured. When ctx ends, what is under way is cut short.
 func (p *Post) Try(ctx context.Context, name string, parcel Parcel, conformance bool) (trial Trial, found bool, err error) {
 	lane := p.Lane(name)
@@ -62,6 +62,7 @@ func (p *Post) Try(ctx context.Context, name string, parcel Parcel, conformance 
 			return nil, err
 		}
 		defer client.Close()
+		client.clock = &lane.tally.clock
 		defer context.AfterFunc(ctx, client.Close)()
 		sent := parcel
 		sent.Attempt = attempt

@@ -4,7 +4,7 @@ _realtorbot_relay() {
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        serve | check | listen | send | verify | version) command=$word; break ;;
+        serve | check | doctor | listen | send | verify | version) command=$word; break ;;
         esac
     done
     case $previous in
@@ -23,12 +23,12 @@ _realtorbot_relay() {
     esac
     local words
     case $command in
-    serve | check) words="-config" ;;
+    serve | check | doctor) words="-config" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
     send) words="-type -data -url -token -secret -id" ;;
     verify) words="-secret -header -id -timestamp" ;;
     esac
-    if [ "$COMP_CWORD" = 1 ]; then words="serve check listen send verify version $words"; fi
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor listen send verify version $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 complete -F _realtorbot_relay realtorbot-relay

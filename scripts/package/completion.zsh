@@ -4,6 +4,7 @@
 local -a commands=(
     'serve:receive, keep and deliver events'
     'check:validate a configuration and say what it would do'
+    'doctor:look at machine and relay, say what to do'
     'listen:a local receiver that shows what arrives'
     'send:post one event to a relay'
     'verify:say whether a signature matches and, if not, why'
@@ -21,11 +22,11 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
+serve | check | doctor | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
-serve | check) _arguments $config ;;
+serve | check | doctor) _arguments $config ;;
 listen)
     _arguments '-addr[host\:port to listen on]:address:' '-secret[secret to check or sign with]:secret:' \
         '-fail[answer 500 to so many]:percent, as in 30%:' '-delay[wait before each answer]:duration:' \
