@@ -12,6 +12,7 @@
 //	disksick       a disk that fails, and what the relay says
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down
+//	siege          slow clients in three ways, and what honest ones get meanwhile
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses
 //
 // Everything stays on the loopback interface, ends by itself, and works in a temporary directory that is removed.

@@ -30,6 +30,7 @@ var commands = []command{
 	{"disksick", "let the disk fail under load", runDisksick},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
+	{"siege", "attack a relay with slow clients while honest ones post", runSiege},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
 }
 
