@@ -21,7 +21,7 @@ func commandFlags(t *testing.T) map[string][]string {
 			continue
 		}
 		code, help, _ := end(t, command(t.TempDir(), name[1], "-h"))
-		for _, f := range regexp.MustCompile(`(?m)^  -([a-z]+)`).FindAllStringSubmatch(help, -1) {
+		for _, f := range regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(help, -1) {
 			flags[name[1]] = append(flags[name[1]], f[1])
 		}
 		if code != 0 || len(flags[name[1]]) == 0 {
@@ -39,9 +39,9 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 	t.Parallel()
 	want := commandFlags(t)
 	shellFlags := map[string]*regexp.Regexp{
-		"completion.bash": regexp.MustCompile(`-([a-z]+)`),
-		"completion.zsh":  regexp.MustCompile(`['"]-([a-z]+)\[`),
-		"completion.fish": regexp.MustCompile(`-o ([a-z]+)`),
+		"completion.bash": regexp.MustCompile(`-([a-z-]+)`),
+		"completion.zsh":  regexp.MustCompile(`['"]-([a-z-]+)\[`),
+		"completion.fish": regexp.MustCompile(`-o ([a-z-]+)`),
 	}
 	for name, flag := range shellFlags {
 		text := readFile(t, name)
@@ -79,7 +79,7 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 			continue
 		}
 		part := between(page, `(?m)^\.SS (?:[a-z]+, )*`+command+`(?:, [a-z]+)*$`, `\n\.S[SH]`)
-		sameFlags(t, "the man page for "+command, regexp.MustCompile(`(?m)^\.BI? -([a-z]+)`).FindAllStringSubmatch(part, -1), flags)
+		sameFlags(t, "the man page for "+command, regexp.MustCompile(`(?m)^\.BI? -([a-z-]+)`).FindAllStringSubmatch(part, -1), flags)
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := newCommand("verify", "-secret S [-previous-secret S] -header H [-id ID -timestamp T] < body",
 		"Says whether a signature is that of the body on standard input and, if not, why. The body must be the bytes\n"+
-			"as they were received. -previous-secret is one that a sender may still use while secrets are rotated. -header is the value of X-RealtorBot-Signature, or that of webhook-signature, which\n"+
-			"starts with v1, and needs -id and -timestamp.", stdout, stderr)
+			"as they were received. -previous-secret is one that a sender may still use while secrets are rotated.\n"+
+			"-header is the value of X-RealtorBot-Signature, or that of webhook-signature, which starts with v1, and needs\n"+
+			"-id and -timestamp.", stdout, stderr)
 	secretText := c.flags.String("secret", "", secretUsage+" (required)")
 	previousText := c.flags.String("previous-secret", "", secretUsage)
 	header := c.flags.String("header", "", "`value` of X-RealtorBot-Signature or webhook-signature (required)")

@@ -26,7 +26,7 @@ _realtorbot_relay() {
     serve | check | doctor) words="-config" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
     send) words="-type -data -url -token -secret -id" ;;
-    verify) words="-secret -header -id -timestamp" ;;
+    verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor listen send verify version $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

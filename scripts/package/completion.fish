@@ -38,6 +38,7 @@ complete -c $relay -n $on -o id -x -d 'event id'
 
 set -l on "__fish_seen_subcommand_from verify"
 complete -c $relay -n $on -o secret -x -d 'secret'
+complete -c $relay -n $on -o previous-secret -x -d 'secret while rotating'
 complete -c $relay -n $on -o header -x -d 'value of the signature'
 complete -c $relay -n $on -o id -x -d 'value of webhook-id'
 complete -c $relay -n $on -o timestamp -x -d 'value of webhook-timestamp'

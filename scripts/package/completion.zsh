@@ -39,7 +39,7 @@ send)
         '-token[bearer token of the source]:token:' '-secret[signs the event]:secret:' '-id[event id]:id:'
     ;;
 verify)
-    _arguments '-secret[secret]:secret:' '-header[value of the signature]:value:' '-id[value of webhook-id]:id:' \
+    _arguments '-secret[secret]:secret:' '-previous-secret[secret while rotating]:secret:' '-header[value of the signature]:value:' '-id[value of webhook-id]:id:' \
         '-timestamp[value of webhook-timestamp]:seconds:'
     ;;
 esac
