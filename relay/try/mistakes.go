@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"realtorbot-relay/sign"
 )
@@ -216,18 +218,53 @@ func bodiesMistaken(body []byte) []variant {
 	if !json.Valid(body) {
 		return variants
 	}
-	const rewritten = "the body was parsed and written again, and "
+	const rewritten = "the body was parsed and written again, and what was signed "
+	const received, sent = ": verify the bytes that were received", ": sign and verify the bytes that are sent"
 	var compact, indented bytes.Buffer
 	_ = json.Compact(&compact, body) // can't fail: the body is valid
 	_ = json.Indent(&indented, compact.Bytes(), "", "  ")
+	plain := compact.Bytes()
 	return append(variants,
-		variant{rewritten + "what was signed is its compact form: verify the bytes that were received", compact.Bytes()},
-		variant{rewritten + "what was signed is compact and without needless escapes (as JavaScript writes it): verify the bytes that were received",
-			unescape(compact.Bytes())},
-		variant{rewritten + "what was signed is its indented form: sign and verify the bytes that are sent", indented.Bytes()},
-		variant{rewritten + "what was signed has a space after each comma and colon (as Python writes it): sign and verify the bytes that are sent",
-			spaced(compact.Bytes())},
+		variant{rewritten + "is its compact form" + received, plain},
+		variant{rewritten + "is compact and without needless escapes (as JavaScript writes it)" + received, unescape(plain)},
+		variant{rewritten + "is its indented form" + sent, indented.Bytes()},
+		variant{rewritten + "has a space after each comma and colon (as Python writes it)" + sent, spaced(plain)},
+		variant{rewritten + "has these spaces and is ASCII alone (as Python writes it)" + sent, spaced(escape(plain, false))},
+		variant{rewritten + "is ASCII alone with \\/ for / (as PHP writes it)" + sent, escape(plain, true)},
+		variant{rewritten + "has its names in order (as Go writes a map)" + sent, ordered(plain)},
 	)
+}
+
+// escape writes each string of compact, valid JSON in ASCII, and / as \/ when slashes is set.
+func escape(compact []byte, slashes bool) []byte {
+	var out []byte
+	for _, r := range string(unescape(compact)) {
+		switch {
+		case r == '/' && slashes:
+			out = append(out, `\/`...)
+		case r < utf8.RuneSelf:
+			out = append(out, string(r)...)
+		case r >= 0x10000:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
+}
+
+// ordered writes valid JSON with the names of each object in order.
+func ordered(compact []byte) []byte {
+	decoder := json.NewDecoder(bytes.NewReader(compact))
+	decoder.UseNumber()
+	var value any
+	_ = decoder.Decode(&value) // can't fail: it is valid
+	out, err := json.Marshal(value)
+	if err != nil {
+		return nil
+	}
+	return out
 }
 
 // unescape writes each string of compact, valid JSON with no more escapes than needed.
