@@ -1,0 +1,268 @@
+package endtoend
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"realtorbot-relay/sign"
+)
+
+// site is a machine with a relay as scripts/install leaves it, but for where its files are and which of the loopback
+// addresses is its 127.0.0.1. The commands of README's runbook are run there as they stand.
+type site struct {
+	*relay
+	etc, state, address string
+	edited              string // what the operator writes with sudoedit
+}
+
+var sites atomic.Int64
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	dir, n, pid := t.TempDir(), sites.Add(1), os.Getpid()
+	s := &site{relay: &relay{process: &process{t: t}}, etc: filepath.Join(dir, "etc"), state: filepath.Join(dir, "state"),
+		address: fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, n)}
+	for _, dir := range []string{s.etc, s.state} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// config is the beginning of its configuration: the ports that README has, at its own address.
+func (s *site) config() string {
+	return strings.NewReplacer("127.0.0.1:0\"\n[admin]", s.address+":8080\"\n[admin]", "127.0.0.1:0\"\n[queue]", s.address+":8081\"\n[queue]").Replace(preamble)
+}
+
+func (s *site) begin() {
+	s.t.Helper()
+	s.relay = &relay{process: launch(s.t, command(s.state, "-config", filepath.Join(s.etc, "config.toml"))), dir: s.etc}
+	s.awaitServing()
+}
+
+// runbook is the commands under a title of README's runbook, block by block, one a line.
+func runbook(t *testing.T, title string) (blocks [][]string) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, book, _ := strings.Cut(string(text), "\n## Runbook\n")
+	book, _, _ = strings.Cut(book, "\n## ")
+	_, chapter, found := strings.Cut(book, "\n### "+title+"\n")
+	chapter, _, _ = strings.Cut(chapter, "\n### ")
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(chapter, -1) {
+		blocks = append(blocks, strings.Split(strings.TrimSpace(block[1]), "\n"))
+	}
+	if !found || len(blocks) == 0 {
+		t.Fatalf("README's runbook has no commands under %q", title)
+	}
+	return blocks
+}
+
+// stand-ins for what is the machine's: root, the editor, the service, the journal.
+const standIns = `
+sudo() { "$@"; }
+curl() { command curl --fail-with-body -sS "$@"; }
+realtorbot-relay() { "$BINARY" "$@"; }
+sudoedit() { cp "$EDITED" "$1"; }
+journalctl() { cat "$JOURNAL"; }
+systemctl() { echo "$@" >"$ASKED"; }
+chown() { [ "$1 $2" = "-R realtorbot-relay:" ] && [ -d "$3" ]; }
+set -euo pipefail
+`
+
+// follow runs the commands of a block and returns what each printed.
+func (s *site) follow(t *testing.T, block []string, home string) (printed []string) {
+	t.Helper()
+	journal, edited, asked := filepath.Join(home, "journal"), filepath.Join(home, "edited"), filepath.Join(home, "asked")
+	for _, line := range block {
+		log := ""
+		if s.stderr != nil {
+			log = s.stderr.String()
+		}
+		for path, text := range map[string]string{journal: log, edited: s.edited, asked: ""} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		here := strings.NewReplacer("/etc/realtorbot-relay", s.etc, "/var/lib/realtorbot-relay", s.state, "127.0.0.1", s.address).Replace(line)
+		cmd := exec.Command("bash", "-c", standIns+here)
+		cmd.Dir = home
+		cmd.Env = append(os.Environ(), "BINARY="+binary, "EDITED="+edited, "JOURNAL="+journal, "ASKED="+asked)
+		p := launch(t, cmd)
+		code, out := p.exit(), p.stdout.String()
+		if code != 0 && !strings.Contains(out, "is in memory") { // doctor, where temporary files are
+			t.Fatalf("%s\nends with %d:\n%s%s", line, code, out, p.stderr.String())
+		}
+		printed = append(printed, out)
+		service, err := os.ReadFile(asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.serve(t, strings.TrimSpace(string(service)))
+	}
+	return printed
+}
+
+// serve does what systemd was asked to.
+func (s *site) serve(t *testing.T, asked string) {
+	t.Helper()
+	switch asked {
+	case "":
+	case "reload realtorbot-relay":
+		const done = `"message":"configuration reloaded"`
+		before := s.stderr.count(done)
+		s.signal(syscall.SIGHUP)
+		eventually(t, "the configuration is reloaded", func() bool { return s.stderr.count(done) > before })
+	case "stop realtorbot-relay":
+		s.stop()
+	case "restart realtorbot-relay":
+		s.stop()
+		s.begin()
+	case "enable --now realtorbot-relay":
+		s.begin()
+	default:
+		t.Fatalf("systemd is asked for %q", asked)
+	}
+}
+
+func TestRunbookIsTestedWhole(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadFile("runbook_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, book, _ := strings.Cut(string(readme), "\n## Runbook\n")
+	book, _, _ = strings.Cut(book, "\n## ")
+	titles := regexp.MustCompile(`(?m)^### (.*)$`).FindAllStringSubmatch(book, -1)
+	if len(titles) < 5 {
+		t.Errorf("README's runbook has %d chapters", len(titles))
+	}
+	for _, title := range titles {
+		if !strings.Contains(string(tests), `runbook(t, "`+title[1]+`")`) {
+			t.Errorf("no test runs the commands of %q", title[1])
+		}
+	}
+}
+
+func mustPrint(t *testing.T, printed []string, texts ...string) {
+	t.Helper()
+	all := strings.Join(printed, "\n")
+	for _, text := range texts {
+		if !strings.Contains(all, text) {
+			t.Errorf("the commands do not print %q:\n%s", text, all)
+		}
+	}
+}
+
+func TestRunbookAnEndpointWasDownForAnHour(t *testing.T) {
+	t.Parallel()
+	var status atomic.Int64
+	status.Store(503)
+	crm := receive(t, func(w http.ResponseWriter, _ *http.Request, _ attempt) { w.WriteHeader(int(status.Load())) })
+	s := newSite(t)
+	writeConfig(t, s.etc, s.config()+endpoint("crm", crm.url, "retry = []", "concurrency = 1"))
+	s.begin()
+	for i := range 8 {
+		s.post(event(fmt.Sprintf("evt_%d", i)))
+	}
+	s.awaitEndpoint("crm", "is down", func(ep endpointStats) bool { return ep.State == "down" && ep.Failed >= 5 })
+	status.Store(200)
+	printed := s.follow(t, runbook(t, "An endpoint was down for an hour")[0], t.TempDir())
+	mustPrint(t, printed, `"state": "down"`, `"delivered": true`, "503 Service Unavailable", `"dry_run": true`)
+	s.awaitEndpoint("crm", "has delivered all", func(ep endpointStats) bool { return ep.Delivered == 8 && ep.Failed == 0 && ep.Pending == 0 })
+}
+
+func TestRunbookACustomerSaysAnEventNeverCame(t *testing.T) {
+	t.Parallel()
+	crm := receive(t, codes(500, 200))
+	s := newSite(t)
+	writeConfig(t, s.etc, s.config()+endpoint("crm", crm.url, "retry = []"))
+	s.begin()
+	s.post(event("evt_abc123"))
+	s.awaitState("evt_abc123", "crm", "failed")
+	printed := s.follow(t, runbook(t, "A customer says an event never came")[0], t.TempDir())
+	mustPrint(t, printed, `"state": "failed"`, `"status": 500`, "delivery failed for good")
+	if a := crm.await(2)[1]; a.id != "evt_abc123" || a.header.Get("X-RealtorBot-Replay") == "" {
+		t.Errorf("then came %+v", a)
+	}
+}
+
+func TestRunbookRotateASecret(t *testing.T) {
+	t.Parallel()
+	crm := receive(t, well)
+	old, fresh := newSecret(), newSecret()
+	s := newSite(t)
+	config := s.config() + endpoint("crm", crm.url, `secret = "`+old+`"`)
+	writeConfig(t, s.etc, config)
+	s.begin()
+	s.edited = strings.Replace(config, `secret = "`+old, `previous_secret = "`+old+"\"\nsecret = \""+fresh, 1)
+	printed := s.follow(t, runbook(t, "Rotate a secret")[0], t.TempDir())
+	mustPrint(t, printed, "endpoint crm changed (secret, previous_secret)", `"check": "accepts_signed"`)
+	s.post(event("evt_1"))
+	s.awaitState("evt_1", "crm", "delivered")
+	for _, a := range crm.all() {
+		if a.id == "evt_1" && sign.VerifyRealtorBot(a.header.Get("X-RealtorBot-Signature"), []byte(a.body), sign.NewSecret(fresh)) != nil {
+			t.Error("the new secret does not sign")
+		}
+	}
+}
+
+func TestRunbookTheDiskIsFilling(t *testing.T) {
+	t.Parallel()
+	crm, old := receive(t, codes(500, 200)), receive(t, well)
+	s := newSite(t)
+	config := s.config() + endpoint("crm", crm.url, "retry = []")
+	writeConfig(t, s.etc, config+endpoint("old-crm", old.url))
+	s.begin()
+	s.turn("POST", "/endpoints/old-crm/pause")
+	s.post(event("evt_1"))
+	s.awaitState("evt_1", "crm", "failed")
+	s.turn("POST", "/endpoints/crm/pause")
+	s.post(event("evt_2"))
+	s.reload(config)
+	s.edited = strings.Replace(config, "[queue]", "[queue]\nretention = \"1h\"", 1)
+	printed := s.follow(t, runbook(t, "The disk is filling")[0], t.TempDir())
+	mustPrint(t, printed, "disk room", `"state": "orphaned"`)
+	s.awaitState("evt_2", "crm", "delivered")
+	if ep := s.endpoint("old-crm"); ep.Name != "" {
+		t.Errorf("the orphan is still there: %+v", ep)
+	}
+	if ep := s.endpoint("crm"); ep.Failed != 0 {
+		t.Errorf("failed deliveries are still there: %+v", ep)
+	}
+}
+
+func TestRunbookMoveToAnotherMachine(t *testing.T) {
+	t.Parallel()
+	crm := receive(t, well)
+	from, to, home := newSite(t), newSite(t), t.TempDir()
+	writeConfig(t, from.etc, from.config()+endpoint("crm", crm.url))
+	from.begin()
+	from.turn("POST", "/endpoints/crm/pause")
+	from.post(event("evt_1"))
+	blocks := runbook(t, "Move to another machine")
+	from.follow(t, blocks[0], home)
+
+	to.address = from.address // as the configuration has it
+	printed := to.follow(t, blocks[1], home)
+	mustPrint(t, printed, "no relay answers at", `"status": "degraded"`)
+	to.turn("POST", "/endpoints/crm/resume")
+	if a := crm.await(1)[0]; a.id != "evt_1" {
+		t.Errorf("then came %+v", a)
+	}
+}
