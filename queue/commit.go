@@ -80,7 +80,7 @@ func (q *Queue) known(id []byte) (seq uint64, known bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
-	return seq, q.withinWindow(at, q.opts.Now().UnixMilli()), nil
+	return seq, q.withinWindow(at, q.now()), nil
 }
 
 // withinWindow reports whether an id accepted at a moment is still known at another.
@@ -136,7 +136,7 @@ func (c *committer) run() {
 		select {
 		case r := <-c.q.requests:
 			c.q.busy.Store(uptime())
-			c.now = c.q.opts.Now().UnixMilli()
+			c.now = c.q.now()
 			c.gather(r)
 		case <-c.q.closing:
 			return

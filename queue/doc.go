@@ -23,6 +23,7 @@
 // # Keys of the store
 //
 //	m a                          position of the store in the log, counters (applied)
+//	m c                          nothing; its version is that of the store's last commit
 //	m m                          when no lane needed what any more (marks), for retention
 //	e <last event> <piece>       block: frames, S2-compressed, in pieces of at most 128 KiB
 //	s <first event>              digest: what a stretch of the log holds, for those who search (digest.go)
@@ -39,7 +40,7 @@
 // Numbers in keys are big-endian, 4 bytes for a lane, 8 for an event, n or a time in Unix milliseconds, 2 for a piece or
 // an attempt's number. Every value but an id's and the compressed ones of a and d opens with a version byte. The journal
 // and the frame have their layouts in journal.go and frame.go. The directory also has FORMAT, the version of all
-// this; lock; ballast; and, when damage was found, aside/ with copies of the files it was found in.
+// this; lock; ballast; mark, how far the store had come and the clocks then (mark.go); and, when damage was found, aside/ with copies of the files it was found in.
 //
 // # If we die here
 //
@@ -68,5 +69,7 @@
 // # Assumptions
 //
 // fdatasync and msync put data on stable storage; a sector that was synced is not harmed by a later write beside it being
-// cut short; file names survive after fsync of their directory. Clocks may jump: order comes from sequence numbers only.
+// cut short; file names survive after fsync of their directory. Clocks may jump: order comes from sequence numbers, and
+// periods are measured in queue time (clock.go). All times in the store and the journal but those of attempts, which are
+// for people, are queue time.
 package queue

@@ -30,6 +30,8 @@ const (
 	placeSync      = "sync of an entry"
 	placeCommit    = "commit of the store"
 
+	placeMarkFile    = "new mark"
+	placeMark        = "mark"
 	placeSpare       = "spare log of the store"
 	placeBallast     = "taking the ballast"
 	placeDropBallast = "giving up the ballast"

@@ -36,6 +36,7 @@ func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 		case ok:
 			missed = ev.Seq - f.told
 			f.told, f.next = ev.Seq+1, ev.Seq+1
+			ev.At = f.q.shown(ev.At)
 			return ev, missed, true, nil
 		}
 		if len(f.ahead) == 0 {

@@ -63,7 +63,7 @@ func (j *janitor) run(q *Queue) error {
 }
 
 func (j *janitor) turn(q *Queue) (more bool, err error) {
-	now := q.opts.Now()
+	now := time.UnixMilli(q.now())
 	b := q.store.batch()
 	done := j.note(q, b, now)
 	if err := j.expireFailures(q, now); err != nil {

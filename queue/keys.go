@@ -23,6 +23,7 @@ const (
 var (
 	keyApplied = []byte{kindMeta, 'a'}
 	keyMarks   = []byte{kindMeta, 'm'}
+	keyCommit  = []byte{kindMeta, 'c'}
 	keyScratch = []byte{kindScratch}
 )
 

@@ -88,6 +88,7 @@ type Delivery struct {
 	Event    Stored
 	Attempts int    // made so far
 	Replay   uint64 // the number of the replay that it is part of, 0 for none; see ReplayID
+	began    int64  // of that replay, Unix milliseconds of the wall clock
 	flight   *flight
 	retry    *retry
 }
@@ -186,6 +187,7 @@ func (l *Lane) takeLocked() (d *Delivery, more bool) {
 	if !ok {
 		return nil, false
 	}
+	ev.At = l.q.shown(ev.At)
 	f := &flight{ev: ev}
 	l.window = append(l.window, f)
 	l.open++
@@ -265,7 +267,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 	defer l.mu.Unlock()
 	for len(l.retries) > 0 && !l.retries[0].due.After(now) && !l.gone && !l.full() {
 		r := heap.Pop(&l.retries).(*retry)
-		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, retry: r}
+		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, began: l.q.shown(int64(r.replay)), retry: r}
 		ev, found, err := l.q.find(r.seq)
 		if err != nil && !errors.Is(err, errDamaged) {
 			heap.Push(&l.retries, r)
@@ -278,6 +280,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 			l.fail(d, nil, Failure{Class: "unreadable", Reason: "the event can't be read from disk any more"})
 			continue
 		}
+		ev.At = l.q.shown(ev.At)
 		d.Event = ev
 		return d, true
 	}

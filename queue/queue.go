@@ -39,6 +39,8 @@ type Options struct {
 	tailBytes int64         // how much of the newest events is kept in memory
 	saveEvery time.Duration // the longest that progress stays unsaved
 	ballast   int64         // bytes of disk that are held for the clean-up
+	clocks    func() (mono, wall int64)
+	up        func() (int64, [16]byte) // as sinceBoot; nil when Now is the test's
 	fault     fault
 }
 
@@ -53,7 +55,10 @@ func (o Options) withDefaults() Options {
 		o.Notice = func(string) {}
 	}
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now, o.up = time.Now, sinceBoot
+	}
+	if o.clocks == nil {
+		o.clocks = readClocks(o.Now)
 	}
 	if o.Free == nil {
 		o.Free = func() (int64, error) { return freeBytes(o.Dir) }
@@ -80,6 +85,9 @@ func setDefault[T comparable](field *T, value T) {
 // Queue keeps events until every lane has settled them. All methods are safe for concurrent use.
 type Queue struct {
 	opts    Options
+	clock   *clock
+	mark    *marker  // the keeper's
+	boot    [16]byte // id of the machine's boot
 	journal *journal // the committer's
 	store   *store   // written by the keeper alone
 	unlock  func() error
@@ -137,7 +145,7 @@ func (q *Queue) Close() error {
 		} else if q.keeper.starved.Load() {
 			limit = failedCloseLimit
 		}
-		err = errors.Join(err, q.store.close(limit), q.journal.close(), q.unlock())
+		err = errors.Join(err, q.store.close(limit), q.journal.close(), q.mark.close(), q.unlock())
 	})
 	if err != nil {
 		return fmt.Errorf("close queue %q: %w", q.opts.Dir, err)

@@ -83,6 +83,12 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	q.keeper.init()
 	q.lanes.Store(new([]*Lane))
+	mark, high, err := openMark(opts.Dir, opts.fault)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, mark.close)
+	q.startClock(high.clock)
 	if q.store, err = openStore(storeDir, memTable, opts.Notice); err != nil {
 		return nil, err
 	}
@@ -93,6 +99,8 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	undo = append(undo, q.journal.close)
 	q.store.fault, q.journal.fault = opts.fault, opts.fault
+	q.store.saved = func(version uint64) error { return mark.write(highWater{version, q.clockState()}) }
+	q.mark = mark
 	q.store.relief = func() bool { return q.disk.give(opts) == nil }
 	q.journal.room = func() bool { return opts.free() >= criticalFree+opts.slotSize }
 	next, recent, err := q.restore()
@@ -190,7 +198,7 @@ func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
 	}
 	k.showCounts()
 	// Serials of one process must not repeat those of one before it: they tell apart blocks that end with the same event.
-	k.serial = uint64(max(q.opts.Now().UnixNano(), 0))
+	k.serial = uint64(max(q.now(), 0)) * 1_000_000
 	if err := k.janitor.load(q.store); err != nil {
 		return 0, nil, err
 	}
@@ -337,6 +345,7 @@ func (q *Queue) restoreLanes() error {
 		if err != nil {
 			return false, err
 		}
+		r.due = q.due(r.due)
 		heap.Push(&lanes[id].retries, r)
 		q.retrying.Add(1)
 		return true, nil

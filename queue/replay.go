@@ -153,11 +153,16 @@ func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
 
 func (l *Lane) draftReplay(spec ReplaySpec) *replay {
 	r := &replay{spec: spec, state: ReplayRunning, to: l.q.end.Load(), dirty: true}
+	for _, t := range []*time.Time{&r.spec.Since, &r.spec.Until} {
+		if !t.IsZero() {
+			*t = time.UnixMilli(l.q.stamp(*t))
+		}
+	}
 	if len(spec.Seqs) > 0 {
 		r.read, r.next = spec.Seqs[0], spec.Seqs[0]
 		r.to = min(r.to, spec.Seqs[len(spec.Seqs)-1]+1)
 	}
-	r.number = uint64(max(l.q.opts.Now().UnixMilli(), 1))
+	r.number = uint64(max(l.q.now(), 1))
 	if n := len(l.replays); n > 0 {
 		r.number = max(r.number, l.replays[n-1].number+1)
 	}
@@ -307,7 +312,7 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 	if len(r.again) > 0 {
 		f := r.again[0]
 		r.again = slices.Delete(r.again, 0, 1)
-		return &Delivery{Event: f.ev, Replay: r.number, flight: f}, time.Time{}
+		return &Delivery{Event: f.ev, Replay: r.number, began: l.q.shown(int64(r.number)), flight: f}, time.Time{}
 	}
 	if r.due.After(now) {
 		return nil, r.due
@@ -410,7 +415,7 @@ func (l *Lane) takeUp(r *replay, ev Stored, now time.Time) (d *Delivery, again t
 		l.replaying = map[uint64]struct{}{}
 	}
 	l.replaying[ev.Seq] = struct{}{}
-	return &Delivery{Event: ev, Replay: r.number, flight: f}, time.Time{}
+	return &Delivery{Event: ev, Replay: r.number, began: l.q.shown(int64(r.number)), flight: f}, time.Time{}
 }
 
 // replayCatchUp is how much of its pace a replay makes good that was kept waiting.
@@ -491,7 +496,7 @@ func (l *Lane) maybeEnd(r *replay) {
 }
 
 func (l *Lane) endReplay(r *replay, state string) {
-	r.state, r.ended, r.dirty = state, l.q.opts.Now().UnixMilli(), true
+	r.state, r.ended, r.dirty = state, l.q.now(), true
 	l.changed()
 }
 

@@ -253,7 +253,7 @@ func (s *bookmark) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
 // Begun is when a delivery came to be: when its event was accepted or, of one that is replayed, when the replay began.
 func (d *Delivery) Begun() time.Time {
 	if d.Replay != 0 {
-		return time.UnixMilli(int64(d.Replay))
+		return time.UnixMilli(d.began)
 	}
 	return time.UnixMilli(d.Event.At)
 }

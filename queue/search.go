@@ -59,7 +59,7 @@ const (
 func (q *Queue) Search(query Query) (Found, error) {
 	w := descent{
 		q: q, query: query, bytes: searchBytes, steps: searchSteps, limit: query.Limit,
-		sieve: sieve{query.Types, query.Lane, unixMilli(query.Since), unixMilli(query.Until)},
+		sieve: sieve{query.Types, query.Lane, q.stampOrZero(query.Since), q.stampOrZero(query.Until)},
 		at:    q.end.Load(),
 	}
 	if w.limit == 0 {
@@ -89,6 +89,13 @@ func unixMilli(t time.Time) int64 {
 		return 0
 	}
 	return t.UnixMilli()
+}
+
+func (q *Queue) stampOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return q.stamp(t)
 }
 
 // descent goes down the log, newest first.
@@ -336,6 +343,7 @@ func (w *descent) failure(kind byte, seq uint64) (f *Failure, fits bool, err err
 	if err != nil {
 		return nil, false, nil // the janitor leaves it where it is
 	}
+	one.At = time.UnixMilli(w.q.shown(one.At.UnixMilli()))
 	return &one, w.query.fits(&one), nil
 }
 
@@ -383,7 +391,7 @@ func (w *descent) readBefore(seq uint64) (err error) {
 // look adds an event to what was found, if its deliveries are in the state that is looked for.
 func (w *descent) look(ev *Stored) error {
 	found := FoundEvent{
-		Seq: ev.Seq, At: ev.At, Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{},
+		Seq: ev.Seq, At: w.q.shown(ev.At), Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{},
 	}
 	fits := w.query.State == ""
 	for _, l := range w.q.Lanes() {

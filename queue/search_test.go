@@ -85,7 +85,7 @@ func (s *shelf) settleOne(l *Lane, random *rand.Rand) string {
 
 // want is what the query must find, by looking at everything.
 func (s *shelf) want(q Query) (list []FoundEvent) {
-	sv := sieve{q.Types, q.Lane, unixMilli(q.Since), unixMilli(q.Until)}
+	sv := sieve{q.Types, q.Lane, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
 	for _, ev := range slices.Backward(s.all) {
 		var to []LaneID
 		fits := q.State == ""

@@ -62,7 +62,7 @@ func (l *Lane) Failed(d *Delivery, a *Attempt, reason string) {
 }
 
 func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
-	f.At, f.Attempts = l.q.opts.Now(), d.Attempts
+	f.At, f.Attempts = time.UnixMilli(l.q.now()), d.Attempts
 	if a != nil {
 		f.Attempts++
 		l.note(d, a)
@@ -123,7 +123,9 @@ func (l *Lane) putBack(f *flight) {
 func (l *Lane) queueRetry(r *retry, due time.Time) {
 	r.due = due
 	heap.Push(&l.retries, r)
-	l.change(deliveryKey(kindRetry, l.id, r.seq), appendRetry(nil, r))
+	stamped := *r
+	stamped.due = time.UnixMilli(l.q.stamp(due))
+	l.change(deliveryKey(kindRetry, l.id, r.seq), appendRetry(nil, &stamped))
 }
 
 // endRetry takes a delivery out of retrying; it is in state now.

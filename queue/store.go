@@ -26,6 +26,8 @@ type store struct {
 	nextLog  int         // no log of a number below it is free; the keeper's alone
 	spared   string      // the spare that this process made
 	relief   func() bool // makes room on a full disk, false when it can't
+
+	saved func(version uint64) error // is told of what is on disk
 }
 
 // memTableSize is written into the format file: opening a store with a smaller one than it was written with fails.
@@ -64,7 +66,8 @@ func openStore(dir string, memTable int64, notice func(string)) (*store, error) 
 	}
 	version := db.MaxVersion()
 	db.SetDiscardTs(version)
-	return &store{db: db, version: version, dir: dir, memTable: memTable, nextLog: nextLog, relief: func() bool { return false }}, nil
+	return &store{db: db, version: version, dir: dir, memTable: memTable, nextLog: nextLog, relief: func() bool { return false },
+		saved: func(uint64) error { return nil }}, nil
 }
 
 // read runs fn on the newest state.
@@ -218,6 +221,11 @@ func (b *batch) commit() {
 		return
 	}
 	b.store.version++
+	// With this the newest version in the store's files is that of its last commit, whatever it deleted.
+	b.err = b.txn.SetEntry(badger.NewEntry(keyCommit, []byte{recordVersion}))
+	if b.err != nil {
+		return
+	}
 	if b.err = b.store.fault.before(placeCommit); b.err == nil {
 		b.err = b.store.fault.after(placeCommit, b.txn.CommitAt(b.store.version, nil))
 	}
@@ -236,7 +244,7 @@ func (b *batch) flush() error {
 		}
 		return fmt.Errorf("write store: %w", b.err)
 	}
-	return nil
+	return b.store.saved(b.store.version)
 }
 
 // badgerLog hands on what Badger warns of, one line each.

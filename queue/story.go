@@ -42,6 +42,7 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 	if ev, found, err = q.find(seq); err != nil || !found {
 		return ev, nil, false, err
 	}
+	ev.At = q.shown(ev.At)
 	for _, l := range q.Lanes() {
 		if ev.Lanes.Has(l.id) {
 			story, err := q.deliveryStory(l, seq)
@@ -115,13 +116,14 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 		if err != nil {
 			return s, err
 		}
+		f.At = time.UnixMilli(q.shown(f.At.UnixMilli()))
 		s.Failure = &f
 	case Retrying:
 		r, err := parseRetry(seq, record)
 		if err != nil {
 			return s, err
 		}
-		s.Next, s.Replay = r.due, r.replay
+		s.Next, s.Replay = time.UnixMilli(q.shown(r.due.UnixMilli())), r.replay
 	}
 	prefix := attemptKey(seq, l.id, 0, 0)[:13]
 	err = q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {

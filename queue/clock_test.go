@@ -1,0 +1,118 @@
+package queue
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const (
+	aHour  = int64(time.Hour / time.Millisecond)
+	aDay   = 24 * aHour
+	noonIn = 1_767_225_600_000 // of 2026-01-01
+)
+
+func TestQueueTimeGoesOnFromWhatIsKnown(t *testing.T) {
+	one, two := [16]byte{1}, [16]byte{2}
+	last := clockState{now: noonIn, wall: noonIn, up: aDay, boot: one}
+	tests := []struct {
+		name       string
+		last, read clockState
+		want       int64
+	}{
+		{"the first start", clockState{}, clockState{wall: noonIn, up: 5, boot: one}, noonIn},
+		{"the first start, in 1970", clockState{}, clockState{wall: 5, up: 5, boot: one}, 5},
+		{"a restart", last, clockState{wall: noonIn + 1000, up: aDay + 1000, boot: one}, noonIn + 1000},
+		{"a restart, the clock set a little back", last, clockState{wall: noonIn + 500, up: aDay + 1000, boot: one}, noonIn + 500},
+		{"a restart, the clock an hour ahead", last, clockState{wall: noonIn + aHour + 1000, up: aDay + 1000, boot: one}, noonIn + 1000},
+		{"a restart, the clock an hour behind", last, clockState{wall: noonIn - aHour, up: aDay + 1000, boot: one}, noonIn + 1000},
+		{"a reboot after three hours", last, clockState{wall: noonIn + 3*aHour, up: 5, boot: two}, noonIn + 3*aHour},
+		{"a reboot in 1970", last, clockState{wall: 5000, up: 5, boot: two}, noonIn},
+		{"a reboot, apart from the wall clock before", clockState{now: noonIn - aDay, wall: noonIn, up: 7, boot: one},
+			clockState{wall: noonIn + aHour, up: 5, boot: two}, noonIn - aDay + aHour},
+		{"a restart, agreed again", clockState{now: noonIn, wall: noonIn - aHour, up: 7, boot: one},
+			clockState{wall: noonIn + 60_000, up: 60_007, boot: one}, noonIn + 60_000},
+		{"the time since the boot can't be told", last, clockState{wall: noonIn + aHour}, noonIn + aHour},
+	}
+	for _, test := range tests {
+		if got := startClock(test.last, test.read, 77).at(77); got != test.want {
+			t.Errorf("%s: queue time is %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
+// machine has clocks that a test sets, in milliseconds.
+type machine struct{ mono, wall atomic.Int64 }
+
+func (m *machine) pass(ms int64) {
+	m.mono.Add(ms)
+	m.wall.Add(ms)
+}
+
+func (m *machine) change(o *Options) {
+	o.Now = func() time.Time { return time.UnixMilli(m.wall.Load()) }
+	o.clocks = func() (int64, int64) { return m.mono.Load(), m.wall.Load() }
+	o.up = func() (int64, [16]byte) { return m.mono.Load(), [16]byte{1} }
+	o.DedupWindow, o.Retention, o.FailedRetention = 3*time.Hour, 3*time.Hour, 3*time.Hour
+	o.saveEvery = time.Hour // nothing is saved but on purpose
+}
+
+func TestJumpsOfTheWallClockChangeNoPeriod(t *testing.T) {
+	t.Parallel()
+	jumps := map[string]int64{"an hour ahead": aHour, "an hour back": -aHour, "ten years ahead": 3650 * aDay, "to 1970": -noonIn, "none": 0}
+	for name, jump := range jumps {
+		for _, restart := range []bool{false, true} {
+			if restart {
+				name += ", and a restart"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				var m machine
+				m.mono.Store(aDay)
+				m.wall.Store(noonIn)
+				b := openBench(t, m.change)
+				crm := b.lane("crm")
+				b.append(NewLaneSet(crm.ID()), "delivered", "failed", "retrying", "pending")
+				crm.Delivered(mustTake(t, crm, "delivered"), ok(1))
+				crm.Failed(mustTake(t, crm, "failed"), broken(1), "answered 500")
+				crm.Retry(mustTake(t, crm, "retrying"), broken(1), b.opts.Now().Add(10*time.Minute))
+				b.saveAll()
+				b.tidy()
+				m.wall.Add(jump)
+				if restart {
+					b.reopen()
+					crm = b.lane("crm")
+				}
+				if in := crm.Outlook().Due.Sub(b.opts.Now()); restart && in != 10*time.Minute {
+					t.Errorf("the retry is due in %v", in)
+				}
+				m.pass(3*aHour - 2000)
+				b.tidy()
+				for _, id := range []string{"delivered", "failed", "pending"} {
+					if r := b.append("", id); !r[0].Duplicate {
+						t.Errorf("%s is forgotten early", id)
+					}
+					if _, _, found, err := b.Story([]byte(id)); !found || err != nil {
+						t.Errorf("the story of %s is gone early: %v", id, err)
+					}
+				}
+				if s := crm.Stats(); s.Failed != 1 || s.Pending != 1 {
+					t.Errorf("the lane has %+v", s)
+				}
+				d := mustTake(t, crm, "pending")
+				if age := b.opts.Now().Sub(time.UnixMilli(d.Event.At)); age != 3*time.Hour-2*time.Second {
+					t.Errorf("the age of the pending event is %v", age)
+				}
+				crm.Release(d, b.opts.Now())
+				m.pass(4000)
+				b.tidy()
+				if s := crm.Stats(); s.Failed != 0 {
+					t.Errorf("a failed delivery is kept beyond its time: %+v", s)
+				}
+				if r := b.append("", "failed"); r[0].Duplicate {
+					t.Error("an id is known beyond its time")
+				}
+			})
+		}
+	}
+}
