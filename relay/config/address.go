@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"realtorbot-relay/relay/address"
 )
 
 // unixPrefix begins a listen address that is the path of a unix socket.
@@ -86,23 +88,13 @@ type target struct {
 }
 
 // isLoopback reports whether the URL leads to this machine by its own words.
-func (t target) isLoopback() bool { return t.host == "localhost" || t.addr.IsLoopback() }
+func (t target) isLoopback() bool {
+	return t.host == "localhost" || t.addr.IsValid() && address.Classify(t.addr) == address.Loopback
+}
 
 // isLocal reports whether the URL's own words keep it on this machine or on a private network.
 func (t target) isLocal() bool {
-	return t.isLoopback() || t.addr.IsPrivate() || sharedAddresses.Contains(t.addr)
-}
-
-// sharedAddresses are a carrier's or a VPN's private addresses (RFC 6598), which netip doesn't call private.
-var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
-
-// metadataAddresses are clouds' metadata services that aren't link-local; they hand out credentials to whoever asks.
-var metadataAddresses = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"),   // AWS
-	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
-	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
-	netip.MustParseAddr("168.63.129.16"),   // Azure
-	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
+	return t.isLoopback() || t.addr.IsValid() && address.Classify(t.addr) == address.Private
 }
 
 // checkURL says what is wrong with an endpoint's URL, or "". It judges the text alone; what a name resolves to is
@@ -154,19 +146,14 @@ func checkURL(text string) (where target, reason string) {
 
 // checkAddress refuses literal addresses to which no delivery can be meant.
 func checkAddress(addr netip.Addr) string {
-	if addr.IsLinkLocalUnicast() {
-		return addr.String() + " is a link-local address, where machines keep their metadata: it is never delivered to"
-	}
-	for _, metadata := range metadataAddresses {
-		if addr == metadata {
-			return addr.String() + " is a cloud's metadata service: it is never delivered to"
-		}
-	}
-	if addr.IsUnspecified() {
+	class := address.Classify(addr)
+	switch {
+	case addr.IsUnspecified():
 		return addr.String() + " is no address to connect to: for this machine write 127.0.0.1 or [::1]"
-	}
-	if addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+	case addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return addr.String() + " is a group's address, not a machine's"
+	case class == address.LinkLocal || class == address.Special:
+		return addr.String() + " is " + class.String() + ": it is never delivered to"
 	}
 	return ""
 }

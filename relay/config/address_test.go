@@ -42,7 +42,8 @@ func TestURLs(t *testing.T) {
 		{"http://127.0.0.1:3000/webhooks/realtorbot", ""},
 		{"http://localhost:3000/", ""},
 		{"http://10.0.0.1/", ""},
-		{"https://[2001:db8::1]:8443/a%20b", ""},
+		{"https://[2606:4700::1111]:8443/a%20b", ""},
+		{"https://[64:ff9b::8.8.8.8]/", ""},
 		{"http://[::1]/", ""},
 		{"https://xn--bcher-kva.example/", ""},
 		{"https://my_host.internal/", ""},
@@ -90,6 +91,13 @@ func TestURLs(t *testing.T) {
 		{"https://*.example.com/", "xn--"},
 		{"http://169.254.169.254/latest/meta-data/", "link-local"},
 		{"http://[::ffff:169.254.169.254]/", "link-local"},
+		{"http://[64:ff9b::a9fe:a9fe]/", "link-local"},
+		{"http://[2002:a9fe:a9fe::1]/", "link-local"},
+		{"http://[::127.0.0.1]/", "special-purpose"},
+		{"http://192.0.2.1/", "special-purpose"},
+		{"http://240.0.0.1/", "special-purpose"},
+		{"http://[2001:db8::1]/", "special-purpose"},
+		{"http://0.1.2.3/", "special-purpose"},
 		{"http://[fe80::1]/", "link-local"},
 		{"http://[fd00:ec2::254]/", "metadata"},
 		{"http://100.100.100.200/", "metadata"},
@@ -114,7 +122,7 @@ func TestURLsThatStayLocal(t *testing.T) {
 	for text, want := range map[string][2]bool{ // loopback, local
 		"http://127.0.0.1/": {true, true}, "http://[::1]/": {true, true}, "http://LOCALHOST/": {true, true},
 		"http://[::ffff:127.0.0.1]/": {true, true}, "http://192.168.1.1/": {false, true}, "http://[fd00::1]/": {false, true},
-		"http://100.64.0.1/": {false, true}, "http://198.51.100.1/": {false, false}, "http://crm.internal/": {false, false},
+		"http://100.64.0.1/": {false, true}, "http://8.8.8.8/": {false, false}, "http://[64:ff9b::7f00:1]/": {true, true}, "http://crm.internal/": {false, false},
 	} {
 		where, reason := checkURL(text)
 		if got := [2]bool{where.isLoopback(), where.isLocal()}; reason != "" || got != want {

@@ -128,7 +128,7 @@ concurrency = 1
 rate = 1
 success = [299]
 max_age = "1m"
-proxy = "http://192.0.2.1:3128"
+proxy = "http://proxy.internal:3128"
 ca_file = "`+authorities+`"
 [[endpoint]]
 name = "crm"

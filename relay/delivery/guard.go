@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"syscall"
+
+	"realtorbot-relay/relay/address"
 )
 
 // guard decides which addresses an endpoint's connections may go to. It sees every address that is really dialled, after
@@ -48,13 +50,13 @@ func newProxyGuard(endpoint, host string, allowPrivate bool) *guard {
 // host is as the operator wrote it, and section has the key allow_private.
 func Guarded(section, host string, allowPrivate bool) func(context.Context, string, string, syscall.RawConn) error {
 	g := newGuard("", host, allowPrivate)
-	return func(ctx context.Context, network, address string, conn syscall.RawConn) error {
-		err := g.control(ctx, network, address, conn)
+	return func(ctx context.Context, network, hostPort string, conn syscall.RawConn) error {
+		err := g.control(ctx, network, hostPort, conn)
 		var blocked *blockedError
 		switch {
 		case !errors.As(err, &blocked):
 			return err
-		case blocked.class == Loopback || blocked.class == Private:
+		case blocked.class == address.Loopback || blocked.class == address.Private:
 			return fmt.Errorf("address %s is %s; %s.allow_private = true lets a name resolve to such addresses", blocked.addr, blocked.class, section)
 		}
 		return fmt.Errorf("address %s is %s; no setting allows it", blocked.addr, blocked.class)
@@ -62,8 +64,8 @@ func Guarded(section, host string, allowPrivate bool) func(context.Context, stri
 }
 
 // control is a net.Dialer's ControlContext: it runs before each connect, with the address it goes to.
-func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
-	target, err := netip.ParseAddrPort(address)
+func (g *guard) control(_ context.Context, _, hostPort string, _ syscall.RawConn) error {
+	target, err := netip.ParseAddrPort(hostPort)
 	if err != nil {
 		return fmt.Errorf("read address to dial: %w", err)
 	}
@@ -73,14 +75,14 @@ func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn)
 // check returns a *blockedError when the guard refuses addr.
 func (g *guard) check(addr netip.Addr) error {
 	addr = addr.Unmap()
-	class := Classify(addr)
+	class := address.Classify(addr)
 	allowed := false
 	switch class {
-	case Public:
+	case address.Public:
 		allowed = true
-	case Loopback:
+	case address.Loopback:
 		allowed = g.allowPrivate || g.localhost || addr == g.written
-	case Private:
+	case address.Private:
 		allowed = g.allowPrivate || addr == g.written
 	}
 	if allowed {
@@ -94,7 +96,7 @@ type blockedError struct {
 	endpoint, host string
 	isProxy        bool
 	addr           netip.Addr
-	class          AddressClass
+	class          address.Class
 }
 
 func (e *blockedError) Error() string {
@@ -106,7 +108,7 @@ func (e *blockedError) Error() string {
 		subject += fmt.Sprintf(" of host %q", e.host)
 	}
 	switch {
-	case e.class != Loopback && e.class != Private:
+	case e.class != address.Loopback && e.class != address.Private:
 		return fmt.Sprintf("%s is %s, where deliveries of endpoint %q never go; no setting allows it", subject, e.class, e.endpoint)
 	case e.isProxy:
 		return fmt.Sprintf("%s is %s; write the address itself into proxy, or set allow_private = true for endpoint %q",

@@ -282,7 +282,8 @@ func TestGuardStandsBeforeTheProxy(t *testing.T) {
 		"the same, allowed":        {"http://8.8.8.8/", "proxy.test", resolve(t, loopback), "allow_private = true", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ep := configured(t, c.url, fmt.Sprintf("proxy = \"http://%s:%s\"", c.proxy, port), c.lines)
+			ep := configured(t, "http://8.8.8.8/", fmt.Sprintf("proxy = \"http://%s:%s\"", c.proxy, port), c.lines)
+			ep.URL = c.url // also what a file can't say
 			client := mustClient(t, ep)
 			client.links.dialer.Resolver = c.resolver
 			o := client.Attempt(testParcel())

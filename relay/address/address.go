@@ -1,24 +1,26 @@
-package delivery
+// Package address tells what kind of place an IP address is. The configuration is judged by it when it is read, and each
+// connection when it is dialled: one table for both.
+package address
 
 import (
 	"net/netip"
 	"slices"
 )
 
-// AddressClass says what kind of place an address is, as far as the guard cares.
-type AddressClass uint8
+// Class says what kind of place an address is, as far as it matters to those who deliver there.
+type Class uint8
 
 // The classes, from harmless to worst: when an address carries others inside, the worst of them counts.
 const (
-	Public    AddressClass = iota
-	Private                // reached inside a network only: RFC 1918, unique local, shared (CGNAT), benchmarking
-	Loopback               // this machine
-	LinkLocal              // link-local, and the metadata services of clouds wherever they live
-	Special                // nothing that an event could be meant for: unspecified, multicast, reserved, documentation, …
+	Public    Class = iota
+	Private         // reached inside a network only: RFC 1918, unique local, shared (CGNAT), benchmarking
+	Loopback        // this machine
+	LinkLocal       // link-local, and the metadata services of clouds wherever they live
+	Special         // nothing that an event could be meant for: unspecified, multicast, reserved, documentation, …
 )
 
 // String is the class's name in error texts.
-func (c AddressClass) String() string {
+func (c Class) String() string {
 	switch c {
 	case Public:
 		return "public"
@@ -32,11 +34,11 @@ func (c AddressClass) String() string {
 	return "special-purpose"
 }
 
-// addressRange is one row of the table. Where inner is set, the class is the worse one of class and of the IPv4
-// addresses that inner finds inside.
-type addressRange struct {
+// span is one row of the table. Where inner is set, the class is the worse one of class and of the IPv4 addresses that
+// inner finds inside.
+type span struct {
 	prefix netip.Prefix
-	class  AddressClass
+	class  Class
 	inner  func(netip.Addr) []netip.Addr
 }
 
@@ -44,7 +46,7 @@ type addressRange struct {
 // lives there, besides multicast, the unallocated, and metadata services at addresses that look like others. No range of
 // the registries is public, also where they say that it can be reached from everywhere: anycast services and name servers
 // receive no events. The longest prefix that holds the address counts.
-var ranges = sortedRanges([]addressRange{
+var ranges = sortedRanges([]span{
 	// IPv4
 	{must("0.0.0.0/8"), Special, nil}, // "this network"; 0.0.0.0 dials this machine
 	{must("0.0.0.0/32"), Special, nil},
@@ -115,7 +117,7 @@ var ranges = sortedRanges([]addressRange{
 
 // Classify says what kind of place addr is. It looks through forms that carry an IPv4 address inside (IPv4-mapped,
 // NAT64, 6to4, Teredo), so that none of them is a way around. An invalid address is Special.
-func Classify(addr netip.Addr) AddressClass {
+func Classify(addr netip.Addr) Class {
 	if !addr.IsValid() {
 		return Special
 	}
@@ -136,8 +138,8 @@ func Classify(addr netip.Addr) AddressClass {
 }
 
 // sortedRanges puts the longest prefixes first, so that the first match is the most specific one.
-func sortedRanges(rs []addressRange) []addressRange {
-	slices.SortStableFunc(rs, func(a, b addressRange) int { return b.prefix.Bits() - a.prefix.Bits() })
+func sortedRanges(rs []span) []span {
+	slices.SortStableFunc(rs, func(a, b span) int { return b.prefix.Bits() - a.prefix.Bits() })
 	return rs
 }
 
