@@ -2,6 +2,7 @@ package answer
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -144,4 +145,40 @@ func TestARefusalWithoutABodyKeepsItsConnection(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, answer.Body)
 	}
+}
+
+// FuzzFramingIsOneThingToAll: what passes here, net/http either refuses or reads in the same way. Otherwise two programs
+// on a request's path could see different requests.
+func FuzzFramingIsOneThingToAll(f *testing.F) {
+	const head = "POST /events HTTP/1.1\r\nHost: localhost\r\n"
+	for _, seed := range []string{
+		head + "Content-Length: 5\r\n\r\n12345", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n",
+		head + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", head + "Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\n12345",
+		head + "X-One: 1\r\n Content-Length: 5\r\n\r\n", head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345", head + "Content-Length: 05\r\n\r\n12345",
+		"POST /events HTTP/1.0\r\nContent-Length: 5\r\n\r\n12345", "POST /events HTTP/9.9\r\n\r\n", "GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"POST /events HTTP/1.1\nHost: localhost\nContent-Length: 5\n\n12345", head + "Transfer-Encoding: \tchunked\r\n\r\n0\r\n\r\n", head + "Transfer-Encoding\x00: chunked\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var h fasthttp.RequestHeader
+		if err := h.Read(bufio.NewReader(bytes.NewReader(raw))); err != nil || framing(&h) != "" {
+			return
+		}
+		length := max(int64(h.ContentLength()), -1)
+		if h.ContentLength() == -2 {
+			length = 0
+		}
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			if strings.Contains(err.Error(), "Content-Length") || strings.Contains(err.Error(), "transfer encoding") {
+				t.Errorf("net/http refuses its framing: %v\n%q", err, raw)
+			}
+			return
+		}
+		if r.ContentLength != length || r.Method != string(h.Method()) || r.RequestURI != string(h.RequestURI()) {
+			t.Errorf("read as %s %s with %d bytes, by net/http as %s %s with %d\n%q",
+				h.Method(), h.RequestURI(), length, r.Method, r.RequestURI, r.ContentLength, raw)
+		}
+	})
 }

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"math/big"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -15,47 +17,82 @@ import (
 // nodeProgram answers every line, a text in base64, with what JavaScript makes of it, or with an exclamation mark.
 const nodeProgram = `
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-const lines = require('fs').readFileSync(0, 'latin1').split('\n');
-lines.pop();
-process.stdout.write(lines.map((line) => {
+const answer = (line) => {
   try {
     return Buffer.from(JSON.stringify(JSON.parse(utf8.decode(Buffer.from(line, 'base64'))))).toString('base64') + '\n';
   } catch {
     return '!\n';
   }
-}).join(''));
+};
+let rest = '';
+process.stdin.setEncoding('latin1');
+process.stdin.on('data', (text) => {
+  const lines = (rest + text).split('\n');
+  rest = lines.pop();
+  process.stdout.write(lines.map(answer).join(''));
+});
 `
 
-// nodeForms has Node rewrite all texts. The form of one that it refuses is nil.
-func nodeForms(t *testing.T, texts [][]byte) [][]byte {
+// oracle is a Node process that is asked line by line. It ends when in is closed, or with this process.
+type oracle struct {
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startNode(t testing.TB) *oracle {
 	t.Helper()
-	var in bytes.Buffer
-	for _, text := range texts {
-		in.WriteString(base64.StdEncoding.EncodeToString(text) + "\n")
-	}
-	var complaint bytes.Buffer
 	cmd := exec.Command("node", "-e", nodeProgram)
-	cmd.Stdin, cmd.Stderr = &in, &complaint
-	out, err := cmd.Output()
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatalf("run node: %v: install Node.js 18 or later and put it on the PATH\n%s", err, complaint.Bytes())
+		t.Fatal(err)
 	}
-	forms := make([][]byte, 0, len(texts))
-	lines := bufio.NewScanner(bytes.NewReader(out))
-	lines.Buffer(nil, len(out)+1)
-	for lines.Scan() {
-		if lines.Text() == "!" {
-			forms = append(forms, nil)
-			continue
-		}
-		form, err := base64.StdEncoding.DecodeString(lines.Text())
-		if err != nil {
-			t.Fatalf("read what node says: %v", err)
-		}
-		forms = append(forms, form)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(forms) != len(texts) {
-		t.Fatalf("node answered %d texts of %d", len(forms), len(texts))
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("run node: %v: install Node.js 18 or later and put it on the PATH", err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("node: %v", err)
+		}
+	})
+	return &oracle{in, bufio.NewReaderSize(out, 1<<20)}
+}
+
+func (o *oracle) ask(t testing.TB, text []byte) {
+	if _, err := io.WriteString(o.in, base64.StdEncoding.EncodeToString(text)+"\n"); err != nil {
+		t.Errorf("ask node: %v", err)
+	}
+}
+
+// answer is the form of the next text, nil when Node refuses it.
+func (o *oracle) answer(t testing.TB) (form []byte) {
+	t.Helper()
+	line, err := o.out.ReadString('\n')
+	if err == nil && line != "!\n" {
+		form, err = base64.StdEncoding.DecodeString(line[:len(line)-1])
+	}
+	if err != nil {
+		t.Fatalf("read what node says: %v", err)
+	}
+	return form
+}
+
+// nodeForms has Node rewrite all texts. The form of one that it refuses is nil.
+func nodeForms(t *testing.T, texts [][]byte) (forms [][]byte) {
+	t.Helper()
+	node := startNode(t)
+	go func() {
+		for _, text := range texts {
+			node.ask(t, text)
+		}
+	}()
+	for range texts {
+		forms = append(forms, node.answer(t))
 	}
 	return forms
 }
@@ -95,31 +132,14 @@ func TestCanonicalFormIsNodes(t *testing.T) {
 	}
 	var kept, refused int
 	for i, form := range nodeForms(t, texts) {
-		text := texts[i]
-		got, f, ok := canonicalForm(text)
-		switch {
-		case form == nil && ok:
-			t.Errorf("%q: Node refuses it, we made %q of it", text, got)
-		case form == nil && cases[i].must:
-			t.Errorf("%q: Node refuses what the test means to be sound", text)
-		case !ok:
+		if form == nil && cases[i].must {
+			t.Errorf("%q: Node refuses what the test means to be sound", texts[i])
+		}
+		switch sameAsNode(t, texts[i], form, cases[i].must) {
+		case isRefused:
 			refused++
-			if form == nil {
-				break
-			}
-			if cases[i].must || f.reason != duplicateName && f.reason != loneSurrogate && f.reason != tooDeep && f.reason != byteOrderMark {
-				t.Errorf("%q: refused for %s; Node makes %q of it", text, f.text(0), form)
-			}
-		case isNumber(text):
-			if want := wantNumber(t, string(bytes.TrimSpace(text)), string(form)); string(got) != want {
-				t.Errorf("%s: became %s, want %s (Node: %s)", text, got, want, form)
-			}
-			if !bytes.Equal(got, form) {
-				kept++
-			}
-		case !bytes.Equal(got, form):
+		case isKept:
 			kept++
-			sameButForKeptNumbers(t, text, got, form)
 		}
 	}
 	t.Logf("%d texts: %d refused, %d with numbers that keep their text", len(texts), refused, kept)
@@ -128,13 +148,64 @@ func TestCanonicalFormIsNodes(t *testing.T) {
 	}
 }
 
+// What came of a text.
+const (
+	isSame = iota
+	isRefused
+	isKept // with a number that keeps its own text
+)
+
+// sameAsNode compares what canon makes of a text with what Node does. must is for a text that may not be refused.
+func sameAsNode(t testing.TB, text, form []byte, must bool) int {
+	got, f, ok := canonicalForm(text)
+	switch {
+	case form == nil && ok:
+		t.Errorf("%q: Node refuses it, we made %q of it", text, got)
+	case !ok:
+		documented := f.reason == duplicateName || f.reason == loneSurrogate || f.reason == tooDeep
+		if form != nil && (must || !documented) {
+			t.Errorf("%q: refused for %s; Node makes %q of it", text, f.text(0), form)
+		}
+		return isRefused
+	case isNumber(text):
+		if want := wantNumber(t, string(bytes.TrimSpace(text)), string(form)); string(got) != want {
+			t.Errorf("%s: became %s, want %s (Node: %s)", text, got, want, form)
+		}
+		if !bytes.Equal(got, form) {
+			return isKept
+		}
+	case !bytes.Equal(got, form):
+		sameButForKeptNumbers(t, text, got, form)
+		return isKept
+	}
+	return isSame
+}
+
+// FuzzCanonicalFormIsNodes asks Node about every text. Each process of the fuzzer has a Node of its own.
+func FuzzCanonicalFormIsNodes(f *testing.F) {
+	for _, text := range nodeCorpus()[:20] {
+		f.Add([]byte(text))
+	}
+	for _, text := range []string{
+		`{"a":1,"a":2}`, `"\ud800"`, nested(maxDepth + 1), "\uFEFF1", "\"\xff\"", "[1,]", `[-0,-0.0,1e-7,1E+21,5e-324,2e308,9007199254740993,0.1e1]`,
+		`{"data":{"10":1,"9":2,"a":3,"4294967294":4,"4294967295":5}}`, `"\u2028\u2029\uD83C\uDFE0\u001f\/"`, `[1.7976931348623157e308,4.9406564584124654e-324,123456789012345678]`,
+	} {
+		f.Add([]byte(text))
+	}
+	node := startNode(f)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		node.ask(t, text)
+		sameAsNode(t, text, node.answer(t), false)
+	})
+}
+
 func isNumber(text []byte) bool {
 	text = bytes.TrimLeft(text, " \t\r\n")
 	return len(text) > 0 && (text[0] == '-' || isDigit(text[0]))
 }
 
 // wantNumber says by exact arithmetic what a number is to become, given what Node makes of it.
-func wantNumber(t *testing.T, text, node string) string {
+func wantNumber(t testing.TB, text, node string) string {
 	if node == "null" {
 		return text // infinite
 	}
@@ -188,7 +259,7 @@ func tokens(form []byte) [][]byte {
 
 // sameButForKeptNumbers checks that got differs from Node's form in numbers alone that are to keep their text, and that
 // they are in the text as they are in got.
-func sameButForKeptNumbers(t *testing.T, text, got, form []byte) {
+func sameButForKeptNumbers(t testing.TB, text, got, form []byte) {
 	ours, nodes := tokens(got), tokens(form)
 	if len(ours) != len(nodes) {
 		t.Errorf("%q: became %q, Node makes %q of it", text, got, form)
