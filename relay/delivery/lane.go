@@ -406,7 +406,7 @@ func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, v Verdict, 
 	case !charged:
 		e.Str("reason", v.Reason).Msg("attempt not charged: this machine seems to be offline")
 	default:
-		e.Str("class", string(o.Class)).Str("reason", v.Reason).Dur("retry_in_ms", v.Wait).Msg("attempt failed")
+		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", l.now().Add(v.Wait)).Msg("attempt failed")
 	}
 }
 
@@ -486,8 +486,8 @@ func (l *Lane) expireOne(d *queue.Delivery, now time.Time, why string) bool {
 	reason := "held longer than max_age (" + l.endpoint.Delivery.MaxAge.String() + ") while the endpoint was " + why
 	l.kept.Failed(d, nil, reason)
 	l.tally.failed.Add(1)
-	l.reportFailed(d.Event.ID, d.Event.Type, "max_age", reason)
-	l.log.Error().Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Str("reason", reason).Msg("delivery failed for good")
+	l.reportFailed(d.Event.ID, d.Event.Type, "expired", reason)
+	l.log.Error().Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Str("class", "expired").Str("reason", reason).Msg("delivery failed for good")
 	return true
 }
 

@@ -25,7 +25,7 @@ type News struct {
 type Failures struct {
 	Endpoint    string
 	Count       int64
-	Classes     map[string]int64 // by the class of the last attempt's failure, "max_age" for those that were held too long
+	Classes     map[string]int64 // by the class of the last attempt's failure, "expired" for those that were held too long
 	Event, Type string           // of the latest
 	Reason      string           // of the latest
 }

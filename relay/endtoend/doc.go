@@ -6,6 +6,6 @@
 // relay answers is kept: when all tests are over, none of the secrets that they used may be found in it.
 //
 // The files are themes: the first run, the schedule, neighbours, restarts, backlogs, refusals, the intake,
-// credentials, the official libraries of Standard Webhooks, alerts, reloads, the runbook, stopping, sockets, endpoints, answers. Beside
-// them are what they share: process, relay, receiver, witness.
+// credentials, the official libraries of Standard Webhooks, alerts, reloads, the runbook, stopping, sockets, endpoints,
+// answers. Beside them are what they share: process, relay, receiver, witness.
 package endtoend
