@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -138,7 +139,7 @@ func (b *bench) child(ctx context.Context, name string, args ...string) (addr st
 	b.running = append(b.running, p)
 	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	conn := dial(ready, addr)
+	conn := dial(ready, addr, new(atomic.Uint64))
 	if conn == nil {
 		return "", nil, fmt.Errorf("start %s: nothing listens on %s: %s", name, addr, p.lastWords())
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -72,7 +73,7 @@ var sicknesses = []sickness{
 func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 	fs := newFlags("disksick", "Has the disk of a relay under load fail, by injected errors and by disks that really do. The relay must answer no event 200 after\n"+
 		"the journal's first failed call, say so, and end with exit code 1; on the disk made well again it must start, with nothing acknowledged lost.\n"+
-		"On a disk that can't be written it must not start, and say why. Exit code 1 otherwise.")
+		"On a disk that can't be written it must accept nothing, and say why. Exit code 1 otherwise.")
 	var run disksickRun
 	run.site.flags(fs)
 	fs.IntVar(&run.rounds, "rounds", 1, "`rounds` of each sickness")
@@ -165,7 +166,7 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 		}
 	}
 	if s.cure != nil {
-		if err := refusesToStart(ctx, r); err != nil {
+		if err := acceptsNothing(ctx, r); err != nil {
 			return err
 		}
 		if err := s.cure(bed); err != nil {
@@ -219,16 +220,25 @@ func (d *disksickRun) awaitEnd(ctx context.Context, r *relay, struck time.Time, 
 
 func tail(text []byte, n int) []byte { return text[max(0, len(text)-n):] }
 
-// refusesToStart starts the relay on the disk as it is: it must end with exit code 1 and say why, not serve.
-func refusesToStart(ctx context.Context, r *relay) error {
-	_, err := r.start(ctx)
+// acceptsNothing starts the relay on the disk as it is: it must refuse events, or end with exit code 1, and say why.
+func acceptsNothing(ctx context.Context, r *relay) error {
+	_, err := r.startUntil(ctx, func(ctx context.Context) error {
+		status, _, text, err := r.post(ctx)
+		if err == nil && status != http.StatusServiceUnavailable {
+			return fmt.Errorf("an event is answered %d: %.200s", status, text)
+		}
+		return err
+	})
+	defer r.proc.kill()
 	if err == nil {
-		r.proc.kill()
-		return errors.New("the relay serves on a disk that can't be written")
+		status, _, text, err := r.request(ctx, http.MethodGet, "http://"+r.admin+"/health", "")
+		if err == nil && (status != http.StatusServiceUnavailable || !strings.Contains(text, `"failing"`)) {
+			err = fmt.Errorf("on a disk that can't be written GET /health answers %d: %.200s", status, text)
+		}
+		return err
 	}
 	if status := r.proc.status.Load(); status == nil || *status != "exit status 1" || !strings.Contains(r.proc.lastWords(), `"message":"open queue`) {
-		r.proc.kill()
-		return fmt.Errorf("started on a disk that can't be written: %s", r.proc.lastWords())
+		return fmt.Errorf("on a disk that can't be written: %w", err)
 	}
 	return nil
 }

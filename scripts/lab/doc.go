@@ -10,12 +10,13 @@
 //	powercut       a disk cut off under load, and what it kept
 //	diskfull       a disk that another program fills, and what the relay says
 //	disksick       a disk that fails, and what the relay says
+//	network        loss, delay, resets, silence and a cable that is out
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down
 //	siege          slow clients in three ways, and what honest ones get meanwhile
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses
 //
-// Everything stays on the loopback interface, ends by itself, and works in a temporary directory that is removed.
+// Everything stays on the loopback interface, or in network namespaces that the run makes, ends by itself, and works in a temporary directory that is removed.
 // Processes are started and stopped by process id. Exit codes: 0 well, 1 a run failed or found something missing,
 // 2 bad usage.
 //

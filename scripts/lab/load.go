@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -52,6 +54,7 @@ type load struct {
 	posted  atomic.Uint64 // events
 	ok      atomic.Uint64 // events answered 200
 	late    atomic.Uint64 // slots
+	refused atomic.Uint64 // connections
 	slots   chan time.Time
 
 	mu      sync.Mutex
@@ -67,6 +70,7 @@ type loadResult struct {
 	OK        uint64            `json:"ok"`
 	Errors    map[string]uint64 `json:"errors,omitempty"`
 	Late      uint64            `json:"late,omitempty"`
+	Refused   uint64            `json:"refused,omitempty"` // connections, which were tried again
 	Seconds   float64           `json:"seconds"`
 	PerSecond float64           `json:"per_second"`
 	P50us     int64             `json:"p50_us"`
@@ -195,7 +199,7 @@ func (l *load) converse(ctx context.Context) {
 	}()
 	for {
 		if conn == nil {
-			if conn = dial(ctx, l.plan.addr); conn == nil {
+			if conn = dial(ctx, l.plan.addr, &l.refused); conn == nil {
 				return
 			}
 			in.Reset(conn)
@@ -245,11 +249,16 @@ func exchange(conn net.Conn, in *bufio.Reader, request []byte) (answer, error) {
 }
 
 // dial tries until it has a connection or ctx ends, and then returns nil.
-func dial(ctx context.Context, addr string) net.Conn {
+// Refused connections are counted.
+func dial(ctx context.Context, addr string, refused *atomic.Uint64) net.Conn {
 	d := net.Dialer{Timeout: dialTimeout}
 	for ctx.Err() == nil {
-		if conn, err := d.DialContext(ctx, "tcp", addr); err == nil {
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err == nil {
 			return conn
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			refused.Add(1)
 		}
 		pause(ctx, redialPause)
 	}
@@ -302,6 +311,7 @@ func (l *load) result() loadResult {
 		OK:        l.ok.Load(),
 		Errors:    l.errors,
 		Late:      l.late.Load(),
+		Refused:   l.refused.Load(),
 		Seconds:   seconds,
 		PerSecond: float64(l.ok.Load()) / seconds,
 		P50us:     l.latency.quantile(0.5).Microseconds(),

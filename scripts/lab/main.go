@@ -28,6 +28,7 @@ var commands = []command{
 	{"powercut", "cut the power under load and look for lost events", runPowercut},
 	{"diskfull", "fill the disk under load", runDiskfull},
 	{"disksick", "let the disk fail under load", runDisksick},
+	{"network", "put a bad network before the endpoints", runNetwork},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"siege", "attack a relay with slow clients while honest ones post", runSiege},

@@ -74,10 +74,11 @@ func (s *site) close() {
 
 // endpoint is an [[endpoint]] of a relay's configuration.
 type endpoint struct {
-	name   string
-	url    string
-	events []string
-	retry  []string // empty: the default schedule
+	name    string
+	url     string
+	events  []string
+	retry   []string // empty: the default schedule
+	timeout string   // empty: the default
 }
 
 // relay is a relay under test. It is used by one goroutine.
@@ -134,6 +135,9 @@ func configText(r *relay, endpoints []endpoint) []byte {
 		text = fmt.Appendf(text, "\n[[endpoint]]\nname = %q\nurl = %q\nevents = [%s]\nsecret = %q\n", e.name, e.url, quoteAll(e.events), labSecret)
 		if len(e.retry) > 0 {
 			text = fmt.Appendf(text, "retry = [%s]\n", quoteAll(e.retry))
+		}
+		if e.timeout != "" {
+			text = fmt.Appendf(text, "timeout = %q\n", e.timeout)
 		}
 	}
 	return text
