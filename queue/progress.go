@@ -38,7 +38,7 @@ func (l *Lane) note(d *Delivery, a *Attempt) {
 // out nothing more until it is saved, so that no more gathers than what is under way.
 func (l *Lane) changed() {
 	l.dirty = true
-	if l.full() {
+	if l.full() || l.halfFull() {
 		signal(l.q.keeper.kick)
 	} else {
 		signal(l.q.keeper.dirty)
@@ -48,6 +48,11 @@ func (l *Lane) changed() {
 func (l *Lane) full() bool {
 	return len(l.changes) >= maxChanges || l.changeBytes >= maxChangeBytes ||
 		l.attemptBytes >= maxAttemptBytes || len(l.wells) >= maxWells
+}
+
+// halfFull reports that replays are to wait for a save, so that what is new need not.
+func (l *Lane) halfFull() bool {
+	return len(l.changes) >= maxChanges/2 || l.changeBytes >= maxChangeBytes/2 || l.attemptBytes >= maxAttemptBytes/2
 }
 
 func (l *Lane) isFull() bool {
@@ -70,7 +75,7 @@ func (l *Lane) progress(serial uint64) (p progress) {
 	if !l.dirty || l.gone {
 		return p
 	}
-	wasFull := l.full()
+	wasFull := l.full() || l.halfFull()
 	for i := range l.wells {
 		w := &l.wells[i]
 		l.attempts = append(l.attempts, write{wellKey(l.id, w.last, serial), packWells(w.record)})

@@ -192,6 +192,7 @@ func (l *Lane) CountReplay(spec ReplaySpec, limit time.Duration) (count int64, c
 	began := time.Now()
 	l.mu.Lock()
 	r := l.draftReplay(spec)
+	r.bare = spec.Failed && len(spec.Types) == 0 // what its record says is enough
 	l.mu.Unlock()
 	for r.read < r.to {
 		if time.Since(began) > limit {
@@ -212,9 +213,11 @@ func (l *Lane) countSome(r *replay) (count int64, err error) {
 		return 0, err
 	}
 	for _, ev := range r.ahead {
-		takes, err := l.takesUp(r, ev.Seq)
-		if err != nil {
-			return count, err
+		takes := r.bare
+		if !takes {
+			if takes, err = l.takesUp(r, ev.Seq); err != nil {
+				return count, err
+			}
 		}
 		if takes {
 			count++
@@ -288,7 +291,7 @@ func (l *Lane) mayReplay() bool {
 func (l *Lane) TakeReplay(now time.Time) (d *Delivery, again time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gone || l.full() || l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
+	if l.gone || l.full() || l.halfFull() || l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
 		return nil, time.Time{}
 	}
 	for range l.replays {

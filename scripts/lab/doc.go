@@ -14,6 +14,7 @@
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down
 //	siege          slow clients in three ways, and what honest ones get meanwhile
+//	replay         replays what failed beside new events, kill -9 in the middle
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses
 //
 // Everything stays on the loopback interface, or in network namespaces that the run makes, ends by itself, and works in a temporary directory that is removed.

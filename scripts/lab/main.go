@@ -32,6 +32,7 @@ var commands = []command{
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"siege", "attack a relay with slow clients while honest ones post", runSiege},
+	{"replay", "replay failed deliveries beside new events, and kill the relay", runReplay},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
 }
 

@@ -27,7 +27,8 @@ type receiver struct {
 	delay       time.Duration // before each answer
 	failPercent float64       // share of answers that fail
 	failStatus  int
-	ledger      *bufio.Writer // ids as they first arrive; nil for none; guarded by mu
+	refuses     func(id, replay, body []byte, at time.Time) bool // asked of each event, with the replay's header; nil: none
+	ledger      *bufio.Writer                                    // ids as they first arrive; nil for none; guarded by mu
 
 	latency  histogram // posted → received
 	received atomic.Uint64
@@ -93,6 +94,11 @@ func (r *receiver) receive(ctx *fasthttp.RequestCtx) {
 	id := ctx.Request.Header.Peek("Webhook-Id")
 	if len(id) == 0 {
 		id = eventID(body)
+	}
+	if r.refuses != nil && r.refuses(id, ctx.Request.Header.Peek("X-RealtorBot-Replay"), body, now) {
+		r.refused.Add(1)
+		ctx.SetStatusCode(r.failStatus)
+		return
 	}
 	if stamp, ok := eventStamp(body); ok {
 		r.latency.record(now.Sub(stamp))

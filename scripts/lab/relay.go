@@ -79,6 +79,7 @@ type endpoint struct {
 	events  []string
 	retry   []string // empty: the default schedule
 	timeout string   // empty: the default
+	once    bool     // no retries
 }
 
 // relay is a relay under test. It is used by one goroutine.
@@ -133,6 +134,9 @@ func configText(r *relay, endpoints []endpoint) []byte {
 	}
 	for _, e := range endpoints {
 		text = fmt.Appendf(text, "\n[[endpoint]]\nname = %q\nurl = %q\nevents = [%s]\nsecret = %q\n", e.name, e.url, quoteAll(e.events), labSecret)
+		if e.once {
+			text = fmt.Appendf(text, "retry = []\n")
+		}
 		if len(e.retry) > 0 {
 			text = fmt.Appendf(text, "retry = [%s]\n", quoteAll(e.retry))
 		}
