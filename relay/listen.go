@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
 )
 
@@ -46,6 +47,26 @@ func Listen(setting, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s %q: %w", setting, address, err)
 	}
 	return ln, nil
+}
+
+// descriptors is how many files and connections this process may have open.
+func descriptors() uint64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return limit.Cur
+}
+
+// shares are the connections at the intake and at the admin listener. Where descriptors are few, so are they: half of them
+// and a sixteenth, since the queue and the deliveries need theirs, and a queue that can't open a file is a queue that failed.
+func shares(descriptors uint64) (intake, adm answer.Share) {
+	intake.All, adm.All = intakeConnections, adminConnections
+	if descriptors < 2*intakeConnections {
+		intake.All, adm.All = max(int(descriptors)/2, 16), max(int(descriptors)/16, 16)
+	}
+	intake.PerAddress, adm.PerAddress = max(intake.All/4, 8), max(adm.All/4, 8)
+	return intake, adm
 }
 
 // ErrOpen: others could post without a credential.

@@ -62,11 +62,11 @@ type Relay struct {
 }
 
 const (
+	// Of these, one address may have a quarter: a proxy in front of the relay is one.
 	intakeConnections = 4096
-	intakePerAddress  = 1024 // a proxy in front of the relay is one address
 	adminConnections  = 256
-	adminPerAddress   = 64
-	adminBody         = 64 << 10
+
+	adminBody = 64 << 10
 
 	// intakeGrace is how long a stop waits for requests that are still being sent: a slow sender must not use up the
 	// time of the deliveries.
@@ -122,16 +122,17 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 			intake[i] = r.certificate.listener(intake[i])
 		}
 	}
+	atIntake, atAdmin := shares(descriptors())
+	atIntake.Health = func() (int, string) { return r.front.Load().health() }
 	r.intakeServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().intake(ctx) }, answer.Limits{
-		Body: int(cfg.Server.MaxBody), Connections: intakeConnections, Stream: true,
+		Body: int(cfg.Server.MaxBody), Connections: atIntake.All, Stream: true,
 		Refuses: func(h *fasthttp.RequestHeader) bool { return r.front.Load().refuses(h) },
 	}, r.panicked)
 	r.adminServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().admin(ctx) }, answer.Limits{
-		Body: adminBody, Connections: adminConnections,
+		Body: adminBody, Connections: atAdmin.All,
 	}, r.panicked)
-	r.serve(r.intakeServer, intake, answer.Share{All: intakeConnections, PerAddress: intakePerAddress,
-		Health: func() (int, string) { return r.front.Load().health() }})
-	r.serve(r.adminServer, adm, answer.Share{All: adminConnections, PerAddress: adminPerAddress})
+	r.serve(r.intakeServer, intake, atIntake)
+	r.serve(r.adminServer, adm, atAdmin)
 	return nil
 }
 

@@ -216,3 +216,17 @@ func TestPassedSocketThatOthersReachNeedsACredential(t *testing.T) {
 		}
 	}
 }
+
+func TestConnectionsLeaveDescriptorsForTheQueue(t *testing.T) {
+	for descriptors, want := range map[uint64][4]int{
+		1 << 20: {4096, 1024, 256, 64}, 8192: {4096, 1024, 256, 64}, 1024: {512, 128, 64, 16}, 256: {128, 32, 16, 8}, 20: {16, 8, 16, 8},
+	} {
+		intake, adm := shares(descriptors)
+		if got := [4]int{intake.All, intake.PerAddress, adm.All, adm.PerAddress}; got != want {
+			t.Errorf("of %d descriptors: %v, want %v", descriptors, got, want)
+		}
+	}
+	if descriptors() == 0 {
+		t.Error("this process may open nothing")
+	}
+}

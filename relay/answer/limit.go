@@ -2,12 +2,14 @@ package answer
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -48,6 +50,8 @@ const (
 	// grace is how long a client may keep us waiting for the next of its bytes, or for room to answer, before its place
 	// may be given to another.
 	grace = time.Second
+	// acceptPause is how long it takes until a connection is accepted after that has failed.
+	acceptPause = 5 * time.Millisecond
 	// turnAwayTime is how long a connection too many may take to ask and to hear so.
 	turnAwayTime  = 500 * time.Millisecond
 	turnAwayBytes = 64 << 10
@@ -64,6 +68,10 @@ const (
 func (l *limited) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
+		if isPassing(err) {
+			l.spare()
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -78,6 +86,24 @@ func (l *limited) Accept() (net.Conn, error) {
 			_ = cut(conn)
 		}
 	}
+}
+
+// isPassing reports whether an error of accepting is one that others cause and that goes by: fasthttp would stop serving.
+func isPassing(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EPROTO} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// spare gives up one connection, so that there is a descriptor for the next, and waits a moment.
+func (l *limited) spare() {
+	l.mu.Lock()
+	l.giveUpLocked(netip.Addr{})
+	l.mu.Unlock()
+	time.Sleep(acceptPause)
 }
 
 // addressOf is what the connections of one client are counted under; the zero Addr when there is nothing to count by.

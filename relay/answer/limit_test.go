@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -256,6 +258,42 @@ func TestARefusalReachesAClientThatWritesFirst(t *testing.T) {
 	} {
 		if status, _ := h.status(h.enter(1, request)); status != 413 && status != 431 {
 			t.Errorf("answered %d", status)
+		}
+	}
+}
+
+// exhausted is a listener of a process that has no descriptor left, for so many times, and is then closed.
+type exhausted struct {
+	net.Listener
+	times int
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.times--; e.times >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return nil, net.ErrClosed
+}
+
+func TestServingGoesOnWhenThereAreNoDescriptors(t *testing.T) {
+	l := Limit(&exhausted{times: 2}, Share{All: 4, PerAddress: 4}).(*limited)
+	var clients []net.Conn
+	for i := range 3 {
+		ours, theirs := net.Pipe()
+		c := &counted{Conn: ours, at: l}
+		c.since.Store(int64(3 - i)) // the last has kept us waiting for the longest
+		if !l.admit(c) {
+			t.Fatal("no place")
+		}
+		clients = append(clients, theirs)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("accepting ends with %v", err)
+	}
+	for i, conn := range clients {
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
+		if isCut(conn) != (i > 0) {
+			t.Errorf("connection %d is cut: %v", i, i == 0)
 		}
 	}
 }

@@ -162,14 +162,19 @@ func checkTLS(t *table, s *Server) {
 	if certErr != nil || keyErr != nil {
 		return
 	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
 		t.fault("tls_cert", "file %q with key file %q: %s", s.TLSCert, s.TLSKey, err)
+	} else if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
+		t.warn("tls_cert", "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if info, err := os.Stat(s.TLSKey); err == nil && info.Mode().Perm()&0o004 != 0 {
+		t.warn("tls_key", "can be read by every user of this machine: chmod 0640 %s", clip(s.TLSKey))
 	}
 	if s.ClientCA == "" {
 		return
 	}
-	authorities, err := os.ReadFile(s.ClientCA)
-	if err != nil {
+	if authorities, err := os.ReadFile(s.ClientCA); err != nil {
 		t.fault("client_ca", "file %q: %s", s.ClientCA, reasonOf(err))
 	} else if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
 		t.fault("client_ca", "file %q holds no certificate in PEM form", s.ClientCA)

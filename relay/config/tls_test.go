@@ -24,6 +24,15 @@ func TestTLSPairIsLoaded(t *testing.T) {
 	if c.Server.TLSCert != certificate || c.Server.TLSKey != key {
 		t.Errorf("got %+v", c.Server)
 	}
+	if warned := strings.Join(c.Warnings, "\n"); !strings.Contains(warned, "config.toml:2: server.tls_cert: expires on ") || strings.Contains(warned, "tls_key") {
+		t.Errorf("of a certificate that ends within the hour it warns %q", warned)
+	}
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if warned := strings.Join(mustParse(t, text).Warnings, "\n"); !strings.Contains(warned, "server.tls_key: can be read by every user") {
+		t.Errorf("of a key that all can read it warns %q", warned)
+	}
 	if err := os.Truncate(key, 0); err != nil {
 		t.Fatal(err)
 	}

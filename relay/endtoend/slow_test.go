@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"testing"
 )
 
@@ -62,4 +63,26 @@ func TestSlowClientsKeepNobodyOut(t *testing.T) {
 	eventually(t, "the admin listener answers", func() bool {
 		return r.admin.from(net.IPv4(127, 0, 0, 9)).ask(t, "GET", "/stats", "").status == 200
 	})
+}
+
+// A process with few descriptors keeps enough of them for its queue, whoever takes the rest.
+func TestFewDescriptorsAreNotUsedUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	crm := receive(t, well)
+	writeConfig(t, dir, preamble+endpoint("crm", crm.url))
+	cmd := exec.Command("/bin/sh", "-c", `ulimit -n 256; exec "$0" -config config.toml`, binary)
+	cmd.Dir = dir
+	r := &relay{process: launch(t, cmd), dir: dir}
+	r.awaitServing()
+	for last := byte(2); last < 12; last++ {
+		crowd(t, r.intake.address, net.IPv4(127, 0, 0, last), 40)
+		crowd(t, r.admin.address, net.IPv4(127, 0, 0, last), 4)
+	}
+	honest := r.intake.from(net.IPv4(127, 0, 0, 100))
+	eventually(t, "an honest client is answered", func() bool {
+		return honest.ask(t, "POST", "/events", event("evt_1"), "Content-Type", "application/json").status == 200
+	})
+	crm.await(1)
+	r.stop()
 }
