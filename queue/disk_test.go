@@ -31,11 +31,6 @@ func (b *bench) saw(what string) bool {
 	return strings.Contains(strings.Join(b.said, "\n"), what)
 }
 
-func there(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 	t.Parallel()
 	b, free := openOnDisk(t, nil)

@@ -66,6 +66,21 @@
 // journal that is full, a table of the store is tried again by Badger, and anything else fails the queue, which is then
 // opened again.
 //
+// # Damage
+//
+// What can't be read is set aside under aside/, counted and told, never deleted and never served. The journal's entries,
+// the frames in it and in the blocks, the entries of the store's log and the blocks of its tables have checksums that are
+// verified whenever they are read. inspect.go says what is looked at before the store is opened, mend.go how a damaged one
+// is put together again. What it costs:
+//
+//	a table, or a block of one             the events in it, counted as missing; lanes go on from an older record
+//	the manifest                           nothing: all tables are read, the newest write of each key counts
+//	the store's log, or its end            what the journal does not have any more of the events saved since the table before
+//	an entry of the journal                the events in it, unless the store has them
+//	the journal's last entry               it looks like one that a crash cut short
+//	the mark                               that a lost end of the store's log is noticed
+//	FORMAT                                 nothing is opened: see the error
+//
 // # Assumptions
 //
 // fdatasync and msync put data on stable storage; a sector that was synced is not harmed by a later write beside it being

@@ -30,6 +30,8 @@ const (
 	placeSync      = "sync of an entry"
 	placeCommit    = "commit of the store"
 
+	placeSetAside    = "setting a damaged store aside"
+	placeMended      = "name of the mended store"
 	placeMarkFile    = "new mark"
 	placeMark        = "mark"
 	placeSpare       = "spare log of the store"

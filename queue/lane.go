@@ -239,6 +239,9 @@ func (l *Lane) read() (Stored, bool) {
 				return Stored{}, false
 			}
 		}
+		if first := l.ahead[0].first; first > l.next {
+			l.q.missing(l.name, l.next, first)
+		}
 		l.reader = l.ahead[0].reader()
 		l.ahead = l.ahead[1:]
 	}
@@ -251,6 +254,13 @@ func (l *Lane) tryLater(err error) {
 	}
 	l.q.opts.Notice(fmt.Sprintf("endpoint %q: the store can't be read and is tried again: %v", l.name, err))
 	time.AfterFunc(readAgain, l.wake)
+}
+
+// missing tells of events that are not in the log any more although a lane needs them.
+func (q *Queue) missing(lane string, from, to uint64) {
+	q.damaged.Add(int64(to - from))
+	q.opts.Notice(fmt.Sprintf("endpoint %q: events %d to %d are missing from the log and are passed over", lane, from, to-1))
+	q.suspect()
 }
 
 // passOver steps behind events that can't be read any more. How many of them were for this lane nobody knows; those that

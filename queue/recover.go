@@ -73,6 +73,9 @@ func open(opts Options) (q *Queue, err error) {
 			return nil, err
 		}
 	}
+	if err := finishMending(storeDir); err != nil {
+		return nil, err
+	}
 	for _, dir := range []string{journalDir, storeDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -89,6 +92,9 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	undo = append(undo, mark.close)
 	q.startClock(high.clock)
+	if err := q.inspect(storeDir, memTable, high.version); err != nil {
+		return nil, err
+	}
 	if q.store, err = openStore(storeDir, memTable, opts.Notice); err != nil {
 		return nil, err
 	}
@@ -101,14 +107,65 @@ func open(opts Options) (q *Queue, err error) {
 	q.store.fault, q.journal.fault = opts.fault, opts.fault
 	q.store.saved = func(version uint64) error { return mark.write(highWater{version, q.clockState()}) }
 	q.mark = mark
+	q.store.suspect = func(err error) {
+		q.suspect()
+		q.fail(fmt.Errorf("the store is damaged, and mended with the next start: %w", err))
+	}
 	q.store.relief = func() bool { return q.disk.give(opts) == nil }
 	q.journal.room = func() bool { return opts.free() >= criticalFree+opts.slotSize }
+	if there(filepath.Join(storeDir, uncountedFile)) {
+		missing, err := q.reconcile()
+		if err = errors.Join(err, counted(storeDir)); err != nil {
+			return nil, err
+		}
+		if missing > 0 {
+			q.damaged.Add(int64(missing))
+			opts.Notice(fmt.Sprintf("store was damaged: %d events are missing from the log", missing))
+		}
+	}
 	next, recent, err := q.restore()
 	if err != nil {
 		return nil, err
 	}
 	q.start(next, recent)
 	return q, nil
+}
+
+// inspect looks at the store's files before they are opened, and mends what is damaged.
+func (q *Queue) inspect(dir string, memTable int64, version uint64) error {
+	suspect := filepath.Join(q.opts.Dir, suspectFile)
+	found, err := inspect(dir, version, there(suspect))
+	if err != nil {
+		return err
+	}
+	if len(found.complain) > 0 {
+		aside, err := q.opts.mend(found, memTable)
+		if err != nil {
+			return err
+		}
+		q.damaged.Add(int64(len(found.complain)))
+		more := ""
+		if n := len(found.complain) - 1; n > 0 {
+			more = fmt.Sprintf(" (and %d more)", n)
+		}
+		q.opts.Notice(fmt.Sprintf("store is damaged: %s%s; it was set aside as %q, and goes on with all that can be read of it", found.complain[0], more, aside))
+	}
+	if err := os.Remove(suspect); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// suspect has the next start read the whole store before it is opened.
+func (q *Queue) suspect() {
+	if err := os.WriteFile(filepath.Join(q.opts.Dir, suspectFile), nil, 0o600); err != nil {
+		q.opts.Notice(fmt.Sprintf("the next start can't be asked to look for damage: %v", err))
+	}
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // start sets the three goroutines going. Close waits for them.

@@ -10,6 +10,7 @@ import (
 
 	badger "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/y"
 )
 
 // store is Badger, in managed mode: the keeper is its only writer and counts the versions, and a reader reads the newest
@@ -27,7 +28,8 @@ type store struct {
 	spared   string      // the spare that this process made
 	relief   func() bool // makes room on a full disk, false when it can't
 
-	saved func(version uint64) error // is told of what is on disk
+	saved   func(version uint64) error // is told of what is on disk
+	suspect func(error)                // is told of what can't be read
 }
 
 // memTableSize is written into the format file: opening a store with a smaller one than it was written with fails.
@@ -36,8 +38,8 @@ const memTableSize = 4 << 20
 // maxValue is the largest value written under one key; it stays below what Badger moves to its value log.
 const maxValue = 128 << 10
 
-func openStore(dir string, memTable int64, notice func(string)) (*store, error) {
-	opts := badger.DefaultOptions(dir).
+func storeOptions(dir string, memTable int64, notice func(string)) badger.Options {
+	return badger.DefaultOptions(dir).
 		WithLogger(badgerLog{notice}).
 		WithSyncWrites(true).
 		WithDetectConflicts(false).
@@ -55,28 +57,42 @@ func openStore(dir string, memTable int64, notice func(string)) (*store, error) 
 		WithNumCompactors(2).
 		WithValueThreshold(min(1<<20, memTable*15/100)).
 		WithValueLogFileSize(1 << 20).
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithMetricsEnabled(false)
+}
+
+func openStore(dir string, memTable int64, notice func(string)) (*store, error) {
 	nextLog, err := dropEmptyLogs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", dir, err)
 	}
-	db, err := badger.OpenManaged(opts)
+	db, err := badger.OpenManaged(storeOptions(dir, memTable, notice))
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", dir, err)
 	}
 	version := db.MaxVersion()
 	db.SetDiscardTs(version)
 	return &store{db: db, version: version, dir: dir, memTable: memTable, nextLog: nextLog, relief: func() bool { return false },
-		saved: func(uint64) error { return nil }}, nil
+		saved: func(uint64) error { return nil }, suspect: func(error) {}}, nil
 }
 
 // read runs fn on the newest state.
-func (s *store) read(fn func(*badger.Txn) error) error {
+func (s *store) read(fn func(*badger.Txn) error) (err error) {
 	s.open.RLock()
 	defer s.open.RUnlock()
 	if s.closed {
 		return ErrClosed
 	}
+	defer func() {
+		// Badger wraps its checksum errors as text, and trips over what it did not check.
+		what := recover()
+		if what != nil {
+			err = fmt.Errorf("read store: %v", what)
+		}
+		if what != nil || err != nil && strings.Contains(err.Error(), y.ErrChecksumMismatch.Error()) {
+			s.suspect(err)
+		}
+	}()
 	txn := s.db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
 	return fn(txn)
