@@ -162,11 +162,12 @@ func (r *Relay) open() error {
 	r.admin = &admin.Admin{
 		Queue: kept, Post: post, Intake: intake,
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
-		Reload: r.ReloadFile, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
+		Reload: r.ReloadFile, Describe: r.describe, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state
 	}
+	r.admin.Open()
 	r.front.Store(&front{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health})
 	close(r.opened)
 	return nil

@@ -100,10 +100,24 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	return nil
 }
 
+// running is the configuration as it is followed: what was applied last, but for what only a start can change.
+func (r *Relay) running() config.Config {
+	running := *r.current
+	running.Server, running.Admin, running.Queue, running.Log = r.config.Server, r.config.Admin, r.config.Queue, r.config.Log
+	return running
+}
+
+// describe tells for people what the relay does.
+func (r *Relay) describe() string {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	running := r.running()
+	return running.Describe()
+}
+
 // changes is how cfg differs from what the relay does now, with what that means for what is queued.
 func (r *Relay) changes(cfg *config.Config) []config.Change {
-	running := *r.current // but for what only a start can have changed
-	running.Server, running.Admin, running.Queue, running.Log = r.config.Server, r.config.Admin, r.config.Queue, r.config.Log
+	running := r.running()
 	changes := config.Diff(&running, cfg)
 	if len(changes) == 0 || !r.isOpen() {
 		return changes

@@ -40,18 +40,37 @@ type Admin struct {
 	// a reason in one line; nothing was changed then.
 	Reload func(apply bool) (Reload, error)
 
-	lives   lives
-	strikes strikes
+	// Describe tells for people what the relay's configuration does, without secrets.
+	Describe func() string
+
+	lives    lives
+	history  history
+	sessions sessions
+	strikes  strikes
 }
 
-// Close ends the answers that go on, and waits for them.
-func (a *Admin) Close() { a.lives.close() }
+// Open begins to keep the history. Close has to follow.
+func (a *Admin) Open() { a.history.start(a.Post.Statuses) }
+
+// Close ends the history and the answers that go on, and waits for them.
+func (a *Admin) Close() {
+	a.lives.close()
+	a.history.stop()
+}
 
 // Handle answers one request.
 func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 	path := string(ctx.Path())
 	if path == "/health" {
 		a.get(ctx, a.health)
+		return
+	}
+	if f, ok := pages[path]; ok {
+		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.page(ctx, f) })
+		return
+	}
+	if path == "/session" {
+		a.session(ctx)
 		return
 	}
 	if !a.admit(ctx) {
@@ -64,6 +83,12 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 		a.get(ctx, a.metrics)
 	case path == "/stream":
 		a.get(ctx, a.stream)
+	case path == "/live":
+		a.get(ctx, a.news)
+	case path == "/history":
+		a.get(ctx, a.pastHour)
+	case path == "/config":
+		a.get(ctx, a.shownConfig)
 	case path == "/reload":
 		a.reload(ctx)
 	case path == "/events":

@@ -13,26 +13,40 @@ import (
 	"realtorbot-relay/relay/answer"
 )
 
-// admit checks token, Host and Origin. Without a token the listener is on loopback or a unix socket; then a page in the
-// operator's browser must not reach it under a name of its own (DNS rebinding), so only addresses and localhost pass as
-// Host. Whatever changes something refuses a foreign Origin in any case.
+// admit checks the credential, Host and Origin. A browser that signed in has a session for a token, and has to show with
+// every change that it is the page that asks.
 func (a *Admin) admit(ctx *fasthttp.RequestCtx) bool {
-	if !a.Token.IsZero() {
-		if !a.known(ctx) {
-			return false
-		}
-	} else if !ownHost(string(ctx.Host())) {
-		answer.Error(ctx, 403, "foreign_host", "without admin.token this listener answers to its address or localhost only")
+	if !a.Token.IsZero() && !a.signedIn(ctx) && !a.known(ctx) {
 		return false
+	}
+	return !a.foreign(ctx)
+}
+
+// signedIn reports whether the request has a session and, to change something, its CSRF value as well.
+func (a *Admin) signedIn(ctx *fasthttp.RequestCtx) bool {
+	if len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0 {
+		return false
+	}
+	one, ok := a.sessions.find(ctx, time.Now())
+	return ok && (ctx.IsGet() || ctx.IsHead() || csrfMatches(ctx, one))
+}
+
+// foreign refuses what a page of somebody else asks for. Without a token the listener is on loopback or a unix socket; then
+// a page in the operator's browser must not reach it under a name of its own (DNS rebinding), so only addresses and
+// localhost pass as Host. Whatever changes something refuses a foreign Origin in any case.
+func (a *Admin) foreign(ctx *fasthttp.RequestCtx) bool {
+	if a.Token.IsZero() && !ownHost(string(ctx.Host())) {
+		answer.Error(ctx, 403, "foreign_host", "without admin.token this listener answers to its address or localhost only")
+		return true
 	}
 	origin := string(ctx.Request.Header.Peek(fasthttp.HeaderOrigin))
 	if origin != "" && !ctx.IsGet() && !ctx.IsHead() {
 		if _, host, ok := strings.Cut(origin, "://"); !ok || host != string(ctx.Host()) {
 			answer.Error(ctx, 403, "foreign_origin", "changes are refused to pages of other origins")
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // known checks the token. An address that has presented wrong ones waits for its answers, a little longer each time: so

@@ -158,7 +158,9 @@ type totals struct {
 	Unavailable  int64 `json:"requests_unavailable"`
 }
 
-func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
+func (a *Admin) stats(ctx *fasthttp.RequestCtx) { answer.Value(ctx, 200, a.tellStats()) }
+
+func (a *Admin) tellStats() stats {
 	q, endpoints, counts := a.Queue.Stats(), a.Post.Statuses(), a.Intake.Counts()
 	s := stats{
 		Version: a.Version, Started: a.Started.UTC().Truncate(time.Second), UptimeSeconds: int64(time.Since(a.Started).Seconds()),
@@ -195,5 +197,5 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
 		ends, _ := a.Certificate()
 		s.Certificate = &certificate{Ends: ends.UTC(), DaysLeft: int(math.Floor(time.Until(ends).Hours() / 24))}
 	}
-	answer.Value(ctx, 200, s)
+	return s
 }

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/json"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+)
+
+// pageFiles are the page as it is served: written by hand, built by nobody.
+//
+//go:embed page/*.html page/*.css page/*.js page/*.svg
+var pageFiles embed.FS
+
+// pagePolicy lets the page load what this listener has, ask this listener, and make no HTML out of text.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// pageFile is one file of the page.
+type pageFile struct {
+	kind, tag string
+	body      []byte
+}
+
+// pages are all files, by the path they are served at.
+var pages = loadPages()
+
+func loadPages() map[string]pageFile {
+	kinds := map[string]string{
+		".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
+		".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
+	}
+	files := map[string]pageFile{}
+	entries, err := fs.ReadDir(pageFiles, "page")
+	if err != nil {
+		panic(err) // they are in the binary
+	}
+	for _, e := range entries {
+		body, err := pageFiles.ReadFile("page/" + e.Name())
+		if err != nil {
+			panic(err)
+		}
+		sum := sha256.Sum256(body)
+		at := "/page/" + e.Name()
+		if e.Name() == "index.html" {
+			at = "/"
+		}
+		files[at] = pageFile{kinds[path.Ext(e.Name())], `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, body}
+	}
+	return files
+}
+
+// page answers with a file of the page. It has no secret and asks for no token: what it shows it has to ask for.
+func (a *Admin) page(ctx *fasthttp.RequestCtx, f pageFile) {
+	if a.foreign(ctx) {
+		return
+	}
+	h := &ctx.Response.Header
+	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set(fasthttp.HeaderCacheControl, "no-cache")
+	h.Set(fasthttp.HeaderETag, f.tag)
+	if string(ctx.Request.Header.Peek(fasthttp.HeaderIfNoneMatch)) == f.tag {
+		ctx.SetStatusCode(304)
+		return
+	}
+	h.SetContentType(f.kind)
+	ctx.SetBody(f.body)
+}
+
+// liveStep is how often the page hears how the relay is.
+const liveStep = time.Second
+
+// news answers with how the relay is, every second: "stats" in the form of /stats, and "sample" with the newest sample of
+// each endpoint's history when there is one.
+func (a *Admin) news(ctx *fasthttp.RequestCtx) {
+	a.live(ctx, func(l *live) {
+		_, seen := a.history.tell(0)
+		for {
+			l.event("stats", a.tellStats())
+			if tracks, round := a.history.tell(1); round != seen {
+				l.event("sample", pastHour{int(historyStep.Seconds()), tracks})
+				seen = round
+			}
+			if !l.pause(liveStep) {
+				return
+			}
+		}
+	})
+}
+
+// event writes one event with v as its data.
+func (l *live) event(name string, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return // of our own making: it always marshals
+	}
+	_, _ = l.WriteString("event: " + name + "\ndata: ")
+	_, _ = l.Write(text)
+	_, _ = l.WriteString("\n\n")
+}
+
+// shownConfig answers with the configuration as `realtorbot-relay check` tells it.
+func (a *Admin) shownConfig(ctx *fasthttp.RequestCtx) {
+	if a.Describe == nil {
+		answer.Error(ctx, 404, "not_found", "this relay has no configuration to show")
+		return
+	}
+	answer.Value(ctx, 200, struct {
+		Text string `json:"text"`
+	}{a.Describe()})
+}

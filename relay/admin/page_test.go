@@ -1,0 +1,164 @@
+package admin
+
+import (
+	"io"
+	"io/fs"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"realtorbot-relay/relay/delivery"
+)
+
+// The page is small, loads nothing from elsewhere, and makes no HTML out of text.
+func TestThePageIsSmallAndKeepsToItself(t *testing.T) {
+	size := 0
+	for at, f := range pages {
+		size += len(f.body)
+		if f.kind == "" {
+			t.Errorf("%s has no content type", at)
+		}
+		text := strings.ReplaceAll(string(f.body), "http://www.w3.org/2000/svg", "")
+		for _, what := range []string{"http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "<style", " style=", "onclick="} {
+			if strings.Contains(text, what) {
+				t.Errorf("%s has %q", at, what)
+			}
+		}
+		for _, used := range regexp.MustCompile(`["'](/page/[^"']+)["']`).FindAllStringSubmatch(text, -1) {
+			if _, ok := pages[used[1]]; !ok {
+				t.Errorf("%s uses %s, which is not there", at, used[1])
+			}
+		}
+	}
+	if entries, _ := fs.ReadDir(pageFiles, "page"); len(entries) != len(pages) || len(pages) < 5 {
+		t.Errorf("%d files are served of %d", len(pages), len(entries))
+	}
+	if size > 150<<10 {
+		t.Errorf("the page has %d bytes, more than 150 KiB", size)
+	}
+}
+
+// exchange returns the whole answer; its body is read.
+func (o *office) exchange(method, path, body string, headers ...string) (*http.Response, string) {
+	o.t.Helper()
+	r, err := http.NewRequest(method, o.url+path, strings.NewReader(body))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" {
+			r.Host = value
+		}
+		r.Header.Set(name, value)
+	}
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return answer, string(text)
+}
+
+func TestThePageComesWithAStrictPolicy(t *testing.T) {
+	for _, token := range []string{"", testToken} {
+		o := openOffice(t, token)
+		for at, f := range pages {
+			answer, body := o.exchange("GET", at, "")
+			policy := answer.Header.Get("Content-Security-Policy")
+			if answer.StatusCode != 200 || body != string(f.body) || answer.Header.Get("Content-Type") != f.kind ||
+				!strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") || answer.Header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s: %d %v", at, answer.StatusCode, answer.Header)
+			}
+			if again, body := o.exchange("GET", at, "", "If-None-Match: "+answer.Header.Get("ETag")); again.StatusCode != 304 || body != "" {
+				t.Errorf("%s again: %d", at, again.StatusCode)
+			}
+		}
+		if answer, _ := o.exchange("GET", "/page/none.js", ""); answer.StatusCode == 200 {
+			t.Errorf("a file that is not there: %d", answer.StatusCode)
+		}
+		if answer, _ := o.exchange("POST", "/", ""); answer.StatusCode != 405 {
+			t.Errorf("POST / is answered %d", answer.StatusCode)
+		}
+	}
+	o := openOffice(t, "")
+	if answer, body := o.exchange("GET", "/", "", "Host: rebound.example"); answer.StatusCode != 403 || code(body) != "foreign_host" {
+		t.Errorf("under a foreign name: %d %s", answer.StatusCode, body)
+	}
+}
+
+func TestTheLastHourIsKeptAndNoMore(t *testing.T) {
+	var h history
+	began := time.Date(2024, 1, 15, 10, 0, 0, 0, time.UTC)
+	status := func(delivered, attempts int64) delivery.Status {
+		s := delivery.Status{Name: "crm", State: delivery.StateUp, Delivered: delivered, Attempts: attempts}
+		if attempts > 0 {
+			s.AttemptMS = &delivery.Quantiles{P50: 1, P99: 2}
+		}
+		return s
+	}
+	for i := range historyLength + 10 {
+		n := int64(i) * 30 // two a second
+		if i >= historyLength {
+			n = (historyLength - 1) * 30 // and then none
+		}
+		h.take([]delivery.Status{status(1000+n, n)}, began.Add(time.Duration(i)*historyStep))
+	}
+	tracks, round := h.tell(historyLength)
+	if len(tracks) != 1 || len(tracks[0].Samples) != historyLength || round != historyLength+10 {
+		t.Fatalf("%d endpoints, round %d", len(tracks), round)
+	}
+	samples := tracks[0].Samples
+	if first := samples[0]; first.Delivered != 2 || first.P50 == nil || first.At != began.Add(10*historyStep).Unix() {
+		t.Errorf("the first sample is %+v", first)
+	}
+	if last := samples[len(samples)-1]; last.Delivered != 0 || last.P50 != nil {
+		t.Errorf("nothing was attempted, and the last sample is %+v", last)
+	}
+	h.take([]delivery.Status{{Name: "other"}}, began)
+	if tracks, _ := h.tell(1); len(tracks) != 1 || tracks[0].Name != "other" || len(tracks[0].Samples) != 1 {
+		t.Errorf("an endpoint that is gone is still told of: %+v", tracks)
+	}
+	var many []delivery.Status
+	for i := range historyEndpoints + 10 {
+		many = append(many, delivery.Status{Name: string(rune('a' + i))})
+	}
+	if h.take(many, began); len(h.tracks) > historyEndpoints {
+		t.Errorf("%d endpoints are kept", len(h.tracks))
+	}
+}
+
+func TestThePageHearsHowTheRelayIs(t *testing.T) {
+	o := openOffice(t, "")
+	o.Open()
+	defer o.Close()
+	r := o.open("/live", "")
+	for range 2 {
+		_, event, data, ok := r.next()
+		if event == "sample" {
+			_, event, data, ok = r.next()
+		}
+		if !ok || event != "stats" || !strings.Contains(data, `"endpoints":[{"name":"crm"`) {
+			t.Fatalf("heard %q %q", event, data)
+		}
+	}
+	o.history.take(o.Post.Statuses(), time.Now())
+	for {
+		_, event, data, ok := r.next()
+		if event == "sample" && strings.Contains(data, `"name":"crm"`) {
+			break
+		}
+		if !ok {
+			t.Fatal("a sample never comes")
+		}
+	}
+	if _, body := o.exchange("GET", "/history", ""); !strings.Contains(body, `"step_seconds": 15`) || !strings.Contains(body, `"crm"`) {
+		t.Errorf("history: %s", body)
+	}
+}

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/answer"
+)
+
+const (
+	sessionCookie = "relay_session"
+	csrfHeader    = "X-CSRF-Token"
+	sessionLife   = 12 * time.Hour
+	// maxSessions are kept; one more ends the oldest.
+	maxSessions = 64
+)
+
+// session is a browser that showed the token. It may read, and with csrf it may change.
+type session struct {
+	csrf string
+	ends time.Time
+}
+
+// sessions are in memory: a restart ends them all. They are known by the hash of their id, so that neither a look-up's
+// time nor a picture of the memory gives one away. The zero value is ready; safe for concurrent use.
+type sessions struct {
+	mu   sync.Mutex
+	open map[[sha256.Size]byte]session
+}
+
+// begin opens a session and returns its id, which the browser alone keeps.
+func (s *sessions) begin(now time.Time) (id string, one session) {
+	id, one = rand.Text()+rand.Text(), session{csrf: rand.Text(), ends: now.Add(sessionLife)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = make(map[[sha256.Size]byte]session)
+	}
+	var first [sha256.Size]byte
+	for key, old := range s.open {
+		if !old.ends.After(now) {
+			delete(s.open, key)
+		} else if oldest, ok := s.open[first]; !ok || old.ends.Before(oldest.ends) {
+			first = key
+		}
+	}
+	if len(s.open) >= maxSessions {
+		delete(s.open, first)
+	}
+	s.open[sha256.Sum256([]byte(id))] = one
+	return id, one
+}
+
+// find returns the session of a request's cookie.
+func (s *sessions) find(ctx *fasthttp.RequestCtx, now time.Time) (one session, ok bool) {
+	id := ctx.Request.Header.Cookie(sessionCookie)
+	if len(id) == 0 {
+		return one, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok = s.open[sha256.Sum256(id)]
+	return one, ok && one.ends.After(now)
+}
+
+func (s *sessions) end(ctx *fasthttp.RequestCtx) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, sha256.Sum256(ctx.Request.Header.Cookie(sessionCookie)))
+}
+
+// sessionState is what a page has to know before it can ask for anything.
+type sessionState struct {
+	TokenNeeded bool   `json:"token_needed"` // and there is no session yet
+	SignedIn    bool   `json:"signed_in"`
+	CSRF        string `json:"csrf,omitempty"` // goes into X-CSRF-Token with every change
+	Version     string `json:"version,omitempty"`
+}
+
+// session answers without a credential: it is how a browser gets one.
+func (a *Admin) session(ctx *fasthttp.RequestCtx) {
+	now := time.Now()
+	one, ok := a.sessions.find(ctx, now)
+	if a.foreign(ctx) {
+		return
+	}
+	switch {
+	case ctx.IsGet() || ctx.IsHead():
+		state := sessionState{TokenNeeded: !a.Token.IsZero() && !ok, SignedIn: ok, CSRF: one.csrf}
+		if !state.TokenNeeded {
+			state.Version = a.Version
+		}
+		answer.Value(ctx, 200, state)
+	case ctx.IsPost() && a.Token.IsZero():
+		answer.Error(ctx, 409, "no_token", "admin.token is not set: there is nothing to sign in with")
+	case ctx.IsPost():
+		a.signIn(ctx, now)
+	case ctx.IsDelete() && (!ok || !csrfMatches(ctx, one)):
+		answer.Error(ctx, 403, "csrf", "a change needs "+csrfHeader+" with the session's value")
+	case ctx.IsDelete():
+		a.sessions.end(ctx)
+		a.setCookie(ctx, "", -1)
+		answer.Value(ctx, 200, sessionState{TokenNeeded: true})
+	default:
+		methodNotAllowed(ctx, "GET, POST, DELETE")
+	}
+}
+
+// signIn exchanges the token for a session. The token is in a JSON body, which a form of a foreign page can't send.
+func (a *Admin) signIn(ctx *fasthttp.RequestCtx, now time.Time) {
+	var given struct{ Token string }
+	from := addressOf(ctx)
+	if !a.strikes.mayTry(from) {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
+		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens came from this address")
+		return
+	}
+	if err := json.Unmarshal(ctx.PostBody(), &given); err != nil || string(ctx.Request.Header.ContentType()) != "application/json" {
+		answer.Error(ctx, 400, "invalid_json", `post {"token":"…"} as application/json`)
+		return
+	}
+	if !a.Token.Admits([]byte(given.Token)) {
+		if a.strikes.mayLog() {
+			a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg("admin sign-in refused: the token is wrong")
+		}
+		a.strikes.serve(from)
+		answer.Error(ctx, 401, "unauthorized", "this is not admin.token")
+		return
+	}
+	a.strikes.forget(from)
+	id, one := a.sessions.begin(now)
+	a.setCookie(ctx, id, int(sessionLife.Seconds()))
+	a.Log.Info().Stringer("from", ctx.RemoteIP()).Msg("admin sign-in")
+	answer.Value(ctx, 200, sessionState{SignedIn: true, CSRF: one.csrf, Version: a.Version})
+}
+
+// setCookie sets the session's cookie for so many seconds; -1 removes it.
+func (a *Admin) setCookie(ctx *fasthttp.RequestCtx, id string, seconds int) {
+	var c fasthttp.Cookie
+	c.SetKey(sessionCookie)
+	c.SetValue(id)
+	c.SetPath("/")
+	c.SetHTTPOnly(true)
+	c.SetSameSite(fasthttp.CookieSameSiteStrictMode)
+	c.SetMaxAge(seconds)
+	if seconds < 0 {
+		c.SetExpire(fasthttp.CookieExpireDelete)
+	}
+	c.SetSecure(ctx.IsTLS() || string(ctx.Request.Header.Peek("X-Forwarded-Proto")) == "https")
+	ctx.Response.Header.SetCookie(&c)
+}
+
+func csrfMatches(ctx *fasthttp.RequestCtx, one session) bool {
+	return subtle.ConstantTimeCompare(ctx.Request.Header.Peek(csrfHeader), []byte(one.csrf)) == 1
+}
