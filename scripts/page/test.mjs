@@ -1,0 +1,262 @@
+// The test that scripts/page-test runs.
+
+import { mkdirSync } from 'node:fs'
+import { launch, narrow, violations, watch, wide } from './browser.mjs'
+import { eventually, patience, Receiver, Relay } from './world.mjs'
+
+const { RELAY_BINARY, RELAY_WORK, RELAY_SHOTS } = process.env
+const token = `page-test-${Math.random().toString(36).slice(2)}-token`
+const crm = new Receiver()
+const calendar = new Receiver()
+mkdirSync(`${RELAY_WORK}/relay`)
+const relay = new Relay(RELAY_BINARY, `${RELAY_WORK}/relay`, token, [
+  { name: 'crm', url: await crm.open(), events: ['lead.*', 'test'] },
+  { name: 'calendar', url: await calendar.open(), events: ['*'] },
+])
+await relay.start()
+const home = `http://${relay.admin}/`
+const browser = await launch()
+const context = await browser.newContext({ viewport: wide })
+context.setDefaultTimeout(patience)
+const page = await context.newPage()
+const seen = watch(page, relay.admin)
+
+let behaviour = ''
+async function shows(what, does) {
+  behaviour = what
+  await does()
+  console.log(`ok    ${what}`)
+}
+function must(is, text) {
+  if (!is) throw new Error(text)
+}
+const heading = (text) => page.getByRole('heading', { name: text, level: 1 }).waitFor()
+const button = (name, within = page) => within.getByRole('button', { name, exact: true })
+const go = (hash) => page.evaluate((to) => { location.hash = to }, hash)
+const event = (id, type = 'lead.created', data = { score: 75 }) => ({ id, type, data })
+
+// inspect opens views anew with the session of the first page, in every look, and asks axe-core and the ruler.
+async function inspect(views, inside) {
+  for (const [colorScheme, viewport] of [['light', wide], ['dark', wide], ['light', narrow], ['dark', narrow]]) {
+    const other = await browser.newContext({ viewport, colorScheme, bypassCSP: true, storageState: await context.storageState() })
+    try {
+      const view = await other.newPage()
+      for (const [hash, ready] of views) {
+        await view.goto(`${home}#${hash}`)
+        await view.reload()
+        await view.getByText(ready).first().waitFor({ timeout: patience })
+        const found = await violations(view)
+        must(found.length === 0, `${hash} in ${colorScheme}, ${viewport.width} wide:\n${found.join('\n')}`)
+        const beyond = await view.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)
+        must(beyond <= 0, `${hash} at ${viewport.width} is ${beyond} pixels too wide`)
+        await inside?.(view, hash, colorScheme, viewport)
+      }
+    } finally {
+      await other.close()
+    }
+  }
+}
+
+try {
+  await shows('a wrong token is refused, the right one signs in', async () => {
+    await page.goto(home)
+    await heading('Sign in')
+    await inspect([['/', 'Sign in']])
+    seen.lenient = true
+    await page.getByLabel('Token').fill('wrong')
+    await button('Sign in').click()
+    await page.getByText('this is not admin.token').waitFor()
+    seen.lenient = false
+    await page.getByLabel('Token').fill(token)
+    await page.keyboard.press('Enter')
+    await heading('All is well.')
+    must(await page.evaluate(() => document.cookie) === '', 'a script can read the session’s cookie')
+  })
+
+  await shows('real traffic shows without a reload', async () => {
+    for (let i = 0; i < 40; i++) await relay.post(event(`evt_${i}`), event(`evt_bot_${i}`, 'bot.created'))
+    await page.getByRole('link', { name: 'evt_bot_39', exact: true }).waitFor()
+    await page.getByText('All 2 endpoints are up').waitFor()
+    await eventually('both endpoints have it', () => crm.got >= 40 && calendar.got >= 80)
+  })
+
+  await shows('a test webhook shows its answer, and how the receiver does', async () => {
+    crm.body = '<script>window.hit = 1</script><img src=x onerror="window.hit = 2">'
+    await page.getByRole('link', { name: 'crm', exact: true }).click()
+    await heading('crm')
+    await page.getByLabel('also check the receiver').check()
+    await button('Test webhook').click()
+    await page.getByText('Delivered. It answered 200').waitFor()
+    await page.getByText('accepts what is rightly signed').waitFor()
+    await page.getByText('✗ fail').first().waitFor() // this receiver accepts whatever comes
+    must(await page.locator('pre', { hasText: 'window.hit = 2' }).count() > 0, 'the answer isn’t shown as it came')
+    crm.body = 'noted'
+  })
+
+  await shows('an endpoint is seen to go down', async () => {
+    crm.status = 500
+    for (let i = 0; i < 12; i++) await relay.post(event(`evt_bad_${i}`))
+    await page.locator('.title').getByText('down').waitFor()
+    await go('/')
+    await heading('Something needs a look.')
+    await page.getByText('endpoint "crm" is down').waitFor()
+    await eventually('something has failed for good', async () => (await relay.endpoint('crm')).failed >= 3)
+    await inspect([['/', 'Something needs a look.']])
+  })
+
+  await shows('and to come back, at the press of a button', async () => {
+    crm.status = 200
+    await go('/endpoints/crm')
+    await button('Resume').click()
+    await page.locator('.title').getByText('up', { exact: true }).waitFor()
+    await go('/')
+    await heading('All is well.')
+    await eventually('nothing waits', async () => {
+      const { pending, retrying } = await relay.endpoint('crm')
+      return pending + retrying === 0
+    })
+  })
+
+  await shows('failed deliveries are replayed, with their progress', async () => {
+    const before = (await relay.endpoint('crm')).failed
+    must(before >= 3, `only ${before} have failed`)
+    await go('/endpoints/crm')
+    const section = page.getByRole('region', { name: 'Failed deliveries' })
+    await section.getByRole('checkbox').first().check()
+    await button('Replay the 1 selected', section).click()
+    await section.getByText('Replayed: 1 of 1 delivered').waitFor()
+    await button('Replay all', section).click()
+    await section.getByText(`Replayed: ${before - 1} of ${before - 1} delivered`).waitFor()
+    must(await section.getByRole('progressbar').count() === 2, 'the progress isn’t a progress bar')
+    await section.getByText('None.').waitFor()
+    must((await relay.endpoint('crm')).failed === 0, 'something is still failed')
+  })
+
+  await shows('failed deliveries are given up, but not without a question', async () => {
+    crm.status = 410
+    await relay.post(event('evt_gone'))
+    await page.locator('.title').getByText('paused').waitFor()
+    crm.status = 400
+    await button('Resume').click()
+    const section = page.getByRole('region', { name: 'Failed deliveries' })
+    await button('Give up all', section).click()
+    await button('Leave it', page.getByRole('dialog')).click()
+    must((await relay.endpoint('crm')).failed > 0, 'it was given up all the same')
+    await button('Give up all', section).click()
+    await button('Give up', page.getByRole('dialog')).click()
+    await section.getByText('Given up.').waitFor()
+    await section.getByText('None.').waitFor()
+    crm.status = 200
+  })
+
+  await shows('events are found by type, state and id, and tell their story', async () => {
+    await page.getByRole('link', { name: 'Events', exact: true }).click()
+    await page.getByLabel('Type').fill('bot.*')
+    await button('Find').click()
+    await page.getByText('40 events').waitFor()
+    must(await page.getByRole('link', { name: 'evt_0', exact: true }).count() === 0, 'another type is found as well')
+    await page.getByLabel('Id').fill('evt_bad_0')
+    await button('Find').click()
+    await heading('lead.created')
+    await page.getByText('Attempt 1: answered 500').waitFor()
+    await page.getByText('answered 200').first().waitFor()
+    seen.lenient = true
+    await go('/events/evt_none')
+    await heading('No such event is kept.')
+    seen.lenient = false
+  })
+
+  await shows('an endpoint is paused and resumed with the keyboard alone', async () => {
+    await go('/endpoints/calendar')
+    await heading('calendar')
+    for (const [name, state] of [['Pause', 'paused'], ['Resume', 'up']]) {
+      for (let i = 0; ; i++) {
+        if (await page.evaluate(() => document.activeElement.textContent) === name) break
+        must(i < 60, `Tab never comes to ${name}`)
+        await page.keyboard.press('Tab')
+      }
+      await page.keyboard.press('Enter')
+      await page.locator('.title').getByText(state, { exact: true }).waitFor()
+      await page.locator('body').evaluate(() => document.activeElement.blur())
+    }
+  })
+
+  await shows('what events hold is text and never HTML', async () => {
+    await relay.post(event('evt_html', 'lead.created', { '<b>': '</pre><script>window.hit = 3</script><img src=x onerror="window.hit = 4">' }))
+    await go('/events/evt_html')
+    await page.getByText('window.hit = 4').waitFor()
+    must(await page.evaluate(() => window.hit) === undefined, 'a script of an event ran')
+    must(await page.locator('main img, main script').count() === 0, 'an event’s text became elements')
+  })
+
+  await shows('the configuration is shown without secrets', async () => {
+    await page.getByRole('link', { name: 'Configuration', exact: true }).click()
+    await page.getByText('endpoint calendar').waitFor()
+    await button('What would a reload change?').click()
+    await page.getByText('The file says what the relay does already.').waitFor()
+    must(!(await page.content()).includes(token), 'a secret is shown')
+  })
+
+  await shows('no view has an accessibility violation or is too wide, light and dark, wide and narrow', () =>
+    inspect([['/', 'All is well.'], ['/endpoints/crm', 'The last hour'], ['/events', 'Find'], ['/events/evt_bad_0', 'Attempt 1'], ['/configuration', 'endpoint calendar']],
+      async (view, hash, scheme, viewport) => {
+        if (!RELAY_SHOTS) return
+        const name = { '/': 'now', '/endpoints/crm': 'endpoint', '/events/evt_bad_0': 'event' }[hash]
+        if (name) await view.screenshot({ path: `${RELAY_SHOTS}/${name}-${scheme}-${viewport === wide ? 'wide' : 'narrow'}.png`, fullPage: viewport === wide })
+      }))
+
+  await shows('a relay that is gone is missed, and one that is back is found', async () => {
+    await go('/')
+    await heading('All is well.')
+    seen.lenient = true
+    await relay.stop()
+    await page.getByText('The connection to the relay is gone.').waitFor()
+    await relay.start()
+    await heading('Sign in') // sessions are in memory
+    await page.getByLabel('Token').fill(token)
+    await button('Sign in').click()
+    await heading('All is well.')
+    must(!await page.getByText('The connection to the relay is gone.').isVisible(), 'it still says that the relay is gone')
+    seen.lenient = false
+    await button('Sign out').click()
+    await heading('Sign in')
+  })
+
+  await shows('no console error, and no request to another host', async () => {
+    must(seen.errors.length === 0, `the console says:\n${seen.errors.join('\n')}`)
+    must(seen.foreign.length === 0, `requests went to\n${seen.foreign.join('\n')}`)
+    must(seen.requests > 50, `only ${seen.requests} requests were seen`)
+  })
+
+  await shows('the checks would have found each of these (control)', async () => {
+    const open = await browser.newContext({ viewport: wide, bypassCSP: true })
+    const bad = await open.newPage()
+    await bad.goto(home)
+    await bad.getByText('Sign in').first().waitFor()
+    await bad.evaluate(() => {
+      const image = document.createElement('img')
+      document.querySelector('main').append(image)
+    })
+    must((await violations(bad)).some((one) => one.startsWith('image-alt')), 'axe-core misses an image without a text')
+    await page.evaluate(() => fetch('http://127.0.0.2:9/').catch(() => {}))
+    must(seen.errors.length > 0, 'a request that the policy forbids leaves no trace')
+    const before = seen.errors.length
+    await page.evaluate(() => { try { document.body.innerHTML = '<p>' } catch (error) { console.error(error) } })
+    must(seen.errors.length > before, 'HTML made of text leaves no trace')
+    const strange = watch(bad, relay.admin)
+    await bad.evaluate(() => fetch('http://127.0.0.2:9/').catch(() => {}))
+    must(strange.foreign.length === 1, 'a request to another host isn’t seen')
+    await open.close()
+  })
+} catch (error) {
+  console.error(`FAIL  ${behaviour}: ${error.message}`)
+  console.error(`      the console said: ${JSON.stringify(seen.errors)}`)
+  console.error((await page.locator('main').innerText({ timeout: 1000 }).catch(() => '')).split('\n').slice(0, 40).map((line) => `      | ${line}`).join('\n'))
+  console.error(relay.log.split('\n').slice(-12).map((line) => `      ${line}`).join('\n'))
+  process.exitCode = 1
+} finally {
+  await browser.close()
+  await relay.stop()
+  crm.close()
+  calendar.close()
+}
