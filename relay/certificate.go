@@ -185,8 +185,8 @@ func (c *securedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-const plainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 81\r\n\r\n" +
-	`{"error":{"code":"bad_request","message":"this listener speaks HTTPS, not HTTP"}}`
+const plainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 82\r\n\r\n" +
+	`{"error":{"code":"bad_request","message":"this listener speaks HTTPS, not HTTP"}}` + "\n"
 
 // failed tells the log of a handshake that failed, and a client that speaks no TLS in its own words. Those that only came
 // and went are not worth a line.

@@ -292,7 +292,7 @@ func TestPlainHTTPIsToldOfTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != 400 || !strings.Contains(string(text), "speaks HTTPS") {
+	if text, err := io.ReadAll(answer.Body); err != nil || !strings.HasSuffix(string(text), "}\n") || answer.StatusCode != 400 || !strings.Contains(string(text), "speaks HTTPS") {
 		t.Errorf("answered %d %s", answer.StatusCode, text)
 	}
 }

@@ -2,6 +2,7 @@ package answer
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -140,6 +141,39 @@ func TestWhoKeepsUsWaitingLongestGivesUpItsPlace(t *testing.T) {
 	if n := h.open(); n > 4 {
 		t.Errorf("%d connections have a place, want at most 4", n)
 	}
+}
+
+// A client asks and asks and reads no answer: its own requests stop, it costs no more than what is in between, and when
+// places are short its is the one that is given up.
+func TestWhoReadsNoAnswersGivesUpItsPlace(t *testing.T) {
+	var asked atomic.Int64
+	h := openHall(t, Share{All: 1, PerAddress: 1}, func(ctx *fasthttp.RequestCtx) {
+		asked.Add(1)
+		JSON(ctx, 200, bytes.Repeat([]byte(" "), 64<<10))
+	})
+	flood := h.enter(1, "")
+	_ = flood.(*net.TCPConn).SetReadBuffer(4 << 10)
+	flooded := make(chan struct{})
+	go func() {
+		defer close(flooded)
+		for {
+			if _, err := io.WriteString(flood, strings.Repeat(knock, 100)); err != nil {
+				return
+			}
+		}
+	}()
+	for last, deadline := int64(-1), time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if now := asked.Load(); now > 0 && now == last {
+			break
+		} else if last = now; time.Now().After(deadline) {
+			t.Fatalf("%d requests were answered, and it goes on", now)
+		}
+	}
+	h.ahead.Store(int64(time.Hour))
+	if status, _ := h.status(h.enter(2, knock)); status != 200 {
+		t.Errorf("an honest client is answered %d", status)
+	}
+	<-flooded // its connection is gone
 }
 
 // Those who wait for us are not the ones to blame.

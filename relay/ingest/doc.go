@@ -1,7 +1,11 @@
 // Package ingest is the intake: it takes requests of the sources, checks their credentials, turns bodies into events in
 // canonical form, has the queue keep them, and answers.
 //
-//	request ─▶ source (path) ─▶ credential, over the raw bytes ─▶ Parser: events ─▶ route: lanes ─▶ queue.Append ─▶ 200
+//	headers ─▶ source (path), token, types ─▶ address, rate ─▶ body ─▶ signature, over its bytes ─▶ Parser: events
+//	                                                                           200 ◀─ queue.Append ◀─ route: lanes ◀─┘
+//
+// What the headers decide is answered before the body is read. A body takes memory as it comes, not as it is announced, and
+// all that are large share a budget; a compressed one is bounded by what comes out of it, and its signature is over that.
 //
 // Nothing of a request is kept: the queue copies what it stores before Append returns. If we die before Append has
 // returned, the client has no answer and posts again; if after, the event is on disk and the repeat is a duplicate.
