@@ -64,6 +64,10 @@ func (a *Admin) ingestMetrics(e *exposition) {
 	for _, t := range tallies {
 		e.sample("relay_ingest_duplicates_total", float64(t.Duplicates), "source", t.Source)
 	}
+	if a.Certificate != nil {
+		ends, _ := a.Certificate()
+		e.single("relay_ingest_certificate_expiry_timestamp_seconds", gauge, "When the intake's certificate ends, Unix time.", float64(ends.Unix()))
+	}
 	e.family("relay_ingest_requests_total", counter, "Requests to the path of a source, by the status of the answer.")
 	for _, t := range tallies {
 		for _, status := range slices.Sorted(maps.Keys(t.Requests)) {

@@ -73,3 +73,17 @@ func TestSlackBodyIsWhatIsSigned(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// FuzzSlackBody has any text for data: what goes out is always one JSON object of bounded size.
+func FuzzSlackBody(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"message":"a<b"}`, `{"message":7}`, `"`, "\xff\xfe", `{"message":"` + strings.Repeat("é", 2000) + `"}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data string) {
+		body := slacken(parcelOf("lead.created", data)).Body
+		var said map[string]string
+		if err := json.Unmarshal(body, &said); err != nil || len(said) != 1 || len(said["text"]) > 3*slackLimit {
+			t.Errorf("%v: %q", err, body)
+		}
+	})
+}

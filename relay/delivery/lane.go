@@ -356,60 +356,6 @@ func record(number int, o *Outcome) queue.Attempt {
 	}
 }
 
-// tell logs and reports what changed about the endpoint.
-func (l *Lane) tell(changes []change, reason string) {
-	for _, c := range changes {
-		switch c {
-		case wentDown:
-			l.reportDown(reason, l.now())
-			l.log.Warn().Str("reason", reason).Msgf("endpoint is down: %d attempts failed in a row; new events wait while one delivery at a time probes it", downAfter)
-		case cameBack:
-			l.log.Info().Msg("endpoint is up again")
-		case wentOffline:
-			l.log.Warn().Str("reason", reason).Msg("this machine seems to be offline: deliveries wait and no attempt is charged")
-		case cameOnline:
-			l.log.Info().Msg("this machine is online again")
-		}
-	}
-}
-
-// logVerdict writes one line per attempt: what goes well only when asked for.
-func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, v Verdict, charged bool) {
-	level := zerolog.WarnLevel
-	switch {
-	case v.Kind == Delivered:
-		level = zerolog.DebugLevel
-	case v.Kind == Failed:
-		level = zerolog.ErrorLevel
-	case !charged:
-		level = zerolog.DebugLevel
-	}
-	e := l.log.WithLevel(level)
-	if l.log.GetLevel() > level {
-		return
-	}
-	e.Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Int("attempt", number)
-	if d.Replay != 0 {
-		e.Str("replay", queue.ReplayID(d.Replay))
-	}
-	if o.Status != 0 {
-		e.Int("status", o.Status)
-	}
-	e.Int64("duration_ms", o.Took.Milliseconds())
-	switch {
-	case v.Kind == Delivered:
-		e.Msg("delivered")
-	case v.Kind == Failed:
-		e.Str("class", string(o.Class)).Str("reason", v.Reason).Msg("delivery failed for good")
-	case v.Kind == Gone:
-		e.Str("reason", v.Reason).Msg("endpoint is gone and was paused; its deliveries are held until it is resumed")
-	case !charged:
-		e.Str("reason", v.Reason).Msg("attempt not charged: this machine seems to be offline")
-	default:
-		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", l.now().Add(v.Wait)).Msg("attempt failed")
-	}
-}
-
 // Pause holds all deliveries until Resume, also across a restart.
 func (l *Lane) Pause(reason string) error {
 	l.mu.Lock()
@@ -444,51 +390,6 @@ func (l *Lane) Resume() error {
 	l.mu.Unlock()
 	l.poke()
 	return nil
-}
-
-// expire gives up what was held longer than MaxAge, a bounded number at a time. Only an endpoint that is down or paused
-// holds deliveries; one that is merely slow still gets them all. Retries are held by a pause alone. What a replay has not
-// taken up waits for its endpoint however long. It returns how many.
-func (l *Lane) expire(now time.Time) (gone int) {
-	l.mu.Lock()
-	held, down := l.gate.held, l.gate.down
-	l.mu.Unlock()
-	why := "down"
-	switch {
-	case held == disabled:
-		why = "disabled"
-	case held != "":
-		why = "paused"
-	case !down:
-		return 0
-	}
-	for ; gone < expireAtATime; gone++ {
-		if d, _ := l.kept.Take(); d == nil || !l.expireOne(d, now, why) {
-			break
-		}
-	}
-	for ; held != "" && gone < expireAtATime; gone++ {
-		if d, _ := l.kept.TakeDue(now); d == nil || !l.expireOne(d, now, why) {
-			break
-		}
-	}
-	return gone
-}
-
-const expireAtATime = 500
-
-// expireOne gives the delivery up if it is too old, else puts it back.
-func (l *Lane) expireOne(d *queue.Delivery, now time.Time, why string) bool {
-	if now.Sub(d.Begun()) <= l.endpoint.Delivery.MaxAge {
-		l.kept.Release(d, now)
-		return false
-	}
-	reason := "held longer than max_age (" + l.endpoint.Delivery.MaxAge.String() + ") while the endpoint was " + why
-	l.kept.Failed(d, nil, reason)
-	l.tally.failed.Add(1)
-	l.reportFailed(d.Event.ID, d.Event.Type, "expired", reason)
-	l.log.Error().Bytes("event", d.Event.ID).Bytes("type", d.Event.Type).Str("class", "expired").Str("reason", reason).Msg("delivery failed for good")
-	return true
 }
 
 // halt makes the senders end after what they have under way. end waits for them.

@@ -127,11 +127,12 @@ func TestRehearsalIsJudgedByWhatCame(t *testing.T) {
 		r    rehearsal
 		want string
 	}{
-		"just fast enough":  {rehearsal{10 * time.Second, true, fine(5 * time.Second), fine(time.Second), refusal, refusal}, allPass},
-		"a slow repeat":     {rehearsal{10 * time.Second, true, fine(time.Second), fine(6 * time.Second), refusal, refusal}, strings.Replace(allPass, "fast=pass", "fast=fail", 1)},
-		"a broken line":     {rehearsal{10 * time.Second, true, fine(0), fine(0), &Outcome{Class: ClassReset, Err: "closed"}, refusal}, strings.Replace(allPass, "signature=pass", "signature=fail", 1)},
-		"without a secret":  {rehearsal{10 * time.Second, false, fine(0), fine(0), nil, nil}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=skipped refuses_unsigned=skipped"},
-		"nothing came back": {rehearsal{10 * time.Second, true, &Outcome{Class: ClassTimeout, Err: "timed out"}, nil, nil, nil}, noneRun},
+		"just fast enough":  {rehearsal{10 * time.Second, true, false, fine(5 * time.Second), fine(time.Second), refusal, refusal}, allPass},
+		"a slow repeat":     {rehearsal{10 * time.Second, true, false, fine(time.Second), fine(6 * time.Second), refusal, refusal}, strings.Replace(allPass, "fast=pass", "fast=fail", 1)},
+		"a broken line":     {rehearsal{10 * time.Second, true, false, fine(0), fine(0), &Outcome{Class: ClassReset, Err: "closed"}, refusal}, strings.Replace(allPass, "signature=pass", "signature=fail", 1)},
+		"without a secret":  {rehearsal{10 * time.Second, false, false, fine(0), fine(0), nil, nil}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=skipped refuses_unsigned=skipped"},
+		"a chat":            {rehearsal{10 * time.Second, true, true, fine(0), fine(0), nil, nil}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=skipped refuses_unsigned=skipped"},
+		"nothing came back": {rehearsal{10 * time.Second, true, false, &Outcome{Class: ClassTimeout, Err: "timed out"}, nil, nil, nil}, noneRun},
 	} {
 		if got := verdicts(tt.r.judge()); got != tt.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, tt.want)
