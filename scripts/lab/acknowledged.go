@@ -12,15 +12,13 @@ type acknowledged struct {
 
 	mu   sync.Mutex
 	seqs []uint64
-	last time.Time
 }
 
 // note is told of each post of one event that was answered 200.
-func (a *acknowledged) note(seq uint64, _, at time.Time) {
+func (a *acknowledged) note(seq uint64, _, _ time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seqs = append(a.seqs, seq)
-	a.last = at
 }
 
 // ledger is what is known at this moment.
@@ -30,15 +28,15 @@ func (a *acknowledged) ledger() *ledger {
 	return &ledger{run: a.run, acked: slices.Clone(a.seqs)}
 }
 
+// newest is the last n of them.
+func (a *acknowledged) newest(n int) *ledger {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &ledger{run: a.run, acked: slices.Clone(a.seqs[max(0, len(a.seqs)-n):])}
+}
+
 func (a *acknowledged) count() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return uint64(len(a.seqs))
-}
-
-// latest is when the last answer came.
-func (a *acknowledged) latest() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.last
 }

@@ -35,7 +35,7 @@ type diskfullResult struct {
 
 const (
 	smallDisk = 512 << 20
-	smallFree = "128MiB" // queue.min_free
+	smallFree = "min_free = \"128MiB\""
 	lowFree   = 96 << 20 // below that, above what the relay calls critical
 	// backLimit is how long after space came back an event may be refused; refuseLimit the same for the way down.
 	backLimit   = 5 * time.Second
@@ -108,7 +108,7 @@ func (d *diskfullRun) fill(ctx context.Context, kind string) (result diskfullRes
 	if err != nil {
 		return result, err
 	}
-	r.minFree = smallFree
+	r.queue = []string{smallFree}
 	if err := r.configure(receivers.endpoints()); err != nil {
 		return result, err
 	}

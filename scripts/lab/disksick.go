@@ -135,7 +135,7 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 	if err != nil {
 		return err
 	}
-	r.minFree = smallFree
+	r.queue = []string{smallFree}
 	if err := r.configure(receivers.endpoints()); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@
 //	diskfull       a disk that another program fills, and what the relay says
 //	disksick       a disk that fails, and what the relay says
 //	network        loss, delay, resets, silence and a cable that is out
+//	soak           everything at once, for ten minutes, and what is left of it
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down
 //	siege          slow clients in three ways, and what honest ones get meanwhile

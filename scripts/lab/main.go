@@ -29,6 +29,7 @@ var commands = []command{
 	{"diskfull", "fill the disk under load", runDiskfull},
 	{"disksick", "let the disk fail under load", runDisksick},
 	{"network", "put a bad network before the endpoints", runNetwork},
+	{"soak", "load it with all that comes, and see it return to where it began", runSoak},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"siege", "attack a relay with slow clients while honest ones post", runSiege},

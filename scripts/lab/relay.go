@@ -84,18 +84,17 @@ type endpoint struct {
 
 // relay is a relay under test. It is used by one goroutine.
 type relay struct {
-	name    string
-	bin     string
-	dir     string
-	config  string
-	data    string   // the queue's directory
-	minFree string   // queue.min_free; empty: the default
-	queue   []string // more lines of the section [queue]
-	under   []string // a command that runs the relay, such as strace with its flags; it must keep the process id
-	ingest  string   // address of the intake
-	admin   string
-	proc    *process
-	client  *http.Client
+	name   string
+	bin    string
+	dir    string
+	config string
+	data   string   // the queue's directory
+	queue  []string // more lines of the section [queue]
+	under  []string // a command that runs the relay, such as strace with its flags; it must keep the process id
+	ingest string   // address of the intake
+	admin  string
+	proc   *process
+	client *http.Client
 }
 
 // newRelay writes the configuration of a relay with a data directory of its own; everything that is not named here has
@@ -126,9 +125,6 @@ func (r *relay) configure(endpoints []endpoint) error {
 
 func configText(r *relay, endpoints []endpoint) []byte {
 	text := fmt.Appendf(nil, "[server]\nlisten = %q\n\n[admin]\nlisten = %q\n\n[queue]\ndir = %q\n", r.ingest, r.admin, r.data)
-	if r.minFree != "" {
-		text = fmt.Appendf(text, "min_free = %q\n", r.minFree)
-	}
 	for _, line := range r.queue {
 		text = fmt.Appendf(text, "%s\n", line)
 	}

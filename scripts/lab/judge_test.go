@@ -1,0 +1,80 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSoakIsJudgedByWhatReturns(t *testing.T) {
+	before := footprint{MemoryMiB: 20, Goroutines: 50, Files: 40, DiskMiB: 60, Events: 10}
+	well := soakResult{Before: before, Most: footprint{Events: 100_000}, After: before}
+	if err := well.judge(); err != nil {
+		t.Errorf("all returned: %v", err)
+	}
+	for what, spoil := range map[string]func(*soakResult){
+		"an event is lost":                func(s *soakResult) { s.Lost = 1 },
+		"an answer is wrong":              func(s *soakResult) { s.Wrong = 1 },
+		"memory stays":                    func(s *soakResult) { s.After.MemoryMiB += moreMemoryMiB + 1 },
+		"goroutines stay":                 func(s *soakResult) { s.After.Goroutines += moreGoroutines + 1 },
+		"files stay open":                 func(s *soakResult) { s.After.Files += moreFiles + 1 },
+		"disk stays":                      func(s *soakResult) { s.After.DiskMiB += moreDiskMiB + 1 },
+		"events stay":                     func(s *soakResult) { s.After.Events += moreEvents + 1 },
+		"there was nothing to be deleted": func(s *soakResult) { s.Most.Events = 10 },
+	} {
+		spoiled := well
+		spoil(&spoiled)
+		if spoiled.judge() == nil {
+			t.Errorf("%s: passed", what)
+		}
+	}
+}
+
+func TestNetworkIsJudgedByEveryPromise(t *testing.T) {
+	well := networkResult{Acknowledged: 100, Repeats: 3, Unanswered: 4, Offline: 20, Crowd: networkConcurrency}
+	if err := well.judge(); err != nil {
+		t.Errorf("all well: %v", err)
+	}
+	for what, spoil := range map[string]func(*networkResult){
+		"an event is lost":                func(n *networkResult) { n.Lost = 1 },
+		"a delivery was given up":         func(n *networkResult) { n.Failed = 1 },
+		"repeats out of nothing":          func(n *networkResult) { n.Repeats = 5 },
+		"an outage was charged":           func(n *networkResult) { n.Charged = 1 },
+		"nothing came during the outage":  func(n *networkResult) { n.Offline = 0 },
+		"a stampede":                      func(n *networkResult) { n.Crowd++ },
+		"nobody came back to an endpoint": func(n *networkResult) { n.Crowd = 0 },
+	} {
+		spoiled := well
+		spoil(&spoiled)
+		if spoiled.judge() == nil {
+			t.Errorf("%s: passed", what)
+		}
+	}
+}
+
+func TestFirstAttemptsFindsThoseThatBeganLater(t *testing.T) {
+	var f firstAttempts
+	f.watch([]uint64{1, 2, 3})
+	for _, got := range []struct {
+		seq     uint64
+		attempt string
+	}{{1, "1"}, {1, "2"}, {2, "2"}, {9, "5"}} {
+		f.received(appendID(nil, 7, got.seq), got.attempt)
+	}
+	f.received([]byte("evt_of_somebody_else"), "3")
+	if f.size() != 3 || f.later() != 1 {
+		t.Errorf("%d watched, %d began later; want 3 and 1", f.size(), f.later())
+	}
+}
+
+func TestAcknowledgedKnowsItsNewest(t *testing.T) {
+	a := acknowledged{run: 7}
+	for seq := range uint64(5) {
+		a.note(seq, time.Time{}, time.Time{})
+	}
+	if got := a.newest(2).acked; len(got) != 2 || got[0] != 3 || got[1] != 4 {
+		t.Errorf("the newest two are %v", got)
+	}
+	if got := a.newest(9); len(got.acked) != 5 || a.count() != 5 || got.run != 7 {
+		t.Errorf("of five there are %d, of run %d", len(got.acked), got.run)
+	}
+}
