@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,12 +16,13 @@ import (
 	"realtorbot-relay/sign"
 )
 
-// site is a machine with a relay as scripts/install leaves it, but for where its files are and which of the loopback
-// addresses is its 127.0.0.1. The commands of README's runbook are run there as they stand.
+// site is a machine with a relay as scripts/install leaves it, but for where its files are and which addresses it has in
+// place of 127.0.0.1:8080 and 127.0.0.1:8081. The commands of README's runbook are run there as they stand.
 type site struct {
 	*relay
-	etc, state, address string
-	edited              string // what the operator writes with sudoedit
+	etc, state        string
+	intakeAt, adminAt string
+	edited            string // what the operator writes with sudoedit
 }
 
 var sites atomic.Int64
@@ -28,8 +30,17 @@ var sites atomic.Int64
 func newSite(t *testing.T) *site {
 	t.Helper()
 	dir, n, pid := t.TempDir(), sites.Add(1), os.Getpid()
-	s := &site{relay: &relay{process: &process{t: t}}, etc: filepath.Join(dir, "etc"), state: filepath.Join(dir, "state"),
-		address: fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, n)}
+	s := &site{relay: &relay{process: &process{t: t}}, etc: filepath.Join(dir, "etc"), state: filepath.Join(dir, "state")}
+	// A loopback address of its own: nobody else takes a port of it between now and the relay.
+	own := fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>8&63, pid&255, n)
+	for _, at := range []*string{&s.intakeAt, &s.adminAt} {
+		ln, err := net.Listen("tcp", own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*at = ln.Addr().String()
+		defer ln.Close()
+	}
 	for _, dir := range []string{s.etc, s.state} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -38,9 +49,9 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// config is the beginning of its configuration: the ports that README has, at its own address.
+// config is the beginning of its configuration, with its own addresses.
 func (s *site) config() string {
-	return strings.NewReplacer("127.0.0.1:0\"\n[admin]", s.address+":8080\"\n[admin]", "127.0.0.1:0\"\n[queue]", s.address+":8081\"\n[queue]").Replace(preamble)
+	return strings.NewReplacer("127.0.0.1:0\"\n[admin]", s.intakeAt+"\"\n[admin]", "127.0.0.1:0\"\n[queue]", s.adminAt+"\"\n[queue]").Replace(preamble)
 }
 
 func (s *site) begin() {
@@ -95,7 +106,8 @@ func (s *site) follow(t *testing.T, block []string, home string) (printed []stri
 				t.Fatal(err)
 			}
 		}
-		here := strings.NewReplacer("/etc/realtorbot-relay", s.etc, "/var/lib/realtorbot-relay", s.state, "127.0.0.1", s.address).Replace(line)
+		here := strings.NewReplacer("/etc/realtorbot-relay", s.etc, "/var/lib/realtorbot-relay", s.state,
+			"127.0.0.1:8080", s.intakeAt, "127.0.0.1:8081", s.adminAt).Replace(line)
 		cmd := exec.Command("bash", "-c", standIns+here)
 		cmd.Dir = home
 		cmd.Env = append(os.Environ(), "BINARY="+binary, "EDITED="+edited, "JOURNAL="+journal, "ASKED="+asked)
@@ -258,7 +270,7 @@ func TestRunbookMoveToAnotherMachine(t *testing.T) {
 	blocks := runbook(t, "Move to another machine")
 	from.follow(t, blocks[0], home)
 
-	to.address = from.address // as the configuration has it
+	to.intakeAt, to.adminAt = from.intakeAt, from.adminAt // as the configuration has it
 	printed := to.follow(t, blocks[1], home)
 	mustPrint(t, printed, "no relay answers at", `"status": "degraded"`)
 	to.turn("POST", "/endpoints/crm/resume")
