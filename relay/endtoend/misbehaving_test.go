@@ -133,7 +133,7 @@ func TestReceiversThatMisbehaveGetTheirVerdictAndDisturbNobody(t *testing.T) {
 	}
 	good.await(events)
 	for _, c := range cases {
-		s := r.awaitState("evt_0", c.name, c.state)
+		s := r.awaitTold("evt_0", c.name, c.state)
 		most = max(most, anonymous(t, r.cmd.Process.Pid))
 		if len(s.Attempts) != 1 || s.Attempts[0].Class != c.class || s.Attempts[0].Status != c.status || !strings.Contains(s.Attempts[0].Error, c.says) {
 			t.Errorf("%s: the event is told of as %+v", c.name, s)

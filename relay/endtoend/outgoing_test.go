@@ -198,10 +198,10 @@ func TestProxyPasswordOpensTheWayAndIsShownNowhere(t *testing.T) {
 
 	r := startIn(t, t.TempDir(), config, "RELAY_PROXY=http://relay:"+wrong+"@"+proxy)
 	r.post(event("evt_1"))
-	if s := r.awaitState("evt_1", "plain", "failed"); s.Attempts[0].Status != 407 || !strings.Contains(s.Attempts[0].Excerpt, "you said ***") {
+	if s := r.awaitTold("evt_1", "plain", "failed"); s.Attempts[0].Status != 407 || !strings.Contains(s.Attempts[0].Excerpt, "you said ***") {
 		t.Errorf("plain: %+v", s)
 	}
-	if s := r.awaitState("evt_1", "secure", "failed"); s.Attempts[0].Class != "connect_refused" || !strings.Contains(s.Attempts[0].Error, "user and password that proxy has") {
+	if s := r.awaitTold("evt_1", "secure", "failed"); s.Attempts[0].Class != "connect_refused" || !strings.Contains(s.Attempts[0].Error, "user and password that proxy has") {
 		t.Errorf("secure: %+v", s)
 	}
 	r.admin.ask(t, "GET", "/endpoints", "")
@@ -214,11 +214,11 @@ func TestProxyPasswordOpensTheWayAndIsShownNowhere(t *testing.T) {
 	env := "RELAY_PROXY=http://relay:" + password + "@" + proxy
 	r = startIn(t, r.dir, config, env)
 	r.post(event("evt_2"))
-	if s := r.awaitState("evt_2", "plain", "delivered"); !strings.Contains(s.Attempts[0].Excerpt, "key=***") && !strings.Contains(s.Attempts[0].Excerpt, "****") {
+	if s := r.awaitTold("evt_2", "plain", "delivered"); !strings.Contains(s.Attempts[0].Excerpt, "key=***") && !strings.Contains(s.Attempts[0].Excerpt, "****") {
 		t.Errorf("plain: %+v", s)
 	}
 	// Behind the tunnel nobody speaks TLS.
-	if s := r.awaitState("evt_2", "secure", "failed"); s.Attempts[0].Class != "tls" || !strings.Contains(s.Attempts[0].Error, "speaks no TLS") {
+	if s := r.awaitTold("evt_2", "secure", "failed"); s.Attempts[0].Class != "tls" || !strings.Contains(s.Attempts[0].Error, "speaks no TLS") {
 		t.Errorf("secure: %+v", s)
 	}
 	if all := crm.all(); len(all) != 1 || all[0].id != "evt_2" {

@@ -287,3 +287,13 @@ func (r *relay) awaitStateFor(most time.Duration, id, name, state string) (s sto
 	})
 	return s
 }
+
+// awaitTold waits until a delivery is in a state and its latest attempt is told of, which may be a moment later.
+func (r *relay) awaitTold(id, name, state string) (s story) {
+	r.t.Helper()
+	eventually(r.t, fmt.Sprintf("event %q is %s for endpoint %q, with its attempt", id, state, name), func() bool {
+		s = r.story(id, name)
+		return s.State == state && len(s.Attempts) > 0
+	})
+	return s
+}
