@@ -43,13 +43,24 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 		return ev, nil, false, err
 	}
 	ev.At = q.shown(ev.At)
+	var lanes []*Lane
 	for _, l := range q.Lanes() {
 		if ev.Lanes.Has(l.id) {
 			story, err := q.deliveryStory(l, seq)
 			if err != nil {
 				return ev, nil, true, err
 			}
-			deliveries = append(deliveries, story)
+			lanes, deliveries = append(lanes, l), append(deliveries, story)
+		}
+	}
+	// The states are as of now, the attempts as of the last save: without another one, some that led to a state could be
+	// missing.
+	if err := q.settled(); err != nil {
+		return ev, nil, true, err
+	}
+	for i, l := range lanes {
+		if err := q.addAttempts(l, seq, &deliveries[i]); err != nil {
+			return ev, nil, true, err
 		}
 	}
 	return ev, deliveries, true, nil
@@ -96,6 +107,7 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 	return list, nil
 }
 
+// deliveryStory tells how a delivery stands, without its attempts.
 func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	s := DeliveryStory{Lane: l.name, State: Settled}
 	l.mu.Lock()
@@ -125,8 +137,13 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 		}
 		s.Next, s.Replay = time.UnixMilli(q.shown(r.due.UnixMilli())), r.replay
 	}
+	return s, nil
+}
+
+// addAttempts reads the records of a delivery's attempts.
+func (q *Queue) addAttempts(l *Lane, seq uint64, s *DeliveryStory) error {
 	prefix := attemptKey(seq, l.id, 0, 0)[:13]
-	err = q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
+	err := q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
 		record, err := value()
 		if err != nil {
 			return false, err
@@ -142,9 +159,9 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	})
 	first := slices.ContainsFunc(s.Attempts, func(a Attempt) bool { return a.Replay == 0 })
 	if err == nil && s.State != Pending && !first {
-		err = q.wellAttempt(l, seq, &s)
+		err = q.wellAttempt(l, seq, s)
 	}
-	return s, err
+	return err
 }
 
 // maxWellSearch bounds how many blocks of attempts are searched for one event: those saved while the slowest attempt ran.

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"math"
 	"math/big"
 	"strings"
 	"testing"
@@ -80,7 +81,10 @@ func TestAbsurdNumbersCostLittle(t *testing.T) {
 		in := []byte(tc.in)
 		out := make([]byte, 0, len(in))
 		var scratch digits
-		allocs := testing.AllocsPerRun(1, func() { out = appendNumber(out[:0], in, &scratch) })
+		allocs := math.Inf(1)
+		for range 5 { // what else goes on in the process counts, too
+			allocs = min(allocs, testing.AllocsPerRun(1, func() { out = appendNumber(out[:0], in, &scratch) }))
+		}
 		if string(out) != tc.want {
 			t.Errorf("%s: became %.40s (%d bytes), want %.40s (%d bytes)", tc.name, out, len(out), tc.want, len(tc.want))
 		}
