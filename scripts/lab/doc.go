@@ -10,6 +10,7 @@
 //	powercut       a disk cut off under load, and what it kept
 //	diskfull       a disk that another program fills, and what the relay says
 //	disksick       a disk that fails, and what the relay says
+//	damage         spoiled files of a queue, and what the relay makes of them
 //	network        loss, delay, resets, silence and a cable that is out
 //	soak           everything at once, for ten minutes, and what is left of it
 //	synctrace      a trace of writes, syncs and answers, and its verdict

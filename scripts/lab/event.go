@@ -99,6 +99,17 @@ func newTemplate(run uint32, eventType string, size int, now time.Time) (templat
 	}, nil
 }
 
+// made reports whether a text is this event, with any number and any stamp.
+func (t *template) made(text []byte) bool {
+	if len(text) != len(t.text) {
+		return false
+	}
+	seqAt := t.idAt + idLength - seqDigits
+	return bytes.Equal(text[:seqAt], t.text[:seqAt]) &&
+		bytes.Equal(text[seqAt+seqDigits:t.stampAt], t.text[seqAt+seqDigits:t.stampAt]) &&
+		bytes.Equal(text[t.stampAt+stampDigits:], t.text[t.stampAt+stampDigits:])
+}
+
 // request is one POST, built once for a connection. It belongs to that connection's goroutine.
 type request struct {
 	bytes  []byte

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 	"time"
 )
@@ -76,5 +78,60 @@ func TestAcknowledgedKnowsItsNewest(t *testing.T) {
 	}
 	if got := a.newest(9); len(got.acked) != 5 || a.count() != 5 || got.run != 7 {
 		t.Errorf("of five there are %d, of run %d", len(got.acked), got.run)
+	}
+}
+
+func TestDamageMustBeToldAndServed(t *testing.T) {
+	tests := []struct {
+		name   string
+		result damageResult
+		limit  bool
+		well   bool
+	}{
+		{"nothing happened", damageResult{}, false, true},
+		{"told and counted", damageResult{Missing: 3, Damaged: 3, Told: "store is damaged"}, false, true},
+		{"not counted", damageResult{Missing: 3, Told: "store is damaged"}, false, false},
+		{"not told", damageResult{Missing: 3, Damaged: 3}, false, false},
+		{"a limit that README names", damageResult{Missing: 3}, true, true},
+		{"mangled", damageResult{Mangled: 1, Damaged: 1, Told: "store is damaged"}, true, false},
+		{"not serving", damageResult{Ended: "exit status 1"}, true, false},
+	}
+	for _, test := range tests {
+		if err := test.result.judge(test.limit); (err == nil) != test.well {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestHarmsSpoilWhatWasWritten(t *testing.T) {
+	written := []byte("abcdef\x00\x00\x00\x00\x00\x00")
+	if got := string(flipMiddle(slices.Clone(written))); got != "abceef\x00\x00\x00\x00\x00\x00" {
+		t.Errorf("flipped: %q", got)
+	}
+	if got := zeros(written); len(got) != len(written) || len(bytes.Trim(got, "\x00")) > 0 {
+		t.Errorf("zeroed: %q", got)
+	}
+}
+
+func TestATemplateKnowsItsEvents(t *testing.T) {
+	event, err := newTemplate(7, "lead.created", 250, time.Unix(1_700_000_000, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRequest("127.0.0.1:1", "/events", event, 1)
+	r.patch(42, time.Now())
+	made := r.bytes[r.bodyAt:]
+	if !event.made(made) {
+		t.Error("its own event is strange to it")
+	}
+	for _, at := range []int{0, event.idAt + 5, len(made) / 2, len(made) - 1} {
+		spoiled := slices.Clone(made)
+		spoiled[at] ^= 1
+		if event.made(spoiled) {
+			t.Errorf("a bit at byte %d was not noticed", at)
+		}
+	}
+	if event.made(made[:len(made)-1]) {
+		t.Error("a missing byte was not noticed")
 	}
 }

@@ -28,6 +28,7 @@ var commands = []command{
 	{"powercut", "cut the power under load and look for lost events", runPowercut},
 	{"diskfull", "fill the disk under load", runDiskfull},
 	{"disksick", "let the disk fail under load", runDisksick},
+	{"damage", "spoil files of the queue", runDamage},
 	{"network", "put a bad network before the endpoints", runNetwork},
 	{"soak", "load it with all that comes, and see it return to where it began", runSoak},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},

@@ -154,6 +154,7 @@ type loaded struct {
 	relay  *relay
 	pair   pair
 	acked  *acknowledged
+	event  template
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
 	result loadResult
@@ -188,6 +189,7 @@ func (p *powercutRun) loadRelay(ctx context.Context, r *relay, receivers pair) (
 		r.proc.kill()
 		return nil, err
 	}
+	l.event = generator.event
 	ctx, l.stop = context.WithCancel(ctx)
 	l.ended.Go(func() { l.result = generator.post(ctx) })
 	return l, nil
