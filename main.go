@@ -149,14 +149,11 @@ func check(ctx context.Context, args []string) int {
 
 // examine looks at the machine, the configuration and the relay that runs with it.
 func examine(ctx context.Context, args []string) int {
-	cfg, code := loadConfig("doctor", args)
-	if cfg == nil {
+	path, code, ok := configFlag("doctor", args)
+	if !ok {
 		return code
 	}
-	if !doctor.Examine(ctx, cfg, os.Stdout) {
-		return exitFailed
-	}
-	return exitWell
+	return doctor.Examine(ctx, path, os.Stdout, os.Stderr)
 }
 
 // serve runs the relay until a signal ends it.

@@ -56,7 +56,7 @@ func (t *table) pem(key string, into *File) bool {
 	}
 	switch {
 	case err != nil:
-		t.fault(key, "%s", err)
+		t.lacks(key, err)
 	case content == "":
 		t.fault(key, "file %q %s", clip(name), errEmpty)
 	default:

@@ -21,28 +21,38 @@ const maxFile = 1 << 20
 // Load reads and checks the configuration file at path, with the secrets, and the TLS pair, that it names. The error is
 // Faults with everything that is wrong in the file, or says in one line why it can't be read.
 func Load(path string) (*Config, error) {
+	c, _, err := load(path, false)
+	return c, err
+}
+
+// LoadOutside is Load for those who look at a relay from outside and may not have what it has: its credentials, its
+// environment, the right to read its files. What can't be had is empty in the configuration and told in absent.
+func LoadOutside(path string) (c *Config, absent Faults, err error) { return load(path, true) }
+
+func load(path string, outside bool) (*Config, Faults, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
-	c, literals, err := parse(path, text, ResolveSecret)
+	r := &reader{file: path, secrets: ResolveSecret, outside: outside}
+	c, err := r.parse(text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+	if r.literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
 		c.Warnings = append(c.Warnings, Fault{File: path, Text: "every user of this machine can read the secrets in it: " +
 			"chmod 0640, or write them as env:, file: or cred:"}.String())
 	}
-	return c, nil
+	return c, r.absent, nil
 }
 
 // Parse is Load without the file: name stands for its path in messages, secrets finds what references lead to (nil: as
@@ -51,31 +61,29 @@ func Parse(name string, text []byte, secrets Resolver) (*Config, error) {
 	if secrets == nil {
 		secrets = ResolveSecret
 	}
-	c, _, err := parse(name, text, secrets)
-	return c, err
+	return (&reader{file: name, secrets: secrets}).parse(text)
 }
 
-// parse also counts the secrets that stand in the text itself.
-func parse(name string, text []byte, secrets Resolver) (c *Config, literals int, err error) {
+func (r *reader) parse(text []byte) (*Config, error) {
 	if len(text) > maxFile {
-		return nil, 0, Faults{{File: name, Text: "is larger than a configuration can be (" + formatSize(maxFile) + ")"}}
+		return nil, Faults{{File: r.file, Text: "is larger than a configuration can be (" + formatSize(maxFile) + ")"}}
 	}
-	values, fault := decode(name, string(text))
+	values, fault := decode(r.file, string(text))
 	if fault != nil {
-		return nil, 0, Faults{*fault}
+		return nil, Faults{*fault}
 	}
-	r := &reader{file: name, lines: locate(string(text)), secrets: secrets}
-	c = read(&table{reader: r, values: values})
+	r.lines = locate(string(text))
+	c := read(&table{reader: r, values: values})
 	if len(r.faults) > 0 {
 		r.faults.sort()
-		return nil, 0, r.faults
+		return nil, r.faults
 	}
-	c.Path = name
+	c.Path = r.file
 	r.odd.sort()
 	for _, warning := range r.odd {
 		c.Warnings = append(c.Warnings, warning.String())
 	}
-	return c, r.literals, nil
+	return c, nil
 }
 
 // echo finds those of the toml library's messages that hold a piece of a value. It may be a secret whose quotes were
@@ -157,7 +165,7 @@ func checkTLS(t *table, s *Server) {
 	}
 	key, keyErr := os.ReadFile(s.TLSKey)
 	if keyErr != nil {
-		t.fault("tls_key", "file %q: %s", s.TLSKey, reasonOf(keyErr))
+		t.lacks("tls_key", fmt.Errorf("file %q: %w", s.TLSKey, reasonOf(keyErr)))
 	}
 	if certErr != nil || keyErr != nil {
 		return

@@ -205,3 +205,26 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestWhoLooksFromOutsideNeedsNoSecret(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.toml")
+	text := "[admin]\ntoken = \"env:NO_SUCH_VARIABLE\"\n[[endpoint]]\nname = \"crm\"\nurl = \"https://example.com/\"\nevents = [\"*\"]\n" +
+		"secret = \"cred:crm\"\nsignatures = [\"standard\"]\nheaders = { X-Key = \"file:/nowhere/key\" }\nproxy = \"env:NO_SUCH_VARIABLE\"\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var faults Faults
+	if _, err := Load(path); !errors.As(err, &faults) || len(faults) != 4 {
+		t.Errorf("the relay itself: %v", err)
+	}
+	c, absent, err := LoadOutside(path)
+	if err != nil || len(absent) != 4 || len(c.Endpoints) != 1 || !c.Endpoints[0].Secret.IsZero() {
+		t.Errorf("from outside: %v, absent %v", err, absent)
+	}
+	if err := os.WriteFile(path, []byte(text+"colour = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = LoadOutside(path); !errors.As(err, &faults) || len(faults) != 1 {
+		t.Errorf("what is wrong all the same: %v", err)
+	}
+}

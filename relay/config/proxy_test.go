@@ -64,11 +64,13 @@ events = ["test"]
 	if want := "  through  proxy http://********@proxy.internal:3128\n"; !strings.Contains(c.Describe(), want) {
 		t.Errorf("%q is not in\n%s", want, c.Describe())
 	}
-	if _, literals, _ := parse("x", []byte(text), nil); literals != 1 {
-		t.Errorf("%d secrets stand in the text, want one", literals)
+	r := &reader{file: "x"}
+	if _, _ = r.parse([]byte(text)); r.literals != 1 {
+		t.Errorf("%d secrets stand in the text, want one", r.literals)
 	}
-	if _, literals, _ := parse("x", []byte(strings.Replace(text, "joe:Zq7canary@", "", 1)), nil); literals != 0 {
-		t.Errorf("%d secrets stand in the text of a proxy without any", literals)
+	r = &reader{file: "x"}
+	if _, _ = r.parse([]byte(strings.Replace(text, "joe:Zq7canary@", "", 1))); r.literals != 0 {
+		t.Errorf("%d secrets stand in the text of a proxy without any", r.literals)
 	}
 }
 

@@ -67,7 +67,7 @@ func (t *table) secret(key string, into *sign.Secret) bool {
 	if isReference(text) {
 		resolved, err := t.secrets(text)
 		if err != nil {
-			t.fault(key, "%s", err)
+			t.lacks(key, err)
 			return true
 		}
 		text = resolved

@@ -16,6 +16,8 @@ type reader struct {
 	faults   Faults
 	odd      Faults // becomes Config.Warnings
 	literals int    // secrets that stand in the file itself
+	outside  bool   // the file is read by somebody who may not have what the relay has
+	absent   Faults // then, the secrets that could not be had
 }
 
 // table is one table of the file while it is read. Its keys are asked for one by one with the default already in
@@ -37,6 +39,15 @@ func (t *table) fault(key, format string, args ...any) {
 // faultAt is fault for something inside a key, such as an element of its list, which label names.
 func (t *table) faultAt(at place, label, format string, args ...any) {
 	t.faults = append(t.faults, t.remark(at, label, format, args...))
+}
+
+// lacks reports a secret that can't be had.
+func (t *table) lacks(key string, err error) {
+	if t.outside {
+		t.absent = append(t.absent, t.remark(t.place(key), spell(key), "%s", err))
+		return
+	}
+	t.fault(key, "%s", err)
 }
 
 func (t *table) warn(key, format string, args ...any) {

@@ -30,7 +30,8 @@ type finding struct {
 // patient is what is examined: a configuration, and the relay that runs with it, if one does.
 type patient struct {
 	config  *config.Config
-	running *running // nil when no relay could be asked
+	absent  config.Faults // the secrets that could not be had here
+	running *running      // nil when no relay could be asked
 	now     time.Time
 }
 
@@ -64,15 +65,30 @@ type running struct {
 	}
 }
 
-// Examine looks at the relay of a configuration and writes one line for each check: ok, warn or fail, and what to do. It
-// returns false when a check failed.
-func Examine(ctx context.Context, cfg *config.Config, w io.Writer) bool {
-	p := &patient{config: cfg, now: time.Now()}
-	well := true
+// The exit codes of the command.
+const (
+	exitWell   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Examine looks at the relay of a configuration file and writes one line for each check: ok, warn or fail, and what to do.
+// It returns how to exit: with 1 when a check failed, with 2 when the file is bad. Secrets that only the relay itself can
+// have are no fault of the file.
+func Examine(ctx context.Context, path string, stdout, stderr io.Writer) int {
+	cfg, absent, err := config.LoadOutside(path)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitUsage
+	}
+	p := &patient{config: cfg, absent: absent, now: time.Now()}
+	code := exitWell
 	say := func(findings ...finding) {
 		for _, f := range findings {
-			well = well && f.verdict != fail
-			fmt.Fprintf(w, "%-4s  %-12s  %s\n", f.verdict, f.about, f.says)
+			if f.verdict == fail {
+				code = exitFailed
+			}
+			fmt.Fprintf(stdout, "%-4s  %-12s  %s\n", f.verdict, f.about, f.says)
 		}
 	}
 	say(p.configuration()...)
@@ -82,12 +98,15 @@ func Examine(ctx context.Context, cfg *config.Config, w io.Writer) bool {
 	say(p.files())
 	say(p.names(ctx)...)
 	say(p.certificates()...)
-	return well
+	return code
 }
 
 func (p *patient) configuration() (findings []finding) {
 	for _, warning := range p.config.Warnings {
 		findings = append(findings, finding{warn, "config", warning})
+	}
+	for _, secret := range p.absent {
+		findings = append(findings, finding{warn, "config", secret.String() + ": not known here; the relay itself may have it"})
 	}
 	if len(findings) == 0 {
 		findings = append(findings, finding{ok, "config", fmt.Sprintf("%s: %d sources, %d endpoints, no warning", p.config.Path, len(p.config.Sources), len(p.config.Endpoints))})
@@ -104,6 +123,8 @@ func (p *patient) ask(ctx context.Context) []finding {
 	switch {
 	case errors.Is(err, errAbsent):
 		return []finding{{warn, "running", fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay; what only a running one knows is left out", a.listen)}}
+	case errors.As(err, &no) && no.status == 401 && p.config.Admin.Token.IsZero():
+		return []finding{{warn, "running", fmt.Sprintf("the relay at %s asks for admin.token, which is not known here", a.listen)}}
 	case errors.As(err, &no) && no.status == 401:
 		return []finding{{warn, "running", fmt.Sprintf("the relay at %s does not take this file's admin.token: it changes with a restart only", a.listen)}}
 	case err != nil:

@@ -45,13 +45,12 @@ func examined(t *testing.T, text string, said map[string]any) (report string, we
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(path)
-	if err != nil {
-		t.Fatal(err)
+	var out, complaint strings.Builder
+	code := Examine(context.Background(), path, &out, &complaint)
+	if code == exitUsage {
+		t.Fatal(complaint.String())
 	}
-	var out strings.Builder
-	well = Examine(context.Background(), cfg, &out)
-	return out.String(), well
+	return out.String(), code == exitWell
 }
 
 func mustSay(t *testing.T, report string, lines ...string) {
@@ -98,6 +97,13 @@ func TestDoctorSaysWhatIsNotKnown(t *testing.T) {
 	}
 	report, _ = examined(t, "", map[string]any{"health": map[string]any{"status": "ok"}})
 	mustSay(t, report, "warn not known: no endpoint answered within the hour")
+}
+
+// A service's credentials are nowhere but in the service.
+func TestSecretsOfTheServiceAreNoFault(t *testing.T) {
+	report, _ := examined(t, "[[source]]\nname = \"a\"\npath = \"/a\"\nsecret = \"cred:realtorbot\"\nscheme = \"standard\"\n"+
+		"[heartbeat]\nurl = \"env:NO_SUCH_VARIABLE\"\n", nil)
+	mustSay(t, report, "warn source.a.secret: credential \"realtorbot\"", "warn heartbeat.url: environment variable \"NO_SUCH_VARIABLE\" is not set", "warn no relay answers at")
 }
 
 func TestNamesThatLeadNowhereFail(t *testing.T) {
