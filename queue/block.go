@@ -115,6 +115,10 @@ func (q *Queue) frames(seq uint64) (frames []*frame, damagedTo uint64, err error
 		}
 		oldest, applied := q.tail.first(), q.applied.Load()
 		last, found, ok, err := q.store.block(at)
+		if err == nil && ok && len(found) == 0 {
+			// A piece of it is there, its first is not: Badger takes what it can't read for what is not there.
+			err = fmt.Errorf("read block %d: its beginning is not found: %w", last, errDamaged)
+		}
 		if err != nil && (!ok || last < applied) {
 			return nil, max(last, seq) + 1, err
 		}

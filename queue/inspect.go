@@ -38,6 +38,7 @@ type files struct {
 	tables   []uint64 // named by the manifest or, without one, all there are; ascending
 	logs     []string // paths, oldest first
 	newest   uint64   // version found
+	whole    bool     // everything was read
 	complain []string // what can't be read
 }
 
@@ -71,12 +72,15 @@ func inspect(dir string, version uint64, whole bool) (*files, error) {
 	}
 	slices.Sort(f.tables)
 	began := time.Now()
+	f.whole = true
 	for _, id := range slices.Backward(f.tables) {
 		if !onDisk[id] {
 			f.say("table %d is missing", id)
 			continue
 		}
-		if err := f.inspectTable(id, whole || time.Since(began) < inspectTime); err != nil {
+		entire := whole || time.Since(began) < inspectTime
+		f.whole = f.whole && entire
+		if err := f.inspectTable(id, entire); err != nil {
 			f.say("table %d: %v", id, err)
 		}
 	}

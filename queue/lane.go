@@ -236,6 +236,10 @@ func (l *Lane) read() (Stored, bool) {
 			}
 			if len(l.ahead) == 0 {
 				l.reader = frameReader{}
+				if applied := l.q.applied.Load(); l.next < applied && l.q.lacks(l.name, l.next, applied) {
+					l.next = applied
+					continue
+				}
 				return Stored{}, false
 			}
 		}
@@ -263,11 +267,25 @@ func (q *Queue) missing(lane string, from, to uint64) {
 	q.suspect()
 }
 
+// lacks is told that the store does not find events that it is to have. Badger takes a block that it can't read for one
+// without the key: so the queue fails, and the next start reads everything. It reports true when this one did, and they
+// are gone for good.
+func (q *Queue) lacks(lane string, from, to uint64) bool {
+	if !q.whole.Load() {
+		q.store.suspected.Store(true)
+		q.store.suspect(fmt.Errorf("events %d to %d are not found", from, to-1))
+		return false
+	}
+	q.missing(lane, from, to)
+	return true
+}
+
 // passOver steps behind events that can't be read any more. How many of them were for this lane nobody knows; those that
 // were stay counted as pending, so that the loss is seen.
 func (l *Lane) passOver(to uint64, err error) {
 	l.next, l.reader = max(to, l.next+1), frameReader{}
 	l.q.damaged.Add(1)
+	l.q.suspect()
 	l.q.opts.Notice(fmt.Sprintf("endpoint %q: events up to %d can't be read and are passed over: %v", l.name, l.next-1, err))
 }
 

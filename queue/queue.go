@@ -86,10 +86,11 @@ func setDefault[T comparable](field *T, value T) {
 type Queue struct {
 	opts    Options
 	clock   *clock
-	mark    *marker  // the keeper's
-	boot    [16]byte // id of the machine's boot
-	journal *journal // the committer's
-	store   *store   // written by the keeper alone
+	mark    *marker     // the keeper's
+	whole   atomic.Bool // the store was read as a whole before it was opened
+	boot    [16]byte    // id of the machine's boot
+	journal *journal    // the committer's
+	store   *store      // written by the keeper alone
 	unlock  func() error
 
 	requests  chan *request

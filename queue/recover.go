@@ -138,6 +138,7 @@ func (q *Queue) inspect(dir string, memTable int64, version uint64) error {
 	if err != nil {
 		return err
 	}
+	q.whole.Store(found.whole)
 	if len(found.complain) > 0 {
 		aside, err := q.opts.mend(found, memTable)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -30,6 +31,8 @@ type store struct {
 
 	saved   func(version uint64) error // is told of what is on disk
 	suspect func(error)                // is told of what can't be read
+
+	suspected atomic.Bool
 }
 
 // memTableSize is written into the format file: opening a store with a smaller one than it was written with fails.
@@ -90,6 +93,7 @@ func (s *store) read(fn func(*badger.Txn) error) (err error) {
 			err = fmt.Errorf("read store: %v", what)
 		}
 		if what != nil || err != nil && strings.Contains(err.Error(), y.ErrChecksumMismatch.Error()) {
+			s.suspected.Store(true)
 			s.suspect(err)
 		}
 	}()
@@ -105,6 +109,9 @@ func (s *store) close(limit time.Duration) error {
 	s.open.Lock()
 	defer s.open.Unlock()
 	s.closed = true
+	if s.suspected.Load() {
+		return nil // left as it is: closing would merge tables, and what can't be read would be gone
+	}
 	done := make(chan error, 1)
 	go func() { done <- s.db.Close() }()
 	select {
