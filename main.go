@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -197,21 +198,22 @@ func attend(r *relay.Relay, cfg *config.Config, log zerolog.Logger, signals <-ch
 	defer unwatch()
 	go r.Watch(watching)
 	notify(daemon.SdNotifyReady)
-	var beat <-chan time.Time
-	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
-		ticker := time.NewTicker(every / 3)
-		defer ticker.Stop()
-		beat = ticker.C
-	}
-	code := exitWell
+	beat := time.NewTicker(beatEvery())
+	defer beat.Stop()
+	code, stalls := exitWell, false
 serving:
 	for {
 		select {
-		case <-beat:
+		case <-beat.C:
 			if stalled := r.Stalled(); stalled > stallLimit {
-				log.Error().Dur("for_ms", stalled).Msg("a write to disk does not end; the watchdog is not fed any more")
+				log.Error().Dur("for_ms", stalled).Msg("a write to disk does not end or a lane makes no progress; the watchdog is not fed any more")
+				if !stalls {
+					logStacks(log)
+				}
+				stalls = true
 				continue
 			}
+			stalls = false
 			notify(daemon.SdNotifyWatchdog)
 		case err := <-r.Broken():
 			log.Error().Msg(err.Error())
@@ -264,8 +266,24 @@ func boundMemory() {
 	}
 }
 
-// stallLimit is how long a write to disk may take before the watchdog is left to bite.
+// stallLimit is how long a write to disk or a lane's next step may take before the watchdog is left to bite.
 const stallLimit = 20 * time.Second
+
+// beatEvery is how often the relay feels its own pulse, and feeds the watchdog when there is one.
+func beatEvery() time.Duration {
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
+		return every / 3
+	}
+	return 10 * time.Second
+}
+
+// logStacks writes what every goroutine is doing, one line each, so that whoever looks at a stall later can tell its cause.
+func logStacks(log zerolog.Logger) {
+	buf := make([]byte, 1<<20)
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		log.Error().Str("stack", stack).Msg("what a goroutine was doing at the stall")
+	}
+}
 
 func notify(state string) { _, _ = daemon.SdNotify(false, state) } // without systemd there is nobody to tell
 

@@ -217,12 +217,13 @@ func (r *Relay) isOpen() bool {
 	}
 }
 
-// Stalled is for how long a write to disk has been under way; 0 when none is.
+// Stalled is for how long a write to disk has been under way or a lane has made no progress although it holds work; 0 when
+// all goes on.
 func (r *Relay) Stalled() time.Duration {
 	if !r.isOpen() {
 		return 0
 	}
-	return r.queue.Stalled()
+	return max(r.queue.Stalled(), r.post.Stalled())
 }
 
 // Stop ends the relay. What is under way has until ctx is done. It returns what could not be saved.

@@ -34,6 +34,7 @@ type Lane struct {
 	replayed bool        // it was a replay's turn last
 	stopped  bool
 	seen     seen
+	under    map[*queue.Delivery]time.Time // attempts under way, by when they were taken up; the process's own clock
 }
 
 // seen is what the lane remembers for those who look at it, since it was started.
@@ -60,6 +61,7 @@ func newLane(ep *config.Endpoint, kept *queue.Lane, version string, reach *reach
 		endpoint: ep, kept: kept, client: client, reach: reach, tally: tally, news: news, now: now,
 		log:   log.With().Str("endpoint", ep.Name).Logger(),
 		ready: make(chan struct{}, 1),
+		under: map[*queue.Delivery]time.Time{},
 		gate:  newGate(ep.Delivery.Concurrency, ep.Delivery.Rate),
 	}
 	client.clock = &tally.clock
@@ -150,6 +152,9 @@ func (l *Lane) take() (d *queue.Delivery, stopped bool) {
 		return nil, true
 	}
 	d, more := l.nextLocked(l.now())
+	if d != nil {
+		l.under[d] = time.Now()
+	}
 	switch {
 	case d == nil:
 		l.idle++
@@ -217,14 +222,13 @@ func (l *Lane) holdLocked(paused string) {
 // deliver makes one attempt and settles what came of it.
 func (l *Lane) deliver(d *queue.Delivery) {
 	number := d.Attempts + 1
-	outcome := l.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay)})
-	l.settle(d, number, outcome)
+	l.settle(d, number, l.attempt(d, number))
 }
 
 // settle records the outcome, first in the lane's own state and then in the queue.
 func (l *Lane) settle(d *queue.Delivery, number int, o Outcome) {
 	now := l.now()
-	defer l.landed() // after the queue knows: a retry under way counts as the probe until it is one that waits
+	defer l.landed(d) // after the queue knows: a retry under way counts as the probe until it is one that waits
 	if o.Aborted {
 		l.kept.Release(d, now)
 		return
@@ -275,9 +279,10 @@ func (l *Lane) count(d *queue.Delivery, o *Outcome, charged bool, kind Kind, rea
 	}
 }
 
-func (l *Lane) landed() {
+func (l *Lane) landed(d *queue.Delivery) {
 	l.mu.Lock()
 	l.gate.inflight--
+	delete(l.under, d)
 	l.mu.Unlock()
 }
 

@@ -55,12 +55,13 @@ const (
 	ClassBlockedAddress Class = "blocked_address" // the address guard refused to dial
 	ClassBadResponse    Class = "bad_response"    // what came was no HTTP/1 answer, or its headers pass 16 KiB
 	ClassStatus         Class = "status"          // the answer's status is not one of the success codes
+	ClassInternal       Class = "internal"        // the relay itself failed; its log has more
 )
 
 // Classes lists the closed set without ClassNone.
 func Classes() []Class {
 	return []Class{ClassDNS, ClassConnectRefused, ClassConnectTimeout, ClassTLS, ClassTimeout, ClassReset,
-		ClassBlockedAddress, ClassBadResponse, ClassStatus}
+		ClassBlockedAddress, ClassBadResponse, ClassStatus, ClassInternal}
 }
 
 // failed records why the attempt came to nothing.

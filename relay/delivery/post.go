@@ -34,6 +34,9 @@ type Post struct {
 
 	stop   chan struct{}
 	keeper sync.WaitGroup // the housekeeping goroutine
+
+	round   atomic.Pointer[time.Time] // since when it is on its round, nil when it rests
+	overdue atomic.Int64              // what it found last, nanoseconds
 }
 
 // reach knows when any endpoint was last reached, in nanoseconds of the process's own clock.
@@ -138,11 +141,15 @@ func (p *Post) housekeep() {
 		select {
 		case <-next.C:
 			pause := housekeeping
+			began := time.Now()
+			p.round.Store(&began)
+			p.feel(p.plan.Load().lanes)
 			for _, l := range p.plan.Load().lanes {
 				if l.expire(p.now()) > 0 {
 					pause = housekeepingBusy
 				}
 			}
+			p.round.Store(nil)
 			next.Reset(pause)
 		case <-p.stop:
 			return

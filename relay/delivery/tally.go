@@ -30,7 +30,7 @@ const (
 // results is the closed set. Its order is that of tally.results.
 var results = newResults()
 
-const resultCount = 11
+const resultCount = 12
 
 func newResults() (list [resultCount]string) {
 	names := []string{resultDelivered, resultUncharged}

@@ -1,0 +1,70 @@
+package delivery
+
+import (
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue"
+)
+
+func TestAPanicIsOneFailedAttempt(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	broken, whole := subscriber("broken", url), subscriber("whole", url)
+	broken.Delivery.Retry = nil
+	d := openDesk(t, broken, whole)
+	lane := d.post.Lane("broken")
+	lane.mu.Lock()
+	lane.client.now = nil // so that an attempt panics
+	lane.mu.Unlock()
+	d.accept("lead.created", "evt_1")
+	d.until("broken", "to fail", func(s Status) bool { return s.Failed == 1 })
+	d.until("whole", "to be served", func(s Status) bool { return s.Delivered == 1 })
+	_, stories, _, err := d.Story([]byte("evt_1"))
+	if err != nil || stories[0].Failure == nil || stories[0].Failure.Class != string(ClassInternal) || len(stories[0].Attempts) != 1 {
+		t.Errorf("the story is %+v, %v", stories, err)
+	}
+}
+
+func TestALaneThatIsStuckIsNoticed(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	ep := subscriber("crm", url)
+	post := openDesk(t, ep).post
+	lane := post.Lane("crm")
+	post.feel([]*Lane{lane})
+	if stalled := post.Stalled(); stalled != 0 {
+		t.Errorf("a lane that rests counts as stalled for %v", stalled)
+	}
+	// A sender whose attempt does not end.
+	lane.mu.Lock()
+	stuck := &queue.Delivery{}
+	lane.under[stuck] = time.Now().Add(-ep.Delivery.Timeout - time.Minute)
+	lane.mu.Unlock()
+	post.feel([]*Lane{lane})
+	if stalled := post.Stalled(); stalled < time.Minute {
+		t.Errorf("a stuck sender counts as stalled for %v", stalled)
+	}
+	lane.mu.Lock()
+	delete(lane.under, stuck)
+	lane.mu.Unlock()
+	post.feel([]*Lane{lane})
+	// A lock that nobody gives back.
+	lane.mu.Lock()
+	began := time.Now()
+	post.round.Store(&began)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		post.feel([]*Lane{lane})
+		post.round.Store(nil)
+	}()
+	for deadline := began.Add(30 * time.Second); post.Stalled() < 50*time.Millisecond; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the deadlock does not show")
+		}
+	}
+	lane.mu.Unlock()
+	<-done
+	if stalled := post.Stalled(); stalled != 0 {
+		t.Errorf("a lane that goes on counts as stalled for %v", stalled)
+	}
+}
