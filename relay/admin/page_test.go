@@ -9,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/sign"
 )
 
 // The page is small, loads nothing from elsewhere, and makes no HTML out of text.
@@ -160,5 +164,20 @@ func TestThePageHearsHowTheRelayIs(t *testing.T) {
 	}
 	if _, body := o.exchange("GET", "/history", ""); !strings.Contains(body, `"step_seconds": 15`) || !strings.Contains(body, `"crm"`) {
 		t.Errorf("history: %s", body)
+	}
+}
+
+// While there is no queue the page is there all the same, so that it can say so.
+func TestThePageIsThereBeforeTheQueue(t *testing.T) {
+	for _, token := range []string{"", testToken} {
+		w := &Waiting{Token: sign.NewSecret(token), Log: zerolog.Nop(), Why: func() error { return io.ErrUnexpectedEOF }}
+		for path, want := range map[string]int{"/": 200, "/page/main.js": 200, "/session": 503} {
+			var ctx fasthttp.RequestCtx
+			ctx.Request.SetRequestURI(path)
+			ctx.Request.Header.SetHost("127.0.0.1:8081")
+			if w.Handle(&ctx); ctx.Response.StatusCode() != want {
+				t.Errorf("%s is answered %d %s", path, ctx.Response.StatusCode(), ctx.Response.Body())
+			}
+		}
 	}
 }

@@ -15,7 +15,7 @@ type Waiting struct {
 	Why   func() error // why there is none
 }
 
-// Handle answers one request: health with its reason, all else 503.
+// Handle answers one request: health with its reason, the page, all else 503.
 func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 	a := &Admin{Token: w.Token, Log: w.Log}
 	if string(ctx.Path()) == "/health" {
@@ -28,7 +28,11 @@ func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 		})
 		return
 	}
-	if a.admit(ctx) {
+	f, ok := pages[string(ctx.Path())]
+	switch {
+	case ok: // it says so, and comes alive with the queue
+		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.page(ctx, f) })
+	case string(ctx.Path()) == "/session" && !a.foreign(ctx), a.admit(ctx):
 		answer.Error(ctx, 503, "unavailable", "the queue can't be opened yet: GET /health says why")
 	}
 }

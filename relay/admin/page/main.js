@@ -131,7 +131,7 @@ async function start() {
     if (said.token_needed) signInView()
     else begin(said)
   } catch (error) {
-    swap(main, h('h1', {}, 'The relay does not answer.'), h('p', { class: 'quiet' }, error.message, ' Trying again.'))
+    swap(main, h('h1', { class: 'ill' }, error.status ? 'The relay is not ready.' : 'The relay does not answer.'), h('p', { class: 'under quiet' }, error.status ? `It says: ${error.message}. ` : '', 'Trying again.'))
     setTimeout(start, 2000)
   }
 }
