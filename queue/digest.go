@@ -17,7 +17,7 @@ import (
 // so bits are only ever added.
 //
 // The keeper writes the digest at hand with each save, in place, and begins the next one when it is full: a key of a few
-// hundred bytes for some thousand events.
+// hundred bytes for a thousand events.
 type digest struct {
 	first  uint64   // event
 	ends   []uint64 // of the slots: behind the last event of each, ascending
@@ -45,7 +45,7 @@ type digestLane struct {
 
 const (
 	digestSlots = 64
-	slotEvents  = 64
+	slotEvents  = 16
 	slotBytes   = 64 << 10
 	// digestTypes bounds the list of types: somebody may make them up.
 	digestTypes = 64

@@ -20,6 +20,7 @@ func (l *Lane) forgetFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 			continue
 		}
 		if f, err := parseFailure(seq, record); err != nil || !fits(&f) {
+			l.oldestFailed = min(l.oldestFailed, seq) // it failed again since, which disk does not know yet
 			continue
 		}
 		l.failed--

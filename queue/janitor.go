@@ -354,6 +354,7 @@ func (j *janitor) expireFailures(q *Queue, now time.Time) error {
 			continue
 		}
 		var gone []uint64
+		young := 0
 		from := deliveryKey(kindFailed, l.id, j.failures[l.id])
 		err := q.store.scan(from[:5], from, false, func(key []byte, value func() ([]byte, error)) (bool, error) {
 			record, err := value()
@@ -366,10 +367,13 @@ func (j *janitor) expireFailures(q *Queue, now time.Time) error {
 				return true, nil // left where it is
 			}
 			if now.Sub(f.At) < q.opts.FailedRetention {
-				return false, nil
+				young++ // what a replay had fail again is younger than what follows it
+				return young < maxChanges, nil
 			}
 			gone = append(gone, seq)
-			j.failures[l.id] = seq + 1
+			if young == 0 {
+				j.failures[l.id] = seq + 1
+			}
 			return len(gone) < maxChanges, nil
 		})
 		if err != nil {

@@ -393,6 +393,28 @@ func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 	}
 }
 
+// A delivery that a replay had fail again is kept for its time; those behind it go when theirs is over.
+func TestWhatFailedAgainHoldsBackNoOther(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.FailedRetention = time.Hour })
+	crm := b.lane("crm")
+	b.givenUp(crm, 30)
+	clock.Add(50 * time.Minute.Milliseconds())
+	b.startReplay(crm, ReplaySpec{Seqs: []uint64{2}})
+	b.replayAll(crm, func(d *Delivery) { crm.Failed(d, broken(1), "again") })
+	clock.Add(20 * time.Minute.Milliseconds())
+	b.tidy()
+	b.saveAll()
+	if s := crm.Stats(); s.Failed != 1 {
+		t.Errorf("%d are failed, want the one that failed again", s.Failed)
+	}
+	clock.Add(time.Hour.Milliseconds())
+	b.tidy()
+	if s := crm.Stats(); s.Failed != 0 {
+		t.Errorf("%d are failed, want none", s.Failed)
+	}
+}
+
 func TestStoryTellsOfReplays(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)

@@ -206,9 +206,14 @@ func (q *Queue) stretchFrom(s *sieve, seq, end uint64) (from, to uint64, err err
 		d := list[0]
 		in := s.slots(d)
 		for slot, slotEnd := range d.ends {
-			if slotEnd > seq && in&(1<<slot) != 0 {
-				return max(seq, d.begin(slot)), min(end, slotEnd), nil
+			if slotEnd <= seq || in&(1<<slot) == 0 {
+				continue
 			}
+			from = max(seq, d.begin(slot))
+			for slot+1 < len(d.ends) && in&(1<<(slot+1)) != 0 {
+				slot++
+			}
+			return from, min(end, d.ends[slot]), nil
 		}
 		seq = d.end()
 	}

@@ -182,9 +182,14 @@ func (w *descent) stretch() (from, to uint64, err error) {
 		}
 		in := w.sieve.slots(d)
 		for slot := len(d.ends) - 1; slot >= 0; slot-- {
-			if begin := d.begin(slot); begin < to && in&(1<<slot) != 0 {
-				return begin, min(to, d.ends[slot]), nil
+			if d.begin(slot) >= to || in&(1<<slot) == 0 {
+				continue
 			}
+			to = min(to, d.ends[slot])
+			for slot > 0 && in&(1<<(slot-1)) != 0 {
+				slot--
+			}
+			return d.begin(slot), to, nil
 		}
 		to = d.first
 	}
@@ -193,7 +198,7 @@ func (w *descent) stretch() (from, to uint64, err error) {
 // descend looks at the events below at down to from.
 func (w *descent) descend(from uint64) error {
 	for w.at > from && !w.spent() {
-		if err := w.readBefore(w.at); err != nil {
+		if err := w.readBefore(w.at, from); err != nil {
 			return err
 		}
 		if len(w.frames) == 0 {
@@ -366,7 +371,7 @@ func (w *descent) find(seq uint64) (ev Stored, ok bool, err error) {
 		if again {
 			break
 		}
-		if err = w.readBefore(seq + 1); err != nil {
+		if err = w.readBefore(seq+1, seq); err != nil {
 			return ev, false, err
 		}
 	}
@@ -377,11 +382,13 @@ func (w *descent) find(seq uint64) (ev Stored, ok bool, err error) {
 	return ev, ok, err
 }
 
-// readBefore reads the block that holds the event before seq or the nearest one before that; none when there is none or
-// when it can't be read.
-func (w *descent) readBefore(seq uint64) (err error) {
-	w.steps--
-	w.frames, err = w.q.framesBefore(seq)
+// readBefore reads the block that holds the event before seq or the nearest one before that, with small ones down to from.
+func (w *descent) readBefore(seq, from uint64) (err error) {
+	if n := len(w.frames); n > 0 && w.frames[0].first < seq && seq <= w.frames[n-1].end() {
+		return nil // as before
+	}
+	w.frames, err = w.q.framesBefore(seq, from)
+	w.steps -= 1 + 2*len(w.frames)
 	for _, f := range w.frames {
 		w.bytes -= len(f.raw)
 	}
@@ -422,39 +429,45 @@ func (q *Queue) settled() error {
 }
 
 // framesBefore returns the frames of the block that holds the event before seq, from memory or from the store, or of the
-// nearest one before that. What can't be read is passed over; the lanes tell of it.
-func (q *Queue) framesBefore(seq uint64) ([]*frame, error) {
+// nearest one before that, and with it those before it while they are small and hold events from from on. What can't be
+// read is passed over; the lanes tell of it.
+func (q *Queue) framesBefore(seq, from uint64) (frames []*frame, err error) {
 	if seq <= 1 {
 		return nil, nil
 	}
 	if frames := q.tail.from(seq-1, 0); frames != nil {
 		return frames, nil
 	}
-	var frames []*frame
-	err := q.store.read(func(txn *badger.Txn) error {
+	err = q.store.read(func(txn *badger.Txn) error {
 		last, ok := seekBlock(txn, seq-1)
-		for {
-			if ok {
-				var err error
-				frames, err = readBlock(txn, kindBlock, last)
-				if err != nil && !errors.Is(err, errDamaged) {
-					return err
-				}
-				if err == nil && len(frames) > 0 && frames[0].first < seq {
-					return nil
-				}
-				seq, frames = min(seq, last), nil
-			}
-			it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kindBlock}, Reverse: true})
-			it.Seek(blockKey(seq-1, math.MaxUint16))
-			if ok = it.ValidForPrefix([]byte{kindBlock}); ok {
-				last, _, ok = parsePieceKey(it.Item().Key())
-			}
-			it.Close()
-			if !ok {
+		if !ok { // all that the store has is before it
+			last = seq - 1
+		}
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kindBlock}, Reverse: true})
+		defer it.Close()
+		for size := 0; size < blockBytes && (len(frames) == 0 || last >= from); {
+			it.Seek(blockKey(last, math.MaxUint16))
+			if !it.ValidForPrefix([]byte{kindBlock}) {
 				return nil
 			}
+			if last, _, ok = parsePieceKey(it.Item().Key()); !ok {
+				return nil
+			}
+			block, err := readBlock(txn, kindBlock, last)
+			if err != nil && !errors.Is(err, errDamaged) {
+				return err
+			}
+			last--
+			if err != nil || len(block) == 0 || block[0].first >= seq {
+				continue
+			}
+			frames = append(block, frames...)
+			last = block[0].first - 1
+			for _, f := range block {
+				size += len(f.raw)
+			}
 		}
+		return nil
 	})
 	return frames, err
 }

@@ -61,25 +61,31 @@ func BenchmarkSearch(b *testing.B) {
 		b.Fatal(err)
 	}
 	end := time.UnixMilli(clock)
-	for _, test := range []struct {
-		name  string
-		query Query
-	}{
+	searchEach(b, q, []searchCase{
 		{"newest", Query{}},
 		{"common type", Query{Types: []string{"lead.created"}}},
 		{"rare type", Query{Types: []string{"bot.deactivated"}}},
 		{"type that never was", Query{Types: []string{"never.was"}}},
 		{"rare type, oldest tenth", Query{Types: []string{"bot.*"}, Until: end.Add(-90 * time.Second)}},
-		{"oldest minute", Query{Until: end.Add(-90 * time.Second)}},
+		{"oldest tenth", Query{Until: end.Add(-90 * time.Second)}},
 		{"before all", Query{Until: end.Add(-time.Hour)}},
 		{"failed", Query{State: GivenUp}},
 		{"failed, rare type", Query{State: GivenUp, Types: []string{"bot.*"}}},
 		{"pending", Query{State: Pending}},
 		{"delivered, rare type", Query{State: Settled, Types: []string{"bot.*"}, Lane: crm}},
-	} {
-		b.Run(test.name, func(b *testing.B) {
+	})
+}
+
+type searchCase struct {
+	name  string
+	query Query
+}
+
+func searchEach(b *testing.B, q *Queue, cases []searchCase) {
+	for _, one := range cases {
+		b.Run(one.name, func(b *testing.B) {
 			for b.Loop() {
-				page, err := q.Search(test.query)
+				page, err := q.Search(one.query)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -88,4 +94,46 @@ func BenchmarkSearch(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkSearchQuiet looks in the record of a million events of a quiet source: each came by itself and is a block of
+// its own.
+func BenchmarkSearchQuiet(b *testing.B) {
+	const count, start = 1_000_000, 1_700_000_000_000
+	q, err := Open(Options{
+		Dir: filepath.Join(b.TempDir(), "data"), DedupWindow: time.Hour, Retention: time.Hour * 24 * 365, FailedRetention: time.Hour,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer q.Close()
+	for i := 0; i < count; {
+		err := q.update(func(tx *batch) error {
+			for range 1000 {
+				kind, id := "lead.created", fmt.Sprint("evt_", i)
+				if i%4096 == 17 {
+					kind = "bot.deactivated"
+				}
+				var d draft
+				d.add("platform", &Event{ID: []byte(id), Type: []byte(kind), Body: append(body(id), make([]byte, 100)...)}, "")
+				_, f := d.seal(q.end.Load(), int64(start+i*1000), 0)
+				q.keeper.writeFrames(q, tx, []*frame{f})
+				q.end.Store(f.end())
+				q.applied.Store(f.end())
+				i++
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	end := time.UnixMilli(start + count*1000)
+	searchEach(b, q, []searchCase{
+		{"newest", Query{}},
+		{"rare type", Query{Types: []string{"bot.deactivated"}}},
+		{"type that never was", Query{Types: []string{"never.was"}}},
+		{"oldest tenth", Query{Until: end.Add(-900_000 * time.Second)}},
+		{"rare type, oldest tenth", Query{Types: []string{"bot.*"}, Until: end.Add(-900_000 * time.Second)}},
+	})
 }
