@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -143,16 +144,26 @@ func manyMembers(n int) []byte {
 
 func TestManyMembersAreNotQuadratic(t *testing.T) {
 	text := manyMembers(100_000)
-	began := time.Now()
+	began := processorTime(t)
 	out, f, ok := canonicalForm(text)
-	took := time.Since(began)
+	took := processorTime(t) - began
 	if !ok || len(out) != len(text) || !bytes.HasPrefix(out, []byte(`{"1":99999,"3":99997,`)) {
 		t.Fatalf("100,000 members became %d bytes of %d, %.40s… (%s)", len(out), len(text), out, f.text(0))
 	}
 	// Comparing each with each takes 5,000,000,000 comparisons; what we do takes about 20 ms.
 	if took > 2*time.Second {
-		t.Errorf("100,000 members took %v", took)
+		t.Errorf("100,000 members took %v of processor time", took)
 	}
+}
+
+// processorTime is what this process has used, whatever else the machine has to do.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func TestDuplicateAmongManyMembersIsFound(t *testing.T) {
