@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,10 @@ func Open(opts Options) (*Queue, error) {
 	return q, nil
 }
 
+// errNarrow: Badger's table builder (ristretto's Allocator) loses its place where an int has 32 bits, writes one block over
+// another, and what was stored can't be read back.
+var errNarrow = errors.New("this processor has 32 bits, and on those the store damages what it keeps: use a 64-bit system")
+
 func open(opts Options) (q *Queue, err error) {
 	var undo []func() error
 	defer func() {
@@ -47,6 +52,9 @@ func open(opts Options) (q *Queue, err error) {
 		}
 	}()
 	journalDir, storeDir := filepath.Join(opts.Dir, "journal"), filepath.Join(opts.Dir, "store")
+	if math.MaxInt == math.MaxInt32 {
+		return nil, errNarrow
+	}
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, err
 	}
