@@ -132,13 +132,13 @@ secret = "`+both+`"
 	}
 }
 
-func TestTheAdminTokenIsAskedForEverywhereButHealth(t *testing.T) {
+func TestTheAdminTokenIsAskedForEverywhereButHealthAndThePage(t *testing.T) {
 	t.Parallel()
 	token := newSecret()
 	config := strings.Replace(preamble, "[queue]", "token = \""+token+"\"\n[queue]", 1)
 	r := start(t, config+quiet())
 	r.post(event("evt_1"))
-	for _, path := range []string{"GET /stats", "GET /events/evt_1", "GET /", "POST /endpoints/crm/pause", "DELETE /endpoints/crm"} {
+	for _, path := range []string{"GET /stats", "GET /events/evt_1", "GET /endpoints", "GET /metrics", "GET /nothing", "POST /endpoints/crm/pause", "DELETE /endpoints/crm"} {
 		method, path, _ := strings.Cut(path, " ")
 		for _, presented := range []string{"", "Bearer x", "Bearer " + token + "x", token} {
 			a := r.admin.ask(t, method, path, "", "Authorization", presented)
@@ -150,6 +150,10 @@ func TestTheAdminTokenIsAskedForEverywhereButHealth(t *testing.T) {
 	}
 	if a := r.admin.ask(t, "GET", "/stats", "", "Authorization", "Bearer "+token); a.status != 200 || !strings.Contains(a.body, `"state": "up"`) {
 		t.Errorf("with the token: answered %d %s", a.status, a.body)
+	}
+	// The page itself is the same for everybody: it asks for the token and shows nothing without it.
+	if a := r.admin.ask(t, "GET", "/", ""); a.status != 200 || strings.Contains(a.body, "evt_1") || strings.Contains(a.body, "crm") {
+		t.Errorf("the page without the token: answered %d %.200s", a.status, a.body)
 	}
 	if a := r.admin.ask(t, "GET", "/health", ""); a.status != 200 {
 		t.Errorf("health without the token: answered %d %s", a.status, a.body)
