@@ -123,7 +123,11 @@ func (d *disk) give(o Options) error {
 	}
 	err := o.fault.before(placeDropBallast)
 	if err == nil {
-		err = o.fault.after(placeDropBallast, os.Remove(filepath.Join(o.Dir, ballastFile)))
+		err = os.Remove(filepath.Join(o.Dir, ballastFile))
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil // an error before may have told of a removal that was made
+		}
+		err = o.fault.after(placeDropBallast, err)
 	}
 	if err != nil {
 		o.Notice(fmt.Sprintf("the ballast can't be given up: %v", err))

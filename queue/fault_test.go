@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,8 @@ type act struct {
 	nth    int64 // at which visit of the place after arming it happens
 	change func(*Options)
 	run    func(*play)
+
+	harmless bool // a write that fails there is tried again and does not fail the queue
 }
 
 func acts() []act {
@@ -72,7 +75,39 @@ func acts() []act {
 			p.tell("gave-up mail")
 		}
 	}
-	return []act{
+	harmless := func(name, place string, run func(*play)) act { return act{name, place, 1, nil, run, true} }
+	list := []act{
+		harmless("spare log", placeSpare, func(p *play) {
+			p.arm()
+			p.must(p.open())
+			for _, name := range []string{"crm", "mail"} { // the keeper looks for room twice a second
+				await(p.t, "a spare", func() bool { _, err := p.lane(name); return err == nil })
+			}
+			p.begin()
+			await(p.t, "a save", func() bool { return p.save() == nil })
+		}),
+		harmless("ballast", placeBallast, func(p *play) { p.arm(); p.begin(); p.must(p.save()) }),
+		harmless("giving up the ballast", placeDropBallast, func(p *play) {
+			var free atomic.Int64
+			free.Store(1 << 40)
+			p.opts.Free = func() (int64, error) { return free.Load(), nil }
+			p.begin()
+			p.must(p.save())
+			p.arm()
+			free.Store(1 << 20)
+			await(p.t, "the ballast to be given up", func() bool { signal(p.keeper.kick); return p.fired.Load() && !p.disk.held.Load() })
+			free.Store(1 << 40)
+			await(p.t, "room", func() bool { return p.save() == nil })
+		}),
+	}
+	for _, a := range []struct {
+		name, place string
+		nth         int64
+		change      func(*Options)
+		run         func(*play)
+	}{
+		{"new mark", placeMarkFile, 1, nil, atOpen},
+		{"mark", placeMark, 1, nil, func(p *play) { p.begin(); p.arm(); _ = p.save() }},
 		{"format file", placeFormat, 1, nil, atOpen},
 		{"name of the format file", placeFormatDir, 1, nil, atOpen},
 		{"first slot", placeFill, 10, nil, atOpen},
@@ -220,7 +255,10 @@ func acts() []act {
 			_ = p.save()
 			await(p.t, "the janitor", p.fired.Load)
 		}},
+	} {
+		list = append(list, act{a.name, a.place, a.nth, a.change, a.run, false})
 	}
+	return list
 }
 
 func TestNoFaultLosesWhatWasAcknowledged(t *testing.T) {
@@ -254,6 +292,10 @@ func playHere(t *testing.T, dir string, a act, h harm) *bytes.Buffer {
 	}
 	if p.Queue == nil {
 		return book // Open said so
+	}
+	if a.harmless {
+		p.must(p.Close())
+		return book
 	}
 	await(t, "the queue to fail", func() bool { return p.Err() != nil })
 	<-p.Failed()
