@@ -83,8 +83,9 @@ func acts() []act {
 			for _, name := range []string{"crm", "mail"} { // the keeper looks for room twice a second
 				await(p.t, "a spare", func() bool { _, err := p.lane(name); return err == nil })
 			}
-			p.begin()
 			await(p.t, "a save", func() bool { return p.save() == nil })
+			p.begin()
+			p.must(p.save())
 		}),
 		harmless("ballast", placeBallast, func(p *play) { p.arm(); p.begin(); p.must(p.save()) }),
 		harmless("giving up the ballast", placeDropBallast, func(p *play) {
