@@ -183,7 +183,10 @@ func acts() []act {
 						} else {
 							l.Delivered(d, a)
 						}
-						if l.full() {
+						l.mu.Lock()
+						full := l.full()
+						l.mu.Unlock()
+						if full {
 							p.must(p.save())
 						}
 					}
