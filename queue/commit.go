@@ -238,6 +238,7 @@ func (c *committer) commit() error {
 	c.next = f.end()
 	c.remember(f)
 	c.q.keeper.journalBytes.Store(c.q.journal.bytes())
+	c.q.keeper.slot.Store(c.q.journal.used)
 	c.q.commits.Add(1)
 	c.q.commitEvents.Add(int64(n))
 	c.q.commitTimes.Add(int64(time.Since(began)))

@@ -267,3 +267,49 @@ func TestABlockThatGoesBadIsNotServed(t *testing.T) {
 		t.Errorf("the next start says %q", next.said)
 	}
 }
+
+// What only the journal's newest slot had is gone without a trace in the journal itself; the mark beside it tells.
+func TestAJournalThatLacksItsEndSaysSo(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	set := NewLaneSet(b.lane("crm").ID())
+	b.append(set, ids(0, 20)...)
+	b.saveAll()
+	release := b.hold()
+	b.append(set, ids(20, 40)...) // in the journal alone
+	release()
+	b.saveAll() // the mark knows them
+	slot := func(dir string) string {
+		names, err := filepath.Glob(filepath.Join(dir, "journal", "slot-*"))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no slots: %v", err)
+		}
+		for _, name := range names {
+			if slotGeneration(mustRead(t, name)) == b.journal.used {
+				return name
+			}
+		}
+		t.Fatal("no slot is in use")
+		return ""
+	}
+	for _, test := range []struct {
+		name string
+		harm func([]byte) []byte
+		said string
+	}{
+		{"nothing", func(raw []byte) []byte { return raw }, ""},
+		{"zeros", func(raw []byte) []byte { clear(raw); return raw }, "the slot that was in use last holds nothing"},
+		{"cut short", func(raw []byte) []byte { return raw[:len(raw)/2] }, "is shorter than it was made"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			after := b.crash(func(dir string) { rewrite(t, slot(dir), test.harm) })
+			said := strings.Join(after.said, "\n")
+			if damaged := after.Stats().Damaged; !strings.Contains(said, test.said) || (damaged == 0) != (test.said == "") {
+				t.Errorf("the queue says %q and counts %d, want %q", said, damaged, test.said)
+			}
+			if r := after.append(set, "fresh"); r[0].Seq < 41 || r[0].Duplicate {
+				t.Errorf("the next event is number %d, and 40 were given out", r[0].Seq)
+			}
+		})
+	}
+}

@@ -156,6 +156,9 @@ func (j *journal) load(next uint64) (frames []*frame, damages []damage, err erro
 		if _, err := s.file.ReadAt(raw, 0); err != nil && err != io.EOF {
 			return nil, nil, fmt.Errorf("read journal: %w", err)
 		}
+		if s.size < j.slotSize && len(bytes.TrimRight(raw, "\x00")) > 0 {
+			damages = append(damages, damage{file: s.file.Name(), what: fmt.Sprintf("%q is shorter than it was made, and what its end held is missing", s.file.Name()), grave: true})
+		}
 		if s.generation = slotGeneration(raw); s.generation == 0 {
 			if strange := bytes.TrimRight(raw[:min(slotHeader, len(raw))], "\x00"); len(strange) > 0 {
 				damages = append(damages, damage{file: s.file.Name(), what: fmt.Sprintf("the header of %q can't be read", s.file.Name()), grave: true})

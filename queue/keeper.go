@@ -26,7 +26,8 @@ type keeper struct {
 
 	// What Stats shows.
 	events, bytes, journalBytes atomic.Int64
-	saving                      atomic.Int64 // since when a save is under way (uptime), 0 when none is
+	slot                        atomic.Uint64 // generation of the journal's slot in use, for the mark
+	saving                      atomic.Int64  // since when a save is under way (uptime), 0 when none is
 
 	// The keeper goroutine's own.
 	applied applied

@@ -9,15 +9,18 @@ import (
 	"path/filepath"
 )
 
-// The high-water mark lies beside the store: how many commits the store has made, and what the clocks showed then. It is
-// written after each save and not synced, so it is never ahead of the store on an honest disk: a store that has fewer
-// commits than the mark says has lost some without a word, as Badger does when its log is damaged.
+// The high-water mark lies beside store and journal: how many commits the store has made, how far the log went, which slot
+// of the journal was in use, and what the clocks showed then. It is written after each save and not synced, so it is never
+// ahead of what it tells of on an honest disk: a store that has fewer commits than the mark says has lost some without a
+// word, as Badger does when its log is damaged, and so has a journal that ends before the mark or lacks its slot.
 //
 //	file:   two slots of 4 KiB, written in turn; the one with the higher version counts
 //	slot:   magic, 8 bytes; version of the store, 8; queue time, wall clock and time since the boot in milliseconds,
-//	        8 each; id of the boot, 16; CRC-32C of these, 4
+//	        8 each; id of the boot, 16; end of the log, 8; generation of the journal's slot, 8; CRC-32C of these, 4
 type highWater struct {
 	version uint64 // of the store
+	end     uint64 // the sequence number behind the last event that was answered
+	slot    uint64 // the generation of the journal's slot that was in use
 	clock   clockState
 }
 
@@ -25,7 +28,8 @@ const (
 	markFile  = "mark"
 	markMagic = "RBMARK01"
 	markSlot  = 4 << 10
-	markSize  = 60
+	markSize  = 76
+	markSum   = markSize - 4 // where the checksum is
 )
 
 // marker keeps the file. The keeper owns it.
@@ -65,7 +69,7 @@ func openMark(dir string, fault fault) (*marker, highWater, error) {
 }
 
 func parseMark(raw []byte) (h highWater, ok bool) {
-	if string(raw[:8]) != markMagic || crc32.Checksum(raw[:56], castagnoli) != binary.LittleEndian.Uint32(raw[56:]) {
+	if string(raw[:8]) != markMagic || crc32.Checksum(raw[:markSum], castagnoli) != binary.LittleEndian.Uint32(raw[markSum:]) {
 		return h, false
 	}
 	h.version = binary.LittleEndian.Uint64(raw[8:])
@@ -73,6 +77,7 @@ func parseMark(raw []byte) (h highWater, ok bool) {
 	h.clock.wall = int64(binary.LittleEndian.Uint64(raw[24:]))
 	h.clock.up = int64(binary.LittleEndian.Uint64(raw[32:]))
 	copy(h.clock.boot[:], raw[40:56])
+	h.end, h.slot = binary.LittleEndian.Uint64(raw[56:]), binary.LittleEndian.Uint64(raw[64:])
 	return h, true
 }
 
@@ -84,6 +89,8 @@ func (m *marker) write(h highWater) error {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(n))
 	}
 	raw = append(raw, h.clock.boot[:]...)
+	raw = binary.LittleEndian.AppendUint64(raw, h.end)
+	raw = binary.LittleEndian.AppendUint64(raw, h.slot)
 	raw = binary.LittleEndian.AppendUint32(raw, crc32.Checksum(raw, castagnoli))
 	err := m.fault.before(placeMark)
 	if err == nil {

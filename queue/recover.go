@@ -113,7 +113,7 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	undo = append(undo, q.journal.close)
 	q.store.fault, q.journal.fault = opts.fault, opts.fault
-	q.store.saved = func(version uint64) error { return mark.write(highWater{version, q.clockState()}) }
+	q.store.saved = func(version uint64) error { return mark.write(highWater{version: version, end: q.end.Load(), slot: q.keeper.slot.Load(), clock: q.clockState()}) }
 	q.mark = mark
 	q.store.suspect = func(err error) {
 		q.suspect()
@@ -131,7 +131,7 @@ func open(opts Options) (q *Queue, err error) {
 			opts.Notice(fmt.Sprintf("store was damaged: %d events are missing from the log", missing))
 		}
 	}
-	next, recent, err := q.restore()
+	next, recent, err := q.restore(high)
 	if err != nil {
 		return nil, err
 	}
@@ -247,9 +247,9 @@ func writeFormat(dir string, memTable int64, fault fault) error {
 	return err
 }
 
-// restore puts the state together from store and journal. It returns the sequence number of the next event and the ids
+// restore puts the state together from store and journal, which must come as far as the high-water mark. It returns the sequence number of the next event and the ids
 // that the store does not know.
-func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
+func (q *Queue) restore(high highWater) (next uint64, recent []recentFrame, err error) {
 	k := &q.keeper
 	k.applied.matched = map[LaneID]int64{}
 	record, err := q.store.get(keyApplied)
@@ -320,7 +320,11 @@ func (q *Queue) restore() (next uint64, recent []recentFrame, err error) {
 		q.tail.add(f)
 		k.unsaved.Add(int64(len(f.raw)))
 	}
+	if lost := high.slot > q.journal.used; lost || next < high.end {
+		next = q.tellShort(next, high, lost)
+	}
 	k.journalBytes.Store(q.journal.bytes())
+	k.slot.Store(q.journal.used)
 	q.applied.Store(k.applied.next)
 	q.end.Store(next)
 	signal(k.kick)
@@ -346,6 +350,21 @@ func (q *Queue) tellGap(from, to uint64, damages []damage) {
 		what = damages[0].what
 	}
 	q.tellDamage(fmt.Sprintf("events %d to %d can't be read (%s)", from, to-1, what))
+}
+
+// tellShort reports a journal that lacks its end: events that were answered, or the slot that was in use. It returns the
+// sequence number of the next event. Numbers that were given out, to events and to slots, are not given out again.
+func (q *Queue) tellShort(next uint64, high highWater, lost bool) uint64 {
+	if lost {
+		q.damaged.Add(1)
+		q.tellDamage("the slot that was in use last holds nothing any more, and events that only it had are missing")
+		q.journal.used = high.slot
+	}
+	if next < high.end {
+		q.damaged.Add(int64(high.end - next))
+		q.tellDamage(fmt.Sprintf("events %d to %d are missing at its end", next, high.end-1))
+	}
+	return max(next, high.end)
 }
 
 // tellDamage reports damage of the journal and copies its files aside.
