@@ -113,7 +113,9 @@ func open(opts Options) (q *Queue, err error) {
 	}
 	undo = append(undo, q.journal.close)
 	q.store.fault, q.journal.fault = opts.fault, opts.fault
-	q.store.saved = func(version uint64) error { return mark.write(highWater{version: version, end: q.end.Load(), slot: q.keeper.slot.Load(), clock: q.clockState()}) }
+	q.store.saved = func(version uint64) error {
+		return mark.write(highWater{version: version, end: q.end.Load(), slot: q.keeper.slot.Load(), clock: q.clockState()})
+	}
 	q.mark = mark
 	q.store.suspect = func(err error) {
 		q.suspect()

@@ -85,19 +85,17 @@ func TestDamageMustBeToldAndServed(t *testing.T) {
 	tests := []struct {
 		name   string
 		result damageResult
-		limit  bool
 		well   bool
 	}{
-		{"nothing happened", damageResult{}, false, true},
-		{"told and counted", damageResult{Missing: 3, Damaged: 3, Told: "store is damaged"}, false, true},
-		{"not counted", damageResult{Missing: 3, Told: "store is damaged"}, false, false},
-		{"not told", damageResult{Missing: 3, Damaged: 3}, false, false},
-		{"a limit that README names", damageResult{Missing: 3}, true, true},
-		{"mangled", damageResult{Mangled: 1, Damaged: 1, Told: "store is damaged"}, true, false},
-		{"not serving", damageResult{Ended: "exit status 1"}, true, false},
+		{"nothing happened", damageResult{}, true},
+		{"told and counted", damageResult{Missing: 3, Damaged: 3, Told: "store is damaged"}, true},
+		{"not counted", damageResult{Missing: 3, Told: "store is damaged"}, false},
+		{"not told", damageResult{Missing: 3, Damaged: 3}, false},
+		{"mangled", damageResult{Mangled: 1, Damaged: 1, Told: "store is damaged"}, false},
+		{"not serving", damageResult{Ended: "exit status 1"}, false},
 	}
 	for _, test := range tests {
-		if err := test.result.judge(test.limit); (err == nil) != test.well {
+		if err := test.result.judge(); (err == nil) != test.well {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}
