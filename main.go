@@ -215,6 +215,7 @@ serving:
 			}
 			stalls = false
 			notify(daemon.SdNotifyWatchdog)
+			r.Rest()
 		case err := <-r.Broken():
 			log.Error().Msg(err.Error())
 			code = exitFailed

@@ -240,6 +240,14 @@ var started = time.Now()
 // uptime is the time since the process began, in nanoseconds, by a clock that nobody sets; never 0.
 func uptime() int64 { return int64(time.Since(started)) + 1 }
 
+// Saves is how often progress was saved since the queue was opened: it stays the same while nothing comes and nothing is
+// settled.
+func (q *Queue) Saves() uint64 {
+	q.keeper.mu.Lock()
+	defer q.keeper.mu.Unlock()
+	return q.keeper.round
+}
+
 // Stalled is for how long the write under way, to the journal or to the store, has been running; 0 when none is.
 func (q *Queue) Stalled() time.Duration {
 	var longest time.Duration

@@ -46,6 +46,7 @@ type Relay struct {
 	opened chan struct{}
 
 	waiting waiting
+	rest    rest
 	front   atomic.Pointer[front]
 
 	certificate *certificate // nil without TLS
