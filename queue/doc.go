@@ -78,7 +78,7 @@
 //	the store's log, or its end            what the journal does not have any more of the events saved since the table before
 //	an entry of the journal                the events in it, unless the store has them
 //	the journal's last entry               it looks like one that a crash cut short
-//	the mark                               that a lost end of the store's log is noticed
+//	the mark                               that a lost end of the store's log, or of the journal, is noticed
 //	FORMAT                                 nothing is opened: see the error
 //
 // # Assumptions
