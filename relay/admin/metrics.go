@@ -167,6 +167,10 @@ func (a *Admin) tallyMetrics(e *exposition, configured []delivery.Status) {
 			e.sample("relay_delivery_attempts_total", float64(t.Results[result]), "endpoint", names[i], "result", result)
 		}
 	}
+	e.family("relay_delivery_resent_total", counter, "Attempts that made their POST twice, because a kept-alive connection turned out to be broken.")
+	for i, t := range tallies {
+		e.sample("relay_delivery_resent_total", float64(t.Resent), "endpoint", names[i])
+	}
 	e.family("relay_delivery_failed_total", counter, "Deliveries that became failed.")
 	for i, t := range tallies {
 		e.sample("relay_delivery_failed_total", float64(t.Failed), "endpoint", names[i])

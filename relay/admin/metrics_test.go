@@ -84,6 +84,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		`relay_delivery_attempts_total{endpoint="crm",result="tls"}`:       0,
 		`relay_delivery_delivered_total{endpoint="crm"}`:                   2,
 		`relay_delivery_failed_total{endpoint="crm"}`:                      1,
+		`relay_delivery_resent_total{endpoint="crm"}`:                      0,
 		`relay_delivery_failed{endpoint="crm"}`:                            1,
 		`relay_delivery_attempt_seconds_count{endpoint="crm"}`:             3,
 		`relay_delivery_latency_seconds_count{endpoint="crm"}`:             2,

@@ -110,6 +110,7 @@ func (c *Client) attempt(s *scratch, p *Parcel, deadline time.Time) {
 		if stale, err = c.exchange(s, l, p, deadline); stale {
 			c.links.dropIdle()
 			if l, err = c.links.take(deadline, true, &o.Timing); err == nil {
+				o.Resent = true
 				_, err = c.exchange(s, l, p, deadline)
 			}
 		}

@@ -224,7 +224,7 @@ func TestStaleConnectionCostsNoAttempt(t *testing.T) {
 			})
 			c := clientTo(t, r)
 			for i := range 3 {
-				if o := c.Attempt(testParcel()); o.Status != 200 {
+				if o := c.Attempt(testParcel()); o.Status != 200 || o.Resent != (i > 0) {
 					t.Fatalf("attempt %d: got %+v", i, o)
 				}
 				<-closed
@@ -259,7 +259,7 @@ func TestNoSecondTryWhereTheFirstMayHaveCounted(t *testing.T) {
 			if o.Status == 200 {
 				o = c.Attempt(testParcel())
 			}
-			if (o.Class != ClassReset && o.Class != ClassTimeout) || r.accepted.Load() != 1 {
+			if (o.Class != ClassReset && o.Class != ClassTimeout) || o.Resent || r.accepted.Load() != 1 {
 				t.Errorf("got %d connections, %+v", r.accepted.Load(), o)
 			}
 		})

@@ -25,6 +25,9 @@ type Outcome struct {
 	// no resolver, no free port or descriptor. When it is so for every endpoint, the machine is offline.
 	Unreachable bool
 
+	// Resent is set when the POST was made twice, see Client.Attempt. The receiver may have got the event twice, too.
+	Resent bool
+
 	// Aborted is set when the Client was closed under the attempt. Such an outcome says nothing about the endpoint and
 	// is not to be judged: the event may or may not have arrived.
 	Aborted bool

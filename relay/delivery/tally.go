@@ -11,6 +11,7 @@ import (
 // replaces hands it on. All of it is atomic.
 type tally struct {
 	results [resultCount]atomic.Int64
+	resent  atomic.Int64
 	failed  atomic.Int64     // deliveries given up
 	attempt *queue.Histogram // nanoseconds that attempts took
 	latency *queue.Histogram // nanoseconds from accepted to delivered
@@ -82,6 +83,9 @@ func (t *tally) note(o *Outcome, charged bool) {
 			break
 		}
 	}
+	if o.Resent {
+		t.resent.Add(1)
+	}
 	t.attempt.Add(int64(o.Took))
 }
 
@@ -93,6 +97,7 @@ func (t *tally) first(accepted int64, at time.Time) {
 // Tally is a snapshot of what was counted about an endpoint since the start. The buckets are in nanoseconds.
 type Tally struct {
 	Results map[string]int64 // attempts, by "delivered", "uncharged" or the class of their failure
+	Resent  int64            // attempts whose POST was made twice, because a kept-alive connection turned out to be broken
 	Failed  int64            // deliveries given up
 	Attempt queue.Buckets    // how long attempts took
 	Latency queue.Buckets    // from accepted to delivered
@@ -105,7 +110,7 @@ func (p *Post) Tally(name string) (t Tally, found bool) {
 	if l == nil {
 		return t, false
 	}
-	t = Tally{Results: map[string]int64{}, Failed: l.tally.failed.Load(),
+	t = Tally{Results: map[string]int64{}, Resent: l.tally.resent.Load(), Failed: l.tally.failed.Load(),
 		Attempt: l.tally.attempt.Buckets(), Latency: l.tally.latency.Buckets(), Age: l.tally.age.Buckets()}
 	for i, result := range results {
 		t.Results[result] = l.tally.results[i].Load()

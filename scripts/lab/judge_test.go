@@ -32,7 +32,7 @@ func TestSoakIsJudgedByWhatReturns(t *testing.T) {
 }
 
 func TestNetworkIsJudgedByEveryPromise(t *testing.T) {
-	well := networkResult{Acknowledged: 100, Repeats: 3, Unanswered: 4, Offline: 20, Crowd: networkConcurrency}
+	well := networkResult{Acknowledged: 100, Repeats: 4, Unanswered: 3, Resent: 1, Offline: 20, Crowd: networkConcurrency}
 	if err := well.judge(); err != nil {
 		t.Errorf("all well: %v", err)
 	}

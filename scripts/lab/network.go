@@ -36,7 +36,8 @@ type networkResult struct {
 	Lost         int     `json:"lost"`
 	Failed       uint64  `json:"failed"` // deliveries given up
 	Repeats      uint64  `json:"repeats"`
-	Unanswered   int64   `json:"unanswered"`         // attempts that ended without success, at most so many repeats
+	Unanswered   int64   `json:"unanswered"`         // attempts that ended without success
+	Resent       int64   `json:"resent"`             // attempts that made their POST twice; with Unanswered, at most so many repeats
 	Offline      int     `json:"accepted_offline"`   // events, while the cable was out
 	Charged      int     `json:"charged_offline"`    // of these, received with a later attempt than the first
 	Crowd        int64   `json:"crowd"`              // requests at a time when the endpoint had come back
@@ -68,7 +69,7 @@ func rules(verdict string) string {
 func runNetwork(ctx context.Context, args []string, out io.Writer) error {
 	fs := newFlags("network", "Puts a bad network between a relay and two endpoints on the other end of a virtual cable, while events are posted: loss, delay,\n"+
 		"resets, a host that does not answer, an endpoint that refuses, and a cable that is out. Exit code 1 when an acknowledged event is\n"+
-		"missing or given up, when repeats outnumber the attempts that failed, when an outage of this machine is charged to deliveries,\n"+
+		"missing or given up, when repeats outnumber the attempts that failed or were sent twice, when an outage of this machine is charged to deliveries,\n"+
 		"when the neighbour of an endpoint that is away falls behind, or when an endpoint that comes back is sent more than its concurrency.")
 	var run networkRun
 	run.site.flags(fs)
@@ -94,9 +95,9 @@ func runNetwork(ctx context.Context, args []string, out io.Writer) error {
 	if err := json.NewEncoder(out).Encode(result); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d events acknowledged: %d lost, %d failed, %d repeats for %d attempts without success; of %d accepted while offline %d were charged an attempt; "+
+	fmt.Fprintf(out, "%d events acknowledged: %d lost, %d failed, %d repeats for %d attempts without success and %d sent twice; of %d accepted while offline %d were charged an attempt; "+
 		"at most %d requests at a time when the endpoint had come back, %d in the first 100 ms, the first after %.0f ms\n",
-		result.Acknowledged, result.Lost, result.Failed, result.Repeats, result.Unanswered, result.Offline, result.Charged, result.Crowd, result.CrowdFirst, result.BackMs)
+		result.Acknowledged, result.Lost, result.Failed, result.Repeats, result.Unanswered, result.Resent, result.Offline, result.Charged, result.Crowd, result.CrowdFirst, result.BackMs)
 	return result.judge()
 }
 
@@ -105,8 +106,8 @@ func (n *networkResult) judge() error {
 	if n.Lost > 0 || n.Failed > 0 {
 		faults = append(faults, fmt.Errorf("%d events lost, %d deliveries failed", n.Lost, n.Failed))
 	}
-	if n.Repeats > uint64(max(0, n.Unanswered)) {
-		faults = append(faults, fmt.Errorf("%d repeats, though only %d attempts had no success", n.Repeats, n.Unanswered))
+	if n.Repeats > uint64(max(0, n.Unanswered)+n.Resent) {
+		faults = append(faults, fmt.Errorf("%d repeats, though only %d attempts had no success and %d were sent twice", n.Repeats, n.Unanswered, n.Resent))
 	}
 	if n.Offline == 0 || n.Charged > 0 {
 		faults = append(faults, fmt.Errorf("of %d events accepted while this machine was offline %d were charged an attempt", n.Offline, n.Charged))
@@ -309,6 +310,13 @@ func (n *networkRun) compare(ctx context.Context, result *networkResult) error {
 	}
 	result.Failed = all.Queue.Failed
 	result.Unanswered = all.Totals.Attempts - all.Totals.Delivered
+	for _, name := range []string{liveEndpoint, heldEndpoint} {
+		resent, err := n.relay.metric(ctx, "relay_delivery_resent_total{endpoint=\""+name+"\"}")
+		if err != nil {
+			return err
+		}
+		result.Resent += int64(resent)
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -239,6 +240,20 @@ func (r *relay) call(ctx context.Context, method, url string, into any) error {
 		return fmt.Errorf("read answer of %s %s: %w", method, url, err)
 	}
 	return nil
+}
+
+// metric reads one sample of /metrics, whose name is written there with its labels.
+func (r *relay) metric(ctx context.Context, sample string) (float64, error) {
+	_, _, text, err := r.request(ctx, http.MethodGet, "http://"+r.admin+"/metrics", "")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if rest, found := strings.CutPrefix(line, sample+" "); found {
+			return strconv.ParseFloat(strings.TrimSpace(rest), 64)
+		}
+	}
+	return 0, fmt.Errorf("/metrics has no %s", sample)
 }
 
 // post posts one event that no endpoint wants, to see how it is answered.
