@@ -89,9 +89,11 @@ func (j *janitor) turn(q *Queue) (more bool, err error) {
 		more = time.Since(began) > janitorTurn
 	}
 	if !more {
-		if err := j.expireIDs(q, b, now.UnixMilli()); err != nil {
+		if more, err = j.expireIDs(q, b, now.UnixMilli()); err != nil {
 			return false, err
 		}
+	}
+	if !more {
 		if err := j.sweepKept(q, b, now.UnixMilli()); err != nil {
 			return false, err
 		}
@@ -99,6 +101,7 @@ func (j *janitor) turn(q *Queue) (more bool, err error) {
 	if err := b.flush(); err != nil {
 		return false, err
 	}
+	j.deleted += b.freed
 	q.keeper.showCounts()
 	if !more {
 		return false, j.reclaim(q)
@@ -281,9 +284,11 @@ func deleteID(q *Queue, b *batch, of uint64, id []byte) error {
 	return nil
 }
 
-// expireIDs forgets the ids of deleted blocks once the dedup window is over for all of a block.
-func (j *janitor) expireIDs(q *Queue, b *batch, now int64) error {
-	return q.store.scan([]byte{kindIDs}, idsKey(j.ids), false, func(key []byte, value func() ([]byte, error)) (bool, error) {
+// expireIDs forgets the ids of deleted blocks once the dedup window is over for all of a block. more says that it stopped
+// because its turn was over.
+func (j *janitor) expireIDs(q *Queue, b *batch, now int64) (more bool, err error) {
+	began := time.Now()
+	err = q.store.scan([]byte{kindIDs}, idsKey(j.ids), false, func(key []byte, value func() ([]byte, error)) (bool, error) {
 		packed, err := value()
 		if err != nil {
 			return false, err
@@ -302,8 +307,10 @@ func (j *janitor) expireIDs(q *Queue, b *batch, now int64) error {
 		}
 		b.delete(slices.Clone(key))
 		j.ids = known[len(known)-1].seq
-		return b.err == nil, b.err
+		more = time.Since(began) > janitorTurn
+		return !more && b.err == nil, b.err
 	})
+	return more, err
 }
 
 // needed finds the events of a range that are retrying or failed.

@@ -215,6 +215,42 @@ func TestManyLongIDsOutliveTheirBlock(t *testing.T) {
 	}
 }
 
+// Ids outlive their events, and there may be more of them than of anything else: their space must come back, too.
+func TestTheSpaceOfForgottenIDsComesBack(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.DedupWindow = 10 * time.Hour })
+	r := rand.New(rand.NewSource(1))
+	const batches, each = 60, 1000
+	for range batches {
+		events := make([]Event, each)
+		for i := range events {
+			events[i] = Event{ID: fmt.Appendf(nil, "%0100x", r.Uint64()), Type: []byte("test"), Body: []byte("{}")}
+		}
+		if err := b.Append("platform", events, make([]Receipt, each)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.saveAll()
+	size := func() (n int64) {
+		b.tidy()
+		b.tidy()
+		for _, table := range b.store.db.Tables() {
+			n += int64(table.OnDiskSize)
+		}
+		return n
+	}
+	size() // notes that nobody needs the events
+	clock.Add(2 * time.Hour.Milliseconds())
+	held := size()
+	if n := b.Stats().Events; n != 0 {
+		t.Fatalf("%d events are kept", n)
+	}
+	clock.Add(10 * time.Hour.Milliseconds())
+	if left := size(); left > held/4 || held == 0 {
+		t.Errorf("the store had %d bytes when it knew the ids and has %d now", held, left)
+	}
+}
+
 // What was settled after the last save is not on disk: the janitor must not take its event for done.
 func TestTheJanitorLeavesWhatIsNotSaved(t *testing.T) {
 	t.Parallel()

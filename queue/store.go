@@ -189,6 +189,7 @@ type batch struct {
 	txn   *badger.Txn
 	count int64
 	bytes int64
+	freed int64 // about how much the keys deleted took, with what the store keeps beside each
 	err   error
 }
 
@@ -200,6 +201,7 @@ func (b *batch) set(key, value []byte) { b.add(badger.NewEntry(key, value), len(
 
 func (b *batch) delete(key []byte) {
 	b.room(1, len(key))
+	b.freed += int64(len(key)) + entryOverhead/2
 	if b.err == nil {
 		b.err = b.txn.Delete(key)
 	}

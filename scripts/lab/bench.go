@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -86,14 +87,12 @@ func runBench(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer b.site.close()
-	if err := b.perform(ctx, parts); err != nil {
-		return err
+	err := b.perform(ctx, parts)
+	fmt.Fprint(out, b.report.markdown()) // also when a part failed: the others took their time
+	if *dir != "" {
+		err = errors.Join(err, b.report.save(*dir))
 	}
-	fmt.Fprint(out, b.report.markdown())
-	if *dir == "" {
-		return nil
-	}
-	return b.report.save(*dir)
+	return err
 }
 
 func (b *bench) perform(ctx context.Context, parts []string) (err error) {
@@ -106,17 +105,21 @@ func (b *bench) perform(ctx context.Context, parts []string) (err error) {
 	b.report.Method = fmt.Sprintf("Events of %d bytes, one a post where nothing else is said, closed loop from the same machine; the relay syncs before every answer and has its default settings.\n"+
 		"Medians of %d rounds of %s in which the contestants took turns; latency for %s.", benchSize, b.rounds, b.span, b.steady)
 	defer b.stopAll()
+	var failures []error
 	for _, part := range benchParts {
 		if !slices.Contains(parts, part.name) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s\n", part.name)
 		if err := part.run(b, ctx); err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
+			failures = append(failures, fmt.Errorf("%s: %w", part.name, err))
 		}
 		b.stopAll()
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 func (b *bench) stopAll() {

@@ -133,7 +133,7 @@ func (b *bench) backlog(ctx context.Context) error {
 	drained := float64(backlogEvents) / time.Since(began).Seconds()
 	settled, most := time.Now(), diskUsage(relay.dir)
 	const least = 64 << 20
-	if err := waitUntil(ctx, 10*time.Minute, 10*time.Minute, func() uint64 { return 0 }, func() bool { return diskUsage(relay.dir) < least }); err != nil {
+	if err := waitUntil(ctx, spaceLimit, spaceLimit, func() uint64 { return 0 }, func() bool { return diskUsage(relay.dir) < least }); err != nil {
 		return fmt.Errorf("the queue still has %d MiB: %w", diskUsage(relay.dir)>>20, err)
 	}
 	space := measured("seconds from the last delivery until the queue has less than 64 MiB on disk", "", 0, time.Since(settled).Seconds(), "s", 120)
@@ -147,6 +147,9 @@ func (b *bench) backlog(ctx context.Context) error {
 	)
 	return nil
 }
+
+// spaceLimit is how long the part backlog waits for space to come back.
+const spaceLimit = 3 * time.Minute
 
 // queued: a very long backlog, and what it does to a start, to memory and to the intake.
 func (b *bench) queued(ctx context.Context) error {
