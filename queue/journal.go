@@ -32,8 +32,9 @@ type journal struct {
 	maxSlots int
 	slots    []*slot // by generation, the active one last
 	used     uint64  // the highest generation in use
-	sync     func(*os.File) error
-	room     func() bool // whether the disk has room for one more slot; nil: always
+	syncer   *syncer
+	sync     func(*os.File) error // the syncer's; tests put others in its place
+	room     func() bool          // whether the disk has room for one more slot; nil: always
 	fault    fault
 }
 
@@ -55,18 +56,10 @@ const (
 // more slots.
 var errJournalFull = errors.New("journal is full")
 
-func fdatasync(f *os.File) error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
-
 // openJournal opens the slots in dir. load must follow.
 func openJournal(dir string, slotSize int64, maxSlots int) (*journal, error) {
-	j := &journal{dir: dir, slotSize: slotSize, maxSlots: maxSlots, sync: fdatasync}
+	j := &journal{dir: dir, slotSize: slotSize, maxSlots: maxSlots, syncer: newSyncer()}
+	j.sync = j.syncer.sync
 	names, err := filepath.Glob(filepath.Join(dir, "slot-*"))
 	if err != nil {
 		return nil, fmt.Errorf("open journal %q: %w", dir, err)
@@ -344,6 +337,7 @@ func (j *journal) bytes() (n int64) {
 
 func (j *journal) close() error {
 	var errs []error
+	j.syncer.close()
 	for _, s := range j.slots {
 		errs = append(errs, s.file.Close())
 	}

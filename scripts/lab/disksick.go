@@ -24,7 +24,7 @@ type disksickRun struct {
 type sickness struct {
 	name string
 	// strace's way of letting one system call fail, the so many-th of a thread; empty: the disk itself fails.
-	inject string
+	inject []string
 	kind   string // of the file system
 	tight  bool   // its image lies on a host too small for it
 	// strike makes the disk fail, cure makes it well again; the relay has ended when cure is called.
@@ -61,10 +61,11 @@ const (
 )
 
 var sicknesses = []sickness{
-	{name: "EIO from fdatasync", kind: "ext4", inject: "fdatasync:error=EIO:when=10"},
-	{name: "EIO from pwrite64", kind: "ext4", inject: "pwrite64:error=EIO:when=10"},
-	{name: "ENOSPC from pwrite64", kind: "ext4", inject: "pwrite64:error=ENOSPC:when=10"},
-	{name: "EIO from msync", kind: "ext4", inject: "msync:error=EIO:when=3"},
+	{name: "EIO from a sync", kind: "ext4", inject: []string{"io_getevents:error=EIO:when=10"}},
+	{name: "EIO from fdatasync", kind: "ext4", inject: []string{"io_submit:error=ENOSYS", "fdatasync:error=EIO:when=10"}},
+	{name: "EIO from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=EIO:when=10"}},
+	{name: "ENOSPC from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=ENOSPC:when=10"}},
+	{name: "EIO from msync", kind: "ext4", inject: []string{"msync:error=EIO:when=3"}},
 	{name: "a disk smaller than it claims (EIO)", kind: "ext4", tight: true, strike: fillHost, cure: emptyHost},
 	{name: "a file system that goes read-only", kind: "ext4", strike: goReadOnly, cure: remountWritable},
 	{name: "a file system that is shut down", kind: "xfs", strike: func(b *sickbed) error { return b.disk.shutdown() }, cure: remountWritable},
@@ -146,9 +147,13 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 	defer l.finish()
 	pause(ctx, randomCut())
 	trace := filepath.Join(d.site.dir, name+".trace")
-	if s.inject != "" {
-		tracer, err := startProcess("strace", r.dir, "strace", "-f", "-y", "-qq", "-p", strconv.Itoa(r.proc.pid()), "-s", "2000000",
-			"-e", "signal=none", "-e", "trace=pwrite64,write,fdatasync,msync", "-e", "inject="+s.inject, "-o", trace)
+	if len(s.inject) > 0 {
+		args := []string{"-f", "-y", "-qq", "-p", strconv.Itoa(r.proc.pid()), "-s", "2000000",
+			"-e", "signal=none", "-e", "trace=pwrite64,write,fdatasync,msync,io_submit,io_getevents"}
+		for _, inject := range s.inject {
+			args = append(args, "-e", "inject="+inject)
+		}
+		tracer, err := startProcess("strace", r.dir, "strace", append(args, "-o", trace)...)
 		if err != nil {
 			return err
 		}
@@ -160,7 +165,7 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 		return err
 	}
 	l.finish()
-	if s.inject != "" {
+	if len(s.inject) > 0 {
 		if err := d.judge(ctx, trace, result); err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func traceRelay(ctx context.Context, s *site, count uint64) ([]byte, error) {
 	}
 	file := filepath.Join(s.dir, "trace")
 	// Strings as long as a frame can get: every event of a write must be in the trace.
-	r.under = []string{"strace", "-D", "-f", "-y", "-qq", "--seccomp-bpf", "-s", "2000000", "-e", "signal=none", "-e", "trace=pwrite64,write,fdatasync", "-o", file}
+	r.under = []string{"strace", "-D", "-f", "-y", "-qq", "--seccomp-bpf", "-s", "2000000", "-e", "signal=none", "-e", "trace=pwrite64,write,fdatasync,io_submit,io_getevents", "-o", file}
 	if _, err := r.start(ctx); err != nil {
 		return nil, err
 	}

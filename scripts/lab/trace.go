@@ -37,7 +37,9 @@ type traceVerdict struct {
 var (
 	tracedID = regexp.MustCompile(`evt_[0-9a-f]{8}_[0-9]{9}`)
 	// returned is how a call's line ends, and the number that it returned.
-	returned   = regexp.MustCompile(`\)\s+= (-?\d+|\?)( [^=]*)?$`)
+	returned = regexp.MustCompile(`\)\s+= (-?\d+|\?)( [^=]*)?$`)
+	// syncResult is what an asynchronous sync came to.
+	syncResult = regexp.MustCompile(`\bres=(-?\d+)`)
 	errNoTrace = errors.New("read trace: no line of it is strace's")
 )
 
@@ -49,11 +51,41 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 	synced := map[string]call{}  // the first sync of the same file that began after that
 	waiting := map[string][]string{}
 	spoiled := false
+	var order call // the asynchronous sync under way, see queue's syncer
+	cover := func(c call) {
+		if !strings.Contains(c.file, "/journal/slot-") {
+			return
+		}
+		v.Syncs++
+		var later []string
+		for _, id := range waiting[c.file] {
+			if c.begin > written[id].end {
+				synced[id] = c
+			} else {
+				later = append(later, id)
+			}
+		}
+		waiting[c.file] = later
+	}
 	err = readTrace(trace, func(c call) {
+		switch {
+		case c.name == "io_submit":
+			if c.well && strings.Contains(c.text, "IOCB_CMD_FDSYNC") {
+				order = c
+			}
+			return // refused, it is followed by a fdatasync
+		case c.name == "io_getevents":
+			result := syncResult.FindStringSubmatch(c.text)
+			if c.well && result == nil {
+				return // not yet
+			}
+			c.file, c.begin = order.file, order.begin
+			c.failed = c.failed || result != nil && result[1] != "0"
+		}
 		switch {
 		case c.failed && c.name == "msync":
 			v.Failures++
-		case c.failed && strings.Contains(c.file, "/data/"):
+		case c.failed && (strings.Contains(c.file, "/data/") || c.name == "io_getevents"):
 			v.Failures++
 			spoiled = true
 		case spoiled || !c.well:
@@ -64,17 +96,8 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 					waiting[c.file] = append(waiting[c.file], id)
 				}
 			}
-		case c.name == "fdatasync" && strings.Contains(c.file, "/journal/slot-"):
-			v.Syncs++
-			var later []string
-			for _, id := range waiting[c.file] {
-				if c.begin > written[id].end {
-					synced[id] = c
-				} else {
-					later = append(later, id)
-				}
-			}
-			waiting[c.file] = later
+		case c.name == "fdatasync" || c.name == "io_getevents":
+			cover(c)
 		}
 	}, func(c call) {
 		if c.name != "write" || !strings.Contains(c.text, `"HTTP/1.1 200 `) || !strings.Contains(c.text, `\"accepted\"`) {
@@ -120,6 +143,7 @@ func readTrace(trace io.Reader, ended, began func(call)) error {
 				delete(pending, thread)
 				c.end = n
 				c.well, c.failed = outcome(rest)
+				c.text += rest
 				ended(c)
 			}
 			continue
@@ -164,7 +188,8 @@ func dropOneSync(trace []byte) []byte {
 		if bytes.Contains(lines[i], []byte(`"HTTP/1.1 200 `)) {
 			answered = true
 		}
-		if answered && bytes.Contains(lines[i], []byte(" fdatasync(")) && bytes.Contains(lines[i], []byte("/journal/slot-")) {
+		begins := bytes.Contains(lines[i], []byte(" fdatasync(")) || bytes.Contains(lines[i], []byte(" io_submit("))
+		if answered && begins && bytes.Contains(lines[i], []byte("/journal/slot-")) {
 			return bytes.Join(append(lines[:i:i], lines[i+1:]...), nil)
 		}
 	}

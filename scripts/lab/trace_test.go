@@ -20,6 +20,9 @@ func TestAnAnswerNeedsASyncThatBeganAfterItsWrite(t *testing.T) {
 	const sync = `10 fdatasync(` + journal + `)  = 0`
 	const begun, ended = `10 fdatasync(` + journal + ` <unfinished ...>`, `10 <... fdatasync resumed>) = 0`
 	failed := `10 fdatasync(` + journal + `) = -1 EIO (Input/output error) (INJECTED)`
+	const submit = `10 io_submit(0x7f, 1, [{aio_data=0, aio_lio_opcode=IOCB_CMD_FDSYNC, aio_fildes=` + journal + `}]) = 1`
+	const notYet = `11 io_getevents(0x7f, 0, 1, [], NULL) = 0`
+	const done = `11 io_getevents(0x7f, 0, 1, [{data=0, obj=0xc0, res=0, res2=0}], NULL) = 1`
 	tests := []struct {
 		name      string
 		lines     []string
@@ -38,6 +41,15 @@ func TestAnAnswerNeedsASyncThatBeganAfterItsWrite(t *testing.T) {
 		{"the answer to what was synced before the failure", []string{write(firstID), sync, write(secondID), failed, answer(firstID)}, 0},
 		{"another file was synced", []string{write(firstID), strings.Replace(sync, "slot-00", "slot-01", 1), answer(firstID)}, 1},
 		{"the write was to another file", []string{strings.Replace(write(firstID), "journal", "store", 1), sync, write(firstID), answer(firstID)}, 1},
+		{"submitted and ended", []string{write(firstID), submit, notYet, done, answer(firstID)}, 0},
+		{"submitted, the end in two lines", []string{write(firstID), submit, `10 io_getevents(0x7f, 0, 1,  <unfinished ...>`, "12 write(4<pipe:[1]>, \"x\", 1) = 1", `10 <... io_getevents resumed>[{data=0, obj=0xc0, res=0, res2=0}], NULL) = 1`, answer(firstID)}, 0},
+		{"submitted only", []string{write(firstID), submit, notYet, answer(firstID), done}, 1},
+		{"submitted before the write", []string{submit, write(firstID), done, answer(firstID)}, 1},
+		{"submitted for another file", []string{write(firstID), strings.Replace(submit, "slot-00", "slot-01", 1), done, answer(firstID)}, 1},
+		{"submitted, and failed", []string{write(firstID), submit, strings.Replace(done, "res=0", "res=-5", 1), answer(firstID)}, 1},
+		{"submitted, and failed before", []string{submit, strings.Replace(done, "res=0", "res=-5", 1), write(firstID), submit, done, answer(firstID)}, 1},
+		{"submitted, and nobody could ask", []string{write(firstID), submit, `10 io_getevents(0x7f, 0, 1, 0xc0, NULL) = -1 EIO (Input/output error) (INJECTED)`, answer(firstID)}, 1},
+		{"refused, then plain", []string{write(firstID), `10 io_submit(0x7f, 1, [{aio_lio_opcode=IOCB_CMD_FDSYNC, aio_fildes=` + journal + `}]) = -1 ENOSYS (Function not implemented) (INJECTED)`, sync, answer(firstID)}, 0},
 		{"a sync of the event before", []string{write(firstID), sync, answer(firstID), write(secondID), answer(secondID)}, 1},
 	}
 	for _, test := range tests {
@@ -52,6 +64,10 @@ func TestAnAnswerNeedsASyncThatBeganAfterItsWrite(t *testing.T) {
 	whole := []byte(strings.Join([]string{write(firstID), sync, answer(firstID), sync}, "\n") + "\n")
 	if got, err := judgeTrace(strings.NewReader(string(dropOneSync(whole)))); err != nil || got.Uncovered != 1 {
 		t.Errorf("with one sync taken out: %+v, %v", got, err)
+	}
+	whole = []byte(strings.Join([]string{write(firstID), submit, done, answer(firstID), submit, done}, "\n") + "\n")
+	if got, err := judgeTrace(strings.NewReader(string(dropOneSync(whole)))); err != nil || got.Uncovered != 1 {
+		t.Errorf("with one submitted sync taken out: %+v, %v", got, err)
 	}
 	if _, err := judgeTrace(strings.NewReader("strace: no such program\n")); err == nil {
 		t.Error("what is no trace was judged")
