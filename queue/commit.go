@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
 )
 
 // Event is what Append stores. Its slices are the caller's; they are copied before Append returns.
@@ -45,16 +47,9 @@ func (q *Queue) Append(source string, events []Event, receipts []Receipt) error 
 		return err
 	}
 	seen := q.applied.Load()
-	fresh := 0
-	for i := range events {
-		seq, known, err := q.known(events[i].ID)
-		if err != nil {
-			return err
-		}
-		receipts[i] = Receipt{Seq: seq, Duplicate: known}
-		if !known {
-			fresh++
-		}
+	fresh, err := q.screen(events, receipts)
+	if err != nil {
+		return err
 	}
 	if fresh == 0 {
 		q.repeats.Add(int64(len(events)))
@@ -63,16 +58,43 @@ func (q *Queue) Append(source string, events []Event, receipts []Receipt) error 
 	r := requestPool.Get().(*request)
 	r.source, r.events, r.receipts, r.seen = source, events, receipts, seen
 	q.requests <- r
-	err := <-r.done
+	err = <-r.done
 	r.events, r.receipts = nil, nil
 	requestPool.Put(r)
 	return err
 }
 
+// screen asks the store for the ids of events, fills their receipts and says how many it does not know.
+func (q *Queue) screen(events []Event, receipts []Receipt) (fresh int, err error) {
+	now := q.now()
+	err = q.store.read(func(txn *badger.Txn) error {
+		for i := range events {
+			seq, known, err := q.knownTo(txn, events[i].ID, now)
+			if err != nil {
+				return err
+			}
+			receipts[i] = Receipt{Seq: seq, Duplicate: known}
+			if !known {
+				fresh++
+			}
+		}
+		return nil
+	})
+	return fresh, err
+}
+
 // known asks the store for an id.
 func (q *Queue) known(id []byte) (seq uint64, known bool, err error) {
+	err = q.store.read(func(txn *badger.Txn) error {
+		seq, known, err = q.knownTo(txn, id, q.now())
+		return err
+	})
+	return seq, known, err
+}
+
+func (q *Queue) knownTo(txn *badger.Txn, id []byte, now int64) (seq uint64, known bool, err error) {
 	var buf [160]byte
-	record, err := q.store.get(appendIDKey(buf[:0], id))
+	record, err := txnGet(txn, appendIDKey(buf[:0], id))
 	if err != nil || record == nil {
 		return 0, false, err
 	}
@@ -80,7 +102,7 @@ func (q *Queue) known(id []byte) (seq uint64, known bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
-	return seq, q.withinWindow(at, q.now()), nil
+	return seq, q.withinWindow(at, now), nil
 }
 
 // withinWindow reports whether an id accepted at a moment is still known at another.

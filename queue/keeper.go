@@ -248,6 +248,7 @@ func (k *keeper) broadcast(saved bool) {
 func (k *keeper) writeFrames(q *Queue, b *batch, frames []*frame) {
 	var block []byte
 	last, events, bodies := uint64(0), int64(0), int64(0)
+	matched := map[LaneSet]int64{} // a set may name hundreds of lanes, and most events share one
 	for _, f := range frames {
 		if len(block) > 0 && len(block)+len(f.raw) > blockBytes {
 			writeBlock(b, kindBlock, last, block)
@@ -262,10 +263,13 @@ func (k *keeper) writeFrames(q *Queue, b *batch, frames []*frame) {
 			}
 			events++
 			bodies += int64(len(ev.Body))
-			ev.Lanes.each(func(id LaneID) { k.applied.matched[id]++ })
+			matched[ev.Lanes]++
 			b.set(appendIDKey(nil, ev.ID), appendIDRecord(nil, ev.Seq, ev.At))
 			k.sum(b, &ev)
 		}
+	}
+	for set, n := range matched {
+		set.each(func(id LaneID) { k.applied.matched[id] += n })
 	}
 	writeBlock(b, kindBlock, last, block)
 	k.writeDigest(b)

@@ -1,8 +1,7 @@
 package delivery
 
 import (
-	"context"
-	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -11,11 +10,6 @@ import (
 	"realtorbot-relay/relay/config"
 )
 
-var _ = errors.New
-var _ = context.Background
-var _ queue.Options
-
-// 1
 func TestReleasedDeliveryIsNotForgotten(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	d := openDesk(t, subscriber("crm", url))
@@ -27,12 +21,11 @@ func TestReleasedDeliveryIsNotForgotten(t *testing.T) {
 	lane.kept.Release(held, d.now())
 	select {
 	case <-arrivals:
-	case <-time.After(3 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the delivery is stuck")
 	}
 }
 
-// 2
 func TestRetryOfAReplacedLaneIsAttempted(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
@@ -60,12 +53,11 @@ func TestRetryOfAReplacedLaneIsAttempted(t *testing.T) {
 		if a.attempt != 2 {
 			t.Errorf("attempt %d", a.attempt)
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the retry is stuck")
 	}
 }
 
-// 3
 func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
 	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"), subscriber("mailer", "http://127.0.0.1:1/"))
 	judge := func(l *Lane, o Outcome, now time.Time) bool {
@@ -90,7 +82,6 @@ func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
 	}
 }
 
-// 4
 func TestOutageWithoutRetriesDoesNotEatTheBacklog(t *testing.T) {
 	url, _ := quickReceiver(t, func(*http.Request) int { return 500 })
 	ep := subscriber("crm", url)
@@ -104,7 +95,6 @@ func TestOutageWithoutRetriesDoesNotEatTheBacklog(t *testing.T) {
 	}
 }
 
-// 5
 func TestOneOutageOfManyAttemptsWaitsOnce(t *testing.T) {
 	g := newGate(16, 0)
 	for range 16 {
@@ -115,7 +105,6 @@ func TestOneOutageOfManyAttemptsWaitsOnce(t *testing.T) {
 	}
 }
 
-// 6
 func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
 	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
 	lane, now := d.post.Lane("crm"), time.Now()
@@ -126,5 +115,43 @@ func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
 	}
 	if got := lane.gate.quiet.Sub(now); got != time.Hour {
 		t.Errorf("held for %v", got)
+	}
+}
+
+// A paused lane is not woken for each commit, and yet must not miss what came meanwhile.
+func TestAPausedLaneSleepsAndForgetsNothing(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	d := openDesk(t, subscriber("crm", url))
+	lane := d.post.Lane("crm")
+	for round := range 30 {
+		if err := lane.Pause("by the test"); err != nil {
+			t.Fatal(err)
+		}
+		d.accept("lead.created", fmt.Sprint("evt_a_", round)) // so that the sender looks
+		for !lane.deaf.Load() {
+			<-time.After(100 * time.Microsecond)
+		}
+		d.accept("lead.created", fmt.Sprint("evt_b_", round))
+		if err := lane.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		d.accept("lead.created", fmt.Sprint("evt_c_", round))
+		d.until("crm", "settled", settled)
+	}
+	if len(got.times) != 90 {
+		t.Errorf("%d of 90 events arrived", len(got.times))
+	}
+	if err := lane.Pause("by the test"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_first")
+	for !lane.deaf.Load() {
+		<-time.After(100 * time.Microsecond)
+	}
+	for i := range 10 {
+		d.accept("lead.created", fmt.Sprint("evt_d_", i))
+		if len(lane.ready) > 0 {
+			t.Fatal("it was woken")
+		}
 	}
 }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,6 +25,7 @@ type Lane struct {
 	now      func() time.Time
 
 	ready chan struct{}  // holds one token when a sender should look whether there is something to take
+	deaf  atomic.Bool    // the gate is held: the queue need not say that there is something to take
 	done  sync.WaitGroup // the senders
 
 	mu       sync.Mutex
@@ -84,7 +86,11 @@ func (l *Lane) start() {
 	l.mu.Lock()
 	l.spawnLocked()
 	l.mu.Unlock()
-	l.kept.OnReady(l.poke)
+	l.kept.OnReady(func() {
+		if !l.deaf.Load() {
+			l.poke()
+		}
+	})
 	l.poke()
 }
 
@@ -158,6 +164,9 @@ func (l *Lane) take() (d *queue.Delivery, stopped bool) {
 	switch {
 	case d == nil:
 		l.idle++
+		if l.gate.held != "" {
+			l.deaf.Store(true)
+		}
 	case l.idle == 0 && l.senders < l.endpoint.Delivery.Concurrency:
 		l.spawnLocked()
 	case more:
@@ -391,6 +400,7 @@ func (l *Lane) Resume() error {
 	l.tally.paused.Store(false)
 	l.mu.Lock()
 	l.gate.held = ""
+	l.deaf.Store(false)
 	l.gate.quiet, l.gate.down, l.gate.failures, l.gate.probe = time.Time{}, false, 0, time.Time{}
 	l.mu.Unlock()
 	l.poke()
