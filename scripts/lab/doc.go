@@ -3,6 +3,7 @@
 //
 //	keep-nothing   a server that parses an event and answers; what HTTP and JSON alone cost
 //	bare-log       the same, with one append and one fdatasync for all that wait; what any durable intake must cost
+//	pass-on        answers and then forwards from memory; what any relay must cost
 //	receive        an endpoint that counts, finds repeats and measures latency
 //	load           posts events, as fast as they are answered or at a steady rate
 //	bench          every figure of the speed chapter, beside its yardstick, as one table

@@ -21,6 +21,7 @@ type command struct {
 var commands = []command{
 	{"keep-nothing", "serve the yardstick that stores nothing", runKeepNothing},
 	{"bare-log", "serve the yardstick that appends and syncs", runBareLog},
+	{"pass-on", "serve the yardstick that forwards from memory", runPassOn},
 	{"receive", "serve an endpoint that counts", runReceive},
 	{"load", "post events", runLoad},
 	{"bench", "measure the relay beside its yardsticks", runBench},
