@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -185,10 +186,12 @@ func (c *committer) run() {
 	}
 }
 
-// gather takes r and all that waits behind it.
+// gather takes r and all that waits behind it, or is about to: requests that have arrived but not yet been parsed get their
+// turn first. That makes fewer and larger frames when the processors are busy, and costs nothing when they are not.
 func (c *committer) gather(r *request) {
 	c.taken = c.taken[:0]
 	c.draft.reset()
+	runtime.Gosched()
 	for c.take(r); c.draft.bytes < maxFrame; {
 		select {
 		case r := <-c.q.requests:

@@ -6,7 +6,7 @@
 //
 // # The way of an event
 //
-//	Append ─▶ known in the store? ─▶ committer ─▶ journal: one write, one fdatasync for all that wait ─▶ answers
+//	Append ─▶ known in the store? ─▶ committer ─▶ journal: one write, one sync for all that wait ─▶ answers
 //	                                    │
 //	                                    ├─▶ tail (memory) ─▶ lanes that keep up
 //	                                    ▼
@@ -44,7 +44,7 @@
 //
 // # If we die here
 //
-//	before the journal's fdatasync returned    nobody was answered; the events may be there or not
+//	before the journal's sync ended            nobody was answered; the events may be there or not
 //	after it, before the answer                the events are there; the client posts again and is told "duplicate"
 //	before the keeper saved a frame            it is read from the journal at the next start
 //	between the transactions of a save         the next start deletes its blocks and writes the frames again; the lanes, which

@@ -38,6 +38,7 @@ var benchParts = []struct {
 	run  func(*bench, context.Context) error
 }{
 	{"intake", (*bench).intake},
+	{"paused", (*bench).paused},
 	{"batches", (*bench).batches},
 	{"latency", (*bench).latency},
 	{"through", (*bench).through},

@@ -48,7 +48,22 @@ func (b *bench) intake(ctx context.Context) error {
 		bare.Note = "no relay in this row"
 		b.add(bare, compared("ingest, "+at, "bare-log", figures[bareLog], figures[one.ingest], "events/s", 0.9))
 	}
+	return nil
+}
+
+// paused: what it costs to accept an event that many endpoints are subscribed to, none of which takes it now.
+func (b *bench) paused(ctx context.Context) error {
+	nowhere, err := newClosedPort()
+	if err != nil {
+		return err
+	}
+	defer nowhere.close()
 	for _, n := range []int{twentyEndpoints, hundredEndpoints} {
+		// Both begin empty: a queue that has grown is slower.
+		one, err := b.startPaused(ctx, fmt.Sprintf("relay-beside-%d", n), 1, "http://"+nowhere.addr+"/events")
+		if err != nil {
+			return err
+		}
 		many, err := b.startPaused(ctx, fmt.Sprintf("relay-%d", n), n, "http://"+nowhere.addr+"/events")
 		if err != nil {
 			return err
