@@ -28,27 +28,22 @@ type syncer struct {
 	err       error
 }
 
-// ioOrder is struct iocb of linux/aio_abi.h, on 64 bits; key and flags of the read or write are 0 here and may stand either
-// way around.
+// ioOrder is struct iocb of linux/aio_abi.h, on 64 bits; what has no name here stays 0.
 type ioOrder struct {
-	data     uint64
-	key      uint32
-	rwFlags  uint32
-	opcode   uint16
-	priority int16
-	fd       uint32
-	buf      uint64
-	bytes    uint64
-	offset   int64
-	reserved uint64
-	flags    uint32
-	bell     uint32
+	_      [16]byte // data, key, flags of the read or write
+	opcode uint16
+	_      [2]byte // priority
+	fd     uint32
+	_      [32]byte // buffer, its length, offset, reserved
+	flags  uint32
+	bell   uint32
 }
 
 // ioDone is struct io_event of linux/aio_abi.h.
 type ioDone struct {
-	data, order     uint64
-	result, result2 int64
+	_      [16]byte // data, the order's address
+	result int64    // 0, or an error number below it
+	_      [8]byte
 }
 
 const (

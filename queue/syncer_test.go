@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +41,20 @@ func TestSyncerEnds(t *testing.T) {
 	}
 	if s.queue == 0 {
 		t.Error("it fell back to fdatasync")
+	}
+}
+
+// linux/aio_abi.h: the kernel reads and writes so many bytes.
+func TestSyncerHasTheKernelsLayout(t *testing.T) {
+	t.Parallel()
+	var order ioOrder
+	if n := unsafe.Sizeof(order); n != 64 || unsafe.Offsetof(order.opcode) != 16 || unsafe.Offsetof(order.fd) != 20 ||
+		unsafe.Offsetof(order.flags) != 56 || unsafe.Offsetof(order.bell) != 60 {
+		t.Errorf("an order has %d bytes: %+v", n, order)
+	}
+	var done ioDone
+	if n := unsafe.Sizeof(done); n != 32 || unsafe.Offsetof(done.result) != 16 {
+		t.Errorf("its end has %d bytes: %+v", n, done)
 	}
 }
 
