@@ -12,7 +12,7 @@ import (
 
 // syncer makes files durable without keeping a thread waiting. In a blocking fdatasync the goroutine's processor is taken
 // away by the runtime's monitor, which for that polls every 20 µs as long as syncs go on, and afterwards the goroutine has
-// to find another: on two processors that cost a quarter of the events a second at 64 connections. So the kernel is told
+// to find another: on two processors that cost a fifth of the events a second at 64 connections. So the kernel is told
 // to sync (io_submit(2), IOCB_CMD_FDSYNC, Linux 4.18) and to ring an eventfd, on which the goroutine waits as on a socket.
 //
 // Where the kernel or a sandbox has no such call, or it is refused, fdatasync is called instead, from then on. One
