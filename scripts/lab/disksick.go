@@ -65,7 +65,7 @@ var sicknesses = []sickness{
 	{name: "EIO from fdatasync", kind: "ext4", inject: []string{"io_submit:error=ENOSYS", "fdatasync:error=EIO:when=10"}},
 	{name: "EIO from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=EIO:when=10"}},
 	{name: "ENOSPC from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=ENOSPC:when=10"}},
-	{name: "EIO from msync", kind: "ext4", inject: []string{"msync:error=EIO:when=3"}},
+	{name: "EIO from msync", kind: "ext4", inject: []string{"msync:error=EIO:when=3+"}},
 	{name: "a disk smaller than it claims (EIO)", kind: "ext4", tight: true, strike: fillHost, cure: emptyHost},
 	{name: "a file system that goes read-only", kind: "ext4", strike: goReadOnly, cure: remountWritable},
 	{name: "a file system that is shut down", kind: "xfs", strike: func(b *sickbed) error { return b.disk.shutdown() }, cure: remountWritable},

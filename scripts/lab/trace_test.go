@@ -37,6 +37,7 @@ func TestAnAnswerNeedsASyncThatBeganAfterItsWrite(t *testing.T) {
 		{"the sync had begun before the write", []string{begun, write(firstID), ended, answer(firstID)}, 1},
 		{"the sync failed", []string{write(firstID), failed, answer(firstID)}, 1},
 		{"the sync failed and then went well", []string{write(firstID), failed, sync, answer(firstID)}, 1},
+		{"an event after a failed write of the mark", []string{`10 pwrite64(7</queue/data/mark>, "x", 1, 0) = -1 ENOSPC (No space left on device) (INJECTED)`, write(firstID), sync, answer(firstID)}, 0},
 		{"an event after a failed sync", []string{failed, write(firstID), sync, answer(firstID)}, 1},
 		{"the answer to what was synced before the failure", []string{write(firstID), sync, write(secondID), failed, answer(firstID)}, 0},
 		{"another file was synced", []string{write(firstID), strings.Replace(sync, "slot-00", "slot-01", 1), answer(firstID)}, 1},
