@@ -11,7 +11,7 @@ import (
 // replaces hands it on. All of it is atomic.
 type tally struct {
 	results [resultCount]atomic.Int64
-	resent  atomic.Int64
+	resent  atomic.Int64     // attempts whose POST was made twice
 	failed  atomic.Int64     // deliveries given up
 	attempt *queue.Histogram // nanoseconds that attempts took
 	latency *queue.Histogram // nanoseconds from accepted to delivered

@@ -19,8 +19,10 @@ type passOn struct {
 	bodies  sync.Pool // of *[]byte
 }
 
-// passOnSenders is the relay's default concurrency.
-const passOnSenders = 16
+const (
+	passOnSenders = 16   // the relay's default concurrency
+	passOnWaiting = 4096 // events that may wait for a sender before their posters do
+)
 
 func runPassOn(ctx context.Context, args []string, _ io.Writer) error {
 	fs := newFlags("pass-on", "Serves POST on any path: parses the JSON, answers 200, and then posts the body to another address, from memory and unsigned.\nEnds on SIGTERM or after an hour.")
@@ -39,7 +41,7 @@ func runPassOn(ctx context.Context, args []string, _ io.Writer) error {
 	p := &passOn{
 		client:  fasthttp.HostClient{Addr: *to, NoDefaultUserAgentHeader: true, MaxConns: passOnSenders},
 		url:     "http://" + *to + "/events",
-		waiting: make(chan *[]byte, bareLogGather),
+		waiting: make(chan *[]byte, passOnWaiting),
 		over:    make(chan struct{}),
 		bodies:  sync.Pool{New: func() any { return new([]byte) }},
 	}

@@ -45,8 +45,8 @@ var (
 
 // judgeTrace checks that before the write of each answer began, a sync of the journal had ended well that had begun after
 // the event was written there. Once a write or a sync of the journal has failed, no later sync covers anything: the kernel
-// may have forgotten what it could not write. A failed msync is the store's, and the mark is the
-// keeper's: answers wait for neither.
+// may have forgotten what it could not write. A failed msync is the store's, and the mark is the keeper's: answers wait for
+// neither.
 func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 	written := map[string]call{} // journal writes, by event
 	synced := map[string]call{}  // the first sync of the same file that began after that
