@@ -206,7 +206,7 @@ func TestAMendingCutShortIsMadeAgain(t *testing.T) {
 					fired = true
 					return errInjected
 				}
-				if _, err := Open(broken.opts); err == nil || !fired {
+				if _, err := openUnforked(broken.opts); err == nil || !fired {
 					t.Fatalf("open says %v", err)
 				}
 				broken.opts.fault = nil

@@ -138,7 +138,7 @@ func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
 	}
 	free.Store(47)
 	before := listing(t, b.opts.Dir)
-	if _, err := Open(b.opts); !errors.Is(err, ErrUnwritable) || !strings.Contains(err.Error(), "only 47 MiB are free") {
+	if _, err := openUnforked(b.opts); !errors.Is(err, ErrUnwritable) || !strings.Contains(err.Error(), "only 47 MiB are free") {
 		t.Errorf("open says %v", err)
 	}
 	if after := listing(t, b.opts.Dir); after != before {

@@ -66,7 +66,7 @@ func (p *play) fault(place string, made bool) error {
 }
 
 func (p *play) open() error {
-	q, err := Open(p.opts)
+	q, err := openUnforked(p.opts)
 	if err == nil {
 		p.Queue = q
 	}

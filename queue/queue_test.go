@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -40,9 +41,17 @@ func openBench(t *testing.T, change func(*Options)) *bench {
 	return b
 }
 
+// openUnforked opens a queue while no child is on its way from fork to exec. Until then a child has every file that its
+// parent had: the locks of a queue that was closed meanwhile, and that of the store which a mending has just written.
+func openUnforked(opts Options) (*Queue, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return Open(opts)
+}
+
 func (b *bench) open() {
 	b.t.Helper()
-	q, err := Open(b.opts)
+	q, err := openUnforked(b.opts)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -522,7 +531,7 @@ func TestAppendRefusesWhenTheDiskIsLow(t *testing.T) {
 
 func TestADirectoryInUseIsRefused(t *testing.T) {
 	b := openBench(t, nil)
-	if _, err := Open(b.opts); !errors.Is(err, ErrInUse) {
+	if _, err := openUnforked(b.opts); !errors.Is(err, ErrInUse) {
 		t.Errorf("open says %v, want %v", err, ErrInUse)
 	}
 }
@@ -537,7 +546,7 @@ func TestANewerFormatIsRefusedAndNotTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := listing(t, b.opts.Dir)
-	if _, err := Open(b.opts); err == nil || !strings.Contains(err.Error(), "newer version") {
+	if _, err := openUnforked(b.opts); err == nil || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("open says %v", err)
 	}
 	if after := listing(t, b.opts.Dir); after != before {
