@@ -24,6 +24,8 @@ func TestListenFromARelayForwardsEveryEvent(t *testing.T) {
 		"-types", "lead.*", "-forward", developer.url, "-secret", "env:SECRET")
 	cmd.Env = append(cmd.Environ(), "ADMIN_TOKEN="+token, "SECRET="+secret)
 	listen := launch(t, cmd)
+	// A relay that can't be reached at first ends listen: it must have been there before the relay is killed.
+	eventually(t, "what was kept before is forwarded", func() bool { return len(developer.counts()) == 1 })
 	want := map[string]int{"evt_before": 1}
 	for i := range 20 {
 		id := fmt.Sprintf("evt_%d", i)
