@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Three marks of free space. Below Options.MinFree nothing new is accepted. Below criticalFree nothing is written to the
+// Three marks of free space. Below Options.MinFree, and at least mergeRoom above the next mark, nothing new is accepted. Below criticalFree nothing is written to the
 // store but deletions, and no journal slot is made: what the lanes do is remembered in memory, and the lanes stop when
 // that is full. Below cleanFree nothing is written at all.
 //
@@ -21,6 +21,7 @@ import (
 const (
 	criticalFree = 48 << 20
 	cleanFree    = criticalFree / 2
+	mergeRoom    = 64 << 20 // for tables that are merged
 	ballastFile  = "ballast"
 )
 
@@ -48,13 +49,18 @@ func (d *disk) check(q *Queue) error {
 	now := time.Now().UnixNano()
 	if asked := d.asked.Load(); now-asked > int64(diskAsk) && d.asked.CompareAndSwap(asked, now) {
 		free := q.opts.free()
-		d.low.Store(free < q.opts.MinFree || free < d.saveFloor(q.opts))
+		d.low.Store(free < d.acceptFloor(q.opts))
 	}
 	if d.low.Load() {
 		return ErrDiskLow
 	}
 	return nil
 }
+
+// acceptFloor is the free space that it takes to accept an event. It is well above what a save needs: what was accepted is
+// yet to be saved, delivered and deleted, and the store merges its tables into new ones before it deletes them. An
+// endpoint's events could else fill the disk until not even its being resumed can be saved.
+func (d *disk) acceptFloor(o Options) int64 { return max(o.MinFree, d.saveFloor(o)+mergeRoom) }
 
 // saveFloor is the free space that a save needs.
 func (d *disk) saveFloor(o Options) int64 {

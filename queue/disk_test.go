@@ -31,6 +31,31 @@ func (b *bench) saw(what string) bool {
 	return strings.Contains(strings.Join(b.said, "\n"), what)
 }
 
+// Whoever asks for no free space at all still gets some between the last event and the last save: a paused endpoint that
+// filled the disk could else not even be resumed.
+func TestEventsAreRefusedWhileThereIsRoomToDeliverThem(t *testing.T) {
+	t.Parallel()
+	b, free := openOnDisk(t, func(o *Options) { o.MinFree = 0 })
+	crm := b.lane("crm")
+	free.Store((criticalFree + mergeRoom) >> 20)
+	b.append(NewLaneSet(crm.ID()), "last")
+	if err := crm.Pause("by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	free.Add(-1)
+	await(t, "events to be refused", func() bool { return errors.Is(b.Ready(), ErrDiskLow) })
+	b.saveAll()                    // what was accepted before
+	free.Store(criticalFree >> 20) // a merge takes the room
+	if err := crm.Pause(""); err != nil {
+		t.Errorf("with the room for a merge taken, a resume says: %v", err)
+	}
+	crm.Delivered(mustTake(t, crm, "last"), ok(1))
+	b.saveAll()
+	if s := b.Stats(); s.MinFree != criticalFree+mergeRoom || !there(filepath.Join(b.opts.Dir, ballastFile)) {
+		t.Errorf("%d MiB are needed, and the ballast is held: %v", s.MinFree>>20, there(filepath.Join(b.opts.Dir, ballastFile)))
+	}
+}
+
 func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 	t.Parallel()
 	b, free := openOnDisk(t, nil)

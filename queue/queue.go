@@ -213,7 +213,7 @@ func (q *Queue) Stats() Stats {
 	}
 	s := Stats{
 		Events: q.keeper.events.Load(), Bytes: q.keeper.bytes.Load(),
-		FreeDisk: free, MinFree: max(q.opts.MinFree, q.disk.saveFloor(q.opts)),
+		FreeDisk: free, MinFree: q.disk.acceptFloor(q.opts),
 		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
 		CommitEvents: q.commitEvents.Buckets(), CommitTimes: q.commitTimes.Buckets(),
 		StoreBytes: lsm + vlog, JournalBytes: q.keeper.journalBytes.Load(),

@@ -66,7 +66,8 @@ type Queue struct {
 	// FailedRetention is how long a failed delivery is kept; at least a minute, since a failed delivery that nobody
 	// could see would be a silent loss.
 	FailedRetention time.Duration
-	// MinFree is the free disk space in bytes below which ingest answers 503 while deliveries go on. 0 asks for none.
+	// MinFree is the free disk space in bytes below which ingest answers 503 while deliveries go on. The queue needs
+	// 112 MiB itself, also with 0.
 	MinFree int64
 }
 
