@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Three marks of free space. Below Options.MinFree, and at least mergeRoom above the next mark, nothing new is accepted. Below criticalFree nothing is written to the
-// store but deletions, and no journal slot is made: what the lanes do is remembered in memory, and the lanes stop when
-// that is full. Below cleanFree nothing is written at all.
+// Three marks of free space. Below Options.MinFree, which is at least mergeRoom above the next mark, nothing new is
+// accepted. Below criticalFree nothing is written to the store but deletions, and no journal slot is made: what the lanes
+// do is remembered in memory, and the lanes stop when that is full. Below cleanFree nothing is written at all.
 //
 // Lest the queue's own data leave no room to delete any of it, the queue holds a ballast: a file of allocated blocks. At
 // the critical mark it is given up. Half of it goes to what the lanes have to save, the rest is left to the clean-up. It

@@ -27,7 +27,7 @@ type Options struct {
 	DedupWindow     time.Duration // for how long an event id is known
 	Retention       time.Duration // for how long an event is kept that no lane needs
 	FailedRetention time.Duration // for how long a failed delivery is kept
-	MinFree         int64         // bytes; with less free space Append answers ErrDiskLow
+	MinFree         int64         // bytes; with less free space Append answers ErrDiskLow, and with less than the queue needs itself (Stats.MinFree)
 
 	AppendTimeout time.Duration         // how long Append waits for its turn; default 10 s
 	Notice        func(string)          // gets one line for whoever runs the relay; may be called from any goroutine

@@ -41,10 +41,10 @@ const memTableSize = 4 << 20
 // maxValue is the largest value written under one key; it stays below what Badger moves to its value log.
 const maxValue = 128 << 10
 
-// storeOptions are chosen for ids, which come in no order: they are most of the store's keys, and merging their tables is most
-// of its work. Six tables of the lowest level are merged at a time into one of 64 MiB before a further level is begun,
-// which takes a third less writing than two tables and 10 MiB. An id is asked for in more tables for it, and their filters
-// tell most of them apart.
+// storeOptions are chosen for ids, which come in no order: they are most of the store's keys, and merging their tables is
+// most of its work. Tables of the lowest level are merged six at a time, into a level that grows to 64 MiB before a further
+// one is begun, which takes a third less writing than two at a time and 10 MiB. An id is asked for in more tables for it,
+// and their filters tell most of them apart.
 func storeOptions(dir string, memTable int64, notice func(string)) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithLogger(badgerLog{notice}).
