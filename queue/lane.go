@@ -36,6 +36,7 @@ type Lane struct {
 	failed    int64
 	replayed  int64 // deliveries that had gone well and were attempted again on purpose
 	paused    string
+	health    Health
 
 	oldestFailed uint64 // no failed delivery below it was recorded since the janitor looked
 
@@ -117,6 +118,7 @@ func newLane(q *Queue, id LaneID, r laneRecord, matched int64) *Lane {
 	l := &Lane{
 		q: q, id: id, name: r.name, next: r.cursor, saved: r.cursor, paused: r.paused,
 		delivered: r.delivered, retrying: r.retrying, failed: r.failed, born: r.born, replayed: r.replayed,
+		health: r.health.moved(func(t time.Time) time.Time { return time.UnixMilli(q.shown(t.UnixMilli())) }),
 	}
 	l.matched.Store(matched)
 	l.passed.Store(r.passed)
@@ -289,7 +291,8 @@ func (l *Lane) passOver(to uint64, err error) {
 	l.q.opts.Notice(fmt.Sprintf("endpoint %q: events up to %d can't be read and are passed over: %v", l.name, l.next-1, err))
 }
 
-// TakeDue hands out a retry whose time has come.
+// TakeDue hands out the retry that is due first, if it is due by now. With a later moment than now whoever probes an
+// endpoint has one before its time.
 func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -337,12 +340,17 @@ func (l *Lane) Pause(reason string) error {
 	return nil
 }
 
-// retryHeap is a container/heap by due time.
+// retryHeap is a container/heap by due time, then by arrival.
 type retryHeap []*retry
 
-func (h retryHeap) Len() int           { return len(h) }
-func (h retryHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h retryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h retryHeap) Len() int      { return len(h) }
+func (h retryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h retryHeap) Less(i, j int) bool {
+	if c := h[i].due.Compare(h[j].due); c != 0 {
+		return c < 0
+	}
+	return h[i].seq < h[j].seq
+}
 
 // Push is for container/heap.
 func (h *retryHeap) Push(x any) { *h = append(*h, x.(*retry)) }

@@ -1,6 +1,9 @@
 package queue
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 type write struct {
 	key, value []byte // a nil value deletes
@@ -120,6 +123,7 @@ func (l *Lane) record() *laneRecord {
 		name: l.name, cursor: l.next, paused: l.paused,
 		passed: l.passed.Load(), delivered: l.delivered, retrying: l.retrying, failed: l.failed,
 		born: l.born, replayed: l.replayed,
+		health: l.health.moved(func(t time.Time) time.Time { return time.UnixMilli(l.q.stamp(t)) }),
 	}
 	if len(l.window) > 0 {
 		r.cursor = l.window[0].ev.Seq

@@ -188,6 +188,7 @@ type laneRecord struct {
 	// What follows is missing in the records of older versions.
 	born     uint64 // the end of the log when the lane was made; 0 when that is not known
 	replayed int64  // deliveries that had gone well and were attempted again on purpose, ever
+	health   Health // in queue time
 }
 
 func (r *laneRecord) append(dst []byte) []byte {
@@ -205,7 +206,8 @@ func (r *laneRecord) append(dst []byte) []byte {
 		last = seq
 	}
 	dst = binary.AppendUvarint(dst, r.born)
-	return binary.AppendVarint(dst, r.replayed)
+	dst = binary.AppendVarint(dst, r.replayed)
+	return r.health.append(dst)
 }
 
 func parseLane(record []byte) (laneRecord, error) {
@@ -223,6 +225,9 @@ func parseLane(record []byte) (laneRecord, error) {
 	}
 	if d.ok() && len(d.buf) > 0 {
 		r.born, r.replayed = d.uvarint(), d.varint()
+	}
+	if d.ok() && len(d.buf) > 0 {
+		r.health = d.health()
 	}
 	if !d.ok() {
 		return r, fmt.Errorf("read lane %q: %w", r.name, errDamaged)

@@ -37,7 +37,8 @@ func TestRecordsGiveBackWhatWasPutIn(t *testing.T) {
 	if got, err := parseFailure(5, appendFailure(nil, &failure)); got != failure || err != nil {
 		t.Errorf("failure is %+v, %v", got, err)
 	}
-	lane := laneRecord{name: "crm", cursor: 100, settled: []uint64{100, 103, 1 << 40}, passed: 7, delivered: 5, retrying: 1, failed: 1, paused: "gone", born: 90, replayed: 3}
+	lane := laneRecord{name: "crm", cursor: 100, settled: []uint64{100, 103, 1 << 40}, passed: 7, delivered: 5, retrying: 1, failed: 1, paused: "gone", born: 90, replayed: 3,
+		health: everyHealth(at)}
 	if got, err := parseLane(lane.append(nil)); !reflect.DeepEqual(got, lane) || err != nil {
 		t.Errorf("lane is %+v, %v", got, err)
 	}
@@ -86,7 +87,7 @@ func FuzzRecords(f *testing.F) {
 	for _, seed := range [][]byte{
 		appendAttempt(nil, &a, 10), appendWell(nil, 3, &a), appendRetry(nil, &retry{due: time.UnixMilli(5), attempts: 1}), appendFailure(nil, &Failure{Reason: "no"}),
 		(&replay{state: ReplayRunning, to: 9, next: 3, spec: ReplaySpec{Seqs: []uint64{3, 4}, Types: []string{"lead.*"}}}).append(nil),
-		lane.append(nil), pos.append(nil), (&digest{first: 1, ends: []uint64{2, 9}, types: []digestType{{"x", 3}}, lanes: []digestLane{{0, 1}}}).append(nil), appendMarks(nil, []mark{{1, 2}}), appendIDRecord(nil, 1, 2000),
+		lane.append(nil), (&laneRecord{health: everyHealth(time.UnixMilli(5))}).append(nil), pos.append(nil), (&digest{first: 1, ends: []uint64{2, 9}, types: []digestType{{"x", 3}}, lanes: []digestLane{{0, 1}}}).append(nil), appendMarks(nil, []mark{{1, 2}}), appendIDRecord(nil, 1, 2000),
 		binary.AppendUvarint([]byte{recordVersion}, 1<<63), {recordVersion}, {},
 		{0xff, 0xff, 0xff, 0x07}, // S2: 16 MiB follow
 	} {

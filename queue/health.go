@@ -1,0 +1,123 @@
+package queue
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// Health is what whoever delivers knows of an endpoint and must know again after a restart. The queue keeps it with the
+// lane's progress and makes nothing of it. Times are the wall clock's; a zero one says that it is not so.
+type Health struct {
+	Failures    int       // attempts that failed since the last one that showed a receiver that lives
+	Failing     time.Time // when the first of these failed
+	Down        time.Time // since when it is down
+	NextProbe   time.Time // when it is probed next while it is down
+	Limited     time.Time // since when it asks to be left alone, again and again
+	Holds       int       // how often it asked without naming a time, in a row
+	HeldUntil   time.Time // until when it is left alone
+	AtATime     float64   // attempts at a time that it was found to bear; 0 when no bound was found
+	PerSecond   float64   // attempts a second that it was found to bear; 0 when no bound was found
+	LastSuccess time.Time
+	LastError   string // one line; its first 256 bytes are kept
+	LastErrorAt time.Time
+	Paused      time.Time // since when it is paused
+	Lagging     time.Time // since when it lags
+
+	// What whoever runs the relay was told, and since when it is so.
+	ToldDown, ToldLimited, ToldLagging, ToldOffline time.Time
+
+	Flapping time.Time // since when it bounces
+	Changes  int       // how often it went down since then
+}
+
+// Health returns what SetHealth was given last, before a restart as well.
+func (l *Lane) Health() Health {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.health
+}
+
+// SetHealth keeps h with the lane's progress: it is on disk with the next save, and waits for none.
+func (l *Lane) SetHealth(h Health) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.health == h {
+		return
+	}
+	l.health = h
+	l.changed()
+}
+
+// Hasten makes every retry that waits due at now at the latest, to be handed out in the order of their arrival. That is not saved: after a restart they wait as long as
+// Retry was told.
+func (l *Lane) Hasten(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.retries {
+		if r.due.After(now) {
+			r.due = now
+		}
+	}
+	heap.Init(&l.retries)
+	l.wake()
+}
+
+// times are the moments of h.
+func (h *Health) times() [14]*time.Time {
+	return [...]*time.Time{&h.Failing, &h.Down, &h.NextProbe, &h.Limited, &h.HeldUntil, &h.LastSuccess, &h.LastErrorAt,
+		&h.Paused, &h.Lagging, &h.ToldDown, &h.ToldLimited, &h.ToldLagging, &h.ToldOffline, &h.Flapping}
+}
+
+// moved is h with every moment turned into another clock's.
+func (h Health) moved(turn func(time.Time) time.Time) Health {
+	for _, t := range h.times() {
+		if !t.IsZero() {
+			*t = turn(*t)
+		}
+	}
+	return h
+}
+
+// append appends h.
+func (h *Health) append(dst []byte) []byte {
+	for _, n := range [...]int{h.Failures, h.Holds, h.Changes} {
+		dst = binary.AppendUvarint(dst, uint64(min(max(n, 0), math.MaxInt32)))
+	}
+	for _, f := range [...]float64{h.AtATime, h.PerSecond} {
+		dst = binary.AppendUvarint(dst, math.Float64bits(f))
+	}
+	for _, t := range h.times() {
+		ms := int64(0)
+		if !t.IsZero() {
+			ms = t.UnixMilli()
+		}
+		dst = binary.AppendVarint(dst, ms)
+	}
+	return appendText(dst, h.LastError[:min(len(h.LastError), maxReason)])
+}
+
+func (d *decoder) health() (h Health) {
+	for _, n := range [...]*int{&h.Failures, &h.Holds, &h.Changes} {
+		v := d.uvarint()
+		if v > math.MaxInt32 {
+			d.fail()
+		}
+		*n = int(v)
+	}
+	for _, f := range [...]*float64{&h.AtATime, &h.PerSecond} {
+		if *f = math.Float64frombits(d.uvarint()); *f != *f || math.IsInf(*f, 0) {
+			d.fail()
+		}
+	}
+	for _, t := range h.times() {
+		if ms := d.varint(); ms != 0 {
+			*t = time.UnixMilli(ms)
+		}
+	}
+	if h.LastError = string(d.text()); len(h.LastError) > maxReason {
+		d.fail()
+	}
+	return h
+}
