@@ -76,10 +76,7 @@ var ErrOpen = errors.New("set its token or its secret")
 // configuration judges its own server.listen; a passed socket or a reload may differ from that. A certificate that every
 // client needs is a credential.
 func CheckSources(at net.Addr, s config.Server, sources []config.Source) error {
-	address := at.String()
-	if at.Network() == "unix" {
-		address = "unix:" + address
-	}
+	address := spell(at)
 	if config.IsLoopback(address) || s.ClientCA != "" {
 		return nil
 	}
@@ -90,4 +87,24 @@ func CheckSources(at net.Addr, s config.Server, sources []config.Source) error {
 		}
 	}
 	return nil
+}
+
+// spell writes an address as the configuration does.
+func spell(at net.Addr) string {
+	if at.Network() == "unix" {
+		return "unix:" + at.String()
+	}
+	return at.String()
+}
+
+// expose works out which tokens and secrets of a configuration may be guessed, by the listeners that there are.
+func (r *Relay) expose(cfg *config.Config) {
+	intake := make([]string, len(r.addresses))
+	for i, at := range r.addresses {
+		intake[i] = spell(at)
+	}
+	running := *cfg
+	running.Admin = r.config.Admin
+	lines := running.Exposed(intake, spell(r.adminAddress))
+	r.exposed.Store(&lines)
 }

@@ -51,7 +51,9 @@ type Relay struct {
 
 	certificate *certificate // nil without TLS
 
-	addresses []net.Addr // of the intake
+	addresses    []net.Addr // of the intake
+	adminAddress net.Addr
+	exposed      atomic.Pointer[[]string] // what may be guessed, for health
 
 	turn     sync.Mutex     // held by whoever reloads
 	current  *config.Config // what was applied last
@@ -110,6 +112,8 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 		}
 		r.addresses = append(r.addresses, ln.Addr())
 	}
+	r.adminAddress = adm[0].Addr()
+	r.expose(cfg)
 	if r.certificate, err = newCertificate(cfg.Server, r.log); err != nil {
 		return err
 	}
@@ -164,6 +168,7 @@ func (r *Relay) open() error {
 		Queue: kept, Post: post, Intake: intake,
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
 		Reload: r.ReloadFile, Describe: r.describe, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
+		Exposed: func() []string { return *r.exposed.Load() },
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state

@@ -90,6 +90,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 		r.heart.Set(cfg.Heartbeat)
 	}
 	r.current = cfg
+	r.expose(cfg)
 	r.certificate.look()
 	for _, change := range changes {
 		if change.NeedsStart {

@@ -33,6 +33,9 @@ type Admin struct {
 	Dir      string
 	UntilLow func() (in time.Duration, known bool)
 
+	// Exposed says which tokens and secrets are so short that others may guess them. Nil: none.
+	Exposed func() []string
+
 	// Raised counts the alerts that the relay raised since the start, by type.
 	Raised func() map[string]int64
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
+	"golang.org/x/time/rate"
 
 	"realtorbot-relay/relay/answer"
 )
@@ -49,29 +50,29 @@ func (a *Admin) foreign(ctx *fasthttp.RequestCtx) bool {
 	return false
 }
 
-// known checks the token. An address that has presented wrong ones waits for its answers, a little longer each time: so
-// guessing takes for ever, while whoever has the token is answered at once, from that address too.
+// known checks the token. It is looked at before anything else is: whoever has it is answered at once, whatever others
+// present at the same time, from that address or from anywhere.
 func (a *Admin) known(ctx *fasthttp.RequestCtx) bool {
-	from := addressOf(ctx)
-	if !a.strikes.mayTry(from) {
-		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
-		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens came from this address")
-		return false
-	}
 	presented, ok := answer.Bearer(&ctx.Request.Header)
 	if ok && a.Token.Admits(presented) {
-		a.strikes.forget(from)
 		return true
 	}
-	if a.strikes.mayLog() {
-		a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg("admin request refused: token is missing or wrong")
-	}
-	if ok { // a request without a token is no guess
-		a.strikes.serve(from)
-	}
 	ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-	answer.Error(ctx, 401, "unauthorized", "this listener asks for \"Authorization: Bearer\" with admin.token")
+	a.strange(ctx, ok, "admin request refused: token is missing or wrong", "this listener asks for \"Authorization: Bearer\" with admin.token")
 	return false
+}
+
+// strange answers a request whose token is wrong or, which is no guess, missing.
+func (a *Admin) strange(ctx *fasthttp.RequestCtx, guess bool, line, message string) {
+	if a.strikes.mayLog() {
+		a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg(line)
+	}
+	if guess && !a.strikes.serve(addressOf(ctx)) {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
+		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens are presented, this one among them; the right one is answered at any time")
+		return
+	}
+	answer.Error(ctx, 401, "unauthorized", message)
 }
 
 // addressOf is the client's address, the zero one on a unix socket. Of IPv6 it is the /64, which one client has.
@@ -103,7 +104,12 @@ const (
 	longestWait = 2 * time.Second
 	forgetAfter = 10 * time.Minute // without a wrong token
 	mostStruck  = 1024             // addresses that are remembered
-	mostWaiting = 16               // wrong tokens that wait at a time; beyond, those who have strikes are not asked
+	// mostWaiting wrong tokens wait at a time: fewer than the connections that one address may have, however few
+	// descriptors there are, so that they never take the place of the right one.
+	mostWaiting = 4
+	// guesses a second, over all addresses, are dealt with one by one; before, guessBurst of them at once.
+	guesses    = 5
+	guessBurst = 25
 )
 
 // slowdown is how long the answer to the nth wrong token of an address waits.
@@ -114,11 +120,14 @@ func slowdown(n int) time.Duration {
 	return min(firstWait<<min(n-freeStrikes-1, 16), longestWait)
 }
 
-// strikes remembers who presented wrong tokens of late. Its zero value is ready for use, by any number of goroutines.
+// strikes remembers who presented wrong tokens of late, and bounds what all of them together cost. It knows nothing of right
+// ones: behind a proxy all have one address, and one's success is not another's. Its zero value is ready for use, by any
+// number of goroutines.
 type strikes struct {
 	mu      sync.Mutex
 	of      map[netip.Addr]strike
 	waiting int
+	ceiling *rate.Limiter
 	door    zerolog.BurstSampler
 	now     func() time.Time    // nil: time.Now
 	sleep   func(time.Duration) // nil: time.Sleep
@@ -136,26 +145,13 @@ func (s *strikes) clock() time.Time {
 	return time.Now()
 }
 
-// mayTry reports whether a token of this address is looked at.
-func (s *strikes) mayTry(from netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waiting < mostWaiting || s.of[from].count < freeStrikes
-}
-
-// forget clears an address whose token is right.
-func (s *strikes) forget(from netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.of, from)
-}
-
-// serve counts a wrong token and has its sender wait.
-func (s *strikes) serve(from netip.Addr) {
+// serve counts a wrong token and has its sender wait: longer with each of its own. Beyond what is dealt with at a time, over
+// all addresses, it returns false at once.
+func (s *strikes) serve(from netip.Addr) bool {
 	s.mu.Lock()
 	now := s.clock()
 	if s.of == nil {
-		s.of = map[netip.Addr]strike{}
+		s.of, s.ceiling = map[netip.Addr]strike{}, rate.NewLimiter(guesses, guessBurst)
 	}
 	it := s.of[from]
 	if now.Sub(it.last) > forgetAfter {
@@ -167,9 +163,13 @@ func (s *strikes) serve(from netip.Addr) {
 	it.count, it.last = it.count+1, now
 	s.of[from] = it
 	wait := slowdown(it.count)
+	if !s.ceiling.AllowN(now, 1) || wait > 0 && s.waiting >= mostWaiting {
+		s.mu.Unlock()
+		return false
+	}
 	if wait == 0 {
 		s.mu.Unlock()
-		return
+		return true
 	}
 	s.waiting++
 	sleep := s.sleep
@@ -181,6 +181,7 @@ func (s *strikes) serve(from netip.Addr) {
 	s.mu.Lock()
 	s.waiting--
 	s.mu.Unlock()
+	return true
 }
 
 // makeRoomLocked forgets the address whose last wrong token is the oldest.

@@ -59,6 +59,9 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 		ends, trouble := a.Certificate()
 		h.Reasons = append(h.Reasons, certificateReasons(ends, trouble, time.Now())...)
 	}
+	if a.Exposed != nil {
+		h.Reasons = append(h.Reasons, a.Exposed()...)
+	}
 	if h.Status == "ok" && len(h.Reasons) > 0 {
 		h.Status = "degraded"
 	}

@@ -115,25 +115,14 @@ func (a *Admin) session(ctx *fasthttp.RequestCtx) {
 // signIn exchanges the token for a session. The token is in a JSON body, which a form of a foreign page can't send.
 func (a *Admin) signIn(ctx *fasthttp.RequestCtx, now time.Time) {
 	var given struct{ Token string }
-	from := addressOf(ctx)
-	if !a.strikes.mayTry(from) {
-		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
-		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens came from this address")
-		return
-	}
 	if err := json.Unmarshal(ctx.PostBody(), &given); err != nil || string(ctx.Request.Header.ContentType()) != "application/json" {
 		answer.Error(ctx, 400, "invalid_json", `post {"token":"…"} as application/json`)
 		return
 	}
 	if !a.Token.Admits([]byte(given.Token)) {
-		if a.strikes.mayLog() {
-			a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg("admin sign-in refused: the token is wrong")
-		}
-		a.strikes.serve(from)
-		answer.Error(ctx, 401, "unauthorized", "this is not admin.token")
+		a.strange(ctx, true, "admin sign-in refused: the token is wrong", "this is not admin.token")
 		return
 	}
-	a.strikes.forget(from)
 	id, one := a.sessions.begin(now)
 	a.setCookie(ctx, id, int(sessionLife.Seconds()))
 	a.Log.Info().Stringer("from", ctx.RemoteIP()).Msg("admin sign-in")

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"realtorbot-relay/sign"
@@ -105,6 +106,31 @@ func (t *table) judgeSecret(key string, secret sign.Secret, known bool) {
 	case strings.TrimSpace(text) != text:
 		t.warn(key, "begins or ends with white space, which becomes part of the key")
 	}
+}
+
+// Exposed says which tokens and secrets may be guessed by others: those shorter than 16 bytes of listeners that not only
+// this machine reaches. intake and admin are the addresses that are listened on, in the form of Server.Listen. The lines
+// hold no secret.
+func (c *Config) Exposed(intake []string, admin string) (lines []string) {
+	short := func(what string, secret sign.Secret) {
+		if !secret.IsZero() && secret.Len() < shortestSecret {
+			lines = append(lines, fmt.Sprintf("%s is shorter than %d bytes and others can connect: it may be guessed; make one with: openssl rand -hex 32", what, shortestSecret))
+		}
+	}
+	if !IsLoopback(admin) {
+		short("admin.token", c.Admin.Token)
+	}
+	if !slices.ContainsFunc(intake, func(address string) bool { return !IsLoopback(address) }) {
+		return lines
+	}
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		short(fmt.Sprintf("the token of source %q", s.Name), s.Token)
+		short(fmt.Sprintf("the previous_token of source %q", s.Name), s.PreviousToken)
+		short(fmt.Sprintf("the secret of source %q", s.Name), s.Secret)
+		short(fmt.Sprintf("the previous_secret of source %q", s.Name), s.PreviousSecret)
+	}
+	return lines
 }
 
 func secretFromEnv(name string) (string, error) {
