@@ -10,6 +10,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/ingest"
 )
 
 // story is one event with all that happened to it.
@@ -18,6 +19,7 @@ type story struct {
 	Type       string          `json:"type"`
 	Source     string          `json:"source"`
 	Accepted   time.Time       `json:"accepted"`
+	Note       string          `json:"note,omitempty"` // what people should know of it
 	Event      json.RawMessage `json:"event"`
 	Body       string          `json:"body"` // the same, byte for byte as it was kept, signed and sent
 	Deliveries []deliveryStory `json:"deliveries"`
@@ -75,6 +77,9 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, id string) {
 		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(),
 		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(&ev),
 	}
+	if kept := ingest.KeptNumber(ev.Body); kept != nil {
+		s.Note = "the documented receiver will refuse this, unless its endpoint has numbers = \"javascript\": JavaScript writes another number than " + clipNumber(kept)
+	}
 	statuses := a.Post.Statuses()
 	for i := range deliveries {
 		told := tellDelivery(&deliveries[i])
@@ -82,6 +87,15 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, id string) {
 		s.Deliveries = append(s.Deliveries, told)
 	}
 	answer.Value(ctx, 200, s)
+}
+
+// clipNumber is a number as it can be shown on a line.
+func clipNumber(text []byte) string {
+	const most = 60
+	if len(text) > most {
+		return string(text[:most]) + "…"
+	}
+	return string(text)
 }
 
 // unmatched says why an event is not for the other endpoints. That was decided when it was accepted.

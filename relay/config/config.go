@@ -136,12 +136,20 @@ type Delivery struct {
 	// MaxAge is how long a delivery may be held (its endpoint down or paused) before it becomes failed; at least a
 	// minute.
 	MaxAge time.Duration
+	// Numbers is NumbersExact, or NumbersJavaScript for a receiver that hashes what JSON.stringify(JSON.parse(body)) gives.
+	Numbers string
 	// Proxy is what connections go through; the zero Proxy is none.
 	Proxy Proxy
 	// CAFile has the certificates, in PEM, of the authorities that an https endpoint's certificate is checked against, in
 	// place of those that the system trusts. The zero File leaves it to the system.
 	CAFile File
 }
+
+// How numbers are sent that JavaScript would change.
+const (
+	NumbersExact      = "exact"      // as they were posted
+	NumbersJavaScript = "javascript" // as JavaScript writes what it makes of them
+)
 
 // The formats of an endpoint.
 const (
@@ -225,6 +233,7 @@ func defaults() *Config {
 			Retry:       []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute},
 			Concurrency: 16,
 			MaxAge:      72 * time.Hour,
+			Numbers:     NumbersExact,
 		},
 	}
 }

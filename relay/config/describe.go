@@ -79,6 +79,9 @@ func (e *Endpoint) describe(b *strings.Builder) {
 	if e.Format != FormatEvent {
 		fmt.Fprintf(b, "  format   %s\n", e.Format)
 	}
+	if e.Delivery.Numbers != NumbersExact {
+		fmt.Fprintf(b, "  numbers  as JavaScript writes them\n")
+	}
 	if len(e.Headers) > 0 {
 		names := make([]string, 0, len(e.Headers))
 		for name := range e.Headers {

@@ -17,6 +17,7 @@ func readDelivery(t *table, d *Delivery) {
 	t.rate("rate", &d.Rate, "attempts")
 	t.success("success", &d.Success)
 	t.duration("max_age", &d.MaxAge, time.Minute, longest)
+	t.choice("numbers", &d.Numbers, NumbersExact, NumbersJavaScript)
 	t.proxy("proxy", &d.Proxy)
 	t.authorities("ca_file", &d.CAFile)
 }

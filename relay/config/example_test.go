@@ -128,6 +128,7 @@ concurrency = 1
 rate = 1
 success = [299]
 max_age = "1m"
+numbers = "javascript"
 proxy = "http://proxy.internal:3128"
 ca_file = "`+authorities+`"
 [[endpoint]]

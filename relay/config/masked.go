@@ -21,6 +21,7 @@ type Masked struct {
 	Rate           float64           `json:"rate"`
 	Success        string            `json:"success"`
 	MaxAge         string            `json:"max_age"`
+	Numbers        string            `json:"numbers"`
 	Proxy          string            `json:"proxy"`
 	CAFile         string            `json:"ca_file"`
 }
@@ -33,7 +34,7 @@ func (e *Endpoint) Masked() Masked {
 		Format: e.Format, ClientCert: e.ClientCert.String(), ClientKey: e.ClientKey.String(), ServerName: e.ServerName,
 		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,
 		Success: e.Delivery.Success.String(), MaxAge: formatDuration(e.Delivery.MaxAge),
-		Proxy: e.Delivery.Proxy.String(), CAFile: e.Delivery.CAFile.String(),
+		Numbers: e.Delivery.Numbers, Proxy: e.Delivery.Proxy.String(), CAFile: e.Delivery.CAFile.String(),
 	}
 	for name, value := range e.Headers {
 		m.Headers[name] = value.String()

@@ -37,6 +37,7 @@ type Client struct {
 	now     func() time.Time
 	clock   *skew // nil where nobody asks
 	slack   bool  // the endpoint's format
+	rounded bool  // numbers are sent as JavaScript writes them
 }
 
 // NewClient prepares the attempts for ep, whose fields it copies or only reads. version goes into User-Agent; now tells
@@ -60,6 +61,7 @@ func NewClient(ep *config.Endpoint, version string, now func() time.Time) (*Clie
 		success: ep.Delivery.Success,
 		now:     now,
 		slack:   ep.Format == config.FormatSlack,
+		rounded: ep.Delivery.Numbers == config.NumbersJavaScript,
 	}, nil
 }
 
@@ -82,8 +84,11 @@ func (c *Client) Close() { c.links.close() }
 // more on a new connection: receivers close idle connections as they like, and that must not cost the delivery an attempt.
 // Should the receiver have taken the event before it broke the connection, it gets it twice, with the same webhook-id.
 func (c *Client) Attempt(p *Parcel) Outcome {
-	if c.slack {
+	switch {
+	case c.slack:
 		p = slacken(p)
+	case c.rounded:
+		p = rounded(p)
 	}
 	start := time.Now()
 	s := scratches.Get().(*scratch)

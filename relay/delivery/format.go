@@ -4,10 +4,23 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
+
+	"realtorbot-relay/relay/ingest"
 )
 
 // slackLimit is the most bytes that a text has: Discord refuses more than 2,000 characters, the others bear more.
 const slackLimit = 1900
+
+// rounded replaces the body of a parcel, if JavaScript would write one of its numbers differently, by one that has them as
+// JavaScript writes them. It is what is signed and sent.
+func rounded(p *Parcel) *Parcel {
+	if ingest.KeptNumber(p.Body) == nil {
+		return p
+	}
+	said := *p
+	said.Body = ingest.AppendJavaScript(make([]byte, 0, len(p.Body)), p.Body)
+	return &said
+}
 
 // slacken replaces the body of a parcel by what the incoming webhooks of Slack, of Mattermost, and of Discord under
 // /slack take: {"text":…}. It is what is signed and sent.

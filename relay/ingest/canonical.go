@@ -13,7 +13,6 @@ const (
 	invalidUTF8    = "invalid UTF-8"
 	rawControl     = "unescaped control character in a string"
 	badEscape      = "invalid escape in a string"
-	loneSurrogate  = "lone surrogate in a string"
 	tooDeep        = "objects and arrays nested deeper than 128"
 	duplicateName  = "duplicate member name"
 )
@@ -21,8 +20,8 @@ const (
 // canon rewrites JSON text (RFC 8259) in the form that JavaScript's JSON.stringify(JSON.parse(text)) gives it
 // (ECMA-262, SerializeJSONProperty and Number::toString), in one pass that appends to out while it reads in.
 // It is stricter than JSON.parse where a JavaScript receiver and others would understand different things: duplicate
-// member names, lone surrogates and invalid UTF-8 are refused, and so is deep nesting. Numbers that would be lost keep
-// their own text (see appendNumber).
+// member names and invalid UTF-8 are refused, and so is deep nesting. Numbers that would be lost keep their own text (see
+// appendNumber).
 //
 // Its methods that read report false when they refuse; why is then in fault, and the other fields may be left half-way.
 type canon struct {

@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"math"
-	"math/bits"
 	"strconv"
 )
 
@@ -17,60 +16,97 @@ const shortRange = 300
 
 // keptDigits is how many significant digits of a number are looked at. The double nearest to a number, and whether it
 // lies half-way between two, shows in its first 768 digits; all further ones together only say "and a little more".
-// With the one digit that says so there must be no more than 800: strconv.ParseFloat drops digits beyond those, and then
-// takes an integer for smaller than it is.
 const keptDigits = 799
 
-// digits is scratch: the kept digits, one for the rest, and an exponent.
-type digits [keptDigits + 1 + 24]byte
+// digits is scratch: the kept digits, and one for the rest.
+type digits [keptDigits + 1]byte
 
 // decimal is what the text of a number says: 0.digits × 10^point, without the sign.
 type decimal struct {
 	negative bool
-	plain    bool   // written without point and exponent
 	digits   []byte // significant: from the first to the last that is not 0, at most keptDigits
 	count    int    // how many there would be without that limit; 0 for zero
 	point    int
 }
 
+// shortestDigits is the most significant digits that the shortest text of a double has.
+const shortestDigits = 17
+
 // appendNumber appends a number, whose text is valid JSON, as JavaScript writes the double that the text means
-// (ECMA-262, Number::toString in base 10). Three kinds keep their own text, because that one would be another number:
-//   - integers in plain digits that no double holds exactly: 9007199254740993;
-//   - integers written with a point or an exponent for which JavaScript would write another number:
-//     12345678901234567890.0, but not 1e23, which becomes 1e+23;
+// (ECMA-262, Number::toString in base 10). Two kinds keep their own text, because that one would be another number:
+//   - integers, however they are written, that JavaScript's text does not have the value of: 9007199254740993, which no
+//     double holds, and 653247040368672768, which one does and JavaScript writes as 653247040368672800;
 //   - numbers beyond the range of a double, which JavaScript takes for infinite or for zero: 1e400, 1e-400.
 //
 // The time it takes grows with the length of the text alone, not with the number that it means.
 func appendNumber(dst, text []byte, scratch *digits) []byte {
 	d := readDecimal(text, scratch)
-	switch {
-	case d.count == 0:
-		return append(dst, '0')
-	case d.point > 309 || d.point < -323:
-		return append(dst, text...)
-	case d.plain:
-		if !d.exact(text, scratch) {
-			return append(dst, text...)
-		}
-	case d.count <= exactDigits && -shortRange < d.point && d.point < shortRange:
-		return d.appendTo(dst)
-	}
-	f := d.float(scratch)
-	if f == 0 || math.IsInf(f, 0) {
+	if d.isInteger() && d.count > shortestDigits {
 		return append(dst, text...)
 	}
 	var buf [32]byte
-	short := shortest(buf[:0], f)
-	short.negative = d.negative
-	if !d.plain && d.count <= d.point && !d.equal(short) {
+	switch means, in := d.means(buf[:0], scratch); {
+	case in != inRange || d.isInteger() && !d.equal(means):
 		return append(dst, text...)
+	default:
+		return means.appendTo(dst)
 	}
-	return short.appendTo(dst)
 }
+
+// appendDouble appends a number, whose text is valid JSON, as JavaScript writes what it makes of it, whatever is lost: of
+// one that is infinite to it, it makes null.
+func appendDouble(dst, text []byte, scratch *digits) []byte {
+	d := readDecimal(text, scratch)
+	var buf [32]byte
+	switch means, in := d.means(buf[:0], scratch); in {
+	case aboveRange:
+		return append(dst, "null"...)
+	case belowRange:
+		return append(dst, '0')
+	default:
+		return means.appendTo(dst)
+	}
+}
+
+// isInteger reports whether d is a whole number that is not zero.
+func (d decimal) isInteger() bool { return 0 < d.count && d.count <= d.point }
+
+// Where a number lies.
+const (
+	inRange    = iota
+	aboveRange // beyond the largest double
+	belowRange // nearer to zero than to the smallest one
+)
+
+// means is the decimal that JavaScript writes for the double nearest to d. Its digits are in buf or in scratch.
+func (d decimal) means(buf []byte, scratch *digits) (means decimal, in int) {
+	switch {
+	case d.count == 0:
+		return decimal{digits: zero, count: 1, point: 1}, inRange
+	case d.point > 309:
+		return d, aboveRange
+	case d.point < -323:
+		return d, belowRange
+	case d.count <= exactDigits && -shortRange < d.point && d.point < shortRange:
+		return d, inRange
+	}
+	f := d.float(scratch)
+	switch {
+	case f == 0:
+		return d, belowRange
+	case math.IsInf(f, 0):
+		return d, aboveRange
+	}
+	means = shortest(buf, f)
+	means.negative = d.negative
+	return means, inRange
+}
+
+var zero = []byte("0")
 
 // readDecimal takes a valid number apart. The digits it returns are in scratch.
 func readDecimal(text []byte, scratch *digits) decimal {
-	d := decimal{plain: true}
+	var d decimal
 	if text[0] == '-' {
 		d.negative = true
 		text = text[1:]
@@ -83,7 +119,6 @@ mantissa:
 	for ; i < len(text); i++ {
 		switch b := text[i]; {
 		case b == '.':
-			d.plain = false
 			whole = i
 		case b == 'e' || b == 'E':
 			break mantissa
@@ -105,7 +140,6 @@ mantissa:
 	d.digits = scratch[:min(d.count, keptDigits)]
 	d.point = whole - leading
 	if i < len(text) {
-		d.plain = false
 		d.point += readExponent(text[i+1:])
 	}
 	return d
@@ -126,39 +160,6 @@ func readExponent(text []byte) int {
 		return -n
 	}
 	return n
-}
-
-// exact reports whether a double holds the integer d, whose text is plain digits and below 10^309, exactly.
-func (d decimal) exact(text []byte, scratch *digits) bool {
-	if d.negative {
-		text = text[1:]
-	}
-	if len(text) <= 19 {
-		var n uint64
-		for _, b := range text {
-			n = n*10 + uint64(b-'0')
-		}
-		return bits.Len64(n)-bits.TrailingZeros64(n) <= 53
-	}
-	f := d.float(scratch)
-	if math.IsInf(f, 0) {
-		return false
-	}
-	var buf [310]byte
-	return bytes.Equal(strconv.AppendFloat(buf[:0], f, 'f', 0, 64), text)
-}
-
-// float is the double nearest to d without its sign, 0 or infinite when that is out of range. d.digits are in scratch.
-func (d decimal) float(scratch *digits) float64 {
-	n := len(d.digits)
-	if d.count > n {
-		scratch[n] = '1' // what was cut off is not zero, since the last significant digit isn't
-		n++
-	}
-	text := append(scratch[:n], 'e')
-	text = strconv.AppendInt(text, int64(d.point-n), 10)
-	f, _ := strconv.ParseFloat(string(text), 64) // the syntax is sound; out of range is told by f
-	return f
 }
 
 // shortest is the decimal with the fewest digits that means f, which is positive. Its digits are in buf.

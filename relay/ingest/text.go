@@ -68,19 +68,15 @@ func (c *canon) escape() bool {
 			return c.malformed(badEscape, from)
 		}
 		c.at += 4
-		if unit >= 0xD800 && unit <= 0xDFFF {
-			if unit >= 0xDC00 || c.at+1 >= len(c.in) || c.in[c.at] != '\\' || c.in[c.at+1] != 'u' {
-				return c.refuse(loneSurrogate, from)
-			}
+		if unit >= 0xD800 && unit <= 0xDBFF && c.at+1 < len(c.in) && c.in[c.at] == '\\' && c.in[c.at+1] == 'u' {
 			low, ok := c.hex(c.at + 2)
 			if !ok {
 				return c.malformed(badEscape, c.at)
 			}
-			if low < 0xDC00 || low > 0xDFFF {
-				return c.refuse(loneSurrogate, from)
+			if low >= 0xDC00 && low <= 0xDFFF {
+				c.at += 6
+				unit = 0x10000 + (unit-0xD800)<<10 + (low - 0xDC00)
 			}
-			c.at += 6
-			unit = 0x10000 + (unit-0xD800)<<10 + (low - 0xDC00)
 		}
 		c.out = appendCharacter(c.out, unit)
 	default:
@@ -91,9 +87,12 @@ func (c *canon) escape() bool {
 
 // appendCharacter writes r inside a string as JSON.stringify does (ECMA-262, QuoteJSONString).
 func appendCharacter(dst []byte, r rune) []byte {
+	const hex = "0123456789abcdef"
 	switch {
 	case r == '"' || r == '\\':
 		return append(dst, '\\', byte(r))
+	case r >= 0xD800 && r <= 0xDFFF: // half of a surrogate pair, which UTF-8 has no bytes for
+		return append(dst, '\\', 'u', 'd', hex[r>>8&0xF], hex[r>>4&0xF], hex[r&0xF])
 	case r >= ' ':
 		return utf8.AppendRune(dst, r)
 	case r == '\b':
@@ -107,7 +106,6 @@ func appendCharacter(dst []byte, r rune) []byte {
 	case r == '\t':
 		return append(dst, '\\', 't')
 	}
-	const hex = "0123456789abcdef"
 	return append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&0xF])
 }
 
