@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"realtorbot-relay/relay"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
+	"realtorbot-relay/relay/lines"
 	"realtorbot-relay/relay/try"
 )
 
@@ -159,41 +161,79 @@ func examine(ctx context.Context, args []string) int {
 
 // serve runs the relay until a signal ends it.
 func serve(args []string) int {
+	// From here on a SIGHUP ends nothing; those that pile up are one reload. A reader of standard error or output that has
+	// ended is no reason to end either.
+	reloads := make(chan os.Signal, 1)
+	signal.Notify(reloads, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
 	cfg, code := loadConfig("serve", args)
 	if cfg == nil {
 		return code
 	}
 	boundMemory()
-	log := newLog(cfg.Log)
+	log := lines.Open(os.Stderr, cfg.Log)
+	defer log.Close(lastLines)
 	for _, warning := range cfg.Warnings {
-		log.Warn().Msg(warning)
+		log.Logger.Warn().Msg(warning)
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	// Room for two, the second of which ends at once: neither is ever lost.
+	stops := make(chan os.Signal, 2)
+	signal.Notify(stops, syscall.SIGTERM, syscall.SIGINT)
 
-	intake, adm, err := listeners(cfg)
-	var r *relay.Relay
-	if err == nil {
-		r, err = relay.Start(cfg, version, log, intake, adm)
+	r, intake, adm, code := begin(cfg, log, stops)
+	if r == nil {
+		return code
 	}
-	if err != nil {
-		log.Error().Msg(err.Error())
-		if errors.Is(err, relay.ErrOpen) {
-			return exitUsage
-		}
-		return exitFailed
-	}
-	line, message := log.Info(), "serving"
+	line, message := log.Logger.Info(), "serving"
 	if why := r.Waiting(); why != nil {
-		line, message = log.Error().Err(why), "events are refused until the queue can be opened"
+		line, message = log.Logger.Error().Err(why), "events are refused until the queue can be opened"
 	}
-	line.Str("version", version).Stringer("intake", intake[0].Addr()).Stringer("admin", adm[0].Addr()).
-		Int("endpoints", len(cfg.Endpoints)).Msg(message)
-	return attend(r, cfg, log, signals)
+	line.Str("version", version).Stringer("intake", intake).Stringer("admin", adm).Int("endpoints", len(cfg.Endpoints)).Msg(message)
+	return attend(r, cfg, log.Logger, stops, reloads)
 }
 
-// attend tells systemd how the relay is, obeys signals, and stops the relay in stages.
-func attend(r *relay.Relay, cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) int {
+// lastLines is how long the end waits for whoever reads the log.
+const lastLines = time.Second
+
+// begin starts the relay and says where it serves. Without one, the log was told why and code is how to exit. A stop does
+// not wait for the store to be read: what was under way in it is what a crash may leave, which the next start knows.
+func begin(cfg *config.Config, log *lines.Log, stops <-chan os.Signal) (r *relay.Relay, intake, adm net.Addr, code int) {
+	atIntake, atAdmin, err := listeners(cfg)
+	if err != nil {
+		log.Logger.Error().Msg(err.Error())
+		return nil, nil, nil, exitFailed
+	}
+	intake, adm = atIntake[0].Addr(), atAdmin[0].Addr()
+	type result struct {
+		relay *relay.Relay
+		err   error
+	}
+	began := make(chan result, 1)
+	go func() {
+		r, err := relay.Start(cfg, version, log.Logger, log, slices.Clone(atIntake), slices.Clone(atAdmin))
+		began <- result{r, err}
+	}()
+	select {
+	case it := <-began:
+		if it.err == nil {
+			return it.relay, intake, adm, exitWell
+		}
+		log.Logger.Error().Msg(it.err.Error())
+		if errors.Is(it.err, relay.ErrOpen) {
+			return nil, nil, nil, exitUsage
+		}
+		return nil, nil, nil, exitFailed
+	case s := <-stops:
+		for _, ln := range append(atIntake, atAdmin...) {
+			_ = ln.Close() // which removes a socket's file
+		}
+		log.Logger.Warn().Stringer("signal", s).Msg("stopped before the queue was open")
+		return nil, nil, nil, exitWell
+	}
+}
+
+// attend tells systemd how the relay is, obeys signals, and stops the relay in stages. A stop waits for no reload.
+func attend(r *relay.Relay, cfg *config.Config, log zerolog.Logger, stops, reloads <-chan os.Signal) int {
 	watching, unwatch := context.WithCancel(context.Background())
 	defer unwatch()
 	go r.Watch(watching)
@@ -201,14 +241,19 @@ func attend(r *relay.Relay, cfg *config.Config, log zerolog.Logger, signals <-ch
 	beat := time.NewTicker(beatEvery())
 	defer beat.Stop()
 	code, stalls := exitWell, false
+	var reloaded chan struct{} // closed when the reload under way is over; nil when none is
 serving:
 	for {
+		next := reloads
+		if reloaded != nil {
+			next = nil // one at a time
+		}
 		select {
 		case <-beat.C:
 			if stalled := r.Stalled(); stalled > stallLimit {
 				log.Error().Dur("for_ms", stalled).Msg("a write to disk does not end or a lane makes no progress; the watchdog is not fed any more")
 				if !stalls {
-					logStacks(log)
+					logStacks(log, "what a goroutine was doing at the stall")
 				}
 				stalls = true
 				continue
@@ -220,36 +265,43 @@ serving:
 			log.Error().Msg(err.Error())
 			code = exitFailed
 			break serving
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				log.Info().Stringer("signal", s).Str("timeout", cfg.Server.ShutdownTimeout.String()).Msg("stopping; a second signal ends at once")
-				break serving
-			}
-			reload(r)
+		case s := <-stops:
+			log.Info().Stringer("signal", s).Str("timeout", cfg.Server.ShutdownTimeout.String()).Msg("stopping; a second signal ends at once")
+			break serving
+		case <-next:
+			reloaded = make(chan struct{})
+			go reload(r, reloaded)
+		case <-reloaded:
+			reloaded = nil
+			notify(daemon.SdNotifyReady)
 		}
 	}
 	notify(daemon.SdNotifyStopping)
 	stopped := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Server.ShutdownTimeout)
 	defer cancel()
+	late := time.NewTimer(cfg.Server.ShutdownTimeout + closeTime)
+	defer late.Stop()
 	go func() { stopped <- r.Stop(ctx) }()
-	for {
-		select {
-		case err := <-stopped:
-			if err != nil {
-				log.Error().Msg(err.Error())
-				return exitFailed
-			}
-			log.Info().Msg("stopped")
-			return code
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				log.Warn().Stringer("signal", s).Msg("second signal: ending at once; what was under way is attempted again after the next start")
-				return exitFailed
-			}
+	select {
+	case err := <-stopped:
+		if err != nil {
+			log.Error().Msg(err.Error())
+			return exitFailed
 		}
+		log.Info().Msg("stopped")
+		return code
+	case s := <-stops:
+		log.Warn().Stringer("signal", s).Msg("second signal: ending at once; what was under way is attempted again after the next start")
+	case <-late.C:
+		log.Error().Msg("the stop does not end: ending at once; what was under way is attempted again after the next start")
+		logStacks(log, "what a goroutine was doing at the stop")
 	}
+	return exitFailed
 }
+
+// closeTime is what a stop has beyond server.shutdown_timeout to save the queue. The unit's TimeoutStopSec is above both.
+const closeTime = 30 * time.Second
 
 // boundMemory keeps the heap small: the relay's own live memory is bounded by its design, so what grows is garbage. It may
 // grow to three times what lives, which costs the least time, but not beyond the limit. On a machine or in a control group
@@ -279,19 +331,35 @@ func beatEvery() time.Duration {
 }
 
 // logStacks writes what every goroutine is doing, one line each, so that whoever looks at a stall later can tell its cause.
-func logStacks(log zerolog.Logger) {
+func logStacks(log zerolog.Logger, message string) {
 	buf := make([]byte, 1<<20)
 	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		log.Error().Str("stack", stack).Msg("what a goroutine was doing at the stall")
+		log.Error().Str("stack", stack).Msg(message)
 	}
 }
 
-func notify(state string) { _, _ = daemon.SdNotify(false, state) } // without systemd there is nobody to tell
+// notify tells systemd, if that has started us. A systemd that does not read is not waited for: go-systemd's SdNotify has no
+// limit.
+func notify(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetWriteDeadline(time.Now().Add(notifyTime))
+	_, _ = conn.Write([]byte(state))
+}
+
+const notifyTime = time.Second
 
 // reload applies the file again. A bad one leaves everything as it was; the log says why.
-func reload(r *relay.Relay) {
+func reload(r *relay.Relay, over chan<- struct{}) {
+	defer close(over)
 	notify("RELOADING=1")
-	defer notify(daemon.SdNotifyReady)
 	_, _ = r.ReloadFile(true) // it has told the log
 }
 
@@ -319,20 +387,4 @@ func listeners(cfg *config.Config) (intake, adm []net.Listener, err error) {
 		return nil, nil, err
 	}
 	return intake, []net.Listener{ln}, nil
-}
-
-// newLog writes to standard error: for eyes when that is a terminal, else as JSON for the journal.
-func newLog(c config.Log) zerolog.Logger {
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
-	var out io.Writer = os.Stderr
-	info, err := os.Stderr.Stat()
-	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
-	if c.Format == "console" || (c.Format == "auto" && terminal) {
-		out = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""}
-	}
-	level, err := zerolog.ParseLevel(c.Level)
-	if err != nil {
-		level = zerolog.InfoLevel
-	}
-	return zerolog.New(out).Level(level).With().Timestamp().Logger()
 }

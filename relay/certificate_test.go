@@ -136,7 +136,7 @@ func startSecure(t *testing.T, cert, key, clients []byte) *secure {
 		cfg.Server.ClientCA = s.clients
 	}
 	var err error
-	if s.relay, err = Start(cfg, "1.2.3", zerolog.New(s.log), []net.Listener{s.intake}, []net.Listener{s.adm}); err != nil {
+	if s.relay, err = Start(cfg, "1.2.3", zerolog.New(s.log), nil, []net.Listener{s.intake}, []net.Listener{s.adm}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -306,7 +306,7 @@ func TestCertificateFilesThatCantBeUsedStopTheStart(t *testing.T) {
 	_, key := ca.pair("localhost", time.Hour)
 	mustWrite(t, cfg.Server.TLSCert, cert)
 	mustWrite(t, cfg.Server.TLSKey, key)
-	_, err := Start(cfg, "1.2.3", zerolog.Nop(), []net.Listener{mustListen(t, "127.0.0.1:0")}, []net.Listener{mustListen(t, "127.0.0.1:0")})
+	_, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{mustListen(t, "127.0.0.1:0")}, []net.Listener{mustListen(t, "127.0.0.1:0")})
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("server.tls_cert %q", cfg.Server.TLSCert)) {
 		t.Errorf("error %v", err)
 	}

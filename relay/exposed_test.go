@@ -23,7 +23,7 @@ func TestHealthTellsOfShortTokensThatOthersReach(t *testing.T) {
 			one := *cfg
 			one.Queue.Dir = t.TempDir()
 			intake, adm := mustListen(t, at), mustListen(t, at)
-			r, err := Start(&one, "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+			r, err := Start(&one, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,6 +30,7 @@ type Relay struct {
 	dir     string         // of the queue, an absolute path
 	version string
 	log     zerolog.Logger
+	lines   admin.Lines           // what became of the log's lines; nil: nobody asks
 	free    func() (int64, error) // free bytes where the queue is; nil asks the file system
 
 	// There from when opened is closed.
@@ -48,6 +49,7 @@ type Relay struct {
 	waiting waiting
 	rest    rest
 	front   atomic.Pointer[front]
+	whole   *front // made by open, for whoever called it to put in place
 
 	certificate *certificate // nil without TLS
 
@@ -55,9 +57,10 @@ type Relay struct {
 	adminAddress net.Addr
 	exposed      atomic.Pointer[[]string] // what may be guessed, for health
 
-	turn     sync.Mutex     // held by whoever reloads
+	reading  sync.Mutex     // held by whoever reads the file to apply it: no later file may be replaced by an earlier one
+	turn     turn           // taken by whoever reads or changes what is followed; nobody reads files while having it
 	current  *config.Config // what was applied last
-	stopping bool
+	stopping atomic.Bool
 
 	intakeServer, adminServer *fasthttp.Server
 	serving                   sync.WaitGroup
@@ -86,8 +89,10 @@ type front struct {
 // Start opens the queue, starts delivering and serves the listeners, which it owns from then on. When it returns nil,
 // events are accepted, or Waiting says what has to change before they are: on a full disk the relay answers for itself,
 // refuses events, and opens the queue as soon as it can.
-func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm []net.Listener) (*Relay, error) {
-	r := &Relay{config: cfg, version: version, log: log}
+//
+// lines tells what became of the lines of log, which must never wait; nil: they are not asked about.
+func Start(cfg *config.Config, version string, log zerolog.Logger, lines admin.Lines, intake, adm []net.Listener) (*Relay, error) {
+	r := &Relay{config: cfg, version: version, log: log, lines: lines}
 	if err := r.start(intake, adm); err != nil {
 		for _, ln := range append(intake, adm...) {
 			_ = ln.Close()
@@ -100,6 +105,7 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, intake, adm [
 func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	cfg := r.config
 	r.current, r.opened, r.broken = cfg, make(chan struct{}), make(chan error, 2+len(intake)+len(adm))
+	r.turn = make(turn, 1)
 	if r.file, err = filepath.Abs(cfg.Path); err != nil {
 		return err
 	}
@@ -117,11 +123,6 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	if r.certificate, err = newCertificate(cfg.Server, r.log); err != nil {
 		return err
 	}
-	if err = r.open(); mayPass(err) {
-		r.wait(err)
-	} else if err != nil {
-		return err
-	}
 	if r.certificate != nil {
 		for i := range intake {
 			intake[i] = r.certificate.listener(intake[i])
@@ -136,12 +137,65 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	r.adminServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().admin(ctx) }, answer.Limits{
 		Body: adminBody, Connections: atAdmin.All,
 	}, r.panicked)
-	r.serve(r.intakeServer, intake, atIntake)
-	r.serve(r.adminServer, adm, atAdmin)
+	serve := func() {
+		r.serve(r.intakeServer, intake, atIntake)
+		r.serve(r.adminServer, adm, atAdmin)
+	}
+	serving, err := r.firstOpen(serve)
+	switch {
+	case mayPass(err):
+		r.wait(err)
+	case err != nil && serving:
+		r.shut()
+		return err
+	case err != nil:
+		return err
+	}
+	if !serving {
+		serve()
+	}
 	return nil
 }
 
-// open opens the queue, joins to it what works with it and lets requests through. After an error all is as before.
+// openPatience is how long connections wait for the queue to be opened before they are answered without it: far longer
+// than that takes after a clean stop, and less than clients wait.
+const openPatience = 2 * time.Second
+
+// firstOpen opens the queue. Where that takes long, because all of a large store has to be read, it has requests answered
+// meanwhile, as those are that come while the disk is full.
+func (r *Relay) firstOpen(serve func()) (serving bool, err error) {
+	opened := make(chan error, 1)
+	begun := time.Now()
+	go func() { opened <- r.open() }()
+	select {
+	case err = <-opened:
+		if err == nil {
+			r.front.Store(r.whole)
+		}
+		return false, err
+	case <-time.After(openPatience):
+	}
+	r.answerWithout(fmt.Errorf("the queue is being opened since %s: all of its store has to be read", begun.UTC().Format(time.RFC3339)))
+	serve()
+	r.log.Warn().Msg("the queue takes long to open, since all of its store is read: events are refused meanwhile")
+	if err = <-opened; err == nil {
+		r.front.Store(r.whole)
+		r.waiting.why.Store(nil)
+		r.log.Info().Str("after", time.Since(begun).Round(time.Millisecond).String()).Msg("the queue is open: events are accepted")
+	}
+	return true, err
+}
+
+// shut ends the servers of a relay that could not be started.
+func (r *Relay) shut() {
+	short, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = r.intakeServer.ShutdownWithContext(short)
+	_ = r.adminServer.ShutdownWithContext(short)
+	r.serving.Wait()
+}
+
+// open opens the queue and joins to it what works with it. After an error all is as before.
 func (r *Relay) open() error {
 	q := r.config.Queue
 	kept, err := queue.Open(queue.Options{
@@ -169,12 +223,13 @@ func (r *Relay) open() error {
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
 		Reload: r.ReloadFile, Describe: r.describe, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
 		Exposed: func() []string { return *r.exposed.Load() },
+		Lines:   r.lines,
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state
 	}
 	r.admin.Open()
-	r.front.Store(&front{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health})
+	r.whole = &front{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health}
 	close(r.opened)
 	return nil
 }
@@ -232,11 +287,29 @@ func (r *Relay) Stalled() time.Duration {
 	return max(r.queue.Stalled(), r.post.Stalled())
 }
 
+// turn is a lock that is not waited for without end. It holds one while somebody has it.
+type turn chan struct{}
+
+func (t turn) take() { t <- struct{}{} }
+func (t turn) give() { <-t }
+
+// takeWithin reports whether it was had before ctx was done.
+func (t turn) takeWithin(ctx context.Context) bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Stop ends the relay. What is under way has until ctx is done. It returns what could not be saved.
 func (r *Relay) Stop(ctx context.Context) error {
-	r.turn.Lock()
-	r.stopping = true
-	r.turn.Unlock()
+	r.stopping.Store(true)
+	if !r.turn.takeWithin(ctx) {
+		return errors.New("a reload does not end: nothing was saved at the stop, and what was under way is attempted again after the next start")
+	}
+	r.turn.give()
 	r.waiting.end() // from here on the queue is there or never will be
 	open := r.isOpen()
 	if open {

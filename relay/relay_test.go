@@ -86,7 +86,7 @@ func TestEventGoesFromPostToEndpoint(t *testing.T) {
 	}))
 	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
 	cfg := testConfig(t, filepath.Join(t.TempDir(), "data"), receiver.URL)
-	r, err := Start(cfg, "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestStartThatFailsLeavesNothingOpen(t *testing.T) {
 	}
 	before := goleak.IgnoreCurrent()
 	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
-	_, err := Start(testConfig(t, dir, "http://127.0.0.1:1/"), "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+	_, err := Start(testConfig(t, dir, "http://127.0.0.1:1/"), "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
 	if err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("error %v", err)
 	}

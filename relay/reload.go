@@ -12,12 +12,14 @@ import (
 // what that would do. A bad file changes nothing: the error is config.Faults or a reason in one line. What was asked to be
 // applied is told in the log too, whoever asked. Any number of goroutines may call it: they take turns.
 func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	if r.stopping {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	cfg, err := config.Load(r.config.Path) // which may wait for a file: a stop need not
+	r.turn.take()
+	defer r.turn.give()
+	if r.stopping.Load() {
 		return admin.Reload{}, admin.ErrStopping
 	}
-	cfg, err := config.Load(r.config.Path)
 	if err == nil {
 		err = r.suits(cfg)
 	}
@@ -57,9 +59,9 @@ func (r *Relay) logBadFile(err error) {
 // Reload applies a configuration to the running relay: sources and endpoints at once, without dropping a connection or an
 // attempt. What only a start can change is named in the log and stays as it was. After an error nothing was changed.
 func (r *Relay) Reload(cfg *config.Config) error {
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	if r.stopping {
+	r.turn.take()
+	defer r.turn.give()
+	if r.stopping.Load() {
 		return admin.ErrStopping
 	}
 	if err := r.suits(cfg); err != nil {
@@ -110,8 +112,8 @@ func (r *Relay) running() config.Config {
 
 // describe tells for people what the relay does.
 func (r *Relay) describe() string {
-	r.turn.Lock()
-	defer r.turn.Unlock()
+	r.turn.take()
+	defer r.turn.give()
 	running := r.running()
 	return running.Describe()
 }

@@ -17,7 +17,7 @@ import (
 func TestReloadDoesNotOpenAnIntakeThatOthersReach(t *testing.T) {
 	intake, adm := mustListen(t, ":0"), mustListen(t, "127.0.0.1:0")
 	cfg := testConfig(t, filepath.Join(t.TempDir(), "data"), "http://127.0.0.1:1/")
-	r, err := Start(cfg, "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestSlowStrangerDoesNotEatTheShutdown(t *testing.T) {
 	defer receiver.Close()
 	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
 	cfg := testConfig(t, filepath.Join(t.TempDir(), "data"), receiver.URL)
-	r, err := Start(cfg, "1.2.3", zerolog.Nop(), []net.Listener{intake}, []net.Listener{adm})
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
 	if err != nil {
 		t.Fatal(err)
 	}

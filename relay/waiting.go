@@ -14,8 +14,8 @@ import (
 	"realtorbot-relay/relay/answer"
 )
 
-// waiting is how the relay is while its queue can't be opened because the disk is full or read-only. It answers for
-// itself, so that whoever watches it learns why, and tries again: a process that ended and was started again would tell
+// waiting is how the relay is while its queue is not open: because that takes long, or because the disk is full or
+// read-only. It answers for itself, so that whoever watches it learns why, and tries again: a process that ended and was started again would tell
 // nobody, and might wear out the limit on restarts before there is room.
 type waiting struct {
 	why   atomic.Pointer[error] // nil when it is over
@@ -40,16 +40,21 @@ func (r *Relay) Waiting() error {
 	return nil
 }
 
-// wait has requests answered without a queue, and opens it when that is possible.
-func (r *Relay) wait(why error) {
+// answerWithout has requests answered without a queue.
+func (r *Relay) answerWithout(why error) {
 	r.waiting.why.Store(&why)
-	r.waiting.stop = make(chan struct{})
 	adm := &admin.Waiting{Token: r.config.Admin.Token, Log: r.log, Why: r.Waiting}
 	r.front.Store(&front{
 		intake: refuse, admin: adm.Handle,
 		refuses: func(*fasthttp.RequestHeader) bool { return true },
 		health:  func() (int, string) { return 503, failing },
 	})
+}
+
+// wait has requests answered without a queue, and opens it when that is possible.
+func (r *Relay) wait(why error) {
+	r.answerWithout(why)
+	r.waiting.stop = make(chan struct{})
 	r.waiting.done.Go(func() {
 		again := time.NewTicker(openAgain)
 		defer again.Stop()
@@ -68,10 +73,11 @@ func (r *Relay) wait(why error) {
 
 // openNow tries to open the queue and reports whether there is nothing left to try.
 func (r *Relay) openNow() bool {
-	r.turn.Lock() // the configuration must not change meanwhile
-	defer r.turn.Unlock()
+	r.turn.take() // the configuration must not change meanwhile
+	defer r.turn.give()
 	switch err := r.open(); {
 	case err == nil:
+		r.front.Store(r.whole)
 		r.waiting.why.Store(nil)
 		r.log.Info().Msg("the queue is open: events are accepted")
 		return true
@@ -101,7 +107,7 @@ func refuse(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(refuseFor))
-	answer.Error(ctx, 503, "unavailable", "the relay's disk can't be written")
+	answer.Error(ctx, 503, "unavailable", "the relay's queue is not open: GET /health at its admin listener says why")
 }
 
 // refuseFor is after how many seconds a client may come again.

@@ -29,6 +29,9 @@ type Admin struct {
 	// can't. Nil without TLS.
 	Certificate func() (ends time.Time, trouble string)
 
+	// Lines are those of the log; nil: they are not asked about.
+	Lines Lines
+
 	// Dir is where the queue is, an absolute path. UntilLow is when its disk will be low, if that is known.
 	Dir      string
 	UntilLow func() (in time.Duration, known bool)
@@ -50,6 +53,12 @@ type Admin struct {
 	history  history
 	sessions sessions
 	strikes  strikes
+}
+
+// Lines tells what became of the log's lines. Its methods are safe for concurrent use.
+type Lines interface {
+	Dropped() int64  // since the start
+	Trouble() string // why lines are not written now, in one line; "" when they are
 }
 
 // Open begins to keep the history. Close has to follow.

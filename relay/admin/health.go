@@ -55,6 +55,11 @@ func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
 	if s.Damaged > 0 {
 		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))
 	}
+	if a.Lines != nil {
+		if trouble := a.Lines.Trouble(); trouble != "" {
+			h.Reasons = append(h.Reasons, trouble)
+		}
+	}
 	if a.Certificate != nil {
 		ends, trouble := a.Certificate()
 		h.Reasons = append(h.Reasons, certificateReasons(ends, trouble, time.Now())...)

@@ -194,6 +194,9 @@ func (a *Admin) processMetrics(e *exposition) {
 	heap := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	runtimemetrics.Read(heap) // unlike ReadMemStats it stops nothing
 	p := readProcess()
+	if a.Lines != nil {
+		e.single("relay_log_dropped_lines_total", counter, "Lines of the log that were lost, since nobody read it or it could not be written.", float64(a.Lines.Dropped()))
+	}
 	e.single("relay_process_start_time_seconds", gauge, "When the relay was started, Unix time.", float64(a.Started.UnixMilli())/1000)
 	e.single("relay_process_uptime_seconds", gauge, "For how long it has been running.", time.Since(a.Started).Seconds())
 	e.single("relay_process_cpu_seconds_total", counter, "Processor time that was used.", p.cpu.Seconds())

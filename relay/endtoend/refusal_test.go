@@ -123,7 +123,7 @@ func checkRefusedStart(t *testing.T, dir, config, line string) {
 	t.Helper()
 	writeConfig(t, dir, config)
 	code, stdout, stderr := end(t, command(dir, "-config", "config.toml"))
-	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !regexp.MustCompile(`"level":"error".*`+line).MatchString(stderr) {
+	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !regexp.MustCompile(line+`.*"level":"error"`).MatchString(stderr) {
 		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and one line that matches %s", code, stdout, stderr, line)
 	}
 }

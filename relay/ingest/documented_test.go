@@ -121,7 +121,7 @@ retry = []
 			t.Fatal(err)
 		}
 	}
-	r, err := relay.Start(cfg, "1.2.3", zerolog.Nop(), listeners[:1], listeners[1:])
+	r, err := relay.Start(cfg, "1.2.3", zerolog.Nop(), nil, listeners[:1], listeners[1:])
 	if err != nil {
 		t.Fatal(err)
 	}
