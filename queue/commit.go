@@ -173,6 +173,7 @@ func (c *committer) run() {
 		}
 		c.q.committing.Store(0)
 		if errors.Is(err, ErrDiskLow) || errors.Is(err, ErrClosed) {
+			c.q.disk.full.Store(errors.Is(err, ErrDiskLow))
 			c.forget()
 			c.answer(err)
 			continue

@@ -35,26 +35,91 @@ func freeBytes(dir string) (int64, error) {
 
 // disk knows how much space is free and holds the ballast.
 type disk struct {
-	held  atomic.Bool  // the ballast is there; changed by recovery and the keeper
-	asked atomic.Int64 // when check last asked, Unix nanoseconds
-	low   atomic.Bool  // what it found
-	told  bool         // that nothing is saved; the keeper's
+	held  atomic.Bool          // the ballast is there; changed by recovery and the keeper
+	asked atomic.Int64         // when check last asked, Unix nanoseconds
+	low   atomic.Pointer[Lack] // what it found; nil: there is enough
+	full  atomic.Bool          // the committer found the journal full while nothing could be saved
+	unfit atomic.Pointer[Lack] // why nothing could be saved the last time; the keeper's
+	told  bool                 // that nothing is saved; the keeper's
 }
 
 // diskAsk is for how long an answer about free space is good enough to refuse or accept events by.
 const diskAsk = 100 * time.Millisecond
 
 // check reports why no event is accepted, nil when one is. It remembers for a moment, so that not every event asks.
+//
+// What the file system says of itself is not all: a quota or the limit of descriptors shows only when something is made. So
+// events are refused, too, while nothing can be saved and the journal has no room left for them; the keeper goes on trying,
+// and ends that.
 func (d *disk) check(q *Queue) error {
 	now := time.Now().UnixNano()
 	if asked := d.asked.Load(); now-asked > int64(diskAsk) && d.asked.CompareAndSwap(asked, now) {
-		free := q.opts.free()
-		d.low.Store(free < d.acceptFloor(q.opts))
+		d.low.Store(d.lacks(q.opts))
 	}
-	if d.low.Load() {
-		return ErrDiskLow
+	if low := d.low.Load(); low != nil {
+		return low
+	}
+	if !q.keeper.starved.Load() {
+		d.full.Store(false)
+	} else if unfit := d.unfit.Load(); unfit != nil && (d.full.Load() || q.keeper.unsaved.Load() >= q.opts.maxUnsaved()) {
+		return unfit
 	}
 	return nil
+}
+
+// Lack is an ErrDiskLow that says what there is too little of.
+type Lack struct {
+	Resource string // bytes, inodes, quota, descriptors or disk
+	text     string
+}
+
+// Error is one line with the figures and what to do.
+func (l *Lack) Error() string { return l.text }
+
+// Is makes it an ErrDiskLow.
+func (l *Lack) Is(target error) bool { return target == ErrDiskLow }
+
+// needFiles is how many files the queue may be about to make: the store's next logs and the tables of a merge, and a slot of
+// the journal.
+const needFiles = 12
+
+// lacks says what there is too little of to accept an event, nil when there is enough of all that the file system tells.
+func (d *disk) lacks(o Options) *Lack {
+	if free, floor := o.free(), d.acceptFloor(o); free < floor {
+		return &Lack{"bytes", fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): make room", free>>20, floor>>20)}
+	}
+	if files, known := o.freeFiles(); known && files < needFiles {
+		return &Lack{"inodes", fmt.Sprintf("the file system of queue.dir has only %d inodes left, and %d are needed: delete files, many small ones use them up (df -i)", files, needFiles)}
+	}
+	return nil
+}
+
+// freeFiles is how many files can be made where Dir is. Some file systems have no such limit.
+func (o *Options) freeFiles() (n int64, known bool) {
+	if o.files != nil {
+		return o.files(), true
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.Dir, &st); err != nil || st.Files == 0 {
+		return 0, false
+	}
+	return int64(min(st.Ffree, 1<<62)), true
+}
+
+// lackOf says of an error of making a file what there is too little of.
+func (d *disk) lackOf(o Options, err error) *Lack {
+	low := d.lacks(o)
+	switch {
+	case errors.Is(err, unix.EDQUOT):
+		return &Lack{"quota", "the disk quota of the relay's user, group or project is used up: raise it or make room (quota, xfs_quota)"}
+	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+		return &Lack{"descriptors", "no more files can be opened: raise LimitNOFILE in the unit, or fs.file-max"}
+	case low != nil:
+		return low
+	case err == nil || errors.Is(err, unix.ENOSPC):
+		return &Lack{"disk", "the file system of queue.dir refuses to give space: make room"}
+	}
+	return &Lack{"disk", fmt.Sprintf("nothing can be saved: %v", err)}
 }
 
 // acceptFloor is the free space that it takes to accept an event. It is well above what a save needs: what was accepted is

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // openOnDisk opens a queue on a disk whose free space the test decides, in MiB.
@@ -186,4 +188,77 @@ func TestALogWithoutLengthDoesNotStopTheStart(t *testing.T) {
 		}
 	})
 	mustTake(t, after.lane("crm"), "a")
+}
+
+// What refuses events is named, whatever it is, by Ready as well as by Append, for as long as it lasts and no longer.
+func TestWhatThereIsTooLittleOfIsNamed(t *testing.T) {
+	t.Parallel()
+	wants := func(t *testing.T, b *bench, resource string) {
+		t.Helper()
+		await(t, "events to be refused", func() bool { return b.Ready() != nil })
+		_, err := b.tryAppend("", "refused")
+		for _, err := range []error{b.Ready(), err} {
+			var lack *Lack
+			if !errors.As(err, &lack) || !errors.Is(err, ErrDiskLow) || lack.Resource != resource {
+				t.Errorf("it says %v, want a lack of %s", err, resource)
+			}
+		}
+	}
+	t.Run("bytes", func(t *testing.T) {
+		t.Parallel()
+		b, free := openOnDisk(t, nil)
+		free.Store(255)
+		wants(t, b, "bytes")
+		free.Store(1 << 20)
+		await(t, "events to be accepted", func() bool { return b.Ready() == nil })
+	})
+	t.Run("inodes", func(t *testing.T) {
+		t.Parallel()
+		var files atomic.Int64
+		files.Store(needFiles)
+		b, _ := openOnDisk(t, func(o *Options) { o.files = files.Load })
+		b.append("", "a")
+		files.Add(-1)
+		wants(t, b, "inodes")
+		files.Add(1)
+		await(t, "events to be accepted", func() bool { return b.Ready() == nil })
+	})
+	for resource, errno := range map[string]error{"quota": unix.EDQUOT, "descriptors": unix.EMFILE, "disk": unix.ENOSPC} {
+		t.Run(resource, func(t *testing.T) {
+			t.Parallel()
+			var out atomic.Bool
+			b, _ := openOnDisk(t, func(o *Options) {
+				o.fault = func(place string, made bool) error {
+					if place == placeSpare && !made && out.Load() {
+						return fmt.Errorf("fallocate: %w", errno)
+					}
+					return nil
+				}
+			})
+			b.append("", "a")
+			b.saveAll()
+			out.Store(true)
+			logs, _ := filepath.Glob(filepath.Join(b.opts.Dir, "store", "*"+logSuffix))
+			for _, path := range logs {
+				if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+					_ = os.Remove(path) // the spare: Badger would have taken it before long
+				}
+			}
+			// What the journal has room for is accepted; then it is said why no more is.
+			for i := 0; b.Ready() == nil; i++ {
+				event := Event{ID: fmt.Appendf(nil, "e%d", i), Type: []byte("test"), Body: make([]byte, 256<<10)}
+				if err := b.Append("s", []Event{event}, make([]Receipt, 1)); err != nil && b.Ready() == nil {
+					t.Fatalf("an event is refused (%v) and it is said to be ready", err)
+				}
+				if i == 1000 {
+					t.Fatal("no end of room")
+				}
+			}
+			wants(t, b, resource)
+			out.Store(false)
+			await(t, "events to be accepted, without one being posted", func() bool { return b.Ready() == nil })
+			b.append("", "after")
+			b.saveAll()
+		})
+	}
 }

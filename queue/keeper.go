@@ -192,7 +192,13 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 // of progress beyond the frames that it has, and makes sense whatever becomes of the journal.
 func (k *keeper) save(q *Queue) error {
 	room, _ := q.disk.tend(q)
-	room = room && q.store.spare() == nil // else somebody took the space just now
+	var err error
+	if room {
+		err = q.store.spare() // somebody may have taken the space just now
+	}
+	if room = room && err == nil; !room {
+		q.disk.unfit.Store(q.disk.lackOf(q.opts, err))
+	}
 	k.starved.Store(!room)
 	if !room {
 		k.broadcast(false)

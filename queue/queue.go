@@ -38,6 +38,7 @@ type Options struct {
 	maxSlots  int
 	tailBytes int64         // how much of the newest events is kept in memory
 	saveEvery time.Duration // the longest that progress stays unsaved
+	files     func() int64  // how many files can be made where Dir is; nil asks the file system
 	ballast   int64         // bytes of disk that are held for the clean-up
 	clocks    func() (mono, wall int64)
 	up        func() (int64, [16]byte) // as sinceBoot; nil when Now is the test's
