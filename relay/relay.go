@@ -303,8 +303,35 @@ func (t turn) takeWithin(ctx context.Context) bool {
 	}
 }
 
-// Stop ends the relay. What is under way has until ctx is done. It returns what could not be saved.
+// Stop ends the relay. What is under way has until ctx is done, saving it a while longer. It returns what could not be saved,
+// or that something did not end: then the process has to.
 func (r *Relay) Stop(ctx context.Context) error {
+	return within(ctx, savingTime, func() error { return r.stop(ctx) })
+}
+
+// savingTime is how long cutting short what is under way and saving it may take after the time of a stop is over.
+const savingTime = 15 * time.Second
+
+// within bounds every wait of stop at once, whatever it waits for: until ctx is done, and so long after that.
+func within(ctx context.Context, saving time.Duration, stop func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }() // it ends, or the process does
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last := time.NewTimer(saving)
+	defer last.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-last.C:
+		return fmt.Errorf("the stop does not end %s after its time was over, a disk that hangs or a lock may be why: what was under way is attempted again after the next start", saving)
+	}
+}
+
+func (r *Relay) stop(ctx context.Context) error {
 	r.stopping.Store(true)
 	if !r.turn.takeWithin(ctx) {
 		return errors.New("a reload does not end: nothing was saved at the stop, and what was under way is attempted again after the next start")
@@ -324,7 +351,7 @@ func (r *Relay) Stop(ctx context.Context) error {
 		r.tell.cancel()
 		r.tell.ended.Wait()
 		r.post.Stop(ctx)
-		r.admin.Close()
+		r.admin.Close(ctx)
 	}
 	short, cancelShort := context.WithTimeout(context.Background(), time.Second)
 	defer cancelShort()

@@ -2,10 +2,12 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,5 +56,19 @@ func TestSlowStrangerDoesNotEatTheShutdown(t *testing.T) {
 	t.Logf("stopped after %v, ctx %v", time.Since(begin), ctx.Err())
 	if ctx.Err() != nil {
 		t.Error("nothing was left for the deliveries")
+	}
+}
+
+// Whatever a stop waits for, it comes back: a reload that never lets go, a disk that hangs.
+func TestAStopComesBackWhateverDoesNotEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := within(ctx, time.Minute, func() error { return errors.New("not saved") }); err == nil || err.Error() != "not saved" {
+		t.Errorf("what was said within the time: %v", err)
+	}
+	hangs := make(chan struct{})
+	defer close(hangs)
+	if err := within(ctx, time.Millisecond, func() error { <-hangs; return nil }); err == nil || !strings.Contains(err.Error(), "does not end") {
+		t.Errorf("of a stop that hangs: %v", err)
 	}
 }

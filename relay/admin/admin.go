@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
@@ -64,10 +65,10 @@ type Lines interface {
 // Open begins to keep the history. Close has to follow.
 func (a *Admin) Open() { a.history.start(a.Post.Statuses) }
 
-// Close ends the history and the answers that go on, and waits for them.
-func (a *Admin) Close() {
-	a.lives.close()
-	a.history.stop()
+// Close ends the history and the answers that go on, and waits for them until ctx is done. It is called once.
+func (a *Admin) Close(ctx context.Context) {
+	a.lives.close(ctx)
+	a.history.stop(ctx)
 }
 
 // Handle answers one request.

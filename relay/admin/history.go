@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"math"
 	"sync"
 	"time"
@@ -50,13 +51,15 @@ type history struct {
 	at     time.Time
 
 	ending chan struct{}
-	done   sync.WaitGroup
+	ended  chan struct{} // closed by who takes the samples
 }
 
 // start takes samples until stop.
 func (h *history) start(statuses func() []delivery.Status) {
-	h.ending = make(chan struct{})
-	h.done.Go(func() {
+	ending, ended := make(chan struct{}), make(chan struct{})
+	h.ending, h.ended = ending, ended
+	go func() {
+		defer close(ended)
 		ticker := time.NewTicker(historyStep)
 		defer ticker.Stop()
 		h.take(statuses(), time.Now())
@@ -64,18 +67,23 @@ func (h *history) start(statuses func() []delivery.Status) {
 			select {
 			case now := <-ticker.C:
 				h.take(statuses(), now)
-			case <-h.ending:
+			case <-ending:
 				return
 			}
 		}
-	})
+	}()
 }
 
-func (h *history) stop() {
-	if h.ending != nil {
-		close(h.ending)
-		h.done.Wait()
-		h.ending = nil
+// stop ends the samples and waits for that until ctx is done.
+func (h *history) stop(ctx context.Context) {
+	if h.ending == nil {
+		return
+	}
+	close(h.ending)
+	h.ending = nil
+	select {
+	case <-h.ended:
+	case <-ctx.Done():
 	}
 }
 

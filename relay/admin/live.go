@@ -2,7 +2,9 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -22,46 +24,66 @@ const (
 	liveBuffer = 8 << 10
 )
 
-// lives are the answers that go on: server-sent events, each in a goroutine of its own, which ends with its reader or
-// with close. The zero value is ready.
+// lives are the answers that go on: server-sent events, each in a goroutine of its own, which takes its place, gives it back,
+// and ends with its reader or with close. The zero value is ready.
 type lives struct {
 	mu     sync.Mutex
 	open   map[*live]struct{}
 	closed bool
-	done   sync.WaitGroup
+	none   chan struct{} // made by close, closed when the last one has ended
 }
 
-// begin takes a place for l. It returns false when there is none, or no more answers begin.
+// hasRoom reports whether one more may begin now. It keeps no place: begin does.
+func (s *lives) hasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hasRoomLocked()
+}
+
+func (s *lives) hasRoomLocked() bool { return !s.closed && len(s.open) < maxLive }
+
+// begin takes a place for l. It returns false when there is none, or no more answers begin. Who calls it calls end.
 func (s *lives) begin(l *live) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.open) >= maxLive {
+	if !s.hasRoomLocked() {
 		return false
 	}
 	if s.open == nil {
 		s.open = make(map[*live]struct{})
 	}
 	s.open[l] = struct{}{}
-	s.done.Add(1)
 	return true
 }
 
 func (s *lives) end(l *live) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.open, l)
-	s.mu.Unlock()
-	s.done.Done()
+	if len(s.open) == 0 && s.none != nil {
+		close(s.none)
+		s.none = nil
+	}
 }
 
-// close ends all, also those that wait for a slow reader, and waits for them.
-func (s *lives) close() {
+// close ends all, also those that wait for a slow reader, and waits for them until ctx is done. It is called once.
+func (s *lives) close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
+	none := make(chan struct{})
+	if len(s.open) == 0 {
+		close(none)
+	} else {
+		s.none = none
+	}
 	for l := range s.open {
 		l.end()
 	}
 	s.mu.Unlock()
-	s.done.Wait()
+	select {
+	case <-none:
+	case <-ctx.Done():
+	}
 }
 
 // live is one answer that goes on. What it writes is gathered until pause, or until liveBuffer is full.
@@ -71,8 +93,8 @@ type live struct {
 	gone   chan struct{} // closed when the reader has left
 	said   time.Time     // when something was written last
 
-	mu   sync.Mutex
-	conn net.Conn // nil until fasthttp has handed it over
+	mu   sync.Mutex // of conn's deadlines
+	conn net.Conn
 }
 
 // end has the answer end, once.
@@ -85,9 +107,7 @@ func (l *live) end() {
 	default:
 	}
 	close(l.ending)
-	if l.conn != nil {
-		_ = l.conn.SetDeadline(time.Unix(1, 0))
-	}
+	_ = l.conn.SetDeadline(time.Unix(1, 0))
 }
 
 // patient writes, giving the reader liveWrite to take it, unless the answer is to end.
@@ -115,29 +135,45 @@ func (a *Admin) live(ctx *fasthttp.RequestCtx, run func(*live)) {
 		ctx.SetContentType("text/event-stream")
 		return
 	}
-	l := &live{ending: make(chan struct{}), gone: make(chan struct{})}
-	l.Writer = bufio.NewWriterSize(patient{l}, liveBuffer)
-	if !a.lives.begin(l) {
+	const full = "too many streams are open, or the relay is stopping: come again in a moment"
+	if !a.lives.hasRoom() {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "5")
-		answer.Error(ctx, 503, "unavailable", "too many streams are open, or the relay is stopping: come again in a moment")
+		answer.Error(ctx, 503, "unavailable", full)
 		return
 	}
 	ctx.HijackSetNoResponse(true)
+	// Whether this is ever called is fasthttp's matter: it is not when an answer to an earlier request of the connection
+	// can't be written. So nothing is taken before.
 	ctx.Hijack(func(conn net.Conn) {
+		l := &live{ending: make(chan struct{}), gone: make(chan struct{}), conn: conn}
+		l.Writer = bufio.NewWriterSize(patient{l}, liveBuffer)
+		if !a.lives.begin(l) { // the last place went to another meanwhile
+			_ = conn.SetWriteDeadline(time.Now().Add(liveWrite))
+			_, _ = conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
+				`{"error":{"code":"unavailable","message":"` + full + "\"}}\n"))
+			return
+		}
 		defer a.lives.end(l)
-		l.mu.Lock()
-		l.conn = conn
-		l.mu.Unlock()
-		var reading sync.WaitGroup
-		_ = conn.SetReadDeadline(time.Time{})
-		reading.Go(l.awaitReader)
-		_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n" +
-			"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
-		run(l)
-		_ = l.Flush()
-		_ = conn.SetReadDeadline(time.Unix(1, 0))
-		reading.Wait()
+		a.run(l, run)
 	})
+}
+
+// run begins the answer and has it go on until it ends. A panic of it is one failed answer.
+func (a *Admin) run(l *live, run func(*live)) {
+	var reading sync.WaitGroup
+	_ = l.conn.SetReadDeadline(time.Time{})
+	reading.Go(l.awaitReader)
+	defer func() {
+		if what := recover(); what != nil {
+			a.Log.Error().Any("panic", what).Str("stack", string(debug.Stack())).Msg("a stream made the relay fail and ends; others are not touched")
+		}
+		_ = l.conn.SetReadDeadline(time.Unix(1, 0))
+		reading.Wait()
+	}()
+	_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n" +
+		"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
+	run(l)
+	_ = l.Flush()
 }
 
 // awaitReader reads, since that is how a reader that leaves is seen; what it sends is nothing.

@@ -141,7 +141,7 @@ func TestTheLastHourIsKeptAndNoMore(t *testing.T) {
 func TestThePageHearsHowTheRelayIs(t *testing.T) {
 	o := openOffice(t, "")
 	o.Open()
-	defer o.Close()
+	defer o.Close(t.Context())
 	r := o.open("/live", "")
 	for range 2 {
 		_, event, data, ok := r.next()

@@ -2,8 +2,11 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -82,7 +85,7 @@ func eventText(id, eventType string) string {
 
 func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
 	o := openOffice(t, "")
-	defer o.Close()
+	defer o.Close(t.Context())
 	o.append(eventText("evt_before", "lead.created"))
 	all, leads := o.open("/stream", ""), o.open("/stream?types=lead.*,test", "")
 	last := ""
@@ -146,7 +149,7 @@ func TestStreamsEndWhenTheRelayStops(t *testing.T) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		o.Close()
+		o.Close(context.Background())
 	}()
 	select {
 	case <-closed:
@@ -164,7 +167,7 @@ func TestStreamsEndWhenTheRelayStops(t *testing.T) {
 
 func TestSoManyStreamsAtATime(t *testing.T) {
 	o := openOffice(t, "")
-	defer o.Close()
+	defer o.Close(t.Context())
 	var first *reader
 	for range maxLive {
 		first = o.open("/stream", "")
@@ -186,4 +189,91 @@ func TestSoManyStreamsAtATime(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// places is how many streams have a place.
+func (o *office) places() int {
+	o.lives.mu.Lock()
+	defer o.lives.mu.Unlock()
+	return len(o.lives.open)
+}
+
+// A client that asks for a stream behind another request and resets its connection leaves no place taken: the stream may never
+// begin, and a place that nobody gives back is missing for ever, and waited for at a stop.
+func TestClientsThatResetTakeNoPlaces(t *testing.T) {
+	o := openOffice(t, "")
+	address := strings.TrimPrefix(o.url, "http://")
+	for i := range 12 * maxLive {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := "/live"
+		if i%2 == 1 {
+			asked = "/stream"
+		}
+		_, _ = fmt.Fprintf(conn, "GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\nGET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", asked)
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close() // a reset
+	}
+	for deadline := time.Now().Add(patience); o.places() > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d places of %d stay taken", o.places(), maxLive)
+		}
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	for open, deadline := 0, time.Now().Add(patience); open < maxLive; { // all are there
+		answer, err := client.Get(o.url + "/stream")
+		if err == nil {
+			defer answer.Body.Close()
+		}
+		switch {
+		case err == nil && answer.StatusCode == 200:
+			open++
+		case time.Now().After(deadline):
+			t.Fatalf("stream %d is answered %v, %v", open, answer, err)
+		default: // the server of the test has not seen all of them go yet
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if o.Close(ctx); ctx.Err() != nil || o.places() > 0 {
+		t.Errorf("Close waited in vain for %d streams", o.places())
+	}
+}
+
+// A panic is one failed stream: its place is free again, and the others go on.
+func TestAPanicInAStreamIsOneFailedStream(t *testing.T) {
+	o := openOffice(t, "")
+	defer o.Close(t.Context())
+	other := o.open("/stream", "")
+	here, there := net.Pipe()
+	defer there.Close()
+	go func() { _, _ = io.Copy(io.Discard, there) }()
+	l := &live{ending: make(chan struct{}), gone: make(chan struct{}), conn: here}
+	l.Writer = bufio.NewWriterSize(patient{l}, liveBuffer)
+	o.run(l, func(*live) { panic("of the test") })
+	if line := o.log.String(); !strings.Contains(line, "of the test") || !strings.Contains(line, "a stream made the relay fail") {
+		t.Errorf("the log says %s", line)
+	}
+	o.append(eventText("evt_after", "lead.created"))
+	if _, _, data, ok := other.next(); !ok || data != eventText("evt_after", "lead.created") {
+		t.Errorf("another stream got %q", data)
+	}
+}
+
+// A stop waits for a stream until its time is over and no longer.
+func TestCloseIsBoundedByItsContext(t *testing.T) {
+	o := openOffice(t, "")
+	o.read("/stats") // it serves: fasthttp forgets a stop that comes before
+	here, there := net.Pipe()
+	defer there.Close()
+	stuck := &live{ending: make(chan struct{}), gone: make(chan struct{}), conn: here}
+	if !o.lives.begin(stuck) { // and nobody ends it
+		t.Fatal("there is no place")
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	o.Close(ended)
 }
