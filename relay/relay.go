@@ -40,7 +40,7 @@ type Relay struct {
 	admin  *admin.Admin
 	desk   *alert.Desk
 	heart  *alert.Heartbeat
-	tell   struct { // desk and heart
+	tell   struct { // desk, heart and the states of health
 		cancel context.CancelFunc
 		ended  sync.WaitGroup
 	}
@@ -186,13 +186,12 @@ func (r *Relay) firstOpen(serve func()) (serving bool, err error) {
 	return true, err
 }
 
-// shut ends the servers of a relay that could not be started.
+// shut ends the servers of a relay that could not be started. Who started it closes the listeners.
 func (r *Relay) shut() {
 	short, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = r.intakeServer.ShutdownWithContext(short)
 	_ = r.adminServer.ShutdownWithContext(short)
-	r.serving.Wait()
 }
 
 // open opens the queue and joins to it what works with it. After an error all is as before.
@@ -217,7 +216,7 @@ func (r *Relay) open() error {
 		return errors.Join(err, kept.Close())
 	}
 	r.queue, r.post, r.intake = kept, post, intake
-	r.startTelling(r.version)
+	telling := r.startTelling(r.version)
 	r.admin = &admin.Admin{
 		Queue: kept, Post: post, Intake: intake,
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
@@ -229,6 +228,7 @@ func (r *Relay) open() error {
 		r.admin.Certificate = r.certificate.state
 	}
 	r.admin.Open()
+	r.tell.ended.Go(func() { r.admin.TellStates(telling) })
 	r.whole = &front{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health}
 	close(r.opened)
 	return nil

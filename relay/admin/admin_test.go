@@ -89,6 +89,7 @@ func openOffice(t *testing.T, token string) *office {
 	}()
 	t.Cleanup(func() {
 		_ = server.Shutdown()
+		_ = ln.Close() // which a server that was not yet serving did not do
 		<-done
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -20,57 +20,105 @@ type health struct {
 	Reasons []string `json:"reasons,omitempty"`
 }
 
+// state is one thing that health knows of. Its key stays the same for as long as it lasts, while figures in its text change.
+type state struct{ key, text string }
+
+// findings are why the relay is not ok, and whether it can't accept events at all.
+type findings struct {
+	list    []state
+	failing bool
+}
+
+func (s *findings) add(key, format string, args ...any) {
+	s.list = append(s.list, state{key, fmt.Sprintf(format, args...)})
+}
+
+// health is what is told of the findings.
+func (s *findings) health() health {
+	h := health{Status: "ok"}
+	for _, it := range s.list {
+		h.Reasons = append(h.Reasons, it.text)
+	}
+	switch {
+	case s.failing:
+		h.Status = "failing"
+	case len(h.Reasons) > 0:
+		h.Status = "degraded"
+	}
+	return h
+}
+
 // judge says how the relay is: failing when it can't accept events, degraded when something needs a look.
 func (a *Admin) judge(statuses []delivery.Status, s queue.Stats) health {
-	h := health{Status: "ok"}
-	if err := a.Queue.Ready(); err != nil {
-		h.Status = "failing"
-		if errors.Is(err, queue.ErrDiskLow) {
-			h.Reasons = append(h.Reasons, fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): events are refused until there is room",
-				s.FreeDisk>>20, s.MinFree>>20))
-		} else {
-			h.Reasons = append(h.Reasons, err.Error())
-		}
+	all := a.states(statuses, s)
+	return all.health()
+}
+
+// The keys of states that are told of in the log by whoever they happen to.
+const (
+	keyRefusing = "refusing"
+	keyEndpoint = "endpoint "
+	keyLog      = "log"
+	keyExposed  = "exposed "
+)
+
+// states looks for all that health tells.
+func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings) {
+	now := time.Now()
+	if err := a.Intake.Ready(); err != nil {
+		all.failing = true
+		all.add(keyRefusing, "%s", refusing(err))
 	}
 	for i := range statuses {
 		ep := &statuses[i]
 		switch ep.State {
 		case delivery.StateDown, delivery.StateOffline, delivery.StatePaused:
-			h.Reasons = append(h.Reasons, fmt.Sprintf("endpoint %q is %s: %s", ep.Name, ep.State, ep.Reason))
+			all.add(keyEndpoint+ep.Name, "endpoint %q is %s: %s", ep.Name, ep.State, ep.Reason)
 		case delivery.StateOrphaned:
 			if ep.Pending+ep.Retrying+ep.Failed > 0 {
-				h.Reasons = append(h.Reasons, fmt.Sprintf("endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones",
-					ep.Name, ep.Pending+ep.Retrying, ep.Failed))
+				all.add("orphan "+ep.Name, "endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones",
+					ep.Name, ep.Pending+ep.Retrying, ep.Failed)
 			}
 		}
-		h.Reasons = append(h.Reasons, ending(ep, time.Now())...)
+		for _, reason := range ending(ep, now) {
+			all.add("certificate of "+reason, "%s", reason)
+		}
 	}
-	if ahead, n := delivery.ClockSkew(statuses, time.Now()); math.Abs(ahead) > skewLimit {
-		h.Reasons = append(h.Reasons, fmt.Sprintf("this machine's clock is %s %s those of the endpoints (%d heard from): set it right, receivers refuse timestamps that are minutes off",
-			time.Duration(math.Abs(ahead)*float64(time.Second)).Round(time.Second), aheadOrBehind(-ahead), n))
+	if ahead, n := delivery.ClockSkew(statuses, now); math.Abs(ahead) > skewLimit {
+		all.add("clock", "this machine's clock is %s %s those of the endpoints (%d heard from): set it right, receivers refuse timestamps that are minutes off",
+			time.Duration(math.Abs(ahead)*float64(time.Second)).Round(time.Second), aheadOrBehind(-ahead), n)
 	}
-	if low := alert.LowMark(s); h.Status != "failing" && s.FreeDisk >= 0 && s.FreeDisk < low {
-		h.Reasons = append(h.Reasons, fmt.Sprintf("the disk is getting low: %d MiB are free; below %d MiB (queue.min_free) events are refused", s.FreeDisk>>20, s.MinFree>>20))
+	if low := alert.LowMark(s); !all.failing && s.FreeDisk >= 0 && s.FreeDisk < low {
+		all.add("disk", "the disk is getting low: %d MiB are free; below %d MiB (queue.min_free) events are refused", s.FreeDisk>>20, s.MinFree>>20)
 	}
 	if s.Damaged > 0 {
-		h.Reasons = append(h.Reasons, fmt.Sprintf("%d events or records could not be read from disk; the log says which", s.Damaged))
+		all.add("damaged", "%d events or records could not be read from disk; the log says which", s.Damaged)
 	}
 	if a.Lines != nil {
 		if trouble := a.Lines.Trouble(); trouble != "" {
-			h.Reasons = append(h.Reasons, trouble)
+			all.add(keyLog, "%s", trouble)
 		}
 	}
 	if a.Certificate != nil {
 		ends, trouble := a.Certificate()
-		h.Reasons = append(h.Reasons, certificateReasons(ends, trouble, time.Now())...)
+		for i, reason := range certificateReasons(ends, trouble, now) {
+			all.add(fmt.Sprintf("certificate %d", i), "%s", reason)
+		}
 	}
 	if a.Exposed != nil {
-		h.Reasons = append(h.Reasons, a.Exposed()...)
+		for _, reason := range a.Exposed() {
+			all.add(keyExposed+reason, "%s", reason)
+		}
 	}
-	if h.Status == "ok" && len(h.Reasons) > 0 {
-		h.Status = "degraded"
+	return all
+}
+
+// refusing says for operators why no event is accepted.
+func refusing(err error) string {
+	if errors.Is(err, queue.ErrClosed) {
+		return "the relay is stopping: events are refused"
 	}
-	return h
+	return "events are refused: " + err.Error()
 }
 
 // ending tells which certificates of an endpoint end soon.

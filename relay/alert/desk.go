@@ -99,6 +99,17 @@ func (d *Desk) lookAtDisk(now time.Time) {
 	if s.FreeDisk >= 0 {
 		d.forecast.note(now, s.FreeDisk)
 	}
+	var lack *queue.Lack
+	_ = errors.As(d.Queue.Ready(), &lack) // nil: it lacks nothing
+	if lack != nil && lack.Resource != "bytes" {
+		if !d.isLow {
+			d.isLow = true
+			data := ofDisk(config.AlertDiskLow, s.FreeDisk, s.MinFree)
+			data.Message = "events are refused: " + lack.Error()
+			d.raise(config.AlertDiskLow, now, data)
+		}
+		return
+	}
 	switch {
 	case s.FreeDisk < 0 || s.MinFree == 0: // unknown, or there is no mark
 	case !d.isLow && s.FreeDisk < LowMark(s):

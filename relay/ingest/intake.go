@@ -39,6 +39,8 @@ type Intake struct {
 	closing atomic.Bool
 	work    sync.Pool
 	counts  Counts
+
+	unavailable atomic.Pointer[string] // why a request was last answered 503
 }
 
 // Counts are the requests and events since the start.
@@ -170,9 +172,26 @@ func (in *Intake) health(ctx *fasthttp.RequestCtx) {
 	answer.JSON(ctx, status, []byte(body))
 }
 
+// Ready says why an event would be refused now, nil when it would be accepted. It is the one judgement that the intake's own
+// health, the admin listener's, metrics, alerts, heartbeat and page go by; the queue asks itself the same before each event.
+func (in *Intake) Ready() error {
+	if in.closing.Load() {
+		return queue.ErrClosed
+	}
+	return in.keeper.Ready()
+}
+
+// LastUnavailable is why a request was last answered 503, "" when none was.
+func (in *Intake) LastUnavailable() string {
+	if why := in.unavailable.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
 // Health is what GET /health is answered: the status and nothing else, since anybody may ask.
 func (in *Intake) Health() (status int, body string) {
-	if in.closing.Load() || in.keeper.Ready() != nil {
+	if in.Ready() != nil {
 		return 503, `{"status":"failing"}` + "\n"
 	}
 	return 200, `{"status":"ok"}` + "\n"
@@ -316,7 +335,7 @@ func appendResult(out []byte, ev *queue.Event, r queue.Receipt) []byte {
 func (in *Intake) notStored(err error) refusal {
 	switch {
 	case errors.Is(err, queue.ErrDiskLow):
-		return unavailable("the relay's disk is low", 10)
+		return unavailable(lacking(err), 10)
 	case errors.Is(err, queue.ErrOverloaded):
 		return overloaded
 	case errors.Is(err, queue.ErrClosed):
@@ -325,6 +344,23 @@ func (in *Intake) notStored(err error) refusal {
 		in.log.Error().Err(err).Msg("events could not be stored")
 		return unavailable("the relay's storage failed", 5)
 	}
+}
+
+// lacking says to a client what the relay has too little of.
+func lacking(err error) string {
+	var lack *queue.Lack
+	if !errors.As(err, &lack) {
+		return "the relay's disk is low"
+	}
+	switch lack.Resource {
+	case "inodes":
+		return "the relay's disk has no inodes left"
+	case "quota":
+		return "the relay's disk quota is used up"
+	case "descriptors":
+		return "the relay can open no more files"
+	}
+	return "the relay's disk is low"
 }
 
 // refuse answers a request with a refusal, counts it, and logs what an operator may want to know of.
@@ -342,6 +378,7 @@ func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
 		said = "request refused: the source's rate is used up"
 	case 503:
 		in.counts.Unavailable.Add(1)
+		in.unavailable.Store(&why.message)
 	}
 	if said != "" {
 		in.door.Warn().Str("source", s.Name).Stringer("from", ctx.RemoteIP()).Msg(said)

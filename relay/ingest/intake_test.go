@@ -253,12 +253,16 @@ func TestRefusalOfTheQueueIsUnavailable(t *testing.T) {
 		isMention bool // in the log
 	}{
 		{queue.ErrDiskLow, "10", "the relay's disk is low", false},
+		{&queue.Lack{Resource: "inodes"}, "10", "the relay's disk has no inodes left", false},
+		{&queue.Lack{Resource: "quota"}, "10", "the relay's disk quota is used up", false},
+		{&queue.Lack{Resource: "descriptors"}, "10", "the relay can open no more files", false},
+		{&queue.Lack{Resource: "bytes"}, "10", "the relay's disk is low", false},
 		{queue.ErrOverloaded, "1", "the relay is overloaded", false},
 		{queue.ErrClosed, "2", "the relay is stopping", false},
 		{fmt.Errorf("%w: %w", queue.ErrFailed, errors.New("input/output error")), "5", "the relay's storage failed", true},
 	}
 	for _, tt := range tests {
-		t.Run(tt.err.Error(), func(t *testing.T) {
+		t.Run(tt.want, func(t *testing.T) {
 			c := openCounter(t)
 			c.shelf.fail(tt.err)
 			answer, got := c.ask("POST", "/events", eventText("evt_1", "test"), asJSON)
@@ -270,6 +274,9 @@ func TestRefusalOfTheQueueIsUnavailable(t *testing.T) {
 			}
 			if answer, got = c.ask("GET", "/health", ""); answer.status != 503 || got != `{"status":"failing"}` {
 				t.Errorf("health answered %d %s", answer.status, got)
+			}
+			if !errors.Is(c.Ready(), tt.err) || c.LastUnavailable() != tt.want {
+				t.Errorf("ready says %v, and the last refusal was for %q", c.Ready(), c.LastUnavailable())
 			}
 			c.shelf.fail(nil)
 			if answer, _ = c.ask("POST", "/events", eventText("evt_1", "test"), asJSON); answer.status != 200 {

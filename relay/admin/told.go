@@ -1,0 +1,92 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"realtorbot-relay/queue"
+)
+
+const (
+	// refusalLook is how often it is looked whether events are refused, stateLook how often at all else that health knows:
+	// that asks every endpoint.
+	refusalLook = time.Second
+	stateLook   = 15 * time.Second
+)
+
+// TellStates writes a line to the log when events begin to be refused and when that ends, and when any other state that
+// health knows begins and ends, until ctx is done. What is logged where it happens, an endpoint that goes down, is left to
+// that.
+func (a *Admin) TellStates(ctx context.Context) {
+	refusals, all := refusals{last: a.Intake.Counts().Unavailable.Load()}, told{}
+	second, quarter := time.NewTicker(refusalLook), time.NewTicker(stateLook)
+	defer second.Stop()
+	defer quarter.Stop()
+	for {
+		a.tellRefusals(&refusals, time.Now())
+		select {
+		case <-second.C:
+		case <-quarter.C:
+			found := a.states(a.Post.Statuses(), a.Queue.Stats())
+			a.tellStates(all, found.list)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// refusals are what the log was told of events that are refused.
+type refusals struct {
+	last  int64     // requests answered 503, at the last look
+	since time.Time // when the refusing began; zero: events are accepted
+	from  int64     // last, as it was then
+}
+
+// tellRefusals logs when refusing begins and ends: that Ready says no, or that requests were refused since the last look,
+// as they are when too many come at once.
+func (a *Admin) tellRefusals(r *refusals, now time.Time) {
+	err, n := a.Intake.Ready(), a.Intake.Counts().Unavailable.Load()
+	if errors.Is(err, queue.ErrClosed) {
+		return // the stop is logged
+	}
+	isRefusing := err != nil || n > r.last
+	switch {
+	case isRefusing && r.since.IsZero():
+		r.since, r.from = now, r.last
+		why := a.Intake.LastUnavailable()
+		if err != nil {
+			why = err.Error()
+		}
+		a.Log.Error().Str("reason", why).Int64("requests", n-r.from).Msg("events are refused")
+	case !isRefusing && !r.since.IsZero():
+		a.Log.Info().Int64("requests", n-r.from).Str("after", now.Sub(r.since).Round(time.Second).String()).Msg("events are accepted again; so many requests were refused")
+		r.since = time.Time{}
+	}
+	r.last = n
+}
+
+// told are the states that the log knows of, by key, with their text as it was at their beginning.
+type told map[string]string
+
+// tellStates logs which states began and which ended.
+func (a *Admin) tellStates(known told, found []state) {
+	now := map[string]bool{}
+	for _, s := range found {
+		if s.key == keyRefusing || s.key == keyLog || strings.HasPrefix(s.key, keyEndpoint) || strings.HasPrefix(s.key, keyExposed) {
+			continue
+		}
+		now[s.key] = true
+		if _, ok := known[s.key]; !ok {
+			known[s.key] = s.text
+			a.Log.Warn().Str("state", s.text).Msg("health is not ok any more for this")
+		}
+	}
+	for key, text := range known {
+		if !now[key] {
+			delete(known, key)
+			a.Log.Info().Str("state", text).Msg("this is over, as far as health is concerned")
+		}
+	}
+}
