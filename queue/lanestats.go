@@ -44,6 +44,7 @@ type Outlook struct {
 	Paused   string    // why, empty when it is not
 	Retrying int64     // deliveries, those under way included
 	Due      time.Time // of the next retry; zero when none waits or none can be taken before a save
+	Waiting  int64     // pending deliveries that are not handed out
 	Replays  bool      // TakeReplay may have something
 }
 
@@ -51,7 +52,7 @@ type Outlook struct {
 func (l *Lane) Outlook() Outlook {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := Outlook{Paused: l.paused, Retrying: l.retrying, Replays: l.mayReplay()}
+	o := Outlook{Paused: l.paused, Retrying: l.retrying, Waiting: max(l.waiting(), 0) + int64(len(l.again)), Replays: l.mayReplay()}
 	if len(l.retries) > 0 && !l.full() {
 		o.Due = l.retries[0].due
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -128,12 +129,17 @@ func (a *Admin) resume(ctx *fasthttp.RequestCtx, t target) {
 
 // giveUp deletes what is left of an endpoint that is not configured any more.
 func (a *Admin) giveUp(ctx *fasthttp.RequestCtx, t target) {
-	if t.lane != nil {
+	left, found, err := a.Post.GiveUp(t.name)
+	switch {
+	case errors.Is(err, delivery.ErrConfigured):
 		answer.Error(ctx, 409, "configured", "the endpoint is configured: take it out of the configuration first")
-		return
+	case !found:
+		answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")
+	default:
+		if err == nil {
+			a.Log.Warn().Str("endpoint", t.name).Int64("pending", left.Pending).Int64("retrying", left.Retrying).Int64("failed", left.Failed).
+				Msg("the operator gave up what was left of this endpoint")
+		}
+		a.done(ctx, t.name, "given_up", err)
 	}
-	s := t.kept.Stats()
-	a.Log.Warn().Str("endpoint", t.name).Int64("pending", s.Pending).Int64("retrying", s.Retrying).Int64("failed", s.Failed).
-		Msg("the operator gives up what is left of this endpoint")
-	a.done(ctx, t.name, "given_up", a.Queue.GiveUp(t.kept))
 }

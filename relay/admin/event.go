@@ -129,7 +129,7 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 			held = "held until the endpoint is resumed: " + s.Reason
 		case delivery.StateDisabled:
 			held = "held until the endpoint is enabled in the configuration"
-		case delivery.StateUp, delivery.StateDown, delivery.StateOffline:
+		case delivery.StateUp, delivery.StateDown, delivery.StateLimited, delivery.StateOffline:
 			held = ""
 		}
 	}
@@ -140,14 +140,14 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 		return "nothing, unless it is replayed; it is kept for queue.failed_retention"
 	case held != "":
 		return held
-	case d.State == queue.Retrying:
-		return "attempted again when next_attempt has come, as soon as the endpoint has room"
 	case s.State == delivery.StateDown:
 		return "waits until the endpoint is back, which one delivery at a time finds out: " + s.Reason
 	case s.State == delivery.StateOffline:
-		return "waits until this machine is online again: " + s.Reason
+		return "waits until the endpoint can be reached from here again: " + s.Reason
 	case s.HeldUntil != nil:
-		return "waits until " + s.HeldUntil.Format(time.RFC3339) + ", as the endpoint asked with Retry-After"
+		return "waits until " + s.HeldUntil.Format(time.RFC3339) + ", as the endpoint asked to be left alone"
+	case d.State == queue.Retrying:
+		return "attempted again when next_attempt has come, as soon as the endpoint has room"
 	}
 	return "attempted as soon as those before it are"
 }

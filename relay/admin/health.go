@@ -74,11 +74,18 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 		switch ep.State {
 		case delivery.StateDown, delivery.StateOffline, delivery.StatePaused:
 			all.add(keyEndpoint+ep.Name, "endpoint %q is %s: %s", ep.Name, ep.State, ep.Reason)
+		case delivery.StateLimited:
+			if ep.Since != nil && now.Sub(*ep.Since) >= delivery.ToldAfter { // else it comes and goes
+				all.add(keyEndpoint+ep.Name, "endpoint %q is limited: %s", ep.Name, ep.Reason)
+			}
 		case delivery.StateOrphaned:
 			if ep.Pending+ep.Retrying+ep.Failed > 0 {
 				all.add("orphan "+ep.Name, "endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones",
 					ep.Name, ep.Pending+ep.Retrying, ep.Failed)
 			}
+		}
+		if ep.Lagging && ep.State == delivery.StateUp {
+			all.add("lag "+ep.Name, "endpoint %q lags: its oldest event has waited for %s", ep.Name, time.Duration(ep.LagSeconds)*time.Second)
 		}
 		for _, reason := range ending(ep, now) {
 			all.add("certificate of "+reason, "%s", reason)

@@ -104,7 +104,7 @@ var perEndpoint = []struct {
 	{"relay_delivery_lag_seconds", gauge, "Age of the oldest pending delivery; 0 when there is none.", func(s *delivery.Status) float64 { return s.LagSeconds }},
 }
 
-var states = []string{delivery.StateUp, delivery.StateDown, delivery.StateOffline, delivery.StatePaused, delivery.StateDisabled}
+var states = []string{delivery.StateUp, delivery.StateDown, delivery.StateLimited, delivery.StateOffline, delivery.StatePaused, delivery.StateDisabled}
 
 func (a *Admin) deliveryMetrics(e *exposition, statuses []delivery.Status) {
 	orphans := map[string]int64{"pending": 0, "retrying": 0, "failed": 0}

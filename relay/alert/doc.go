@@ -13,7 +13,7 @@
 // subscribed to it. Other alerts wait in memory until the queue takes them.
 //
 // If we die here, news that the queue had not yet taken are lost, with what they were about still there to be seen:
-// down is told again when five attempts have failed again, low disk at once.
+// the endpoints' states in /stats, low disk, which is told again at once.
 //
 // Heartbeat is the other way round: it calls a URL as long as all is well, for a service that tells when the calls stop.
 package alert

@@ -59,7 +59,37 @@ func newAlert(kind string, at time.Time, data told) (alert, error) {
 // ofNews says a change of an endpoint.
 func ofNews(n delivery.News) (kind string, data told) {
 	data = told{Endpoint: n.Endpoint, Reason: n.Reason}
+	if !n.Since.IsZero() {
+		since := n.Since.UTC()
+		data.Since = &since
+	}
+	data.Count = int64(n.Count)
+	lasted := n.At.Sub(n.Since).Round(time.Second)
 	switch n.State {
+	case delivery.StateLimited:
+		data.Message = fmt.Sprintf("endpoint %q has asked to be left alone for %s: %s", n.Endpoint, lasted, n.Reason)
+		return config.AlertEndpointLimited, data
+	case delivery.StateOffline:
+		data.Message = fmt.Sprintf("endpoint %q can't be reached from here for %s; no attempt is charged: %s", n.Endpoint, lasted, n.Reason)
+		return config.AlertEndpointOffline, data
+	case delivery.NewsOnline:
+		data.Message = fmt.Sprintf("endpoint %q can be reached from here again after %s", n.Endpoint, lasted)
+		return config.AlertEndpointOnline, data
+	case delivery.NewsLagging:
+		data.Message = fmt.Sprintf("endpoint %q lags: its oldest event has waited for %s", n.Endpoint, lasted)
+		return config.AlertEndpointLagging, data
+	case delivery.NewsCaughtUp:
+		data.Message = fmt.Sprintf("endpoint %q has caught up after %s", n.Endpoint, lasted)
+		return config.AlertEndpointCaughtUp, data
+	case delivery.NewsFlapping:
+		data.Message = fmt.Sprintf("endpoint %q is flapping: it went down %d times within %s; it is told again when it is steady: %s", n.Endpoint, n.Count, lasted, n.Reason)
+		return config.AlertEndpointFlapping, data
+	case delivery.NewsSteady:
+		data.Message = fmt.Sprintf("endpoint %q is steady again: up; it went down %d times in %s", n.Endpoint, n.Count, lasted)
+		if n.Reason != "" {
+			data.Message = fmt.Sprintf("endpoint %q is steady now: down: %s; it went down %d times in %s", n.Endpoint, n.Reason, n.Count, lasted)
+		}
+		return config.AlertEndpointSteady, data
 	case delivery.StateDown:
 		data.Message = fmt.Sprintf("endpoint %q is down: %s", n.Endpoint, n.Reason)
 		return config.AlertEndpointDown, data
@@ -67,9 +97,7 @@ func ofNews(n delivery.News) (kind string, data told) {
 		data.Message = fmt.Sprintf("endpoint %q is paused: %s", n.Endpoint, n.Reason)
 		return config.AlertEndpointPaused, data
 	default:
-		since := n.Since.UTC()
-		data.Since = &since
-		data.Message = fmt.Sprintf("endpoint %q is up again after %s", n.Endpoint, n.At.Sub(n.Since).Round(time.Second))
+		data.Message = fmt.Sprintf("endpoint %q is up again after %s", n.Endpoint, lasted)
 		return config.AlertEndpointRecovered, data
 	}
 }

@@ -23,7 +23,9 @@ var catalogue = []string{
 
 // alerts are the events that the relay raises about itself. A subscription has to name them: "*" leaves them out.
 var alerts = []string{
-	AlertEndpointDown, AlertEndpointRecovered, AlertEndpointPaused, AlertDeliveryFailed,
+	AlertEndpointDown, AlertEndpointRecovered, AlertEndpointPaused, AlertEndpointLimited,
+	AlertEndpointLagging, AlertEndpointCaughtUp, AlertEndpointOffline, AlertEndpointOnline,
+	AlertEndpointFlapping, AlertEndpointSteady, AlertDeliveryFailed,
 	AlertDiskLow, AlertDiskOK, AlertCertificateExpiring,
 }
 
@@ -32,6 +34,13 @@ const (
 	AlertEndpointDown        = "relay.endpoint.down"
 	AlertEndpointRecovered   = "relay.endpoint.recovered"
 	AlertEndpointPaused      = "relay.endpoint.paused"
+	AlertEndpointLimited     = "relay.endpoint.limited"
+	AlertEndpointLagging     = "relay.endpoint.lagging"
+	AlertEndpointCaughtUp    = "relay.endpoint.caught_up"
+	AlertEndpointOffline     = "relay.endpoint.offline"
+	AlertEndpointOnline      = "relay.endpoint.online"
+	AlertEndpointFlapping    = "relay.endpoint.flapping"
+	AlertEndpointSteady      = "relay.endpoint.steady"
 	AlertDeliveryFailed      = "relay.delivery.failed"
 	AlertDiskLow             = "relay.disk.low"
 	AlertDiskOK              = "relay.disk.ok"

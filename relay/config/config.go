@@ -133,9 +133,15 @@ type Delivery struct {
 	Rate float64
 	// Success tells which answers count as delivered.
 	Success Success
-	// MaxAge is how long a delivery may be held (its endpoint down or paused) before it becomes failed; at least a
-	// minute.
+	// MaxAge is how long a delivery may be held (its endpoint down, paused, limited or out of reach) before it becomes
+	// failed; at least a minute.
 	MaxAge time.Duration
+	// Lag is how long the oldest pending event may have waited before the endpoint is told to lag; at least a second.
+	Lag time.Duration
+	// DisableAfter is how long an endpoint may be down without one success before it is paused; 0 never does.
+	DisableAfter time.Duration
+	// Jitter is the most by which a wait of Retry is made longer, at random: 0 to an hour.
+	Jitter time.Duration
 	// Numbers is NumbersExact, or NumbersJavaScript for a receiver that hashes what JSON.stringify(JSON.parse(body)) gives.
 	Numbers string
 	// Proxy is what connections go through; the zero Proxy is none.
@@ -233,6 +239,7 @@ func defaults() *Config {
 			Retry:       []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute},
 			Concurrency: 16,
 			MaxAge:      72 * time.Hour,
+			Lag:         10 * time.Minute,
 			Numbers:     NumbersExact,
 		},
 	}

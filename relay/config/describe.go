@@ -115,7 +115,7 @@ func (e *Endpoint) describeTLS(b *strings.Builder) {
 func (d *Delivery) describe(b *strings.Builder) {
 	schedule := "no retry"
 	if len(d.Retry) > 0 {
-		schedule = "retries after " + formatDurations(d.Retry)
+		schedule = "retries after " + formatDurations(d.Retry) + ifSet(d.Jitter > 0, " and up to "+formatDuration(d.Jitter)+" more")
 	}
 	rate := "no rate limit"
 	if d.Rate > 0 {
@@ -123,6 +123,8 @@ func (d *Delivery) describe(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "  attempts %s each, %s; %d at a time, %s; delivered on %s; failed when held for %s\n",
 		formatDuration(d.Timeout), schedule, d.Concurrency, rate, d.Success, formatDuration(d.MaxAge))
+	fmt.Fprintf(b, "  tells    when events wait longer than %s%s\n", formatDuration(d.Lag),
+		ifSet(d.DisableAfter > 0, "; pauses it when it is down for "+formatDuration(d.DisableAfter)))
 }
 
 func (s *Source) credential() string {

@@ -21,6 +21,9 @@ type Masked struct {
 	Rate           float64           `json:"rate"`
 	Success        string            `json:"success"`
 	MaxAge         string            `json:"max_age"`
+	Lag            string            `json:"lag"`
+	DisableAfter   string            `json:"disable_after"`
+	Jitter         string            `json:"jitter"`
 	Numbers        string            `json:"numbers"`
 	Proxy          string            `json:"proxy"`
 	CAFile         string            `json:"ca_file"`
@@ -34,6 +37,7 @@ func (e *Endpoint) Masked() Masked {
 		Format: e.Format, ClientCert: e.ClientCert.String(), ClientKey: e.ClientKey.String(), ServerName: e.ServerName,
 		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,
 		Success: e.Delivery.Success.String(), MaxAge: formatDuration(e.Delivery.MaxAge),
+		Lag: formatDuration(e.Delivery.Lag), DisableAfter: formatDuration(e.Delivery.DisableAfter), Jitter: formatDuration(e.Delivery.Jitter),
 		Numbers: e.Delivery.Numbers, Proxy: e.Delivery.Proxy.String(), CAFile: e.Delivery.CAFile.String(),
 	}
 	for name, value := range e.Headers {

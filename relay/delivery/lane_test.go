@@ -234,15 +234,18 @@ func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
 	ep.Delivery.Retry = []time.Duration{time.Second}
 	d := openDesk(t, ep)
 	d.accept("lead.created", "evt_1")
-	d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+	d.until("crm", "limited", func(s Status) bool { return s.State == StateLimited && s.InFlight == 0 && s.HeldUntil != nil })
 	d.accept("lead.created", "evt_2")
 	d.skip(30*time.Minute - patience)
 	d.mustHold("crm")
 	busy.Store(false)
 	d.skip(patience + time.Second)
 	d.until("crm", "settled", settled)
-	if s := d.status("crm"); s.Delivered != 2 || got.times["evt_1"] != 2 || got.times["evt_2"] != 1 {
-		t.Errorf("delivered %d, arrived %v", s.Delivered, got.times)
+	if s := d.status("crm"); s.Delivered != 2 || s.State != StateUp || got.times["evt_1"] != 2 || got.times["evt_2"] != 1 {
+		t.Errorf("delivered %d, %s, arrived %v", s.Delivered, s.State, got.times)
+	}
+	if _, deliveries, _, err := d.Story([]byte("evt_1")); err != nil || len(deliveries) != 1 || deliveries[0].Attempts[0].Number != 1 || deliveries[0].Attempts[1].Number != 1 {
+		t.Errorf("an attempt was charged: %+v, %v", deliveries, err)
 	}
 }
 
@@ -299,23 +302,29 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 	if failures > downAfter+ep.Delivery.Concurrency-1 {
 		t.Errorf("%d attempts until it was down", failures)
 	}
-	d.until("crm", "at rest", func(s Status) bool { return s.Retrying == int64(failures) && s.InFlight == 0 && s.NextRetry != nil })
+	d.until("crm", "at rest", func(s Status) bool { return s.Retrying == int64(failures) && s.InFlight == 0 && s.NextProbe != nil })
 	d.mustHold("crm")
 
-	d.skip(2 * time.Hour) // their last attempts
-	for range failures {
-		a := mustArrive(t, arrivals)
-		if a.attempt != 2 {
-			t.Fatalf("%s arrived, attempt %d: a first attempt beside retries", a.id, a.attempt)
-		}
-		a.answer <- 500
+	// Probes come whatever the retries wait for, each time with another delivery, and charge nobody.
+	probed := map[string]int{}
+	for range 4 {
+		d.skip(probeEvery)
+		probe := mustArrive(t, arrivals)
+		probed[probe.id]++
+		d.until("crm", "probed", func(s Status) bool { return s.InFlight == 1 })
+		d.mustHold("crm")
+		mustBeQuiet(t, arrivals)
+		probe.answer <- 500
+		d.until("crm", "at rest again", func(s Status) bool { return s.InFlight == 0 })
 	}
-	d.until("crm", "through with its retries", func(s Status) bool { return s.Failed == int64(failures) })
-	d.skip(time.Hour)
+	if len(probed) != 4 {
+		t.Errorf("probed with %v", probed)
+	}
+	if s := d.status("crm"); s.Failed != 0 || s.Pending != int64(40-failures-2) || s.Retrying != int64(failures+2) {
+		t.Errorf("after the probes: %+v", s)
+	}
+	d.skip(probeEvery)
 	probe := mustArrive(t, arrivals)
-	d.until("crm", "probed", func(s Status) bool { return s.Failed == int64(failures) && s.InFlight == 1 })
-	d.mustHold("crm")
-	mustBeQuiet(t, arrivals)
 
 	// It answers: one at a time, then two, then as many as it may have.
 	probe.answer <- 200
@@ -333,11 +342,11 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 	for _, a := range wave {
 		a.answer <- 200
 	}
-	for range 40 - failures - 1 - 6 {
+	for range 40 - 1 - 6 { // the retries do not wait for their hour
 		mustArrive(t, arrivals).answer <- 200
 	}
 	d.until("crm", "settled", settled)
-	if s := d.status("crm"); s.Delivered != int64(40-failures) || s.Failed != int64(failures) {
+	if s := d.status("crm"); s.Delivered != 40 || s.Failed != 0 {
 		t.Errorf("delivered %d, failed %d", s.Delivered, s.Failed)
 	}
 }

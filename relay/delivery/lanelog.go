@@ -6,15 +6,18 @@ import (
 	"realtorbot-relay/queue"
 )
 
-// tell logs and reports what changed about the endpoint.
+// tell logs what changed about the endpoint.
 func (l *Lane) tell(changes []change, reason string) {
 	for _, c := range changes {
 		switch c {
 		case wentDown:
-			l.reportDown(reason, l.now())
-			l.log.Warn().Str("reason", reason).Msgf("endpoint is down: %d attempts failed in a row; new events wait while one delivery at a time probes it", downAfter)
+			l.log.Warn().Str("reason", reason).Msgf("endpoint is down: %d attempts failed in a row; its deliveries wait while one at a time probes it", downAfter)
 		case cameBack:
 			l.log.Info().Msg("endpoint is up again")
+		case gotLimited:
+			l.log.Warn().Str("reason", reason).Msg("endpoint asks to be left alone: its deliveries wait and no attempt is charged")
+		case stayedDown:
+			l.log.Error().Str("reason", reason).Msg("endpoint has been down for longer than disable_after and was paused; its deliveries are held until it is resumed")
 		case wentOffline:
 			l.log.Warn().Str("reason", reason).Msg("this machine seems to be offline: deliveries wait and no attempt is charged")
 		case cameOnline:
@@ -24,14 +27,14 @@ func (l *Lane) tell(changes []change, reason string) {
 }
 
 // logVerdict writes one line per attempt: what goes well only when asked for.
-func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, v Verdict, charged bool) {
-	level := zerolog.WarnLevel
+func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, r *ruling) {
+	v, level := &r.verdict, zerolog.WarnLevel
 	switch {
 	case v.Kind == Delivered:
 		level = zerolog.DebugLevel
 	case v.Kind == Failed:
 		level = zerolog.ErrorLevel
-	case !charged:
+	case !r.charged && v.Kind != Gone:
 		level = zerolog.DebugLevel
 	}
 	e := l.log.WithLevel(level)
@@ -53,9 +56,11 @@ func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, v Verdict, 
 		e.Str("class", string(o.Class)).Str("reason", v.Reason).Msg("delivery failed for good")
 	case v.Kind == Gone:
 		e.Str("reason", v.Reason).Msg("endpoint is gone and was paused; its deliveries are held until it is resumed")
-	case !charged:
+	case r.offline:
 		e.Str("reason", v.Reason).Msg("attempt not charged: this machine seems to be offline")
+	case !r.charged:
+		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", r.due).Msg("attempt not charged")
 	default:
-		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", l.now().Add(v.Wait)).Msg("attempt failed")
+		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", r.due).Msg("attempt failed")
 	}
 }

@@ -38,6 +38,7 @@ type links struct {
 
 	mu     sync.Mutex
 	closed bool
+	former bool               // none is kept
 	open   map[*link]struct{} // all of them, busy or idle, for close
 	idle   []*link            // the one used last comes last
 	sweep  *time.Timer        // runs while idle holds any
@@ -196,7 +197,7 @@ func (ls *links) fault(e *dialError, timeout time.Duration) fault {
 func (ls *links) keep(l *link) {
 	now := time.Now()
 	ls.mu.Lock()
-	if ls.closed || now.Sub(l.born) > ageLimit {
+	if ls.closed || ls.former || now.Sub(l.born) > ageLimit {
 		ls.mu.Unlock()
 		ls.drop(l)
 		return
@@ -247,6 +248,14 @@ func (ls *links) dropUntil(t time.Time) {
 	for _, l := range expired {
 		l.Close()
 	}
+}
+
+// retire closes the idle connections, and each of the others when its attempt is done with it.
+func (ls *links) retire() {
+	ls.mu.Lock()
+	ls.former = true
+	ls.mu.Unlock()
+	ls.dropIdle()
 }
 
 // close ends every connection, busy ones included, and every dial. It may be called more than once.

@@ -14,11 +14,21 @@ import (
 // News is a change of an endpoint that whoever runs the relay wants to hear of.
 type News struct {
 	Endpoint string
-	State    string    // StateDown, StatePaused, or StateUp when it is back
+	State    string    // StateDown, StateLimited, StateOffline or StatePaused, StateUp when it is back, or one of those below
 	Reason   string    // why; empty when it is back
 	At       time.Time // when it came about
-	Since    time.Time // when it is back: since when it had been down
+	Since    time.Time // when it ends: since when it had been so; of what is told late, when it began
+	Count    int       // how often it went down while it was flapping
 }
+
+// What News tell beside states.
+const (
+	NewsFlapping = "flapping"  // it bounces: from here on it is not told each time
+	NewsSteady   = "steady"    // that has ended; with a Reason it is down
+	NewsLagging  = "lagging"   // its oldest pending event has waited longer than lag
+	NewsCaughtUp = "caught_up" // that has ended
+	NewsOnline   = "online"    // it can be reached from here again
+)
 
 // Failures are the deliveries of one endpoint that became failed since they were last asked for. Those of the relay's own
 // alerts are not among them.
@@ -76,10 +86,10 @@ func (p *Post) TakeFailures(wanted func(endpoint string) bool) (taken []Failures
 
 // report files a change of the lane's endpoint.
 func (l *Lane) report(n News) {
-	if l.endpoint.TakesAlerts() {
+	if ep := l.endpoint(); ep == nil || ep.TakesAlerts() {
 		return
 	}
-	n.Endpoint = l.endpoint.Name
+	n.Endpoint = l.name
 	r := l.news
 	r.mu.Lock()
 	if len(r.news) == maxNews {
@@ -93,34 +103,21 @@ func (l *Lane) report(n News) {
 	}
 }
 
-// reportFailed counts a delivery that became failed, unless it was an alert itself.
-func (l *Lane) reportFailed(event, eventType []byte, class, reason string) {
+// reportFailed counts deliveries that became failed, of which this event's is the latest, unless they were alerts
+// themselves.
+func (l *Lane) reportFailed(event, eventType []byte, class, reason string, count int64) {
 	if bytes.HasPrefix(eventType, []byte(config.AlertPrefix)) {
 		return
 	}
 	r := l.news
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.failures[l.endpoint.Name]
+	f := r.failures[l.name]
 	if f == nil {
-		f = &Failures{Endpoint: l.endpoint.Name, Classes: map[string]int64{}}
-		r.failures[l.endpoint.Name] = f
+		f = &Failures{Endpoint: l.name, Classes: map[string]int64{}}
+		r.failures[l.name] = f
 	}
-	f.Count++
-	f.Classes[class]++
+	f.Count += count
+	f.Classes[class] += count
 	f.Event, f.Type, f.Reason = string(event), string(eventType), strings.Clone(reason)
-}
-
-// reportDown and reportUp keep what is told of an endpoint whole: it is told to be back when it was told to be down,
-// whatever reload or resume came between.
-func (l *Lane) reportDown(reason string, now time.Time) {
-	if l.tally.downSince.CompareAndSwap(0, now.UnixMilli()) {
-		l.report(News{State: StateDown, Reason: reason, At: now})
-	}
-}
-
-func (l *Lane) reportUp(now time.Time) {
-	if since := l.tally.downSince.Load(); since != 0 && l.tally.downSince.CompareAndSwap(since, 0) {
-		l.report(News{State: StateUp, At: now, Since: time.UnixMilli(since)})
-	}
 }

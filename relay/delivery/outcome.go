@@ -25,6 +25,10 @@ type Outcome struct {
 	// no resolver, no free port or descriptor. When it is so for every endpoint, the machine is offline.
 	Unreachable bool
 
+	// Local is set when nothing beyond this machine was needed for the outcome: the receiver is on it, or the error is its
+	// own. It is no proof that there is a network.
+	Local bool
+
 	// Resent is set when the POST was made twice, see Client.Attempt. The receiver may have got the event twice, too.
 	Resent bool
 

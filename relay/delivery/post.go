@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -23,14 +24,15 @@ type Post struct {
 	log     zerolog.Logger
 	now     func() time.Time
 	reach   *reach
+	probes  *probes
 	news    *newsroom
 
-	plan atomic.Pointer[plan]
-	turn sync.Mutex // held while plan is replaced, which waits for the disk
-	grow sync.Mutex // held while routes are replaced; the intake waits for it
+	plan  atomic.Pointer[plan]
+	turn  sync.Mutex       // held while plan is replaced or a lane given up, which waits for the disk
+	lanes map[string]*Lane // of every name that was configured since the start and not given up; under turn
+	grow  sync.Mutex       // held while routes are replaced; the intake waits for it
 
-	retired sync.WaitGroup // lanes that were replaced and still have attempts under way
-	ending  chan struct{}  // closed when attempts are to be cut short
+	ending chan struct{} // closed when attempts are to be cut short
 
 	stop   chan struct{}
 	keeper sync.WaitGroup // the housekeeping goroutine
@@ -64,8 +66,9 @@ const (
 
 // plan is what one configuration came to. It is replaced as a whole; only routes grows.
 type plan struct {
-	lanes  []*Lane                                  // in the order of the configuration
-	routes atomic.Pointer[map[string]queue.LaneSet] // by event type, copied when it grows
+	lanes     []*Lane                                  // in the order of the configuration
+	endpoints []*config.Endpoint                       // theirs
+	routes    atomic.Pointer[map[string]queue.LaneSet] // by event type, copied when it grows
 }
 
 // NewPost finds or makes the lanes of the endpoints and starts delivering. version goes into User-Agent.
@@ -73,8 +76,9 @@ func NewPost(q *queue.Queue, endpoints []config.Endpoint, version string, log ze
 	if now == nil {
 		now = time.Now
 	}
-	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, news: newNewsroom(), stop: make(chan struct{}), ending: make(chan struct{})}
-	p.plan.Store(newPlan(nil))
+	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, news: newNewsroom(),
+		lanes: map[string]*Lane{}, stop: make(chan struct{}), ending: make(chan struct{})}
+	p.plan.Store(newPlan(nil, nil))
 	if err := p.Apply(endpoints); err != nil {
 		return nil, err
 	}
@@ -82,56 +86,89 @@ func NewPost(q *queue.Queue, endpoints []config.Endpoint, version string, log ze
 	return p, nil
 }
 
-func newPlan(lanes []*Lane) *plan {
-	p := &plan{lanes: lanes}
+func newPlan(lanes []*Lane, endpoints []*config.Endpoint) *plan {
+	p := &plan{lanes: lanes, endpoints: endpoints}
 	p.routes.Store(&map[string]queue.LaneSet{})
 	return p
 }
 
-// Apply makes the endpoints the configured ones. An endpoint that did not change goes on untouched. One that did goes on
-// with its new configuration; what it has under way ends as it began. After an error nothing was changed.
+// Apply makes the endpoints the configured ones. An endpoint that did not change goes on untouched. The lane of one that
+// did goes on with its new configuration; what it has under way ends as it began. After an error nothing was changed.
 func (p *Post) Apply(endpoints []config.Endpoint) error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	old := p.plan.Load()
-	var lanes, fresh []*Lane
+	lanes, order := make([]*Lane, len(endpoints)), make([]*config.Endpoint, len(endpoints))
+	courses := make([]*course, len(endpoints)) // nil for an endpoint that did not change
+	undo := func(err error) error {
+		for _, c := range courses {
+			if c != nil {
+				c.client.Close()
+			}
+		}
+		return err
+	}
 	for i := range endpoints {
 		ep := &endpoints[i]
-		if at := slices.IndexFunc(old.lanes, func(l *Lane) bool { return reflect.DeepEqual(l.endpoint, ep) }); at >= 0 {
-			lanes = append(lanes, old.lanes[at])
+		order[i] = ep
+		lanes[i] = p.lanes[ep.Name]
+		if l := lanes[i]; l != nil && l.endpoint() != nil && reflect.DeepEqual(l.endpoint(), ep) {
+			order[i] = l.endpoint()
 			continue
 		}
-		kept, err := p.queue.Lane(ep.Name)
+		if lanes[i] == nil {
+			kept, err := p.queue.Lane(ep.Name)
+			if err != nil {
+				return undo(err)
+			}
+			lanes[i] = p.newLane(kept)
+		}
+		client, err := NewClient(ep, p.version, p.now)
 		if err != nil {
-			return err
+			return undo(fmt.Errorf("start endpoint %q: %w", ep.Name, err))
 		}
-		count := newTally()
-		if at := slices.IndexFunc(old.lanes, func(l *Lane) bool { return l.endpoint.Name == ep.Name }); at >= 0 {
-			count = old.lanes[at].tally
-		}
-		lane, err := newLane(ep, kept, p.version, p.reach, count, p.news, p.log, p.now)
-		if err != nil {
-			return fmt.Errorf("start endpoint %q: %w", ep.Name, err)
-		}
-		lanes, fresh = append(lanes, lane), append(fresh, lane)
+		client.clock = &lanes[i].tally.clock
+		courses[i] = &course{endpoint: ep, client: client}
 	}
-	for _, l := range old.lanes {
+	for _, l := range p.plan.Load().lanes {
 		if !slices.Contains(lanes, l) {
-			p.retire(l)
+			l.leave()
 		}
 	}
-	p.plan.Store(newPlan(lanes))
-	for _, l := range fresh {
-		l.start()
+	p.plan.Store(newPlan(lanes, order))
+	for i, l := range lanes {
+		p.lanes[l.name] = l
+		if courses[i] != nil {
+			l.follow(courses[i])
+		}
 	}
 	return nil
 }
 
-// retire ends a lane whose endpoint was removed or changed, without waiting for what it has under way.
-func (p *Post) retire(l *Lane) {
-	l.kept.OnReady(func() {})
-	l.halt()
-	p.retired.Go(func() { l.end(p.ending) })
+// ErrConfigured: what an endpoint holds can be given up only once it is not configured any more.
+var ErrConfigured = errors.New("the endpoint is configured")
+
+// GiveUp deletes what is left of an endpoint that is not configured any more, for good, and returns what that was. It takes
+// turns with Apply: either the name is configured, and ErrConfigured says so, or what comes under it later is new. What was
+// still under way is cut short. found is false when nothing is left of the name.
+func (p *Post) GiveUp(name string) (left queue.LaneStats, found bool, err error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if p.Lane(name) != nil {
+		return left, true, ErrConfigured
+	}
+	kept := p.queue.Lanes()
+	at := slices.IndexFunc(kept, func(l *queue.Lane) bool { return l.Name() == name })
+	if at < 0 {
+		return left, false, nil
+	}
+	if l := p.lanes[name]; l != nil {
+		now := make(chan struct{})
+		close(now)
+		l.end(now)
+		delete(p.lanes, name)
+	}
+	left = kept[at].Stats()
+	return left, true, p.queue.GiveUp(kept[at])
 }
 
 func (p *Post) housekeep() {
@@ -143,8 +180,10 @@ func (p *Post) housekeep() {
 			pause := housekeeping
 			began := time.Now()
 			p.round.Store(&began)
-			p.feel(p.plan.Load().lanes)
-			for _, l := range p.plan.Load().lanes {
+			lanes := p.plan.Load().lanes
+			p.feel(lanes)
+			for _, l := range lanes {
+				l.look(p.now())
 				if l.expire(p.now()) > 0 {
 					pause = housekeepingBusy
 				}
@@ -164,9 +203,9 @@ func (p *Post) Route(eventType []byte) queue.LaneSet {
 		return set
 	}
 	var ids []queue.LaneID
-	for _, l := range plan.lanes {
-		if l.endpoint.Enabled && l.endpoint.Subscribes(string(eventType)) {
-			ids = append(ids, l.kept.ID())
+	for i, ep := range plan.endpoints {
+		if ep.Enabled && ep.Subscribes(string(eventType)) {
+			ids = append(ids, plan.lanes[i].kept.ID())
 		}
 	}
 	set := queue.NewLaneSet(ids...)
@@ -183,9 +222,9 @@ func (p *Post) Route(eventType []byte) queue.LaneSet {
 
 // Subscribers names the endpoints that events of this type are for.
 func (p *Post) Subscribers(eventType string) (names []string) {
-	for _, l := range p.plan.Load().lanes {
-		if l.endpoint.Enabled && l.endpoint.Subscribes(eventType) {
-			names = append(names, l.endpoint.Name)
+	for _, ep := range p.plan.Load().endpoints {
+		if ep.Enabled && ep.Subscribes(eventType) {
+			names = append(names, ep.Name)
 		}
 	}
 	return names
@@ -194,7 +233,7 @@ func (p *Post) Subscribers(eventType string) (names []string) {
 // Lane returns the lane of an endpoint, nil when none of that name is configured.
 func (p *Post) Lane(name string) *Lane {
 	for _, l := range p.plan.Load().lanes {
-		if l.endpoint.Name == name {
+		if l.name == name {
 			return l
 		}
 	}
@@ -202,26 +241,23 @@ func (p *Post) Lane(name string) *Lane {
 }
 
 // Endpoints are the configured endpoints, in order. They are shared and must not be written to.
-func (p *Post) Endpoints() []*config.Endpoint {
-	lanes := p.plan.Load().lanes
-	list := make([]*config.Endpoint, len(lanes))
-	for i, l := range lanes {
-		list[i] = l.endpoint
-	}
-	return list
-}
+func (p *Post) Endpoints() []*config.Endpoint { return p.plan.Load().endpoints }
 
 // Stop ends delivering: attempts under way may end until ctx is done, then they are cut short and put back. It is called
 // once, when no Apply is under way.
 func (p *Post) Stop(ctx context.Context) {
 	close(p.stop)
 	p.keeper.Wait()
-	for _, l := range p.plan.Load().lanes {
-		p.retire(l)
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	var lanes sync.WaitGroup
+	for _, l := range p.lanes {
+		l.halt()
+		lanes.Go(func() { l.end(p.ending) })
 	}
 	ended := make(chan struct{})
 	go func() {
-		p.retired.Wait()
+		lanes.Wait()
 		close(ended)
 	}()
 	select {

@@ -131,7 +131,7 @@ func (d *desk) mustHold(name string) {
 	l := d.post.Lane(name)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if taken, _ := l.nextLocked(l.now()); taken != nil {
+	if taken, _, _ := l.nextLocked(l.now()); taken != nil {
 		d.t.Errorf("endpoint %q: event %s is attempted although it has to wait", name, taken.Event.ID)
 	}
 }
@@ -313,7 +313,7 @@ func TestBadEndpointChangesNothing(t *testing.T) {
 	}
 	d.accept("lead.created", "evt_1")
 	d.until("crm", "settled", settled)
-	if lane := d.post.Lane("crm"); len(got.ids) != 1 || lane.endpoint.Delivery.Concurrency != 4 || d.post.Lane("mailer") != nil {
+	if lane := d.post.Lane("crm"); len(got.ids) != 1 || lane.endpoint().Delivery.Concurrency != 4 || d.post.Lane("mailer") != nil {
 		t.Errorf("arrived: %v", got.ids)
 	}
 }

@@ -36,15 +36,15 @@ func (l *Lane) feel(now time.Time) (overdue time.Duration) {
 	l.kept.Outlook()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, began := range l.under {
-		overdue = max(overdue, now.Sub(began)-l.endpoint.Delivery.Timeout)
+	for _, f := range l.under {
+		overdue = max(overdue, now.Sub(f.began)-f.course.endpoint.Delivery.Timeout)
 	}
 	l.poke()
 	return overdue
 }
 
 // attempt makes one attempt. A panic in it is one failed attempt, counted and told, and not the end of the process.
-func (l *Lane) attempt(d *queue.Delivery, number int) (o Outcome) {
+func (l *Lane) attempt(d *queue.Delivery, c *course, number int) (o Outcome) {
 	began := l.now()
 	defer func() {
 		if what := recover(); what != nil {
@@ -53,5 +53,5 @@ func (l *Lane) attempt(d *queue.Delivery, number int) (o Outcome) {
 				Msg("an attempt made the relay fail; it counts as a failed attempt, and others are not touched")
 		}
 	}()
-	return l.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay)})
+	return c.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay)})
 }

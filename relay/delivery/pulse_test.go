@@ -14,7 +14,7 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	d := openDesk(t, broken, whole)
 	lane := d.post.Lane("broken")
 	lane.mu.Lock()
-	lane.client.now = nil // so that an attempt panics
+	lane.course.Load().client.now = nil // so that an attempt panics
 	lane.mu.Unlock()
 	d.accept("lead.created", "evt_1")
 	d.until("broken", "to fail", func(s Status) bool { return s.Failed == 1 })
@@ -37,7 +37,7 @@ func TestALaneThatIsStuckIsNoticed(t *testing.T) {
 	// A sender whose attempt does not end.
 	lane.mu.Lock()
 	stuck := &queue.Delivery{}
-	lane.under[stuck] = time.Now().Add(-ep.Delivery.Timeout - time.Minute)
+	lane.under[stuck] = &flight{course: lane.course.Load(), began: time.Now().Add(-ep.Delivery.Timeout - time.Minute)}
 	lane.mu.Unlock()
 	post.feel([]*Lane{lane})
 	if stalled := post.Stalled(); stalled < time.Minute {

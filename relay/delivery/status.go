@@ -9,7 +9,7 @@ import (
 // lane's own and survive a restart; rates and latencies are those of this process.
 type Status struct {
 	Name        string     `json:"name"`
-	State       string     `json:"state"`            // up, down, offline, paused, disabled or orphaned
+	State       string     `json:"state"`            // up, down, limited, offline, paused, disabled or orphaned
 	Reason      string     `json:"reason,omitempty"` // why, when it is not up
 	Since       *time.Time `json:"since,omitempty"`
 	Pending     int64      `json:"pending"`
@@ -19,9 +19,13 @@ type Status struct {
 	InFlight    int        `json:"in_flight"`
 	Attempts    int64      `json:"attempts"`    // since the start
 	LagSeconds  float64    `json:"lag_seconds"` // age of the oldest pending event
+	Lagging     bool       `json:"lagging,omitempty"`
 	NextRetry   *time.Time `json:"next_retry,omitempty"`
-	HeldUntil   *time.Time `json:"held_until,omitempty"` // the endpoint asked to be left alone until then
-	PerSecond   float64    `json:"delivered_per_second"` // over the last minute
+	HeldUntil   *time.Time `json:"held_until,omitempty"`  // the endpoint asked to be left alone until then
+	NextProbe   *time.Time `json:"next_probe,omitempty"`  // while it is down or offline
+	Concurrency int        `json:"concurrency,omitempty"` // attempts at a time that it bears, when these are fewer than configured
+	Pace        float64    `json:"pace,omitempty"`        // attempts a second that it bears, once it asked for fewer
+	PerSecond   float64    `json:"delivered_per_second"`  // over the last minute
 	FailPerSec  float64    `json:"failed_attempts_per_second"`
 	AttemptMS   *Quantiles `json:"attempt_ms,omitempty"`  // how long attempts took
 	DeliveryMS  *Quantiles `json:"delivery_ms,omitempty"` // from accepted to delivered
@@ -40,6 +44,7 @@ type Status struct {
 const (
 	StateUp       = "up"
 	StateDown     = "down"
+	StateLimited  = "limited" // it says 429, or 503 with a time
 	StateOffline  = "offline"
 	StatePaused   = "paused"
 	StateDisabled = "disabled"
@@ -49,11 +54,11 @@ const (
 // Statuses tells of all endpoints: those configured, in their order, and then the lanes that are left of others.
 func (p *Post) Statuses() []Status {
 	now := p.now()
-	lanes := p.plan.Load().lanes
-	list := make([]Status, 0, len(lanes))
-	configured := map[string]bool{}
-	for _, l := range lanes {
-		configured[l.endpoint.Name] = true
+	plan := p.plan.Load()
+	list := make([]Status, 0, len(plan.lanes))
+	configured := make(map[string]bool, len(plan.lanes))
+	for _, l := range plan.lanes {
+		configured[l.name] = true
 		list = append(list, l.status(now))
 	}
 	for _, kept := range p.queue.Lanes() {
@@ -74,40 +79,45 @@ func (l *Lane) status(now time.Time) Status {
 	replays := runningReplays(l.kept)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.holdLocked(kept.Paused)
+	g := &l.gate
 	s := Status{
-		Name: l.endpoint.Name, State: StateUp,
+		Name: l.name, State: StateUp,
 		Pending: kept.Pending, Retrying: kept.Retrying, Failed: kept.Failed, Delivered: kept.Delivered,
-		InFlight: l.gate.inflight, Attempts: l.seen.attempts,
-		LagSeconds: age(now, kept.Oldest), NextRetry: moment(kept.NextRetry),
+		InFlight: g.inflight, Attempts: l.seen.attempts,
+		LagSeconds: age(now, kept.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: moment(kept.NextRetry),
 		PerSecond: round(l.seen.delay.perSecond(now)), FailPerSec: round(l.seen.failing.perSecond(now)),
 		AttemptMS: l.seen.took.quantiles(), DeliveryMS: l.seen.delay.quantiles(),
-		LastSuccess: moment(l.seen.lastSuccess), LastError: l.seen.lastError, LastErrorAt: moment(l.seen.lastErrorAt), Replays: replays,
+		LastSuccess: moment(g.LastSuccess), LastError: g.LastError, LastErrorAt: moment(g.LastErrorAt), Replays: replays,
 	}
-	receiver, own := l.client.Certificates()
-	s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)
+	if c := l.course.Load(); c != nil {
+		receiver, own := c.client.Certificates()
+		s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)
+	}
 	if ahead, at := l.tally.clock.seen(); !at.IsZero() {
 		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), moment(at)
 	}
 	switch {
-	case l.gate.held == disabled:
-		s.State, s.Reason = StateDisabled, disabled
-	case l.gate.held != "":
-		s.State, s.Reason = StatePaused, l.gate.held
-	case l.gate.offline:
-		s.State, s.Reason = StateOffline, l.seen.lastError
-	case l.gate.down:
-		s.State, s.Reason = StateDown, l.seen.lastError
+	case g.disabled:
+		s.State, s.Reason = StateDisabled, "disabled in the configuration"
+	case g.paused != "":
+		s.State, s.Reason, s.Since = StatePaused, g.paused, moment(g.Paused)
+	case g.offline:
+		s.State, s.Reason, s.Since = StateOffline, g.LastError, moment(g.dark)
+	case g.isDown():
+		s.State, s.Reason, s.Since = StateDown, g.LastError, moment(g.Down)
+	case g.isLimited():
+		s.State, s.Reason, s.Since = StateLimited, g.LastError, moment(g.Limited)
 	}
-	if l.gate.quiet.After(now) {
-		s.HeldUntil = moment(l.gate.quiet)
-		if s.Reason == "" {
-			s.Reason = "the endpoint asked to be left alone (Retry-After)"
-		}
+	if s.State == StateDown || s.State == StateOffline {
+		s.NextProbe = moment(g.place())
 	}
-	if s.State != StateUp {
-		s.Since = moment(l.seen.since)
+	if g.HeldUntil.After(now) {
+		s.HeldUntil = moment(g.HeldUntil)
 	}
+	if most := g.most(); most < g.policy.Concurrency && !g.isSpared() {
+		s.Concurrency = most
+	}
+	s.Pace = round(g.PerSecond)
 	return s
 }
 

@@ -7,8 +7,7 @@ import (
 	"realtorbot-relay/queue"
 )
 
-// tally is what was counted about an endpoint since the start, for /metrics. It belongs to the name: a lane that a reload
-// replaces hands it on. All of it is atomic.
+// tally is what was counted about an endpoint since the start, for /metrics. All of it is atomic.
 type tally struct {
 	results [resultCount]atomic.Int64
 	resent  atomic.Int64     // attempts whose POST was made twice
@@ -17,9 +16,6 @@ type tally struct {
 	latency *queue.Histogram // nanoseconds from accepted to delivered
 	age     *queue.Histogram // nanoseconds from accepted to the first attempt
 	clock   skew
-
-	downSince atomic.Int64 // Unix milliseconds since when it has been told to be down; 0 when it is not
-	paused    atomic.Bool  // it has been told to be paused
 }
 
 // What an attempt came to, as a label of metrics: delivered, uncharged, or its class.

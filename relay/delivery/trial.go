@@ -53,7 +53,11 @@ func (p *Post) Try(ctx context.Context, name string, parcel Parcel, conformance 
 	if lane == nil {
 		return Trial{}, false, nil
 	}
-	ep := *lane.endpoint
+	configured := lane.endpoint()
+	if configured == nil { // taken out this moment
+		return Trial{}, false, nil
+	}
+	ep := *configured
 	timeout := ep.Delivery.Timeout
 	ep.Delivery.Timeout = min(timeout, trialLimit)
 	post := func(ep config.Endpoint, attempt int) (*Outcome, error) {

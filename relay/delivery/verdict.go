@@ -16,6 +16,7 @@ const (
 	Retry                     // another attempt after Verdict.Wait
 	Failed                    // given up; goes to the endpoint's failed list
 	Gone                      // 410: the endpoint is to be paused; the delivery is held, and this attempt is not charged to it
+	Later                     // the endpoint is to be left alone; the delivery waits with it, and this attempt is not charged to it
 )
 
 // String is the kind's name in logs.
@@ -29,6 +30,8 @@ func (k Kind) String() string {
 		return "failed"
 	case Gone:
 		return "gone"
+	case Later:
+		return "later"
 	}
 	return "unknown"
 }
@@ -40,49 +43,63 @@ const holdLimit = time.Hour
 type Verdict struct {
 	Kind Kind
 
-	// Wait is the time before the next attempt of this delivery, for Retry alone. It is never less than the schedule
-	// says, nor less than HoldEndpoint.
+	// Lives is set when the outcome shows a receiver that lives, whatever it makes of this one event.
+	Lives bool
+
+	// Wait is the time before the next attempt of this delivery that the schedule says, for Retry alone.
 	Wait time.Duration
 
-	// HoldEndpoint, when not 0, is how long the whole endpoint is to be left alone, at most an hour: it answered 429 or
-	// 503 with Retry-After. It may come with Failed as well.
-	HoldEndpoint time.Duration
+	// Hold is for how long the whole endpoint asked to be left alone, at most an hour, for Later alone; 0 when it named no
+	// time.
+	Hold time.Duration
 
 	// Reason is one line for operators, free of secrets; empty for Delivered.
 	Reason string
 }
 
 // Judge says what o means under policy p. attempt is the number of the attempt just made, from 1, not counting those
-// that were not charged. o must not be Aborted. Judge knows nothing of the machine's being offline: whoever has seen all
-// endpoints Unreachable doesn't ask.
+// that were not charged. o must not be Aborted. Judge knows nothing of how the endpoint was before, nor of the machine's
+// being offline: that is the gate's, which may leave an attempt uncharged whatever its verdict.
 //
 // The success codes come first, also when they name 410 or a redirect. An answer that did not end in time is a timeout
 // whatever its status.
 func Judge(o Outcome, attempt int, p config.Delivery) Verdict {
 	answered := o.Class == ClassNone || o.Class == ClassStatus
 	if answered && p.Success.Has(o.Status) {
-		return Verdict{Kind: Delivered}
+		return Verdict{Kind: Delivered, Lives: true}
 	}
-	reason := o.Err
-	if answered && reason == "" {
-		reason = statusFault(o.Status).text
+	v := Verdict{Kind: Failed, Reason: o.Err}
+	if answered && v.Reason == "" {
+		v.Reason = statusFault(o.Status).text
 	}
-	if answered && o.Status == 410 {
-		return Verdict{Kind: Gone, Reason: reason}
-	}
-
-	v := Verdict{Kind: Failed, Reason: reason}
-	if answered && (o.Status == 429 || o.Status == 503) {
-		v.HoldEndpoint = min(max(o.RetryAfter, 0), holdLimit)
+	switch {
+	case !answered:
+	case o.Status == 410:
+		v.Kind = Gone
+		return v
+	case o.Status == 429, o.Status == 503 && o.RetryAfter > 0:
+		v.Kind, v.Hold = Later, min(max(o.RetryAfter, 0), holdLimit)
+		return v
+	default:
+		v.Lives = refusesTheEvent(o.Status)
 	}
 	attempt = max(attempt, 1)
 	if attempt > len(p.Retry) {
-		v.Reason = "gave up after " + strconv.Itoa(attempt) + plural(attempt, " attempt") + ": " + reason
+		v.Reason = "gave up after " + strconv.Itoa(attempt) + plural(attempt, " attempt") + ": " + v.Reason
 		return v
 	}
-	v.Kind = Retry
-	v.Wait = max(p.Retry[attempt-1], v.HoldEndpoint)
+	v.Kind, v.Wait = Retry, p.Retry[attempt-1]
 	return v
+}
+
+// refusesTheEvent reports whether an answer says that the receiver lives and does not want this one event. The other codes
+// of 4xx may be meant for every event: a credential, a proxy, a route that is missing, a receiver that is not ready.
+func refusesTheEvent(status int) bool {
+	switch status {
+	case 401, 403, 404, 407, 408, 410, 425, 429:
+		return false
+	}
+	return status >= 400 && status < 500
 }
 
 func plural(n int, noun string) string {

@@ -85,7 +85,7 @@ export function at(moment, precise = false) {
 }
 
 const states = {
-  up: ['●', 'well'], delivered: ['●', 'well'], down: ['▼', 'ill'], failed: ['▼', 'ill'], offline: ['▼', 'ill'],
+  up: ['●', 'well'], delivered: ['●', 'well'], down: ['▼', 'ill'], failed: ['▼', 'ill'], offline: ['▼', 'ill'], limited: ['◔', 'care'],
   paused: ['❚❚', 'care'], retrying: ['↻', 'care'], pending: ['○', 'quiet'], disabled: ['○', 'quiet'], orphaned: ['◌', 'care'],
 }
 

@@ -10,8 +10,9 @@ import { trial } from '/page/trial.js'
 
 const meanings = {
   up: 'It works.',
-  down: 'Five attempts in a row failed. New events wait while one delivery at a time tries whether it is back.',
-  offline: 'This machine seems to be without network. No attempt is charged meanwhile.',
+  down: 'Five attempts in a row failed. All else waits while one delivery at a time tries whether it is back.',
+  limited: 'It asked to be left alone for a while (429 or 503). No attempt is charged meanwhile.',
+  offline: 'It can\u2019t be reached: this machine seems to be without network. No attempt is charged meanwhile.',
   paused: 'Everything is held until it is resumed.',
   disabled: 'The configuration says enabled = false.',
   orphaned: 'No endpoint of this name is configured. What is left is kept until the name comes back or you give it up.',
@@ -40,7 +41,7 @@ function duties(name, said) {
   return {
     nodes: [resume, pause, giveUp],
     update(word) {
-      const waits = word === 'paused' || word === 'down' || word === 'offline'
+      const waits = word === 'paused' || word === 'down' || word === 'limited' || word === 'offline'
       for (const [button, shown] of [[pause, word !== 'paused' && word !== 'disabled' && word !== 'orphaned'], [resume, waits], [giveUp, word === 'orphaned']]) {
         if (!shown && button === document.activeElement) (button === pause ? resume : pause).hidden = false
         button.hidden = !shown

@@ -1,0 +1,262 @@
+package delivery
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"realtorbot-relay/queue"
+)
+
+// deliver makes one attempt and settles what came of it.
+func (l *Lane) deliver(d *queue.Delivery, f *flight) {
+	number := d.Attempts + 1
+	l.settle(d, f, number, l.attempt(d, f.course, number))
+}
+
+// ruling is what becomes of a delivery after an attempt, all that is known of its endpoint considered.
+type ruling struct {
+	verdict Verdict
+	charged bool
+	due     time.Time // when a delivery that is not charged may be attempted again
+	note    bool      // the attempt is recorded although it is not charged
+	aside   bool      // a first attempt that is not charged makes way: the next probe is another one
+	pauses  bool      // the endpoint is paused now, which is to be saved
+	offline bool      // nothing left this machine
+	changes []change
+}
+
+// settle records the outcome, first in the lane's own state and then in the queue.
+func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
+	now := l.now()
+	defer l.landed(d, f, o.Took) // after the queue knows
+	if o.Aborted {
+		l.kept.Release(d, now)
+		return
+	}
+	l.mu.Lock()
+	l.seen.attempts++
+	l.seen.took.add(now, o.Took)
+	r := l.judgeLocked(d, f, number, &o, now)
+	l.keepHealthLocked()
+	l.mu.Unlock()
+	l.count(d, &o, &r, now)
+	l.tell(r.changes, r.verdict.Reason)
+
+	attempt := record(number, &o)
+	switch {
+	case r.verdict.Kind == Delivered:
+		l.kept.Delivered(d, &attempt)
+	case !r.charged && r.aside:
+		d.Attempts-- // Retry counts one
+		l.kept.Retry(d, &attempt, r.due)
+	case !r.charged:
+		if r.note {
+			l.kept.Note(d, &attempt)
+		}
+		l.kept.Release(d, r.due)
+	case r.verdict.Kind == Failed:
+		l.kept.Failed(d, &attempt, r.verdict.Reason)
+	default:
+		l.kept.Retry(d, &attempt, r.due)
+	}
+	for _, c := range r.changes {
+		if c == cameBack {
+			l.kept.Hasten(now)
+		}
+	}
+	if r.pauses {
+		if err := l.savePause(); err != nil {
+			l.log.Error().Err(err).Msg("the pause could not be saved")
+		}
+	}
+	l.logVerdict(d, number, &o, &r)
+}
+
+// judgeLocked rules on an outcome and has the gate learn from it.
+func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome, now time.Time) (r ruling) {
+	g, p := &l.gate, f.course.endpoint.Delivery
+	r.verdict = Judge(*o, number, p)
+	v := &r.verdict
+	plain := o.Err
+	if plain == "" && v.Kind != Delivered {
+		plain = statusFault(o.Status).text
+	}
+	if f.course.former && l.last != nil && !leadsTo(f.course.endpoint, l.last) {
+		// What the place says where the endpoint was before is no word of the one where it is now.
+		r.charged, r.note, r.due = v.Kind == Delivered, true, now
+		if v.Kind != Delivered {
+			*v = Verdict{Kind: Retry, Reason: plain}
+		}
+		return r
+	}
+	if o.Unreachable {
+		charged, c := g.lost(o.At, now, l.reach.latest())
+		r.changes = append(r.changes, c)
+		if !charged {
+			g.LastError, g.LastErrorAt = plain, now
+			if g.waited.Equal(now) {
+				g.probe = l.probes.place(g.probe, now)
+			}
+			r.offline, r.due, *v = true, g.probe, Verdict{Kind: Retry, Reason: plain}
+			return r
+		}
+	} else {
+		if isProof(o) {
+			l.reach.note(now)
+		}
+		r.changes = append(r.changes, l.onlineLocked(now))
+	}
+	if v.Kind == Delivered {
+		if d.Replay == 0 {
+			l.seen.delay.add(now, max(now.Sub(time.UnixMilli(d.Event.At)), 0))
+		} else {
+			l.seen.delay.tick(now) // how old it was is no measure of anything
+		}
+		r.charged = true
+		r.changes = append(r.changes, l.livesLocked(now, true))
+		return r
+	}
+	g.LastError, g.LastErrorAt = plain, now
+	l.seen.failing.add(now, o.Took)
+	r.charged, r.due = !f.probe, now.Add(v.Wait+jitter(p.Jitter))
+	switch {
+	case v.Kind == Gone:
+		r.charged, r.note, r.pauses, r.due = false, true, true, now
+		l.pauseLocked("the endpoint answered 410 Gone") // at once, for the other senders
+		return r
+	case v.Kind == Later:
+		r.changes = append(r.changes, g.asks(o.At, now, v.Hold))
+		r.charged, r.due, r.note = false, g.HeldUntil, g.isWorthNoting(o.Status, now)
+		if f.probe && g.isDown() {
+			g.NextProbe = l.probes.place(latest(g.HeldUntil, now.Add(probeEvery)), now)
+		}
+		return r
+	case v.Lives:
+		r.changes = append(r.changes, l.livesLocked(now, false))
+	default:
+		r.changes = append(r.changes, l.failsLocked(now, plain, &r))
+	}
+	if r.charged {
+		return r
+	}
+	// A probe charges nobody. What refused one event alone does so again once the endpoint is up; else the delivery goes
+	// behind all that waits, so that the next probe is another one.
+	*v = Verdict{Kind: Retry, Lives: v.Lives, Reason: plain}
+	r.aside, r.note = f.first && !v.Lives, g.isWorthNoting(o.Status, now)
+	if r.due = now; !v.Lives {
+		r.due = now.Add(slices.Max(append([]time.Duration{probeEvery}, p.Retry...)))
+	}
+	return r
+}
+
+func (l *Lane) onlineLocked(now time.Time) change {
+	g := &l.gate
+	if !g.ToldOffline.IsZero() {
+		l.report(News{State: NewsOnline, At: now, Since: g.ToldOffline})
+		g.ToldOffline = time.Time{}
+	}
+	return g.online()
+}
+
+func (l *Lane) livesLocked(now time.Time, well bool) change {
+	g := &l.gate
+	c := g.lives(now, well)
+	if n, tell := l.damper.up(&g.Health, c == cameBack, now); tell {
+		l.report(n)
+	}
+	if !g.ToldLimited.IsZero() {
+		l.report(News{State: StateUp, At: now, Since: g.ToldLimited})
+		g.ToldLimited = time.Time{}
+	}
+	return c
+}
+
+func (l *Lane) failsLocked(now time.Time, reason string, r *ruling) change {
+	g := &l.gate
+	c := g.fails(now)
+	switch c {
+	case wentDown:
+		if n, tell := l.damper.down(&g.Health, reason, now); tell {
+			l.report(n)
+		}
+	case stayedDown:
+		r.pauses = true
+		l.pauseLocked("nothing was delivered for " + g.policy.DisableAfter.String() + " (disable_after): " + reason)
+	}
+	if g.isDown() {
+		g.NextProbe = l.probes.place(now.Add(probeEvery), now)
+	}
+	return c
+}
+
+// jitter is a random part of most.
+func jitter(most time.Duration) time.Duration {
+	if most <= 0 {
+		return 0
+	}
+	return rand.N(most)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// count adds to what /metrics shows.
+func (l *Lane) count(d *queue.Delivery, o *Outcome, r *ruling, now time.Time) {
+	l.tally.note(o, !r.offline)
+	if d.Attempts == 0 && d.Replay == 0 {
+		l.tally.first(d.Event.At, o.At)
+	}
+	switch {
+	case r.verdict.Kind == Delivered:
+		if d.Replay == 0 {
+			l.tally.latency.Add(int64(max(now.Sub(time.UnixMilli(d.Event.At)), 0)))
+		}
+	case r.verdict.Kind == Failed:
+		l.tally.failed.Add(1)
+		l.reportFailed(d.Event.ID, d.Event.Type, string(o.Class), r.verdict.Reason, 1)
+	}
+}
+
+// landed ends a flight, and closes the connections of a former course once nothing is under way on them.
+func (l *Lane) landed(d *queue.Delivery, f *flight, took time.Duration) {
+	l.mu.Lock()
+	l.gate.landed(f.probe)
+	delete(l.under, d)
+	f.course.under--
+	over := f.course.former && f.course.under == 0
+	l.mu.Unlock()
+	if f.probe {
+		l.probes.end(took)
+	}
+	if over {
+		f.course.client.Close()
+	}
+}
+
+// isProof reports that o could not have come about unless something beyond this machine answered. Silence, on a line that
+// has just been cut as on any other, proves nothing; nor does what this machine itself says.
+func isProof(o *Outcome) bool {
+	if o.Local {
+		return false
+	}
+	switch o.Class {
+	case ClassConnectTimeout, ClassBlockedAddress, ClassDNS, ClassInternal:
+		return false
+	case ClassTimeout:
+		return o.Status != 0 || o.Timing.FirstByte > 0
+	}
+	return true
+}
+
+func record(number int, o *Outcome) queue.Attempt {
+	return queue.Attempt{
+		Number: number, At: o.At, Took: o.Took,
+		DNS: o.Timing.DNS, Connect: o.Timing.Connect, TLS: o.Timing.TLS, FirstByte: o.Timing.FirstByte,
+		Status: o.Status, Class: string(o.Class), Error: o.Err, Excerpt: o.Excerpt,
+	}
+}
