@@ -33,6 +33,25 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
+// Room is how many bytes are free where the options' Dir is, or will be, and how many it takes to accept an event: for
+// whoever looks while the queue is not open. free is -1 when nobody can tell.
+func Room(o Options) (free, needed int64) {
+	for there := false; !there; {
+		_, err := os.Stat(o.Dir)
+		if there = !errors.Is(err, os.ErrNotExist) || o.Dir == filepath.Dir(o.Dir); !there {
+			o.Dir = filepath.Dir(o.Dir) // the first start makes it
+		}
+	}
+	o = o.withDefaults()
+	var d disk
+	d.held.Store(true) // or it is taken before the first event
+	free, err := o.Free()
+	if err != nil {
+		free = -1
+	}
+	return free, d.acceptFloor(o)
+}
+
 // disk knows how much space is free and holds the ballast.
 type disk struct {
 	held  atomic.Bool          // the ballast is there; changed by recovery and the keeper

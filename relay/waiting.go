@@ -43,7 +43,12 @@ func (r *Relay) Waiting() error {
 // answerWithout has requests answered without a queue.
 func (r *Relay) answerWithout(why error) {
 	r.waiting.why.Store(&why)
-	adm := &admin.Waiting{Token: r.config.Admin.Token, Log: r.log, Why: r.Waiting}
+	adm := &admin.Waiting{
+		Token: r.config.Admin.Token, Log: r.log, Why: r.Waiting, Version: r.version, Started: time.Now(), Lines: r.lines,
+		Disk: func() (free, needed int64) {
+			return queue.Room(queue.Options{Dir: r.dir, MinFree: r.config.Queue.MinFree, Free: r.free})
+		},
+	}
 	r.front.Store(&front{
 		intake: refuse, admin: adm.Handle,
 		refuses: func(*fasthttp.RequestHeader) bool { return true },

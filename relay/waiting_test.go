@@ -18,7 +18,12 @@ import (
 // askHealth returns status and body of /health at a listener.
 func askHealth(t *testing.T, ln net.Listener) (int, string) {
 	t.Helper()
-	r, err := http.NewRequest("GET", "http://"+ln.Addr().String()+"/health", nil)
+	return ask(t, ln, "/health")
+}
+
+func ask(t *testing.T, ln net.Listener, path string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest("GET", "http://"+ln.Addr().String()+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +61,10 @@ func TestStartedOnAFullDiskItServesHealthAndOpensWhenThereIsRoom(t *testing.T) {
 	}
 	if status, text := post(t, intake, "example-token-of-the-platform", "evt_1"); status != 503 || !strings.Contains(text, "unavailable") {
 		t.Errorf("an event is answered %d %s", status, text)
+	}
+	if status, text := ask(t, adm, "/metrics"); status != 200 || !strings.Contains(text, "\nrelay_health_status{status=\"failing\"} 1\n") ||
+		!strings.Contains(text, "\nrelay_queue_disk_free_bytes 4.9283072e+07\n") || !strings.Contains(text, "\nrelay_queue_disk_needed_bytes 1.17440512e+08\n") {
+		t.Errorf("metrics are answered %d, and the alert rules see nothing:\n%s", status, text)
 	}
 	if r.Stalled() != 0 {
 		t.Error("waiting counts as a stall")

@@ -25,26 +25,34 @@ const (
 // metrics answers with all metrics. Label values are names of the configuration and words of closed sets, nothing that a
 // client could make up. What is left of endpoints that are not configured any more is in the sums alone.
 func (a *Admin) metrics(ctx *fasthttp.RequestCtx) {
-	var e exposition
+	e := asked(ctx)
 	statuses, q := a.Post.Statuses(), a.Queue.Stats()
-	e.family("relay_build_info", gauge, "Always 1; the label says which version runs.")
-	e.sample("relay_build_info", 1, "version", a.Version)
-	h := a.judge(statuses, q)
-	e.family("relay_health_status", gauge, "1 for how the relay is now: ok, degraded (something needs a look) or failing (events are refused).")
-	for _, status := range []string{"ok", "degraded", "failing"} {
-		e.sample("relay_health_status", truth(h.Status == status), "status", status)
-	}
-	a.ingestMetrics(&e)
-	queueMetrics(&e, q)
-	a.deliveryMetrics(&e, statuses)
+	a.healthMetrics(e, a.judge(statuses, q).Status)
+	a.ingestMetrics(e)
+	diskMetrics(e, q.FreeDisk, q.MinFree)
+	queueMetrics(e, q)
+	a.deliveryMetrics(e, statuses)
 	e.family("relay_alert_raised_total", counter, "Alerts that the relay raised as events, by type.")
 	raised := a.Raised()
 	for _, kind := range config.Alerts() {
 		e.sample("relay_alert_raised_total", float64(raised[kind]), "type", kind)
 	}
-	a.processMetrics(&e)
-	ctx.Response.Header.SetContentType(expositionType)
-	ctx.Response.SetBody(e.out)
+	a.processMetrics(e)
+	e.answer(ctx)
+}
+
+func (a *Admin) healthMetrics(e *exposition, now string) {
+	e.family("relay_build_info", gauge, "Always 1; the label says which version runs.")
+	e.sample("relay_build_info", 1, "version", a.Version)
+	e.family("relay_health_status", gauge, "1 for how the relay is now: ok, degraded (something needs a look) or failing (events are refused).")
+	for _, status := range []string{"ok", "degraded", "failing"} {
+		e.sample("relay_health_status", truth(status == now), "status", status)
+	}
+}
+
+func diskMetrics(e *exposition, free, needed int64) {
+	e.single("relay_queue_disk_free_bytes", gauge, "Free bytes where queue.dir is; -1 when they can't be told.", float64(free))
+	e.single("relay_queue_disk_needed_bytes", gauge, "Free bytes below which events are refused (queue.min_free).", float64(needed))
 }
 
 func truth(is bool) float64 {
@@ -81,8 +89,6 @@ func queueMetrics(e *exposition, q queue.Stats) {
 	e.single("relay_queue_events_bytes", gauge, "Bytes of the bodies of the events that are kept.", float64(q.Bytes))
 	e.single("relay_queue_store_bytes", gauge, "Bytes of the store's files.", float64(q.StoreBytes))
 	e.single("relay_queue_journal_bytes", gauge, "Bytes of the journal's files.", float64(q.JournalBytes))
-	e.single("relay_queue_disk_free_bytes", gauge, "Free bytes where queue.dir is; -1 when they can't be told.", float64(q.FreeDisk))
-	e.single("relay_queue_disk_needed_bytes", gauge, "Free bytes below which events are refused (queue.min_free).", float64(q.MinFree))
 	e.single("relay_queue_damaged_total", counter, "Events or records that could not be read from disk and were set aside.", float64(q.Damaged))
 	e.single("relay_queue_writable", gauge, "1 while the queue can write; 0 after a write failed, until the relay is started again.", truth(q.Err == nil))
 	e.family("relay_queue_commit_events", histogram, "Events that one commit, one write and one sync, took together.")

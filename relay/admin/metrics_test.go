@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"compress/gzip"
 	"io"
 	"net/http"
 	"os"
@@ -157,6 +158,59 @@ func TestShippedMonitoringNamesMetricsThatExist(t *testing.T) {
 			if !exist[name] {
 				t.Errorf("%s asks for %s, which is not there", file, name)
 			}
+		}
+	}
+}
+
+// TestMetricsComeInTheFormThatWasAskedFor: as Prometheus asks, which likes OpenMetrics best, as curl does, and compressed.
+func TestMetricsComeInTheFormThatWasAskedFor(t *testing.T) {
+	o := openOffice(t, "")
+	get := func(accept, encoding string) (*http.Response, string) {
+		t.Helper()
+		r, err := http.NewRequest("GET", o.url+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", accept)
+		r.Header.Set("Accept-Encoding", encoding)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body := io.Reader(answer.Body)
+		if answer.Header.Get("Content-Encoding") == "gzip" {
+			if body, err = gzip.NewReader(body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := io.ReadAll(body)
+		if err != nil || answer.StatusCode != 200 {
+			t.Fatalf("answered %d, %v", answer.StatusCode, err)
+		}
+		return answer, string(text)
+	}
+	for accept, open := range map[string]bool{
+		"": false, "*/*": false, "text/plain": false,
+		"application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2": true,
+		"application/openmetrics-text;q=0.2, text/plain;q=0.3": false, "application/openmetrics-text; q=0": false,
+	} {
+		answer, text := get(accept, "identity")
+		if is := strings.HasPrefix(answer.Header.Get("Content-Type"), "application/openmetrics-text; version=1.0.0"); is != open || strings.HasSuffix(text, "\n# EOF\n") != open {
+			t.Errorf("asked for %q it is %s and ends in %q", accept, answer.Header.Get("Content-Type"), text[len(text)-20:])
+		}
+		want := "# TYPE relay_queue_damaged_total counter\nrelay_queue_damaged_total 0\n"
+		if open {
+			want = "# TYPE relay_queue_damaged counter\nrelay_queue_damaged_total 0\n"
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("asked for %q it lacks %q", accept, want)
+		}
+	}
+	for encoding, zipped := range map[string]bool{"gzip": true, "deflate, gzip;q=0.5": true, "identity": false, "gzip;q=0": false} {
+		answer, text := get("", encoding)
+		if (answer.Header.Get("Content-Encoding") == "gzip") != zipped || !strings.Contains(text, "relay_build_info") {
+			t.Errorf("asked for %q it has the encoding %q", encoding, answer.Header.Get("Content-Encoding"))
 		}
 	}
 }
