@@ -71,65 +71,6 @@ func (a *Admin) Close(ctx context.Context) {
 	a.history.stop(ctx)
 }
 
-// Handle answers one request.
-func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
-	path := string(ctx.Path())
-	if path == "/health" {
-		a.get(ctx, a.health)
-		return
-	}
-	if f, ok := pages[path]; ok {
-		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.page(ctx, f) })
-		return
-	}
-	if path == "/session" {
-		a.session(ctx)
-		return
-	}
-	if !a.admit(ctx) {
-		return
-	}
-	switch rest, _ := strings.CutPrefix(path, "/"); {
-	case path == "/stats":
-		a.get(ctx, a.stats)
-	case path == "/metrics":
-		a.get(ctx, a.metrics)
-	case path == "/stream":
-		a.get(ctx, a.stream)
-	case path == "/live":
-		a.get(ctx, a.news)
-	case path == "/history":
-		a.get(ctx, a.pastHour)
-	case path == "/config":
-		a.get(ctx, a.shownConfig)
-	case path == "/reload":
-		a.reload(ctx)
-	case path == "/events":
-		a.get(ctx, a.search)
-	case strings.HasPrefix(rest, "events/"):
-		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.event(ctx, strings.TrimPrefix(rest, "events/")) })
-	case path == "/endpoints":
-		a.get(ctx, a.listEndpoints)
-	case strings.HasPrefix(rest, "endpoints/"):
-		a.endpoint(ctx, strings.TrimPrefix(rest, "endpoints/"))
-	default:
-		answer.Error(ctx, 404, "not_found", "there is nothing at this path; see README, \"Operating\"")
-	}
-}
-
-func (a *Admin) get(ctx *fasthttp.RequestCtx, handle func(*fasthttp.RequestCtx)) {
-	if !ctx.IsGet() && !ctx.IsHead() {
-		methodNotAllowed(ctx, "GET")
-		return
-	}
-	handle(ctx)
-}
-
-func methodNotAllowed(ctx *fasthttp.RequestCtx, allowed string) {
-	ctx.Response.Header.Set(fasthttp.HeaderAllow, allowed)
-	answer.Error(ctx, 405, "method_not_allowed", "this path takes "+allowed)
-}
-
 func (a *Admin) done(ctx *fasthttp.RequestCtx, name, what string, err error) {
 	if errors.Is(err, delivery.ErrDisabled) {
 		answer.Error(ctx, 409, "disabled", "the endpoint is disabled in the configuration: set enabled = true there and reload")

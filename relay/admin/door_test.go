@@ -6,6 +6,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/sign"
 )
 
 func TestWrongTokensWaitLongerEachTime(t *testing.T) {
@@ -159,5 +164,33 @@ func TestHealthTellsAForeignPageNoReasons(t *testing.T) {
 	}
 	if status, body := o.ask("GET", "/health", "Host: evil.example"); status != 200 || strings.Contains(body, "crm") {
 		t.Errorf("to a page: %d %s", status, body)
+	}
+}
+
+// Guessing is no faster while there is no queue yet.
+func TestGuessingHasItsCeilingWhileTheQueueIsNotOpen(t *testing.T) {
+	w := &Waiting{Token: sign.NewSecret(testToken), Log: zerolog.Nop(), Why: func() error { return nil }}
+	ask := func(token string) int {
+		var ctx fasthttp.RequestCtx
+		ctx.Request.SetRequestURI("/stats")
+		ctx.Request.Header.Set("Authorization", "Bearer "+token)
+		w.Handle(&ctx)
+		return ctx.Response.StatusCode()
+	}
+	if status := ask("wrong"); status != 401 {
+		t.Fatalf("answered %d", status)
+	}
+	w.admin.strikes.sleep = func(time.Duration) {}
+	turned := 0
+	for range 10 * guessBurst {
+		if ask("wrong") == 429 {
+			turned++
+		}
+	}
+	if turned == 0 {
+		t.Error("none is turned away")
+	}
+	if status := ask(testToken); status != 503 {
+		t.Errorf("the right one is answered %d", status)
 	}
 }

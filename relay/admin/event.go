@@ -63,8 +63,8 @@ type timing struct {
 	FirstByte float64 `json:"first_byte,omitempty"`
 }
 
-func (a *Admin) event(ctx *fasthttp.RequestCtx, id string) {
-	ev, deliveries, found, err := a.Queue.Story([]byte(id))
+func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
+	ev, deliveries, found, err := a.Queue.Story([]byte(t.event))
 	switch {
 	case err != nil:
 		a.unread(ctx, err, "the event could not be looked up")

@@ -25,13 +25,15 @@ func TestThePageIsSmallAndKeepsToItself(t *testing.T) {
 			t.Errorf("%s has no content type", at)
 		}
 		text := strings.ReplaceAll(string(f.body), "http://www.w3.org/2000/svg", "")
-		for _, what := range []string{"http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "<style", " style=", "onclick="} {
+		for _, what := range []string{"http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "<style", " style=", "onclick=",
+			"from '/", `href="/`, `src="/`, "fetch('/", "EventSource"} { // it has to work below a prefix, and streams need a header
+
 			if strings.Contains(text, what) {
 				t.Errorf("%s has %q", at, what)
 			}
 		}
-		for _, used := range regexp.MustCompile(`["'](/page/[^"']+)["']`).FindAllStringSubmatch(text, -1) {
-			if _, ok := pages[used[1]]; !ok {
+		for _, used := range regexp.MustCompile(`(?:from|href=|src=) ?["'](?:\./|page/)([^"']+)["']`).FindAllStringSubmatch(text, -1) {
+			if _, ok := pages["/page/"+used[1]]; !ok {
 				t.Errorf("%s uses %s, which is not there", at, used[1])
 			}
 		}

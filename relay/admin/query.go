@@ -14,12 +14,11 @@ import (
 	"realtorbot-relay/relay/delivery"
 )
 
-// query reads the parameters of a look-up. It keeps the first mistake: a filter that is misspelled must not look as if
-// it had found everything.
+// query reads the values of parameters that the route has. It keeps the first mistake: a filter that is misspelled must not
+// look as if it had found everything.
 type query struct {
-	args  *fasthttp.Args
-	known []string
-	err   string
+	args *fasthttp.Args
+	err  string
 }
 
 func readQuery(ctx *fasthttp.RequestCtx) *query { return &query{args: ctx.QueryArgs()} }
@@ -30,9 +29,18 @@ func (q *query) wrong(format string, args ...any) {
 	}
 }
 
-func (q *query) text(name string) string {
-	q.known = append(q.known, name)
-	return string(q.args.Peek(name))
+func (q *query) text(name string) string { return string(q.args.Peek(name)) }
+
+// yesNo reads 1 or 0, no when it is not given.
+func (q *query) yesNo(name string) bool {
+	if !q.args.Has(name) {
+		return false
+	}
+	text := q.text(name)
+	if text != "1" && text != "0" {
+		q.wrong("%s must be 1 or 0", name)
+	}
+	return text == "1"
 }
 
 // list reads values with commas between them.
@@ -128,13 +136,8 @@ func (q *query) after() uint64 {
 	return n
 }
 
-// refuse answers when something is wrong with the parameters.
+// refuse answers when something is wrong with the values.
 func (q *query) refuse(ctx *fasthttp.RequestCtx) bool {
-	for key := range q.args.All() {
-		if !slices.Contains(q.known, string(key)) {
-			q.wrong("there is no parameter %q; there are: %s", key, strings.Join(q.known, ", "))
-		}
-	}
 	if q.err != "" {
 		answer.Error(ctx, 400, "invalid_query", q.err)
 		return true

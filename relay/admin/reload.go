@@ -38,11 +38,12 @@ var ErrStopping = errors.New("the relay is stopping")
 
 // reload reads the configuration file again; with dry_run=1 it only says what that would do.
 func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
-	if !ctx.IsPost() {
-		methodNotAllowed(ctx, "POST")
+	q := readQuery(ctx)
+	dry := q.yesNo("dry_run")
+	if q.refuse(ctx) {
 		return
 	}
-	done, err := a.Reload(!ctx.QueryArgs().GetBool("dry_run"))
+	done, err := a.Reload(!dry)
 	var faults config.Faults
 	switch {
 	case errors.As(err, &faults):

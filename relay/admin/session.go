@@ -15,13 +15,15 @@ import (
 
 const (
 	sessionCookie = "relay_session"
-	csrfHeader    = "X-CSRF-Token"
-	sessionLife   = 12 * time.Hour
+	// csrfHeader has the other half of a session. A browser sends the cookie to every port of the host, and with what pages of
+	// others make it ask for; this half is in the page's own storage, and goes where the page sends it.
+	csrfHeader  = "X-CSRF-Token"
+	sessionLife = 12 * time.Hour
 	// maxSessions are kept; one more ends the oldest.
 	maxSessions = 64
 )
 
-// session is a browser that showed the token. It may read, and with csrf it may change.
+// session is a browser that showed the token. It is known by two halves: the cookie, and csrf.
 type session struct {
 	csrf string
 	ends time.Time
@@ -57,16 +59,16 @@ func (s *sessions) begin(now time.Time) (id string, one session) {
 	return id, one
 }
 
-// find returns the session of a request's cookie.
-func (s *sessions) find(ctx *fasthttp.RequestCtx, now time.Time) (one session, ok bool) {
+// find reports whether a request has both halves of a session.
+func (s *sessions) find(ctx *fasthttp.RequestCtx, now time.Time) bool {
 	id := ctx.Request.Header.Cookie(sessionCookie)
 	if len(id) == 0 {
-		return one, false
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one, ok = s.open[sha256.Sum256(id)]
-	return one, ok && one.ends.After(now)
+	one, ok := s.open[sha256.Sum256(id)]
+	return ok && one.ends.After(now) && subtle.ConstantTimeCompare(ctx.Request.Header.Peek(csrfHeader), []byte(one.csrf)) == 1
 }
 
 func (s *sessions) end(ctx *fasthttp.RequestCtx) {
@@ -79,41 +81,44 @@ func (s *sessions) end(ctx *fasthttp.RequestCtx) {
 type sessionState struct {
 	TokenNeeded bool   `json:"token_needed"` // and there is no session yet
 	SignedIn    bool   `json:"signed_in"`
-	CSRF        string `json:"csrf,omitempty"` // goes into X-CSRF-Token with every change
+	CSRF        string `json:"csrf,omitempty"` // at the sign-in alone: goes into X-CSRF-Token with every request
 	Version     string `json:"version,omitempty"`
 }
 
-// session answers without a credential: it is how a browser gets one.
-func (a *Admin) session(ctx *fasthttp.RequestCtx) {
-	now := time.Now()
-	one, ok := a.sessions.find(ctx, now)
+// tellSession answers without a credential: a page asks it whether it needs one.
+func (a *Admin) tellSession(ctx *fasthttp.RequestCtx) {
 	if a.foreign(ctx) {
 		return
 	}
+	in := a.sessions.find(ctx, time.Now())
+	state := sessionState{TokenNeeded: !a.Token.IsZero() && !in, SignedIn: in}
+	if !state.TokenNeeded {
+		state.Version = a.Version
+	}
+	answer.Value(ctx, 200, state)
+}
+
+func (a *Admin) signOut(ctx *fasthttp.RequestCtx) {
 	switch {
-	case ctx.IsGet() || ctx.IsHead():
-		state := sessionState{TokenNeeded: !a.Token.IsZero() && !ok, SignedIn: ok, CSRF: one.csrf}
-		if !state.TokenNeeded {
-			state.Version = a.Version
-		}
-		answer.Value(ctx, 200, state)
-	case ctx.IsPost() && a.Token.IsZero():
-		answer.Error(ctx, 409, "no_token", "admin.token is not set: there is nothing to sign in with")
-	case ctx.IsPost():
-		a.signIn(ctx, now)
-	case ctx.IsDelete() && (!ok || !csrfMatches(ctx, one)):
-		answer.Error(ctx, 403, "csrf", "a change needs "+csrfHeader+" with the session's value")
-	case ctx.IsDelete():
+	case a.foreign(ctx):
+	case !a.sessions.find(ctx, time.Now()):
+		answer.Error(ctx, 403, "csrf", "signing out needs the session's cookie and its other half as "+csrfHeader)
+	default:
 		a.sessions.end(ctx)
 		a.setCookie(ctx, "", -1)
 		answer.Value(ctx, 200, sessionState{TokenNeeded: true})
-	default:
-		methodNotAllowed(ctx, "GET, POST, DELETE")
 	}
 }
 
 // signIn exchanges the token for a session. The token is in a JSON body, which a form of a foreign page can't send.
-func (a *Admin) signIn(ctx *fasthttp.RequestCtx, now time.Time) {
+func (a *Admin) signIn(ctx *fasthttp.RequestCtx) {
+	if a.foreign(ctx) {
+		return
+	}
+	if a.Token.IsZero() {
+		answer.Error(ctx, 409, "no_token", "admin.token is not set: there is nothing to sign in with")
+		return
+	}
 	var given struct{ Token string }
 	if err := json.Unmarshal(ctx.PostBody(), &given); err != nil || string(ctx.Request.Header.ContentType()) != "application/json" {
 		answer.Error(ctx, 400, "invalid_json", `post {"token":"…"} as application/json`)
@@ -123,7 +128,7 @@ func (a *Admin) signIn(ctx *fasthttp.RequestCtx, now time.Time) {
 		a.strange(ctx, true, "admin sign-in refused: the token is wrong", "this is not admin.token")
 		return
 	}
-	id, one := a.sessions.begin(now)
+	id, one := a.sessions.begin(time.Now())
 	a.setCookie(ctx, id, int(sessionLife.Seconds()))
 	a.Log.Info().Stringer("from", ctx.RemoteIP()).Msg("admin sign-in")
 	answer.Value(ctx, 200, sessionState{SignedIn: true, CSRF: one.csrf, Version: a.Version})
@@ -143,8 +148,4 @@ func (a *Admin) setCookie(ctx *fasthttp.RequestCtx, id string, seconds int) {
 	}
 	c.SetSecure(ctx.IsTLS() || string(ctx.Request.Header.Peek("X-Forwarded-Proto")) == "https")
 	ctx.Response.Header.SetCookie(&c)
-}
-
-func csrfMatches(ctx *fasthttp.RequestCtx, one session) bool {
-	return subtle.ConstantTimeCompare(ctx.Request.Header.Peek(csrfHeader), []byte(one.csrf)) == 1
 }

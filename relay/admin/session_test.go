@@ -21,7 +21,8 @@ func (o *office) signIn() (cookie *http.Cookie, csrf string) {
 	return answer.Cookies()[0], said.CSRF
 }
 
-func TestASessionReadsAndWithCSRFChanges(t *testing.T) {
+// The cookie goes to every port of its host, so that it opens nothing without the other half, which no answer to it has.
+func TestASessionNeedsBothItsHalves(t *testing.T) {
 	o := openOffice(t, testToken)
 	cookie, csrf := o.signIn()
 	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.MaxAge != 12*3600 || cookie.Secure || len(cookie.Value) < 26 {
@@ -34,10 +35,15 @@ func TestASessionReadsAndWithCSRFChanges(t *testing.T) {
 		headers      []string
 		status       int
 	}{
-		{"GET", "/stats", []string{with}, 200},
+		{"GET", "/stats", []string{with, csrfHeader + ": " + csrf}, 200},
+		{"HEAD", "/live", []string{with, csrfHeader + ": " + csrf}, 200},
+		{"GET", "/stats", []string{with}, 401},
+		{"GET", "/live", []string{with}, 401},
+		{"GET", "/stats", []string{with, csrfHeader + ": "}, 401},
+		{"GET", "/stats", []string{csrfHeader + ": " + csrf}, 401},
 		{"GET", "/stats", nil, 401},
-		{"GET", "/stats", []string{with + "x"}, 401},
-		{"GET", "/stats", []string{with, "Authorization: Bearer wrong"}, 401},
+		{"GET", "/stats", []string{with + "x", csrfHeader + ": " + csrf}, 401},
+		{"GET", "/stats", []string{with, csrfHeader + ": " + csrf, "Authorization: Bearer wrong"}, 401},
 		{"POST", "/endpoints/crm/pause", []string{with, own}, 401},
 		{"POST", "/endpoints/crm/pause", []string{with, own, csrfHeader + ": " + csrf + "x"}, 401},
 		{"POST", "/endpoints/crm/pause", []string{own, csrfHeader + ": " + csrf}, 401},
@@ -54,13 +60,19 @@ func TestASessionReadsAndWithCSRFChanges(t *testing.T) {
 	if answer, body := o.exchange("POST", "/endpoints/crm/pause", "", with, own, csrfHeader+": "+csrf); answer.StatusCode != 200 {
 		t.Errorf("with everything right: %d %s", answer.StatusCode, body)
 	}
-	if _, body := o.exchange("GET", "/session", "", with); !strings.Contains(body, csrf) {
-		t.Errorf("a page that is loaded again is not told its CSRF value: %s", body)
+	for _, c := range []struct {
+		headers []string
+		in      bool
+	}{{[]string{with}, false}, {[]string{csrfHeader + ": " + csrf}, false}, {[]string{with, csrfHeader + ": " + csrf}, true}} {
+		_, body := o.exchange("GET", "/session", "", c.headers...)
+		if strings.Contains(body, csrf) || strings.Contains(body, `"signed_in": true`) != c.in || strings.Contains(body, "1.2.3") != c.in {
+			t.Errorf("with %q: %s", c.headers, body)
+		}
 	}
 	if answer, _ := o.exchange("DELETE", "/session", "", with, own, csrfHeader+": "+csrf); answer.StatusCode != 200 {
 		t.Errorf("signing out: %d", answer.StatusCode)
 	}
-	if answer, _ := o.exchange("GET", "/stats", "", with); answer.StatusCode != 401 {
+	if answer, _ := o.exchange("GET", "/stats", "", with, csrfHeader+": "+csrf); answer.StatusCode != 401 {
 		t.Errorf("after signing out: %d", answer.StatusCode)
 	}
 	if strings.Contains(o.log.String(), testToken) || strings.Contains(o.log.String(), cookie.Value) {
@@ -114,17 +126,23 @@ func TestWrongTokensAtTheSignInAreStrikes(t *testing.T) {
 func TestSessionsEndAndAreFew(t *testing.T) {
 	var s sessions
 	began := time.Now()
+	halves := map[string]string{}
+	begin := func(now time.Time) string {
+		id, one := s.begin(now)
+		halves[id] = one.csrf
+		return id
+	}
 	find := func(id string, now time.Time) bool {
 		var ctx fasthttp.RequestCtx
 		ctx.Request.Header.SetCookie(sessionCookie, id)
-		_, ok := s.find(&ctx, now)
-		return ok
+		ctx.Request.Header.Set(csrfHeader, halves[id])
+		return s.find(&ctx, now)
 	}
-	first, _ := s.begin(began)
+	first := begin(began)
 	if !find(first, began.Add(sessionLife-time.Second)) || find(first, began.Add(sessionLife)) || find("", began) {
 		t.Error("a session does not end when it should")
 	}
-	second, _ := s.begin(began.Add(time.Second))
+	second := begin(began.Add(time.Second))
 	for i := range maxSessions - 1 {
 		s.begin(began.Add(time.Duration(i+2) * time.Second))
 	}

@@ -39,11 +39,15 @@ type check struct {
 // test sends the documented test event now and once, past the queue; with conformance=1 it also judges the receiver. The
 // answer is 200 whatever the endpoint said: what it said is in it.
 func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
+	q := readQuery(ctx)
+	conformance := q.yesNo("conformance")
+	if q.refuse(ctx) {
+		return
+	}
 	now := time.Now()
 	id := "evt_test_" + ulid.Make().String()
 	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
 		`","data":{"message":"This is a test webhook"}}`
-	conformance := ctx.QueryArgs().GetBool("conformance")
 	trial, found, err := a.Post.Try(ctx, t.name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:

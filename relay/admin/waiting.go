@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,30 +20,34 @@ type Waiting struct {
 	Started time.Time
 	Lines   Lines                       // as in Admin
 	Disk    func() (free, needed int64) // bytes; free is -1 when that can't be told
+
+	once  sync.Once
+	admin *Admin // it knows who presents wrong tokens
 }
 
 // Handle answers one request: health with its reason, what metrics there are, the page, all else 503.
 func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
-	a := &Admin{Token: w.Token, Log: w.Log, Version: w.Version, Started: w.Started, Lines: w.Lines}
-	if string(ctx.Path()) == "/health" {
-		a.get(ctx, func(ctx *fasthttp.RequestCtx) {
-			h := health{Status: "failing"}
-			if why := w.Why(); why != nil {
-				h.Reasons = []string{"events are refused: " + why.Error()}
-			}
-			a.tell(ctx, h)
-		})
+	w.once.Do(func() {
+		w.admin = &Admin{Token: w.Token, Log: w.Log, Version: w.Version, Started: w.Started, Lines: w.Lines}
+	})
+	r, t, ok := w.admin.enter(ctx)
+	if !ok {
 		return
 	}
-	f, ok := pages[string(ctx.Path())]
+	_, page := pages[r.path]
 	switch {
-	case ok: // it says so, and comes alive with the queue
-		a.get(ctx, func(ctx *fasthttp.RequestCtx) { a.page(ctx, f) })
-	case string(ctx.Path()) == "/session" && !a.foreign(ctx), a.admit(ctx):
-		if string(ctx.Path()) == "/metrics" && (ctx.IsGet() || ctx.IsHead()) {
-			w.metrics(a, ctx)
-			return
+	case r.path == "/health":
+		h := health{Status: "failing"}
+		if why := w.Why(); why != nil {
+			h.Reasons = []string{"events are refused: " + why.Error()}
 		}
+		w.admin.tell(ctx, h)
+	case r.path == "/metrics":
+		w.metrics(w.admin, ctx)
+	case page: // it says so, and comes alive with the queue
+		r.answer(w.admin, ctx, t)
+	case r.path == "/session" && w.admin.foreign(ctx):
+	default:
 		answer.Error(ctx, 503, "unavailable", "the queue can't be opened yet: GET /health says why")
 	}
 }

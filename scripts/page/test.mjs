@@ -2,7 +2,7 @@
 
 import { mkdirSync } from 'node:fs'
 import { launch, narrow, violations, watch, wide } from './browser.mjs'
-import { eventually, patience, Receiver, Relay } from './world.mjs'
+import { eventually, patience, Proxy, Receiver, Relay } from './world.mjs'
 
 const { RELAY_BINARY, RELAY_WORK, RELAY_SHOTS } = process.env
 const token = `page-test-${Math.random().toString(36).slice(2)}-token`
@@ -35,12 +35,16 @@ const button = (name, within = page) => within.getByRole('button', { name, exact
 const go = (hash) => page.evaluate((to) => { location.hash = to }, hash)
 const event = (id, type = 'lead.created', data = { score: 75 }) => ({ id, type, data })
 
+// stored is what the first page has of its session beside the cookie.
+const stored = () => page.evaluate(() => ({ ...sessionStorage }))
+
 // inspect opens views anew with the session of the first page, in every look, and asks axe-core and the ruler.
 async function inspect(views, inside) {
   for (const [colorScheme, viewport] of [['light', wide], ['dark', wide], ['light', narrow], ['dark', narrow]]) {
     const other = await browser.newContext({ viewport, colorScheme, bypassCSP: true, storageState: await context.storageState() })
     try {
       const view = await other.newPage()
+      await view.addInitScript((half) => Object.entries(half).forEach(([key, value]) => sessionStorage.setItem(key, value)), await stored())
       for (const [hash, ready] of views) {
         await view.goto(`${home}#${hash}`)
         await view.reload()
@@ -71,6 +75,12 @@ try {
     await page.keyboard.press('Enter')
     await heading('All is well.')
     must(await page.evaluate(() => document.cookie) === '', 'a script can read the session’s cookie')
+    await page.reload()
+    await heading('All is well.') // still signed in
+    const other = await context.newPage() // which has the cookie, and not the other half
+    await other.goto(home)
+    await other.getByRole('heading', { name: 'Sign in' }).waitFor()
+    await other.close()
   })
 
   await shows('real traffic shows without a reload', async () => {
@@ -178,6 +188,90 @@ try {
       await page.keyboard.press('Enter')
       await page.locator('.title').getByText(state, { exact: true }).waitFor()
       await page.locator('body').evaluate(() => document.activeElement.blur())
+    }
+  })
+
+  await shows('the focus stays where it was', async () => {
+    const focused = () => page.evaluate(() => document.activeElement.textContent)
+    const stays = async (what) => must(await focused() === what, `the focus is on "${await focused()}" and not on "${what}"`)
+    await go('/endpoints/calendar')
+    await heading('calendar')
+    await button('Test webhook').focus()
+    await page.keyboard.press('Enter')
+    await page.getByText('Delivered. It answered 200').waitFor()
+    await stays('Test webhook')
+    await button('Pause').focus()
+    await page.keyboard.press('Enter')
+    await page.locator('.title').getByText('paused', { exact: true }).waitFor()
+    await button('Pause').waitFor({ state: 'hidden' })
+    await stays('Resume') // which stands in its place
+    await page.keyboard.press('Enter')
+    await page.locator('.title').getByText('up', { exact: true }).waitFor()
+    await button('Resume').waitFor({ state: 'hidden' })
+    await stays('Pause')
+    await go('/events/evt_bot_1')
+    await button('Replay to calendar').focus()
+    await page.keyboard.press('Enter')
+    await page.getByText('of a replay').waitFor()
+    await stays('Replay to calendar')
+    calendar.status = 400
+    await relay.post(event('evt_focus', 'bot.created'))
+    await go('/endpoints/calendar')
+    const section = page.getByRole('region', { name: 'Failed deliveries' })
+    await button('Replay all', section).waitFor()
+    calendar.status = 200
+    await button('Replay all', section).focus()
+    await page.keyboard.press('Enter')
+    await section.getByText('Replayed: 1 of 1 delivered').waitFor()
+    await section.getByText('None.').waitFor()
+    await stays('Replay all')
+  })
+
+  await shows('controls that turn the direction of text are shown by name', async () => {
+    await relay.post(event('evt_bidi', 'lead.created', { note: 'a\u202Egnp.exe\u2066' }))
+    await go('/events/evt_bidi')
+    await page.getByText('a‹U+202E›gnp.exe‹U+2066›').waitFor()
+  })
+
+  await shows('it works at a prefix that a proxy gives it, and where the proxy holds /live back', async () => {
+    for (const hold of [false, true]) {
+      const proxy = new Proxy(relay.admin, '/relay', hold)
+      const at = await proxy.open()
+      const other = await browser.newContext({ viewport: wide })
+      other.setDefaultTimeout(patience)
+      try {
+        const view = await other.newPage()
+        await view.goto(`http://${at}/relay/`)
+        await view.getByLabel('Token').fill(token)
+        await view.keyboard.press('Enter')
+        await view.getByRole('heading', { name: 'All is well.' }).waitFor()
+        const id = `evt_behind_${hold}`
+        await relay.post(event(id))
+        await view.getByRole('link', { name: id, exact: true }).waitFor()
+        await view.getByText('live', { exact: true }).waitFor()
+        must(proxy.beside === 0, `${proxy.beside} requests went beside the prefix`)
+        must(!hold || proxy.held > 0, 'nothing was held back')
+      } finally {
+        await other.close()
+        proxy.close()
+      }
+    }
+  })
+
+  await shows('signing in where a proxy changes the Host says so', async () => {
+    const proxy = new Proxy(relay.admin, '', false, { host: relay.admin })
+    const at = await proxy.open()
+    const other = await browser.newContext()
+    other.setDefaultTimeout(patience)
+    try {
+      const view = await other.newPage()
+      await view.goto(`http://${at}/`)
+      await view.getByLabel('Token').fill(token)
+      await view.keyboard.press('Enter')
+      await view.getByText('have it pass on the Host header').waitFor()
+    } finally {
+      await other.close()
+      proxy.close()
     }
   })
 

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, request as ask } from 'node:http'
 import { writeFileSync } from 'node:fs'
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -95,5 +95,43 @@ ${this.endpoints.map(({ name, url, events }) => `[[endpoint]]\nname = "${name}"\
 
   async endpoint(name) {
     return (await this.ask('GET', '/stats')).endpoints.find((one) => one.name === name)
+  }
+}
+
+// Proxy stands before a relay: at a prefix that it takes away, holding server-sent events back as one that compresses them does,
+// with headers of its own.
+export class Proxy {
+  constructor(to, prefix, hold, headers = {}) {
+    Object.assign(this, { to, prefix, hold, headers, beside: 0, held: 0 })
+  }
+
+  async open() {
+    const [host, port] = this.to.split(':')
+    this.server = createServer((request, response) => {
+      if (!request.url.startsWith(`${this.prefix}/`)) {
+        this.beside++
+        response.writeHead(404).end()
+        return
+      }
+      const onward = ask({ host, port, method: request.method, path: request.url.slice(this.prefix.length), headers: { ...request.headers, ...this.headers } }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers)
+        response.flushHeaders()
+        if (this.hold && answer.headers['content-type'] === 'text/event-stream') {
+          this.held++
+          answer.resume()
+        } else answer.pipe(response)
+      })
+      onward.on('error', () => response.destroy())
+      response.on('close', () => onward.destroy())
+      request.pipe(onward)
+    })
+    this.server.listen(0, '127.0.0.1')
+    await once(this.server, 'listening')
+    return `127.0.0.1:${this.server.address().port}`
+  }
+
+  close() {
+    this.server.close()
+    this.server.closeAllConnections()
   }
 }

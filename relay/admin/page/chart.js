@@ -1,6 +1,6 @@
 // Charts of the last hour: a line with the ground below it filled, and in words for who can't see it.
 
-import { h, s, say } from '/page/dom.js'
+import { h, s, say } from './dom.js'
 
 const width = 240
 

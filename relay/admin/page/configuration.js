@@ -1,7 +1,7 @@
 // Configuration: what the relay follows now. Secrets are stars.
 
-import { h, swap } from '/page/dom.js'
-import { get, post } from '/page/relay.js'
+import { h, swap } from './dom.js'
+import { get, post } from './relay.js'
 
 export function configurationView() {
   const text = h('pre', { tabindex: '0', 'aria-label': 'The configuration' }, 'Asking …')

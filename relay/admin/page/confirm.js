@@ -1,6 +1,6 @@
 // A question before what can't be taken back.
 
-import { h } from '/page/dom.js'
+import { h } from './dom.js'
 
 // confirm asks and resolves to whether it may be done.
 export function confirm(title, text, does) {

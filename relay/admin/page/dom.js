@@ -17,20 +17,45 @@ function fill(node, props, children) {
     if (value === undefined || value === null || value === false) continue
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value)
     else if (name in node && typeof value === 'boolean') node[name] = value
-    else node.setAttribute(name, value)
+    else node.setAttribute(name, name === 'title' || name === 'aria-label' ? plain(value) : value)
   }
-  for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) node.append(child)
+  node.append(...shown(children))
   return node
 }
 
+// Controls that turn the direction of what stands behind them could make a text look like another: they are shown by name.
+const turns = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+const plain = (text) => String(text).replace(turns, (c) => `‹U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}›`)
+
+const shown = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false)
+  .map((child) => (child instanceof Node ? child : plain(child)))
+
 // say sets an element's text, and touches nothing when it is that already: a screen reader reads what changed.
 export function say(node, text) {
-  if (node.textContent !== String(text)) node.textContent = text
+  const said = plain(text)
+  if (node.textContent !== said) node.textContent = said
 }
 
-// swap replaces all children.
+// mark tells elements that take the focus from one another.
+const mark = (node) => `${node.tagName} ${node.getAttribute('href') ?? node.getAttribute('aria-label') ?? node.textContent}`
+
+// swap replaces all children. The focus stays where it was, on what stands there now.
 export function swap(node, ...children) {
-  node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false))
+  const had = node.contains(document.activeElement) && node !== document.activeElement ? mark(document.activeElement) : null
+  node.replaceChildren(...shown(children))
+  if (had) [...node.querySelectorAll('a, button, input, pre, select')].find((one) => mark(one) === had)?.focus({ preventScroll: true })
+}
+
+// once is a listener that does nothing while what it did before goes on. The button keeps the focus, which one that is disabled
+// loses, and tells that it is busy.
+export const once = (work) => async ({ currentTarget: button }) => {
+  if (button.ariaBusy === 'true' || button.ariaDisabled === 'true') return
+  button.ariaBusy = 'true'
+  try {
+    await work()
+  } finally {
+    button.ariaBusy = null
+  }
 }
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })

@@ -1,12 +1,12 @@
 // One endpoint: how it is, what to do about it, the last hour, what failed, and what it is told to be.
 
-import { at, count, h, millis, rate, say, span, state, swap } from '/page/dom.js'
-import { Chart } from '/page/chart.js'
-import { ask, endpointPath, get, now, post } from '/page/relay.js'
-import { confirm } from '/page/confirm.js'
-import { Failures } from '/page/failed.js'
-import { Latest } from '/page/events.js'
-import { trial } from '/page/trial.js'
+import { at, count, h, millis, once, rate, say, span, state, swap } from './dom.js'
+import { Chart } from './chart.js'
+import { ask, endpointPath, get, now, post } from './relay.js'
+import { confirm } from './confirm.js'
+import { Failures } from './failed.js'
+import { Latest } from './events.js'
+import { trial } from './trial.js'
 
 const meanings = {
   up: 'It works.',
@@ -20,21 +20,22 @@ const meanings = {
 
 // duties are the buttons: pausing, resuming, and giving up what is left of an orphan.
 function duties(name, said) {
-  const does = (method, path, done) => async () => {
+  const does = (method, path, done) => once(async () => {
     try {
       await ask(method, endpointPath(name, path))
       swap(said, done)
     } catch (error) {
       swap(said, error.message)
     }
-  }
+  })
   const pause = h('button', { type: 'button', onclick: does('POST', '/pause', 'Paused. Events are accepted for it and wait.') }, 'Pause')
   const resume = h('button', { type: 'button', class: 'main', onclick: does('POST', '/resume', 'Resumed.') }, 'Resume')
   const giveUp = h('button', {
     type: 'button', class: 'danger',
-    async onclick() {
+    async onclick(event) {
+      const { currentTarget } = event
       if (await confirm(`Give up ${name}?`, 'All its pending, retrying and failed deliveries are deleted for good. The events stay for the other endpoints.', 'Give up')) {
-        await does('DELETE', '', 'Given up.')()
+        await does('DELETE', '', 'Given up.')({ currentTarget })
       }
     },
   }, 'Give up')
@@ -42,9 +43,13 @@ function duties(name, said) {
     nodes: [resume, pause, giveUp],
     update(word) {
       const waits = word === 'paused' || word === 'down' || word === 'limited' || word === 'offline'
-      for (const [button, shown] of [[pause, word !== 'paused' && word !== 'disabled' && word !== 'orphaned'], [resume, waits], [giveUp, word === 'orphaned']]) {
-        if (!shown && button === document.activeElement) (button === pause ? resume : pause).hidden = false
+      const wanted = [[pause, word !== 'paused' && word !== 'disabled' && word !== 'orphaned'], [resume, waits], [giveUp, word === 'orphaned']]
+      for (const [button, shown] of wanted) if (shown) button.hidden = false
+      for (const [button, shown] of wanted) {
+        const had = button === document.activeElement
         button.hidden = !shown
+        // What takes its place takes the focus, too.
+        if (had && !shown) [resume, pause].find((other) => other !== button && !other.hidden)?.focus()
       }
     },
   }

@@ -1,7 +1,7 @@
 // One event: its story with each endpoint as a timeline, and its body.
 
-import { at, h, millis, plural, state, swap } from '/page/dom.js'
-import { endpointPath, get, now, post } from '/page/relay.js'
+import { at, h, millis, once, plural, state, swap } from './dom.js'
+import { endpointPath, get, now, post } from './relay.js'
 
 function step(tone, ...children) {
   return h('li', { class: tone ? `${tone}-step` : '' }, ...children)
@@ -24,19 +24,18 @@ function delivery(event, one, again) {
   const said = h('p', { class: 'quiet', role: 'status' })
   const button = h('button', {
     type: 'button',
-    async onclick() {
-      button.disabled = true
+    onclick: once(async () => {
       try {
         await post(endpointPath(one.endpoint, '/replay'), { ids: [event.id] })
         swap(said, 'It is replayed; what comes of it shows here.')
         again()
       } catch (error) {
         swap(said, error.message)
-        button.disabled = false
       }
-    },
+    }),
   }, `Replay to ${one.endpoint}`)
   const settled = one.state === 'delivered' || one.state === 'failed'
+  const pressed = document.activeElement?.textContent === button.textContent // it keeps the focus
   return h('section', { 'aria-label': `To ${one.endpoint}` },
     h('div', { class: 'head' }, h('h2', {}, h('a', { href: `#/endpoints/${encodeURIComponent(one.endpoint)}` }, one.endpoint)), state(one.state)),
     h('ol', { class: 'timeline' },
@@ -44,7 +43,7 @@ function delivery(event, one, again) {
       one.attempts.map(attempt),
       one.failed_at && step('ill', h('p', {}, h('b', {}, 'Given up')), h('p', { class: 'quiet' }, at(one.failed_at, true), one.reason ? ` · ${one.reason}` : '')),
       one.state !== 'delivered' && step('next', h('p', {}, 'Next: ', one.next), one.next_attempt && h('p', { class: 'quiet' }, 'at ', at(one.next_attempt)))),
-    settled && h('div', { class: 'actions' }, button, said))
+    (settled || pressed) && h('div', { class: 'actions' }, button, said))
 }
 
 function pretty(text) {
@@ -81,7 +80,7 @@ export function eventView(id) {
       const event = await get(`/events/${encodeURIComponent(id)}`)
       if (left) return
       const said = JSON.stringify(event)
-      if (said !== shape && !node.querySelector('.actions')?.contains(document.activeElement)) {
+      if (said !== shape) {
         shape = said
         show(event)
       }

@@ -1,7 +1,7 @@
 // Events: the latest, and those that are looked for.
 
-import { at, h, say, state, swap } from '/page/dom.js'
-import { get, now } from '/page/relay.js'
+import { at, h, once, say, state, swap } from './dom.js'
+import { get, now } from './relay.js'
 
 // line is one event of a list.
 export function line(event) {
@@ -62,11 +62,10 @@ export function eventsView(text = '') {
   const field = (label, input) => h('div', {}, h('label', { for: input.id }, label), input)
   const list = h('ul', { class: 'rows' })
   const outcome = h('p', { class: 'none', role: 'status' })
-  const more = h('button', { type: 'button', hidden: true, onclick: () => load(next) }, 'Show older events')
+  const more = h('button', { type: 'button', hidden: true, onclick: once(() => load(next)) }, 'Show older events')
   let next = ''
 
   async function load(after) {
-    more.disabled = true
     say(outcome, 'Looking …')
     outcome.hidden = false
     try {
@@ -83,8 +82,6 @@ export function eventsView(text = '') {
       if (after) lines[0]?.querySelector('a').focus()
     } catch (error) {
       say(outcome, error.message)
-    } finally {
-      more.disabled = false
     }
   }
 

@@ -1,8 +1,8 @@
 // Failed deliveries: what failed and why, replaying it, giving it up.
 
-import { at, count, h, plural, say, swap } from '/page/dom.js'
-import { ask, endpointPath, get, post } from '/page/relay.js'
-import { confirm } from '/page/confirm.js'
+import { at, count, h, once, plural, say, swap } from './dom.js'
+import { ask, endpointPath, get, post } from './relay.js'
+import { confirm } from './confirm.js'
 
 // Replay is the progress of one.
 class Replay {
@@ -42,14 +42,13 @@ export class Failures {
     this.list = h('ul', { class: 'rows picks' })
     this.none = h('p', { class: 'none' }, 'None.')
     this.said = h('p', { class: 'quiet', role: 'status' })
-    this.all = h('button', { type: 'button', class: 'main', onclick: () => this.replay({ failed: true }) }, 'Replay all')
-    this.some = h('button', { type: 'button', onclick: () => this.replay({ ids: this.picked() }) }, 'Replay the selected')
+    this.all = h('button', { type: 'button', class: 'main', onclick: once(() => this.replay({ failed: true })) }, 'Replay all')
+    this.some = h('button', { type: 'button', onclick: once(() => this.replay({ ids: this.picked() })) }, 'Replay the selected')
     this.giveUp = h('button', { type: 'button', class: 'danger', onclick: () => this.forget() }, 'Give up all')
-    this.actions = h('div', { class: 'actions' }, this.all, this.some, this.giveUp)
     this.more = h('button', { type: 'button', hidden: true, onclick: () => this.load(this.next) }, 'Show more')
     this.node = h('section', { 'aria-labelledby': 'failed' },
       h('div', { class: 'head' }, h('h2', { id: 'failed' }, 'Failed deliveries'), this.count),
-      this.replays, this.actions, this.said, this.list, this.none, this.more)
+      this.replays, h('div', { class: 'actions' }, this.all, this.some, this.giveUp), this.said, this.list, this.none, this.more)
     this.list.addEventListener('change', () => this.chosen())
     Object.assign(this, { known: -1, asked: 0, asking: false, next: '' })
   }
@@ -60,15 +59,18 @@ export class Failures {
 
   chosen() {
     const n = this.picked().length
-    this.some.disabled = n === 0
+    this.some.ariaDisabled = n === 0 ? 'true' : null // disabled, it would lose the focus
     say(this.some, n ? `Replay the ${n} selected` : 'Replay the selected')
   }
 
   update(one) {
     say(this.count, one.failed ? plural(one.failed, 'delivery', 'deliveries') : '')
-    this.actions.hidden = one.failed === 0
+    const orphaned = one.state === 'orphaned'
+    // A button that has the focus stays until it is left.
+    for (const [button, never] of [[this.all, orphaned], [this.some, orphaned], [this.giveUp, false]]) {
+      button.hidden = never || (one.failed === 0 && button !== document.activeElement)
+    }
     this.none.hidden = one.failed > 0
-    this.all.hidden = this.some.hidden = one.state === 'orphaned'
     const running = (one.replays ?? []).map((replay) => replay.id)
     for (const replay of one.replays ?? []) this.tell(replay)
     // Those that run are part of the news; what came of one that has ended has to be asked for.

@@ -1,12 +1,12 @@
 // The frame: who may look, where to look, and whether the relay is still there.
 
-import { at, h, say, swap } from '/page/dom.js'
-import { follow, hear, now, session, signIn, signOut, unfollow } from '/page/relay.js'
-import { overview } from '/page/overview.js'
-import { endpointView } from '/page/endpoint.js'
-import { eventsView } from '/page/events.js'
-import { eventView } from '/page/event.js'
-import { configurationView } from '/page/configuration.js'
+import { at, h, say, swap } from './dom.js'
+import { follow, hear, now, session, signIn, signOut, unfollow } from './relay.js'
+import { overview } from './overview.js'
+import { endpointView } from './endpoint.js'
+import { eventsView } from './events.js'
+import { eventView } from './event.js'
+import { configurationView } from './configuration.js'
 
 const main = document.getElementById('main')
 const line = document.getElementById('line')

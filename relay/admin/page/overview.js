@@ -1,9 +1,9 @@
 // Now: is all well, and if not, what isn't.
 
-import { bytes, count, h, millis, plural, rate, say, span, state, swap } from '/page/dom.js'
-import { Chart } from '/page/chart.js'
-import { now } from '/page/relay.js'
-import { Latest } from '/page/events.js'
+import { bytes, count, h, millis, plural, rate, say, span, state, swap } from './dom.js'
+import { Chart } from './chart.js'
+import { now } from './relay.js'
+import { Latest } from './events.js'
 
 const verdicts = { ok: 'All is well.', degraded: 'Something needs a look.', failing: 'Events are refused.' }
 

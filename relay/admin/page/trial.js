@@ -1,7 +1,7 @@
 // The test webhook: sent now and once, past the queue, and what the endpoint said.
 
-import { at, h, millis, swap } from '/page/dom.js'
-import { endpointPath, post } from '/page/relay.js'
+import { at, h, millis, once, swap } from './dom.js'
+import { endpointPath, post } from './relay.js'
 
 const verdicts = { pass: ['✓ pass', 'well'], fail: ['✗ fail', 'ill'], skipped: ['– skipped', 'quiet'] }
 const checks = {
@@ -29,8 +29,7 @@ export function trial(name) {
   const answer = h('div', { class: 'said', role: 'status', hidden: true })
   const button = h('button', {
     type: 'button',
-    async onclick() {
-      button.disabled = true
+    onclick: once(async () => {
       answer.hidden = false
       answer.className = 'said'
       swap(answer, h('p', {}, 'Sending …'))
@@ -40,10 +39,8 @@ export function trial(name) {
         swap(answer, told(said))
       } catch (error) {
         swap(answer, h('p', { class: 'ill' }, error.message))
-      } finally {
-        button.disabled = false
       }
-    },
+    }),
   }, 'Test webhook')
   return {
     nodes: [button, label], answer,
