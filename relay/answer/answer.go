@@ -8,6 +8,7 @@ package answer
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -21,6 +22,13 @@ func JSON(ctx *fasthttp.RequestCtx, status int, body []byte) {
 	ctx.Response.Header.SetContentType(contentType)
 	ctx.Response.SetStatusCode(status)
 	ctx.Response.SetBody(body)
+}
+
+// Stream answers with a body of so many bytes that is JSON already, which is read while it is sent, and closed after that.
+func Stream(ctx *fasthttp.RequestCtx, status int, body io.ReadCloser, size int) {
+	ctx.Response.Header.SetContentType(contentType)
+	ctx.Response.SetStatusCode(status)
+	ctx.Response.SetBodyStream(body, size)
 }
 
 // Value answers with v as indented JSON, for those who read it with curl.

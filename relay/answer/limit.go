@@ -75,7 +75,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &counted{Conn: conn, at: l, address: addressOf(conn)}
+		c := &counted{Conn: conn, at: l, address: Group(addressOf(conn.RemoteAddr()))}
 		c.since.Store(l.now().UnixNano())
 		if l.admit(c) {
 			return c, nil
@@ -104,20 +104,6 @@ func (l *limited) spare() {
 	l.giveUpLocked(netip.Addr{})
 	l.mu.Unlock()
 	time.Sleep(acceptPause)
-}
-
-// addressOf is what the connections of one client are counted under; the zero Addr when there is nothing to count by.
-func addressOf(conn net.Conn) netip.Addr {
-	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	address := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if address.Is6() {
-		whole, _ := address.Prefix(64) // which an IPv6 address always has
-		address = whole.Addr()
-	}
-	return address
 }
 
 // admit gives a connection a place, if there is one or one can be made.
@@ -245,6 +231,25 @@ func linger(conn net.Conn, wait time.Duration, most int64) {
 		_ = half.CloseWrite()
 	}
 	_, _ = io.CopyN(io.Discard, conn, most)
+}
+
+// Waiting says since when the client of a connection has kept us waiting, for bytes or for room to answer; the zero Time
+// when it does not, and for a connection that is none of Limit's.
+func Waiting(conn net.Conn) time.Time {
+	if c, ok := conn.(*counted); ok {
+		if since := c.since.Load(); since != 0 {
+			return time.Unix(0, since)
+		}
+	}
+	return time.Time{}
+}
+
+// Cut ends what is read from a connection and written to it, whoever does so, who then closes it.
+func Cut(conn net.Conn) {
+	if c, ok := conn.(*counted); ok {
+		conn = c.Conn
+	}
+	_ = cut(conn)
 }
 
 // cut closes a connection without a word: TLS would still try to say goodbye to a client that may not listen.

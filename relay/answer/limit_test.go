@@ -273,11 +273,11 @@ func TestAddressesAreCountedByWhatOneClientHas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := addressOf(fromAddress{at: at}).String(); got != want {
+		if got := Group(addressOf(at)).String(); got != want {
 			t.Errorf("%s is counted as %s, want %s", text, got, want)
 		}
 	}
-	if addressOf(fromAddress{at: &net.UnixAddr{Name: "@", Net: "unix"}}).IsValid() {
+	if addressOf(&net.UnixAddr{Name: "@", Net: "unix"}).IsValid() {
 		t.Error("a unix socket's client has an address")
 	}
 }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -18,170 +16,149 @@ import (
 const (
 	// firstBytes is the room that a body gets at once; beyond it, room is given for what came, not for what was announced.
 	firstBytes = 16 << 10
-	// leastBudget is the room for all bodies larger than firstBytes together, in bytes, unless max_body asks for more.
-	leastBudget = 64 << 20
-	// zstdWindow is what decompressing a Zstandard frame may take besides: the largest window that RFC 8878 asks for.
+	// gzipBytes is what decompressing gzip takes besides: a window, and the tables of the codes (44 KB measured).
+	gzipBytes = 64 << 10
+	// zstdWindow is the largest window of a Zstandard frame, which is what RFC 8878 asks for; zstdBytes is what decompressing
+	// one may take besides (8,458 KiB measured).
 	zstdWindow = 8 << 20
+	zstdBytes  = zstdWindow + 512<<10
 )
 
 // What ends the reading of a body.
 var (
 	errTooLarge = fasthttp.ErrBodyTooLarge
-	errNoRoom   = errors.New("bodies take all the room that there is for them")
 	errCorrupt  = errors.New("the body is not what its Content-Encoding says")
 )
 
-// bodies reads what is posted, and bounds the memory that it takes together. Safe for concurrent use.
+// bodies reads what is posted. Safe for concurrent use.
 type bodies struct {
-	most   int // bytes of one body, as it came and decompressed
-	budget atomic.Int64
-	gzip   sync.Pool // of *gzip.Reader
-	zstd   sync.Pool // of *zstd.Decoder, which with one goroutine needs no closing
+	most int       // bytes of one body, as it came and decompressed
+	gzip sync.Pool // of *gzip.Reader
+	zstd sync.Pool // of *zstd.Decoder, which with one goroutine needs no closing
 }
 
 func newBodies(most int) *bodies {
 	b := &bodies{most: most}
-	b.budget.Store(int64(max(leastBudget, 4*most)))
 	b.gzip.New = func() any { return new(gzip.Reader) }
 	return b
 }
 
-// room is a buffer that a body is read into and the part of the budget that it holds.
-type room struct {
-	buf  []byte
-	held int64
-}
-
-// grow makes room for more bytes, in all not beyond most.
-func (b *bodies) grow(r *room, more, most int) error {
-	want := len(r.buf) + more
-	if want > cap(r.buf) {
-		want = min(max(want, 2*cap(r.buf)), most)
-	}
-	if err := b.take(r, want); err != nil {
-		return err
-	}
-	r.buf = slices.Grow(r.buf, want-len(r.buf))
-	return nil
-}
-
-// take raises what r holds of the budget to so many bytes.
-func (b *bodies) take(r *room, bytes int) error {
-	more := int64(bytes) - r.held
-	if bytes <= firstBytes || more <= 0 {
-		return nil
-	}
-	if b.budget.Add(-more) < 0 {
-		b.budget.Add(more)
-		return errNoRoom
-	}
-	r.held += more
-	return nil
-}
-
-// giveBack ends the use of a room's content. A buffer that is not large stays for the next body.
-func (b *bodies) giveBack(r *room) {
-	b.budget.Add(r.held)
-	r.held = 0
-	if cap(r.buf) > keptBytes {
-		r.buf = nil
-	}
-	r.buf = r.buf[:0]
-}
-
-// read returns the body of a request, as it came, in r.
-func (b *bodies) read(ctx *fasthttp.RequestCtx, r *room) error {
+// read appends the body of a request, as it came, to buf, which is empty.
+func (b *bodies) read(ctx *fasthttp.RequestCtx, buf []byte, h *hold) ([]byte, error) {
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
-		r.buf = append(r.buf[:0], ctx.Request.Body()...)
-		return nil
+		body := ctx.Request.Body()
+		buf, err := grown(h, buf, len(body))
+		if err != nil {
+			return buf, err
+		}
+		return append(buf, body...), nil
 	}
 	announced := ctx.Request.Header.ContentLength()
 	switch {
 	case announced > b.most:
-		return errTooLarge
+		return buf, errTooLarge
 	case announced < 0: // in chunks
 		announced = firstBytes
 	}
-	return b.fill(stream, r, announced)
+	return b.fill(stream, buf, announced, h)
 }
 
-// fill reads a stream to its end. likely is how much it may hold.
-func (b *bodies) fill(stream io.Reader, r *room, likely int) error {
-	r.buf = r.buf[:0]
-	for more := max(1, min(likely, firstBytes)); ; more = 1 {
+// fill appends a stream to its end to buf, which is empty. likely is how much it may hold.
+func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte, error) {
+	buf, err := grown(h, buf, max(1, min(likely, firstBytes)))
+	if err != nil {
+		return buf, err
+	}
+	for {
 		// One byte beyond the most tells a stream that is too large from one that has ended.
-		if err := b.grow(r, more, b.most+1); err != nil {
-			return err
-		}
-		n, err := stream.Read(r.buf[len(r.buf):min(cap(r.buf), b.most+1)])
-		r.buf = r.buf[:len(r.buf)+n]
+		n, err := stream.Read(buf[len(buf):min(cap(buf), b.most+1)])
+		buf = buf[:len(buf)+n]
 		switch {
-		case len(r.buf) > b.most:
-			return errTooLarge
+		case len(buf) > b.most:
+			return buf, errTooLarge
 		case err == io.EOF:
-			return nil
+			return buf, nil
 		case err != nil:
-			return err
+			return buf, err
+		}
+		// What is left may be less than doubling would make room for.
+		if len(buf) == cap(buf) {
+			if buf, err = enlarged(h, buf, min(max(2*cap(buf), 64), b.most+1)); err != nil {
+				return buf, err
+			}
 		}
 	}
 }
 
-// decompress returns in r what in is the compressed form of, at most b.most bytes.
-func (b *bodies) decompress(in []byte, encoding int, r *room) error {
+// decompress appends what in is the compressed form of, at most b.most bytes, to buf, which is empty. What the decompressor
+// itself needs is taken from windows: turns bound how many there are at a time.
+func (b *bodies) decompress(in []byte, encoding int, buf []byte, h *hold, windows *budget) ([]byte, error) {
+	var window hold
+	window.begin(windows, party{}, windows.all, nil)
+	if err := window.take(ifElse(encoding == gzipped, gzipBytes, zstdBytes)); err != nil {
+		return buf, err
+	}
+	defer window.end()
 	var err error
 	if encoding == gzipped {
-		err = b.gunzip(in, r)
+		buf, err = b.gunzip(in, buf, h)
 	} else {
-		err = b.unzstd(in, r)
+		buf, err = b.unzstd(in, buf, h)
 	}
 	if err == nil || errors.Is(err, errTooLarge) || errors.Is(err, errNoRoom) {
-		return err
+		return buf, err
 	}
-	return errCorrupt
+	return buf, errCorrupt
 }
 
-func (b *bodies) gunzip(in []byte, r *room) error {
+func ifElse(is bool, then, otherwise int) int {
+	if is {
+		return then
+	}
+	return otherwise
+}
+
+func (b *bodies) gunzip(in, buf []byte, h *hold) ([]byte, error) {
 	z := b.gzip.Get().(*gzip.Reader)
 	defer b.gzip.Put(z)
 	if err := z.Reset(bytes.NewReader(in)); err != nil {
-		return err
+		return buf, err
 	}
-	return b.fill(z, r, 4*len(in))
+	return b.fill(z, buf, 4*len(in), h)
 }
 
-func (b *bodies) unzstd(in []byte, r *room) error {
-	var window room // which is taken while it decompresses, and not longer
-	defer b.giveBack(&window)
-	if err := b.take(&window, zstdWindow); err != nil {
-		return err
-	}
+func (b *bodies) unzstd(in, buf []byte, h *hold) ([]byte, error) {
 	z, ok := b.zstd.Get().(*zstd.Decoder)
 	if !ok {
 		var err error
 		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderMaxMemory(uint64(max(b.most, zstdWindow))))
 		if err != nil {
-			return err
+			return buf, err
 		}
 	}
 	defer b.zstd.Put(z)
 	if err := z.Reset(bytes.NewReader(in)); err != nil {
-		return err
+		return buf, err
 	}
-	err := b.fill(z, r, 4*len(in))
+	buf, err := b.fill(z, buf, 4*len(in), h)
 	if errors.Is(err, zstd.ErrDecoderSizeExceeded) { // it says so in front
-		return errTooLarge
+		return buf, errTooLarge
 	}
-	return err
+	return buf, err
 }
 
-// refuseBody answers a request whose body could not be had.
-func (in *Intake) refuseBody(ctx *fasthttp.RequestCtx, err error) {
+// refuseBody answers a request whose body could not be had, or holds no events.
+func (in *Intake) refuseBody(ctx *fasthttp.RequestCtx, s *source, err error) {
+	var bad *Invalid
 	switch {
+	case errors.As(err, &bad):
+		in.counts.Invalid.Add(1)
+		answer.ErrorAt(ctx, bad.Status(), bad.Code(), bad.Reason, bad.Index)
 	case errors.Is(err, errNoRoom):
 		ctx.SetConnectionClose() // what is left of the body is not read
-		in.refuse(ctx, nil, overloaded)
+		in.refuse(ctx, s, overloaded)
 	case errors.Is(err, errCorrupt):
 		in.counts.Invalid.Add(1)
 		answer.Error(ctx, 400, "invalid_encoding", err.Error())

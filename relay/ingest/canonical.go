@@ -2,19 +2,27 @@ package ingest
 
 import "fmt"
 
-// maxDepth is how deep objects and arrays may nest, the event itself being the first level.
-const maxDepth = 128
+const (
+	// maxDepth is how deep objects and arrays may nest, the event itself being the first level.
+	maxDepth = 128
+	// maxMembers is how many members the objects of an event may have together.
+	maxMembers = 100_000
+	// maxEvents is how many events a batch may have.
+	maxEvents = 10_000
+)
 
 // What a body is refused for. Those of canon are completed with the byte at which they were found.
 const (
-	unexpectedByte = "unexpected character"
-	unexpectedEnd  = "unexpected end"
-	byteOrderMark  = "unexpected byte order mark"
-	invalidUTF8    = "invalid UTF-8"
-	rawControl     = "unescaped control character in a string"
-	badEscape      = "invalid escape in a string"
-	tooDeep        = "objects and arrays nested deeper than 128"
-	duplicateName  = "duplicate member name"
+	unexpectedByte    = "unexpected character"
+	unexpectedEnd     = "unexpected end"
+	byteOrderMark     = "unexpected byte order mark"
+	invalidUTF8       = "invalid UTF-8"
+	rawControl        = "unescaped control character in a string"
+	badEscape         = "invalid escape in a string"
+	tooDeep           = "objects and arrays nested deeper than 128"
+	duplicateName     = "duplicate member name"
+	manyMembersReason = "an event may have 100000 members at most: one too many"
+	manyEvents        = "a batch may have 10000 events at most"
 )
 
 // canon rewrites JSON text (RFC 8259) in the form that JavaScript's JSON.stringify(JSON.parse(text)) gives it
@@ -29,10 +37,15 @@ type canon struct {
 	at      int      // the next byte of in
 	out     []byte   // what was written: grows, and is cut back by the Parser alone
 	members []member // a stack: the members read so far of every object that is open, the innermost object's last
+	count   int      // of members that were read since the start of an event
+	tables  []int32  // a stack: the tables of names of the objects that are open and have many members
 	spare   []byte   // scratch of whoever writes to it last, never across a call
-	table   []int32  // scratch of duplicate
 	digits  digits   // scratch of appendNumber
 	fault   fault
+	hold    *hold // what all of this is taken from
+
+	shuffles []shuffle // the objects read so far whose members are to be put into order
+	strays   []member  // their members
 }
 
 // fault is why reading stopped. at is an offset in canon.in, or -1 where none would help.
@@ -40,6 +53,8 @@ type fault struct {
 	reason  string
 	at      int
 	notJSON bool // no JSON parser would take it, as opposed to JSON that we refuse
+	many    bool // there is more of something than may be
+	noRoom  bool // there is no memory for it
 }
 
 // text says what is wrong to a client. line is where in an NDJSON body canon.in was found, counted from 1; 0 means that
@@ -56,14 +71,38 @@ func (f fault) text(line int) string {
 }
 
 // read takes in as the text to read from its start. out and the scratch stay.
-func (c *canon) read(in []byte) {
-	c.in, c.at, c.members = in, 0, c.members[:0]
+func (c *canon) read(in []byte) bool {
+	c.in, c.at = in, 0
+	c.begin()
+	return c.room(len(in) + stampRoom)
+}
+
+// begin forgets what was read of the event before.
+func (c *canon) begin() {
+	c.members, c.tables, c.shuffles, c.strays, c.count = c.members[:0], c.tables[:0], c.shuffles[:0], c.strays[:0], 0
+}
+
+// room makes room for more bytes in out. What is read is never longer when it is written, but for numbers and for what is
+// put in, so that room for the rest of the text is all that is needed in between.
+func (c *canon) room(more int) bool {
+	if cap(c.out)-len(c.out) >= more {
+		return true
+	}
+	want := max(len(c.out)+more, 2*cap(c.out))
+	if c.hold.take(want) != nil { // and the old one stays, in which there may be events
+		return c.full()
+	}
+	out := make([]byte, len(c.out), want)
+	copy(out, c.out)
+	c.out = out
+	return true
 }
 
 // alone reads a text that must hold one value, with nothing but space around it.
 func (c *canon) alone() bool {
+	start := len(c.out)
 	c.space()
-	return c.value(1) && c.ended()
+	return c.value(1) && c.ended() && c.settle(start, nil)
 }
 
 // ended reports that nothing but space is left, and refuses anything else.
@@ -103,6 +142,7 @@ func (c *canon) object(depth int) bool {
 		return c.refuse(tooDeep, c.at)
 	}
 	base, open := len(c.members), len(c.out)
+	seen := names{at: len(c.tables)}
 	c.out = append(c.out, '{')
 	c.at++
 	c.space()
@@ -111,16 +151,26 @@ func (c *canon) object(depth int) bool {
 		c.out = append(c.out, '}')
 		return true
 	}
-	ordered, last := true, uint64(0)
+	ordered, last := true, uint32(0)
 	for {
 		if c.peek() != '"' {
 			return c.unexpected()
 		}
-		m := member{from: c.at, start: len(c.out)}
+		from, m := c.at, member{start: int32(len(c.out))}
 		if !c.text() {
 			return false
 		}
-		m.rank = rank(c.out[m.start+1:len(c.out)-1], len(c.members)-base)
+		name := c.out[m.start+1 : len(c.out)-1]
+		switch has, ok := seen.has(c, c.members[base:], name); {
+		case !ok:
+			return false
+		case has:
+			return c.refuse(duplicateName, from)
+		case c.count >= maxMembers:
+			return c.exceeds(manyMembersReason, from)
+		}
+		c.count++
+		m.rank = rank(name)
 		ordered = ordered && m.rank >= last
 		last = m.rank
 		c.space()
@@ -129,12 +179,18 @@ func (c *canon) object(depth int) bool {
 		}
 		c.at++
 		c.out = append(c.out, ':')
-		m.value = len(c.out)
+		m.value = int32(len(c.out))
 		c.space()
 		if !c.value(depth + 1) {
 			return false
 		}
-		m.end = len(c.out)
+		m.end = int32(len(c.out))
+		if len(c.members) == cap(c.members) {
+			var err error
+			if c.members, err = grown(c.hold, c.members, 1); err != nil {
+				return c.full()
+			}
+		}
 		c.members = append(c.members, m)
 		c.space()
 		switch c.peek() {
@@ -149,14 +205,8 @@ func (c *canon) object(depth int) bool {
 		default:
 			return c.unexpected()
 		}
-		members := c.members[base:]
-		if again := c.duplicate(members); again >= 0 {
-			return c.refuse(duplicateName, members[again].from)
-		}
-		if !ordered {
-			c.reorder(members, open)
-		}
-		return true
+		c.tables = c.tables[:seen.at]
+		return ordered || c.stray(open, c.members[base:])
 	}
 }
 
@@ -241,6 +291,9 @@ func (c *canon) number() bool {
 	case plain && c.at-first <= exactDigits:
 		c.out = append(c.out, text...)
 	default:
+		if !c.room(longestNumber + len(c.in) - c.at) {
+			return false
+		}
 		c.out = appendNumber(c.out, text, &c.digits)
 	}
 	return true
@@ -298,5 +351,17 @@ func (c *canon) malformed(reason string, at int) bool {
 
 func (c *canon) refuse(reason string, at int) bool {
 	c.fault = fault{reason: reason, at: at}
+	return false
+}
+
+// exceeds refuses what is more than may be.
+func (c *canon) exceeds(reason string, at int) bool {
+	c.fault = fault{reason: reason, at: at, many: true}
+	return false
+}
+
+// full ends the reading because there is no memory for more.
+func (c *canon) full() bool {
+	c.fault = fault{reason: errNoRoom.Error(), at: -1, noRoom: true}
 	return false
 }

@@ -4,8 +4,10 @@
 //	headers ─▶ source (path), token, types ─▶ address, rate ─▶ body ─▶ signature, over its bytes ─▶ Parser: events
 //	                                                                           200 ◀─ queue.Append ◀─ route: lanes ◀─┘
 //
-// What the headers decide is answered before the body is read. A body takes memory as it comes, not as it is announced, and
-// all that are large share a budget; a compressed one is bounded by what comes out of it, and its signature is over that.
+// What the headers decide is answered before the body is read. A body takes memory as it comes, not as it is announced; a
+// compressed one is bounded by what comes out of it, and its signature is over that. Everything that is held for a request,
+// from the body to the answer, is taken from a budget before it is allocated (see memory): until the request has shown its
+// credential from that of strangers.
 //
 // Nothing of a request is kept: the queue copies what it stores before Append returns. If we die before Append has
 // returned, the client has no answer and posts again; if after, the event is on disk and the repeat is a duplicate.

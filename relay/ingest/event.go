@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -19,6 +18,7 @@ type Invalid struct {
 	Index   int    // the event's place in its batch, from 0; -1 for a single event and for the batch itself
 	Reason  string // a short sentence that stays the same from version to version, but for the numbers in it
 	NotJSON bool   // the text is not JSON, as opposed to JSON that is no event
+	TooMany bool   // it has more members, or the batch more events, than may be
 }
 
 // Error is the reason, behind the event's place in a batch.
@@ -29,12 +29,23 @@ func (e *Invalid) Error() string {
 	return fmt.Sprintf("event %d: %s", e.Index, e.Reason)
 }
 
-// Code is the code that a client is answered: invalid_json or invalid_event.
+// Code is the code that a client is answered: invalid_json, invalid_event or too_large.
 func (e *Invalid) Code() string {
-	if e.NotJSON {
+	switch {
+	case e.TooMany:
+		return "too_large"
+	case e.NotJSON:
 		return "invalid_json"
 	}
 	return "invalid_event"
+}
+
+// Status is the status that a client is answered.
+func (e *Invalid) Status() int {
+	if e.TooMany {
+		return 413
+	}
+	return 400
 }
 
 // Stamp supplies what a client may leave out.
@@ -60,15 +71,16 @@ const (
 // event reads the event at the next byte.
 func (p *Parser) event(s Stamp) (Event, bool) {
 	c := &p.canon
+	c.begin()
 	if c.peek() != '{' {
 		return Event{}, c.value(1) && c.refuse(notObject, -1)
 	}
 	start := len(c.out)
-	if !c.object(1) {
+	if !c.object(1) || !c.settle(start, c.members) {
 		return Event{}, false
 	}
 	var id, kind, stamp, data member // those with end 0 are missing
-	front := start + 1               // of the first member whose name is no array index
+	front := int32(start + 1)        // of the first member whose name is no array index
 	for _, m := range c.members {
 		switch string(m.name(c.out)) {
 		case "id":
@@ -99,17 +111,24 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 	case c.out[data.value] != '{':
 		return Event{}, c.refuse(badData, -1)
 	}
-	if id.end == 0 || stamp.end == 0 {
-		added := c.putIn(front, s, id.end == 0, stamp.end == 0)
-		kind.value += added
-		kind.end += added
-		if id.end == 0 {
-			id.value = front + len(`"id":`)
-			id.end = id.value + bytes.IndexByte(c.out[id.value:], ',')
-		} else {
-			id.value += added
-			id.end += added
+	if stamp.end == 0 { // where the documentation has it
+		added, ok := c.putIn(kind.end, `,"timestamp":"`, func(dst []byte) []byte {
+			return s.Now.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+		}, `"`)
+		if !ok {
+			return Event{}, false
 		}
+		if id.value > kind.value {
+			id.value, id.end = id.value+added, id.end+added
+		}
+	}
+	if id.end == 0 {
+		added, ok := c.putIn(front, `"id":"`, s.NewID, `",`)
+		if !ok {
+			return Event{}, false
+		}
+		id.value, id.end = front+int32(len(`"id":`)), front+added-1
+		kind.value, kind.end = kind.value+added, kind.end+added
 	}
 	// Later events may move the arena. This one stays where it is then, in the old one.
 	return Event{
@@ -119,22 +138,14 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 	}, true
 }
 
-// putIn writes an id, a timestamp or both at front, where a member of an event begins, and returns how many bytes it put
-// in there.
-func (c *canon) putIn(front int, s Stamp, id, stamp bool) int {
-	c.spare = c.spare[:0]
-	if id {
-		c.spare = append(c.spare, `"id":"`...)
-		c.spare = s.NewID(c.spare)
-		c.spare = append(c.spare, `",`...)
+// putIn writes a member, or what there is of it, at a place of out, and returns how many bytes that takes.
+func (c *canon) putIn(at int32, before string, value func(dst []byte) []byte, behind string) (added int32, ok bool) {
+	c.spare = append(value(append(c.spare[:0], before...)), behind...)
+	if !c.room(len(c.spare) + len(c.in) - c.at) {
+		return 0, false
 	}
-	if stamp {
-		c.spare = append(c.spare, `"timestamp":"`...)
-		c.spare = s.Now.UTC().AppendFormat(c.spare, "2006-01-02T15:04:05.000Z")
-		c.spare = append(c.spare, `",`...)
-	}
-	c.out = slices.Insert(c.out, front, c.spare...)
-	return len(c.spare)
+	c.out = slices.Insert(c.out, int(at), c.spare...)
+	return int32(len(c.spare)), true
 }
 
 // isName reports whether value, in canonical form, is a string of 1 to maxName bytes that are all allowed.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,10 +33,11 @@ type Intake struct {
 	door    zerolog.Logger // whom it refused
 	now     func() time.Time
 	bodies  *bodies
+	memory  memory
 	sources atomic.Pointer[map[string]*source] // by path
 	listed  atomic.Pointer[[]*source]          // the same, in the order of the configuration
 	closing atomic.Bool
-	work    sync.Pool
+	work    works
 	counts  Counts
 
 	unavailable atomic.Pointer[string] // why a request was last answered 503
@@ -51,23 +51,13 @@ type Counts struct {
 	Invalid, Unauthorized, Forbidden, Limited, Unavailable atomic.Int64
 }
 
-// work is what one request needs for a moment.
-type work struct {
-	posted, plain room // the body as it came, and decompressed
-	parser        Parser
-	events        []queue.Event
-	receipts      []queue.Receipt
-	out           []byte
-}
-
 // New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. route
 // says where events of a type go.
 func New(sources []config.Source, maxBody int, keeper Keeper, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
-	in := &Intake{keeper: keeper, route: route, now: time.Now, bodies: newBodies(maxBody)}
+	in := &Intake{keeper: keeper, route: route, now: time.Now, bodies: newBodies(maxBody), memory: newMemory(maxBody), work: newWorks()}
 	// A stranger must not be able to fill the log, nor to keep our own trouble out of it.
 	in.log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
 	in.door = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
-	in.work.New = func() any { return new(work) }
 	return in, in.SetSources(sources)
 }
 
@@ -84,6 +74,7 @@ func (in *Intake) SetSources(sources []config.Source) error {
 				s.tally = (*old)[at].tally
 			}
 		}
+		s.alone = len(sources) == 1
 		byPath[c.Path], list = s, append(list, s)
 	}
 	in.sources.Store(&byPath)
@@ -146,7 +137,7 @@ func (in *Intake) Handle(ctx *fasthttp.RequestCtx) {
 	}
 	now := in.now()
 	s, why := in.screen(h, now)
-	if s != nil && !s.admitsFrom(ctx.RemoteAddr()) {
+	if s != nil && !s.admitsFrom(answer.Client(ctx)) {
 		why = notAllowed
 	}
 	if why.status == 0 && s.Secret.IsZero() {
@@ -203,77 +194,111 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
 		in.refuse(ctx, s, reloaded)
 		return
 	}
-	w := in.work.Get().(*work)
-	defer in.putAway(w)
-	body, kind, err := in.body(ctx, w)
+	w, onItsWay := in.work.get(&ctx.Request.Header), false
+	defer func() { // a panic is one failed request, and keeps nothing
+		if !onItsWay {
+			in.putAway(w)
+		}
+	}()
+	if in.keep(ctx, s, w, now) {
+		onItsWay = in.acknowledge(ctx, s, w)
+	}
+}
+
+// keep has the events of a request stored, with w, or answers why not.
+func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Time) bool {
+	proven := s.Secret.IsZero() || !s.Token.IsZero() // by its headers
+	err := in.memory.open(w, s, ctx, proven)
+	if err == nil {
+		w.posted, err = in.bodies.read(ctx, w.posted, &w.hold)
+	}
 	if err != nil {
-		in.refuseBody(ctx, err)
-		return
+		in.refuseBody(ctx, s, err)
+		return false
 	}
 	answer.Received(ctx)
-	if !s.Secret.IsZero() {
-		why := s.admit(&ctx.Request.Header, body, &w.parser, now)
-		if why.status == 0 {
+	kind, encoding := kindOf(&ctx.Request.Header)
+	large := 0
+	if encoding != plain || len(w.posted) > firstBytes {
+		large = len(w.posted)
+	}
+	var body []byte
+	var why refusal
+	open := func() { body, why, err = in.open(ctx, s, w, encoding, now) }
+	inTurn := true
+	if !proven {
+		if inTurn = in.memory.proving.during(w, large, open); inTurn && err == nil && why.status == 0 {
+			err = in.memory.prove(w, s)
+		}
+	}
+	if inTurn && err == nil && why.status == 0 {
+		inTurn = in.memory.parsing.during(w, large, func() {
+			if proven {
+				open()
+			}
+			if err == nil && why.status == 0 {
+				err = in.parse(body, kind, w, now)
+			}
+		})
+	}
+	if !inTurn {
+		why = overloaded
+	}
+	switch {
+	case err != nil:
+		in.refuseBody(ctx, s, err)
+		return false
+	case why.status != 0:
+		in.refuse(ctx, s, why)
+		return false
+	}
+	w.dropBodies()
+	if err := in.keeper.Append(s.Name, w.events, w.receipts); err != nil {
+		in.refuse(ctx, s, in.notStored(err))
+		return false
+	}
+	return true
+}
+
+// open unpacks the body of a request and checks the signature over it.
+func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *work, encoding int, now time.Time) (body []byte, why refusal, err error) {
+	body = w.posted
+	if encoding != plain {
+		w.plain, err = in.bodies.decompress(w.posted, encoding, w.plain, &w.hold, in.memory.known)
+		body = w.plain
+	}
+	if err == nil && !s.Secret.IsZero() {
+		if why, err = s.admit(&ctx.Request.Header, body, &w.parser, now); err == nil && why.status == 0 {
 			why = s.pace(now)
 		}
-		if why.status != 0 {
-			in.refuse(ctx, s, why)
-			return
-		}
 	}
-	events, single, err := in.parse(body, kind, w, now)
+	return body, why, err
+}
+
+// parse reads the events of a body, and where they go, into w.
+func (in *Intake) parse(body []byte, kind int, w *work, now time.Time) (err error) {
+	stamp := Stamp{Now: now, NewID: newID}
+	var events []Event
+	if kind == typeLines {
+		w.single = false
+		events, err = w.parser.Lines(body, stamp)
+	} else {
+		events, w.single, err = w.parser.JSON(body, stamp)
+	}
+	if err == nil {
+		w.events, err = grown(&w.hold, w.events[:0], len(events))
+	}
+	if err == nil {
+		w.receipts, err = grown(&w.hold, w.receipts[:0], len(events))
+	}
 	if err != nil {
-		in.invalid(ctx, err)
-		return
+		return err
 	}
-	w.events, w.receipts = w.events[:0], w.receipts[:0]
 	for _, ev := range events {
 		w.events = append(w.events, queue.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: in.route(ev.Type)})
 		w.receipts = append(w.receipts, queue.Receipt{})
 	}
-	if err := in.keeper.Append(s.Name, w.events, w.receipts); err != nil {
-		in.refuse(ctx, s, in.notStored(err))
-		return
-	}
-	in.acknowledge(ctx, s, w, single)
-	clear(w.events)
-}
-
-// body reads the body of a request into w, and says of which content type it is.
-func (in *Intake) body(ctx *fasthttp.RequestCtx, w *work) (body []byte, kind int, err error) {
-	kind, encoding := kindOf(&ctx.Request.Header)
-	if err := in.bodies.read(ctx, &w.posted); err != nil {
-		return nil, 0, err
-	}
-	if encoding == plain {
-		return w.posted.buf, kind, nil
-	}
-	err = in.bodies.decompress(w.posted.buf, encoding, &w.plain)
-	return w.plain.buf, kind, err
-}
-
-func (in *Intake) putAway(w *work) {
-	in.bodies.giveBack(&w.posted)
-	in.bodies.giveBack(&w.plain)
-	in.work.Put(w)
-}
-
-// parse reads the events of a body.
-func (in *Intake) parse(body []byte, kind int, w *work, now time.Time) (events []Event, single bool, err error) {
-	stamp := Stamp{Now: now, NewID: newID}
-	if kind == typeLines {
-		events, err = w.parser.Lines(body, stamp)
-		return events, false, err
-	}
-	return w.parser.JSON(body, stamp)
-}
-
-// invalid answers what the parser refused.
-func (in *Intake) invalid(ctx *fasthttp.RequestCtx, err error) {
-	in.counts.Invalid.Add(1)
-	why := &Invalid{Index: -1, Reason: err.Error()}
-	errors.As(err, &why) // the Parser has no other errors
-	answer.ErrorAt(ctx, 400, why.Code(), why.Reason, why.Index)
+	return nil
 }
 
 // newID makes an id whose text sorts by time.
@@ -286,19 +311,25 @@ func newID(dst []byte) []byte {
 	return dst
 }
 
-func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work, single bool) {
-	duplicates := 0
+// acknowledge answers that events are stored. It reports whether w is on its way with the answer, and put away behind it.
+func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work) bool {
+	duplicates, likely := 0, 0
 	for i := range w.receipts {
 		if w.receipts[i].Duplicate {
 			duplicates++
 		}
+		likely += len(w.events[i].ID) + resultBytes
 	}
 	in.counts.Accepted.Add(int64(len(w.events) - duplicates))
 	in.counts.Duplicates.Add(int64(duplicates))
 	s.tally.events.Add(int64(len(w.events) - duplicates))
 	s.tally.duplicates.Add(int64(duplicates))
-	out := w.out[:0]
-	if single {
+	out, err := grown(&w.hold, w.out[:0], likely+resultBytes)
+	if err != nil { // a client that posts again is told of duplicates
+		in.refuse(ctx, s, overloaded)
+		return false
+	}
+	if w.single {
 		out = appendResult(out, &w.events[0], w.receipts[0])
 	} else {
 		out = append(out, `{"accepted":`...)
@@ -314,9 +345,36 @@ func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work, sing
 		}
 		out = append(out, "]}"...)
 	}
-	out = append(out, '\n')
-	w.out = out
-	answer.JSON(ctx, 200, out)
+	w.out = append(out, '\n')
+	if len(w.out) <= copiedAnswer {
+		answer.JSON(ctx, 200, w.out)
+		return false
+	}
+	w.dropAllButAnswer()
+	answer.Stream(ctx, 200, &outgoing{Reader: bytes.NewReader(w.out), sent: func() { in.putAway(w) }}, len(w.out))
+	return true
+}
+
+const (
+	// resultBytes is the most that the answer for one event takes beside its id, and a batch beside its events.
+	resultBytes = 64
+	// copiedAnswer is up to which size an answer is copied for the connection rather than kept until it is sent.
+	copiedAnswer = 4 << 10
+)
+
+// outgoing is an answer on its way, which is held until it was sent or could not be.
+type outgoing struct {
+	*bytes.Reader
+	sent func()
+}
+
+// Close ends the way.
+func (o *outgoing) Close() error {
+	if o.sent != nil {
+		o.sent()
+		o.sent = nil
+	}
+	return nil
 }
 
 // appendResult writes what became of one event. Ids need no escaping.

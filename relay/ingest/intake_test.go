@@ -205,6 +205,33 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestMoreThanABatchMayHaveIsTooLarge(t *testing.T) {
+	c := openCounter(t)
+	one := `{"type":"a","data":{}}`
+	for _, tt := range []struct {
+		kind, body, message string
+	}{
+		{asLines, strings.Repeat(one+"\n", maxEvents+1), "a batch may have 10000 events at most"},
+		{asJSON, "[" + strings.Repeat(one+",", maxEvents) + one + "]", "a batch may have 10000 events at most"},
+		{asJSON, `{"type":"a","data":{"a":[` + strings.Repeat(`{"a":0},`, maxMembers-2) + `{}]}}`, "an event may have 100000 members at most"},
+	} {
+		answer, got := c.ask("POST", "/events", tt.body, tt.kind)
+		if answer.status != 413 || !strings.HasPrefix(got, `{"error":{"code":"too_large","message":"`+tt.message) {
+			t.Errorf("answered %d %s, want 413 %s", answer.status, got, tt.message)
+		}
+	}
+	if len(c.shelf.bodies) > 0 {
+		t.Errorf("%d events were kept", len(c.shelf.bodies))
+	}
+	if answer, got := c.ask("POST", "/events", strings.Repeat(one+"\n", maxEvents), asLines); answer.status != 200 {
+		t.Errorf("as many as may be are answered %d %.200s", answer.status, got)
+	}
+	most := `{"type":"a","data":{"a":[` + strings.Repeat(`{"a":0},`, maxMembers-3) + `{}]}}`
+	if answer, got := c.ask("POST", "/events", most, asJSON); answer.status != 200 {
+		t.Errorf("as many members as may be are answered %d %.200s", answer.status, got)
+	}
+}
+
 func TestRepeatIsADuplicate(t *testing.T) {
 	c := openCounter(t)
 	c.ask("POST", "/events", eventText("evt_1", "lead.created"), asJSON)
@@ -226,7 +253,7 @@ func TestCanonicalFormIsStoredWithWhatWasLeftOut(t *testing.T) {
 		t.Fatalf("answered %s", got)
 	}
 	front, back, _ := strings.Cut(c.shelf.bodies[0], `"timestamp":"`)
-	if stamp, rest, _ := strings.Cut(back, `"`); front != `{"id":"`+id+`",` || stamp < before || rest != `,"type":"test","data":{"1":"é","b":1}}` {
+	if stamp, rest, _ := strings.Cut(back, `"`); front != `{"id":"`+id+`","type":"test",` || stamp < before || rest != `,"data":{"1":"é","b":1}}` {
 		t.Errorf("stored %s", c.shelf.bodies[0])
 	}
 	if c.shelf.source != "default" {

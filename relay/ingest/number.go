@@ -29,6 +29,9 @@ type decimal struct {
 	point    int
 }
 
+// longestNumber is the most bytes that appendNumber appends of a number that does not keep its own text.
+const longestNumber = 26
+
 // shortestDigits is the most significant digits that the shortest text of a double has.
 const shortestDigits = 17
 

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"bytes"
-	"slices"
 	"unsafe"
 )
 
@@ -14,17 +13,14 @@ const (
 	notArray   = "a batch must be an array"
 )
 
-const (
-	keptBytes = 256 << 10 // a Parser that holds more scratch than this gives it back when small bodies come again
-	smallBody = 16 << 10  // bytes of a body for which keptBytes are plenty
-	stampRoom = 128       // bytes that an id and a timestamp put in take
-)
+// stampRoom is how many bytes an id and a timestamp that are put in take.
+const stampRoom = 128
 
 // Parser turns what clients post into events in canonical form. An event that it refuses refuses the batch.
 //
 // It holds scratch memory, so it is to be reused, and by one goroutine at a time. The bytes of the events it returns,
 // and the slice they are in, are the Parser's and hold until its next use. It keeps nothing of a body. The zero Parser
-// is ready for use. Every error it returns is an *Invalid.
+// is ready for use. Every error it returns is an *Invalid, or says that there is no memory left.
 type Parser struct {
 	canon  canon
 	events []Event
@@ -32,8 +28,10 @@ type Parser struct {
 
 // One reads a body that is one event.
 func (p *Parser) One(body []byte, s Stamp) (Event, error) {
-	p.reset(body)
-	e, ok := p.alone(s)
+	e, ok := Event{}, p.reset(body)
+	if ok {
+		e, ok = p.alone(s)
+	}
 	if !ok {
 		return Event{}, p.invalid(-1, 0)
 	}
@@ -42,7 +40,9 @@ func (p *Parser) One(body []byte, s Stamp) (Event, error) {
 
 // JSON reads a body that is one event or an array of them, whichever its first byte that is not space announces.
 func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err error) {
-	p.reset(body)
+	if !p.reset(body) {
+		return nil, false, p.invalid(-1, 0)
+	}
 	c := &p.canon
 	c.space()
 	switch c.peek() {
@@ -51,7 +51,9 @@ func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err er
 		if !ok {
 			return nil, true, p.invalid(-1, 0)
 		}
-		p.events = append(p.events, e)
+		if !p.add(e) {
+			return nil, true, p.invalid(-1, 0)
+		}
 		return p.events, true, nil
 	case '[':
 		events, err = p.array(s)
@@ -68,15 +70,18 @@ func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err er
 
 // Canonical reads a body that is one JSON value and returns its canonical form, with nothing put in. The bytes hold until
 // the Parser's next use.
-func (p *Parser) Canonical(body []byte) (form []byte, ok bool) {
-	p.reset(body)
-	ok = p.canon.alone()
-	return p.canon.out, ok
+func (p *Parser) Canonical(body []byte) (form []byte, err error) {
+	if !p.reset(body) || !p.canon.alone() {
+		return nil, p.invalid(-1, 0)
+	}
+	return p.canon.out, nil
 }
 
 // Array reads a body that is a JSON array of events.
 func (p *Parser) Array(body []byte, s Stamp) ([]Event, error) {
-	p.reset(body)
+	if !p.reset(body) {
+		return nil, p.invalid(-1, 0)
+	}
 	c := &p.canon
 	c.space()
 	if c.peek() != '[' {
@@ -91,11 +96,15 @@ func (p *Parser) Array(body []byte, s Stamp) ([]Event, error) {
 // Lines reads a body that is NDJSON: one event per line. Lines may end in \r\n, blank ones are skipped, and the index of
 // an event does not count them.
 func (p *Parser) Lines(body []byte, s Stamp) ([]Event, error) {
-	p.reset(body)
+	if !p.reset(nil) || !p.canon.room(len(body)+stampRoom) {
+		return nil, p.invalid(-1, 0)
+	}
 	for line := 1; len(body) > 0; line++ {
 		var text []byte
 		text, body, _ = bytes.Cut(body, []byte{'\n'})
-		p.canon.read(text)
+		if !p.canon.read(text) {
+			return nil, p.invalid(-1, 0)
+		}
 		if p.canon.space(); p.canon.at == len(text) {
 			continue
 		}
@@ -103,7 +112,9 @@ func (p *Parser) Lines(body []byte, s Stamp) ([]Event, error) {
 		if !ok {
 			return nil, p.invalid(len(p.events), line)
 		}
-		p.events = append(p.events, e)
+		if !p.add(e) {
+			return nil, p.invalid(-1, 0)
+		}
 	}
 	if len(p.events) == 0 {
 		p.canon.refuse(emptyBatch, -1)
@@ -129,7 +140,9 @@ func (p *Parser) array(s Stamp) ([]Event, error) {
 		if !ok {
 			return nil, p.invalid(len(p.events), 0)
 		}
-		p.events = append(p.events, e)
+		if !p.add(e) {
+			return nil, p.invalid(-1, 0)
+		}
 		c.space()
 		switch c.peek() {
 		case ',':
@@ -149,6 +162,19 @@ func (p *Parser) array(s Stamp) ([]Event, error) {
 	return p.events, nil
 }
 
+// add puts an event to those of the body.
+func (p *Parser) add(e Event) bool {
+	if len(p.events) >= maxEvents {
+		return p.canon.exceeds(manyEvents, -1)
+	}
+	var err error
+	if p.events, err = grown(p.canon.hold, p.events, 1); err != nil {
+		return p.canon.full()
+	}
+	p.events = append(p.events, e)
+	return true
+}
+
 // alone reads a text that must hold one event, with nothing but space around it.
 func (p *Parser) alone(s Stamp) (Event, bool) {
 	p.canon.space()
@@ -157,26 +183,26 @@ func (p *Parser) alone(s Stamp) (Event, bool) {
 }
 
 // reset makes the Parser ready for a body. What it made of the last one is void from here on.
-func (p *Parser) reset(body []byte) {
+func (p *Parser) reset(body []byte) bool {
 	c := &p.canon
-	if len(body) < smallBody && p.held() > keptBytes {
-		*p = Parser{}
-	}
 	clear(p.events)
 	p.events = p.events[:0]
-	c.out = slices.Grow(c.out[:0], len(body)+stampRoom)
-	c.read(body)
+	c.out = c.out[:0]
+	return c.read(body)
 }
 
 // held is how many bytes of scratch there are.
 func (p *Parser) held() int {
 	c := &p.canon
-	return cap(c.out) + cap(c.spare) + 4*cap(c.table) +
-		int(unsafe.Sizeof(member{}))*cap(c.members) + int(unsafe.Sizeof(Event{}))*cap(p.events)
+	return cap(c.out) + cap(c.spare) + 4*cap(c.tables) + int(unsafe.Sizeof(member{}))*(cap(c.members)+cap(c.strays)) +
+		int(unsafe.Sizeof(shuffle{}))*cap(c.shuffles) + int(unsafe.Sizeof(Event{}))*cap(p.events)
 }
 
 // invalid makes the error of the fault that the reading ended with. line is the line of an NDJSON body, or 0.
 func (p *Parser) invalid(index, line int) error {
 	f := p.canon.fault
-	return &Invalid{Index: index, Reason: f.text(line), NotJSON: f.notJSON}
+	if f.noRoom {
+		return errNoRoom
+	}
+	return &Invalid{Index: index, Reason: f.text(line), NotJSON: f.notJSON, TooMany: f.many}
 }

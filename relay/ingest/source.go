@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -23,6 +23,7 @@ type source struct {
 	standard []sign.StandardKey
 	limit    *rate.Limiter // nil without a limit
 	tally    *tally
+	alone    bool // there is no other
 }
 
 // timestampTolerance is how far a Standard Webhooks timestamp may be from now, both ways (the specification leaves the
@@ -86,12 +87,10 @@ func tooMany(wait time.Duration) refusal {
 }
 
 // admitsFrom reports whether clients at this address may post here.
-func (s *source) admitsFrom(from net.Addr) bool {
-	tcp, ok := from.(*net.TCPAddr)
-	if len(s.Allow) == 0 || !ok {
+func (s *source) admitsFrom(address netip.Addr) bool {
+	if len(s.Allow) == 0 || !address.IsValid() {
 		return true
 	}
-	address := tcp.AddrPort().Addr().Unmap().WithZone("")
 	for _, network := range s.Allow {
 		if network.Contains(address) {
 			return true
@@ -142,18 +141,25 @@ func (s *source) unsigned() refusal {
 
 // admit checks the signature over the body. What Realtor Bot's documentation signs is the body as JSON.stringify writes
 // it, which a proxy on the way may have written differently: so when the bytes as they came don't match, that form is
-// tried.
-func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *Parser, now time.Time) refusal {
-	if s.Secret.IsZero() || s.verify(h, body, now, true) == nil {
-		return refusal{}
+// tried, unless that would be much work for a stranger. The error is errNoRoom.
+func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *Parser, now time.Time) (refusal, error) {
+	if s.verify(h, body, now, true) == nil {
+		return refusal{}, nil
 	}
-	if s.Scheme == config.SchemeRealtorBot {
-		if form, ok := p.Canonical(body); ok && s.verify(h, form, now, true) == nil {
-			return refusal{}
+	if s.Scheme == config.SchemeRealtorBot && len(body) <= mostForm {
+		form, err := p.Canonical(body)
+		if errors.Is(err, errNoRoom) {
+			return refusal{}, err
+		}
+		if err == nil && s.verify(h, form, now, true) == nil {
+			return refusal{}, nil
 		}
 	}
-	return s.unsigned()
+	return s.unsigned(), nil
 }
+
+// mostForm is up to how many bytes of a body its documented form is tried as what was signed.
+const mostForm = 256 << 10
 
 // pace refuses what is more than the source's rate.
 func (s *source) pace(now time.Time) refusal {

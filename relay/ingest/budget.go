@@ -1,0 +1,236 @@
+package ingest
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"realtorbot-relay/relay/answer"
+)
+
+// budget is memory in bytes that requests may make the relay hold, together and each party to it. A party that holds its
+// share, or a budget that is used up, makes room by giving up the request of the client that has kept us waiting for the
+// longest, as connections do. Safe for concurrent use.
+type budget struct {
+	all int64 // bytes, of all parties together
+
+	mu      sync.Mutex
+	held    int64
+	parties map[party]int64 // what each holds; none at 0
+	holds   []*hold         // those that hold more than small, in no order
+	freed   chan struct{}   // closed when something is given back; nil while nobody waits
+}
+
+// party is who a share belongs to: a source, or, before a request has shown its credential, a client's address.
+type party struct {
+	source  string
+	address netip.Addr
+}
+
+const (
+	// small is what a hold has when it is not worth giving up.
+	small = 16 << 10
+	// grace is how long a client may keep us waiting before its request may be given up for another's.
+	grace = time.Second
+	// roomWait is how long a request waits for room, bytes that others are about to give back.
+	roomWait = 500 * time.Millisecond
+)
+
+var errNoRoom = errors.New("requests take all the memory that there is for them")
+
+func newBudget(all int64) *budget {
+	return &budget{all: all, parties: map[party]int64{}}
+}
+
+// hold is what one request holds of a budget. The nil hold is of a budget without end. It is used by one goroutine.
+type hold struct {
+	of    *budget
+	party party
+	share int64 // the most that the party may hold
+	bytes int64
+	conn  net.Conn    // of the client, which tells how long it has kept us waiting; nil when nobody can be told
+	place int         // in of.holds, under of.mu; -1 for none
+	ahead int64       // of bytes, those that were taken ahead and are not used yet
+	hasty bool        // does not wait for room
+	waits atomic.Bool // for room: it is we who keep its client waiting
+}
+
+// begin makes h one of b, that holds nothing yet.
+func (h *hold) begin(b *budget, p party, share int64, conn net.Conn) {
+	h.of, h.party, h.share, h.conn, h.bytes, h.place = b, p, share, conn, 0, -1
+	h.ahead, h.hasty = 0, false
+}
+
+// take adds bytes to what is held, before they are allocated. It may wait, up to roomWait.
+func (h *hold) take(bytes int) error {
+	if h == nil {
+		return nil
+	}
+	if int64(bytes) <= h.ahead {
+		h.ahead -= int64(bytes)
+		return nil
+	}
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	if err := h.of.reserveLocked(h, h.party, h.share, int64(bytes)); err != nil {
+		return err
+	}
+	h.noteLocked(int64(bytes))
+	return nil
+}
+
+// takeAhead takes bytes that will be used at a turn, where there is no waiting: others wait for the turn.
+func (h *hold) takeAhead(bytes int) error {
+	if err := h.take(bytes); err != nil {
+		return err
+	}
+	h.ahead, h.hasty = int64(bytes), true
+	return nil
+}
+
+// settle gives back what was taken ahead and not used.
+func (h *hold) settle() {
+	h.give(int(h.ahead))
+	h.ahead, h.hasty = 0, false
+}
+
+// give gives back what was taken.
+func (h *hold) give(bytes int) {
+	if h == nil || bytes == 0 {
+		return
+	}
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	h.of.freeLocked(h.party, int64(bytes))
+	h.noteLocked(-int64(bytes))
+}
+
+// end gives back all.
+func (h *hold) end() { h.give(int(h.bytes)) }
+
+// move makes another party, of another budget, hold what h does. After an error all is as before.
+func (h *hold) move(to *budget, p party, share int64) error {
+	bytes := h.bytes
+	to.mu.Lock()
+	err := to.reserveLocked(h, p, share, bytes)
+	to.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	h.end()
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	h.of, h.party, h.share = to, p, share
+	h.noteLocked(bytes)
+	return nil
+}
+
+// reserveLocked counts bytes for a party, and waits for room when there is none, up to roomWait.
+func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
+	fits := func() bool { return b.held+bytes <= b.all && b.parties[p]+bytes <= share }
+	if !fits() {
+		if bytes > min(share, b.all) {
+			return errNoRoom
+		}
+		if b.giveUpLocked(p, b.parties[p]+bytes > share); whom.hasty {
+			return errNoRoom
+		}
+		end := time.NewTimer(roomWait)
+		defer end.Stop()
+		whom.waits.Store(true)
+		defer whom.waits.Store(false)
+		for over := false; !fits(); {
+			if over {
+				return errNoRoom
+			}
+			b.giveUpLocked(p, b.parties[p]+bytes > share)
+			if b.freed == nil {
+				b.freed = make(chan struct{})
+			}
+			freed := b.freed
+			b.mu.Unlock()
+			select {
+			case <-freed:
+			case <-end.C:
+				over = true
+			}
+			b.mu.Lock()
+		}
+	}
+	b.held += bytes
+	b.parties[p] += bytes
+	return nil
+}
+
+// freeLocked gives bytes of a party back, and tells those who wait.
+func (b *budget) freeLocked(p party, bytes int64) {
+	b.held -= bytes
+	if b.parties[p] -= bytes; b.parties[p] == 0 {
+		delete(b.parties, p)
+	}
+	if b.freed != nil {
+		close(b.freed)
+		b.freed = nil
+	}
+}
+
+// noteLocked remembers what h holds, and keeps it among those that may be given up while that is worth it.
+func (h *hold) noteLocked(more int64) {
+	h.bytes += more
+	b := h.of
+	switch {
+	case h.bytes > small && h.place < 0:
+		h.place = len(b.holds)
+		b.holds = append(b.holds, h)
+	case h.bytes <= small && h.place >= 0:
+		last := len(b.holds) - 1
+		b.holds[h.place] = b.holds[last]
+		b.holds[h.place].place = h.place
+		b.holds[last] = nil
+		b.holds, h.place = b.holds[:last], -1
+	}
+}
+
+// giveUpLocked cuts the connection of the client that has kept us waiting for the longest, if that was longer than grace:
+// of one party or of all.
+func (b *budget) giveUpLocked(p party, ofParty bool) {
+	var longest *hold
+	least := time.Now().Add(-grace)
+	for _, o := range b.holds {
+		if o.waits.Load() || o.conn == nil || ofParty && o.party != p {
+			continue
+		}
+		if since := answer.Waiting(o.conn); !since.IsZero() && since.Before(least) {
+			longest, least = o, since
+		}
+	}
+	if longest != nil {
+		answer.Cut(longest.conn) // whoever reads from it notices, and gives back
+		longest.conn = nil
+	}
+}
+
+// grown makes room for more elements behind those of s, having taken it from h.
+func grown[T any](h *hold, s []T, more int) ([]T, error) {
+	if cap(s)-len(s) >= more {
+		return s, nil
+	}
+	return enlarged(h, s, max(len(s)+more, 2*cap(s), 8))
+}
+
+// enlarged moves s to an array of so many elements, having taken it from h.
+func enlarged[T any](h *hold, s []T, to int) ([]T, error) {
+	var one T
+	size := int(unsafe.Sizeof(one))
+	if err := h.take(to * size); err != nil {
+		return s, err
+	}
+	room := make([]T, len(s), to)
+	copy(room, s)
+	h.give(cap(s) * size)
+	return room, nil
+}

@@ -1,0 +1,304 @@
+package ingest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/sign"
+)
+
+// stuck is a Keeper that is at work until its gate opens.
+type stuck struct {
+	gate  chan struct{}
+	here  atomic.Int64 // requests
+	batch atomic.Int64 // events of the last one
+}
+
+func (s *stuck) Append(_ string, events []queue.Event, _ []queue.Receipt) error {
+	s.batch.Store(int64(len(events)))
+	s.here.Add(1)
+	<-s.gate
+	return nil
+}
+
+func (s *stuck) Ready() error { return nil }
+
+// serveIntake has an intake served, and returns its address.
+func serveIntake(t *testing.T, in *Intake) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := answer.Server(in.Handle, answer.Limits{Body: 1 << 20, Connections: 256, Stream: true, Refuses: in.Refuses}, func(what any) { t.Error(what) })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(answer.Limit(ln, answer.Share{All: 256, PerAddress: 256}))
+	}()
+	t.Cleanup(func() {
+		_ = server.Shutdown()
+		<-done
+	})
+	return ln.Addr().String()
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: ", what)
+		}
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Thirty posts of the largest batches at once wait for the disk: what lives is what the budget says, and who finds no room
+// is told to come again.
+func TestWhatWaitsForTheDiskIsWithinTheBudget(t *testing.T) {
+	for _, one := range []string{`{"id":"evt_000000000000000001","type":"lead.created","timestamp":"2024-01-15T10:30:00Z","data":{"score":75}}`,
+		`{"type":"a","data":{"n":[` + strings.Repeat("1e20,", 100) + `1]}}`} {
+		s := &stuck{gate: make(chan struct{})}
+		lanes := queue.NewLaneSet(0)
+		in, err := New([]config.Source{{Name: "default", Path: "/events"}}, 1<<20, s, func([]byte) queue.LaneSet { return lanes }, zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := serveIntake(t, in)
+		open := sync.OnceFunc(func() { close(s.gate) })
+		t.Cleanup(open) // before the server is waited for
+		body := strings.Repeat(one+"\n", min(maxEvents, (1<<20)/(len(one)+1)))
+		before := heap()
+		const clients = 30
+		var refused, accepted atomic.Int64
+		var all sync.WaitGroup
+		for range clients {
+			conn := say(t, address, "")
+			all.Go(func() {
+				_, _ = fmt.Fprintf(conn, "POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n", len(body))
+				_, _ = io.WriteString(conn, body)
+				switch answer, err := http.ReadResponse(bufio.NewReader(conn), nil); {
+				case err != nil || answer.StatusCode == 503: // one that was slow may be cut
+					refused.Add(1)
+				case answer.StatusCode == 200:
+					accepted.Add(1)
+				default:
+					t.Errorf("answered %d", answer.StatusCode)
+				}
+			})
+		}
+		eventually(t, "all are refused or wait", func() bool { return s.here.Load()+refused.Load() == clients })
+		in.memory.known.mu.Lock()
+		held := in.memory.known.held
+		in.memory.known.mu.Unlock()
+		if lives := heap() - before; lives > held+16<<20 || held > in.memory.known.all {
+			t.Errorf("%.30s…: %d requests wait: %d MiB live, the budget says %d of %d MiB", one, s.here.Load(), lives>>20, held>>20, in.memory.known.all>>20)
+		}
+		if s.here.Load() < 2 || refused.Load() == 0 {
+			t.Errorf("%.30s…: %d wait, %d were refused: this test shows nothing", one, s.here.Load(), refused.Load())
+		}
+		open()
+		all.Wait()
+		eventually(t, "all is given back", func() bool { c := counter{Intake: in}; return c.held() == 0 })
+	}
+}
+
+// Whatever is posted, an allocation above 4 KiB is made where it was taken from the budget first.
+func TestAllThatIsLargeIsTakenFromTheBudgetFirst(t *testing.T) {
+	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
+	runtime.MemProfileRate = 1
+	signed := config.Source{Name: "signed", Path: "/signed", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot}
+	c := openCounter(t, config.Source{Name: "default", Path: "/events"}, signed)
+	address := c.open(patience)
+	event := func(data string) string {
+		return `{"type":"test","data":` + data + `}`
+	}
+	many := manyMembers(30_000)
+	bodies := map[string]string{
+		"text": longEvent("evt_1", 900_000), "members": event(string(many)), "members twice": event(string(many[:len(many)-1]) + `,"1":0}`),
+		"strays":  event("[" + strings.Repeat(`{"b":0,"1":0},`, 40_000) + "0]"),
+		"nested":  event(strings.Repeat(`{"a":`, 126) + `"` + strings.Repeat("x", 500_000) + `"` + strings.Repeat(`,"0":0}`, 126)),
+		"numbers": event("[" + strings.Repeat("1e20,", 150_000) + "0]"), "batch": "[" + strings.Repeat(`{"type":"a","data":{}},`, 9_999) + `{"type":"a","data":{}}]`,
+		"too many": strings.Repeat(`{"type":"a","data":{}}`+"\n", 10_001), "many of many": event(strings.Repeat(`{"a":`+string(manyMembers(100))+`,"b":`, 120) + "0" + strings.Repeat("}", 120)),
+		"no JSON": strings.Repeat("[", 1<<20),
+	}
+	for name, body := range bodies {
+		kind := asJSON
+		if name == "too many" {
+			kind = asLines
+		}
+		encodings := map[string]string{"identity": body}
+		if name == "text" || name == "nested" {
+			encodings["gzip"], encodings["zstd"] = gzipOf(body), zstdOf(body)
+		}
+		for encoding, packed := range encodings {
+			for _, path := range []string{"/events", "/signed"} {
+				if path == "/signed" && name != "text" && name != "strays" {
+					continue
+				}
+				conn := say(t, address, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Encoding: %s\r\n%s\r\nContent-Length: %d\r\n\r\n%s",
+					path, kind, encoding, realtorBotHeader(body), len(packed), packed))
+				if status, said := hear(t, bufio.NewReader(conn)); status != 200 && status != 413 && status != 400 {
+					t.Errorf("%s, %s at %s: answered %d %.200s", name, encoding, path, status, said)
+				}
+				_ = conn.Close()
+			}
+		}
+	}
+	runtime.GC()
+	runtime.GC()
+	records := make([]runtime.MemProfileRecord, 100_000)
+	n, ok := runtime.MemProfile(records, true)
+	if !ok {
+		t.Fatalf("%d records", n)
+	}
+	seen := map[string]bool{}
+	for _, r := range records[:n] {
+		if size := r.AllocBytes / max(r.AllocObjects, 1); size > 4<<10 {
+			where := allocatedBy(r.Stack())
+			seen[where] = true
+			switch where {
+			case "", "enlarged[...]", "(*canon).room": // take first
+			case "linger": // one of these for a connection, whose buffers have no other size
+				if size > 8<<10 {
+					t.Errorf("%d bytes at a time are allocated by %s", size, where)
+				}
+			case "(*bodies).gunzip", "(*bodies).unzstd", "(*bodies).fill": // of the decompressor, which decompress took
+				if size > zstdBytes {
+					t.Errorf("%d bytes at a time are allocated by %s", size, where)
+				}
+			default:
+				t.Errorf("%d bytes at a time are allocated by %s", size, where)
+			}
+		}
+	}
+	if !seen["enlarged[...]"] || !seen["(*canon).room"] {
+		t.Errorf("seen %v: this test shows nothing", seen)
+	}
+}
+
+// allocatedBy is the innermost function of the intake on a stack, or of its answers; "" for another's and for a test's.
+func allocatedBy(stack []uintptr) string {
+	for frames := runtime.CallersFrames(stack); ; {
+		frame, more := frames.Next()
+		for _, room := range []string{"/relay/ingest.", "/relay/answer."} {
+			if _, name, ours := strings.Cut(frame.Function, room); ours {
+				if strings.HasSuffix(frame.File, "_test.go") {
+					return ""
+				}
+				return name
+			}
+		}
+		if !more {
+			return ""
+		}
+	}
+}
+
+// Seventy strangers send a mebibyte less ten bytes and wait. They take what there is for strangers, and nothing else.
+func TestStrangersLeaveTheBudgetToOthers(t *testing.T) {
+	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)},
+		config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot})
+	address := c.open(patience)
+	for range 70 {
+		conn := say(t, address, "")
+		go func() { // it may be cut, or answered 503
+			_, _ = fmt.Fprintf(conn, "POST /edge HTTP/1.1\r\nHost: localhost\r\n%s\r\nX-RealtorBot-Signature: %064d\r\nContent-Length: %d\r\n\r\n", asJSON, 0, 1<<20)
+			_, _ = io.WriteString(conn, strings.Repeat(" ", 1<<20-10))
+		}()
+	}
+	eventually(t, "the strangers have their share", func() bool { return c.held() > c.memory.addressShare/2 })
+	batch := strings.Repeat(`{"type":"lead.created","data":{"score":75}}`+"\n", 8000)
+	for range 3 {
+		conn := say(t, address, fmt.Sprintf("POST /events HTTP/1.1\r\nHost: localhost\r\n%s\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", asLines, testToken, len(batch), batch))
+		if status, said := hear(t, bufio.NewReader(conn)); status != 200 {
+			t.Errorf("a batch with the token is answered %d %.200s", status, said)
+		}
+	}
+	// One that signs has to wait for a stranger that is given up, and is served from the same address.
+	signed := longEvent("evt_signed", 300_000)
+	eventually(t, "one that signs is served", func() bool {
+		conn := say(t, address, fmt.Sprintf("POST /edge HTTP/1.1\r\nHost: localhost\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", asJSON, realtorBotHeader(signed), len(signed), signed))
+		status, _ := hear(t, bufio.NewReader(conn))
+		return status == 200
+	})
+	c.memory.strangers.mu.Lock()
+	defer c.memory.strangers.mu.Unlock()
+	if c.memory.strangers.held > c.memory.addressShare {
+		t.Errorf("one address holds %d bytes of %d", c.memory.strangers.held, c.memory.addressShare)
+	}
+}
+
+func TestSharesOfABudget(t *testing.T) {
+	b := newBudget(1000)
+	one, two := party{address: netip.MustParseAddr("192.0.2.1")}, party{address: netip.MustParseAddr("192.0.2.2")}
+	var h, other, last hold
+	h.begin(b, one, 600, nil)
+	other.begin(b, one, 600, nil)
+	last.begin(b, two, 600, nil)
+	if h.take(500) != nil || other.take(200) == nil || last.take(500) != nil || last.take(1) == nil {
+		t.Errorf("held %d of 1000: %v", b.held, b.parties)
+	}
+	h.give(200)
+	if err := other.take(200); err != nil {
+		t.Errorf("beside %v: %v", b.parties, err)
+	}
+	to := newBudget(1000)
+	if err := h.move(to, party{source: "a"}, 299); err == nil || h.bytes != 300 || h.of != b {
+		t.Errorf("moved to where there is no share: %v, %d", err, h.bytes)
+	}
+	if err := h.move(to, party{source: "a"}, 300); err != nil || to.held != 300 || b.held != 700 {
+		t.Errorf("%v: %d there, %d here", err, to.held, b.held)
+	}
+	for _, h := range []*hold{&h, &other, &last} {
+		h.end()
+	}
+	if to.held+b.held != 0 || len(b.parties)+len(to.parties)+len(b.holds)+len(to.holds) > 0 {
+		t.Errorf("left: %+v, %+v", b, to)
+	}
+}
+
+// An answer that is not read is held until its client goes, and no longer.
+func TestALargeAnswerIsHeldUntilItWasSent(t *testing.T) {
+	c := openCounter(t)
+	address := c.open(patience)
+	batch := "[" + strings.Repeat(`{"type":"a","data":{}},`, 9_999) + `{"type":"a","data":{}}]`
+	post := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", postHead, len(batch), batch)
+	conn := say(t, address, post)
+	if status, said := hear(t, bufio.NewReader(conn)); status != 200 || strings.Count(said, "evt_") != 10_000 {
+		t.Errorf("answered %d %.100s", status, said)
+	}
+	eventually(t, "it is given back", func() bool { return c.held() == 0 })
+	lazy := say(t, address, "")
+	_ = lazy.(*net.TCPConn).SetReadBuffer(4 << 10)
+	for range 8 {
+		if _, err := io.WriteString(lazy, post); err != nil {
+			break
+		}
+	}
+	eventually(t, "answers are kept for one that does not read", func() bool { return c.held() > 100_000 })
+	_ = lazy.Close()
+	eventually(t, "they are given back", func() bool { return c.held() == 0 })
+}
