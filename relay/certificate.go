@@ -18,10 +18,10 @@ import (
 	"realtorbot-relay/relay/config"
 )
 
-// certificate is what the intake speaks TLS with: the files of [server], read again when they change. A changed file that
-// can't be used leaves what was before. A nil one is that of an intake without TLS.
+// certificate is what a listener speaks TLS with: the files of [server] or [admin], read again when they change. A changed file
+// that can't be used leaves what was before. A nil one is that of a listener without TLS.
 type certificate struct {
-	files config.Server
+	files config.TLSFiles
 	log   zerolog.Logger // for those who look after the files
 	door  zerolog.Logger // for what strangers do
 
@@ -54,14 +54,14 @@ func (s stamp) is(other stamp) bool {
 const lookEvery = 2 * time.Second
 
 // newCertificate reads the files of the configuration; without any it returns nil.
-func newCertificate(s config.Server, log zerolog.Logger) (*certificate, error) {
-	if s.TLSCert == "" {
+func newCertificate(f config.TLSFiles, log zerolog.Logger) (*certificate, error) {
+	if f.Cert == "" {
 		return nil, nil
 	}
-	c := &certificate{files: s, log: log, door: log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})}
+	c := &certificate{files: f, log: log, door: log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})}
 	c.looked.Store(time.Now().UnixNano())
 	c.seen = c.stamps()
-	p, err := readPair(s)
+	p, err := readPair(f)
 	if err != nil {
 		return nil, err
 	}
@@ -69,31 +69,31 @@ func newCertificate(s config.Server, log zerolog.Logger) (*certificate, error) {
 	return c, nil
 }
 
-func readPair(s config.Server) (*pair, error) {
-	own, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+func readPair(f config.TLSFiles) (*pair, error) {
+	own, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
-		return nil, fmt.Errorf("server.tls_cert %q with server.tls_key %q: %w", s.TLSCert, s.TLSKey, err)
+		return nil, fmt.Errorf("%s.tls_cert %q with %s.tls_key %q: %w", f.Section, f.Cert, f.Section, f.Key, err)
 	}
 	p := &pair{config: &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
 	for _, der := range own.Certificate {
 		one, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, fmt.Errorf("server.tls_cert %q: %w", s.TLSCert, err)
+			return nil, fmt.Errorf("%s.tls_cert %q: %w", f.Section, f.Cert, err)
 		}
 		if p.ends.IsZero() || one.NotAfter.Before(p.ends) {
 			p.ends = one.NotAfter
 		}
 	}
-	if s.ClientCA == "" {
+	if f.ClientCA == "" {
 		return p, nil
 	}
-	authorities, err := os.ReadFile(s.ClientCA)
+	authorities, err := os.ReadFile(f.ClientCA)
 	if err != nil {
-		return nil, fmt.Errorf("server.client_ca: %w", err)
+		return nil, fmt.Errorf("%s.client_ca: %w", f.Section, err)
 	}
 	p.config.ClientCAs = x509.NewCertPool()
 	if !p.config.ClientCAs.AppendCertsFromPEM(authorities) {
-		return nil, fmt.Errorf("server.client_ca %q holds no certificate in PEM form", s.ClientCA)
+		return nil, fmt.Errorf("%s.client_ca %q holds no certificate in PEM form", f.Section, f.ClientCA)
 	}
 	p.config.ClientAuth = tls.RequireAndVerifyClientCert
 	p.config.SessionTicketsDisabled = true // who resumes a session would be let in by the authorities of before
@@ -101,7 +101,7 @@ func readPair(s config.Server) (*pair, error) {
 }
 
 func (c *certificate) stamps() (now [3]stamp) {
-	for i, path := range []string{c.files.TLSCert, c.files.TLSKey, c.files.ClientCA} {
+	for i, path := range []string{c.files.Cert, c.files.Key, c.files.ClientCA} {
 		if info, err := os.Stat(path); err == nil {
 			now[i] = stamp{info.ModTime(), info.Size(), info}
 		}
@@ -125,12 +125,12 @@ func (c *certificate) look() {
 	p, err := readPair(c.files)
 	if err != nil {
 		c.trouble = err.Error()
-		c.log.Error().Err(err).Msg("the changed TLS files can't be used; the certificate of before stays")
+		c.log.Error().Err(err).Str("setting", c.files.Section).Msg("the changed TLS files can't be used; the certificate of before stays")
 		return
 	}
 	c.trouble = ""
 	c.current.Store(p)
-	c.log.Info().Time("ends", p.ends).Msg("the TLS files were changed and read again")
+	c.log.Info().Str("setting", c.files.Section).Time("ends", p.ends).Msg("the TLS files were changed and read again")
 }
 
 // forHandshake is the configuration of one handshake.
@@ -142,15 +142,26 @@ func (c *certificate) forHandshake(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return c.current.Load().config, nil
 }
 
-// state is until when the certificate is good, and why the files as they are can't be used, if they can't.
+// state is until when the certificate is good, and why the files as they are can't be used, if they can't. It is the zero time
+// without TLS.
 func (c *certificate) state() (ends time.Time, trouble string) {
+	if c == nil {
+		return ends, ""
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current.Load().ends, c.trouble
 }
 
-// listener makes a listener speak TLS.
-func (c *certificate) listener(ln net.Listener) net.Listener { return secured{ln, c} }
+// secure makes listeners speak TLS, if there is a certificate.
+func (c *certificate) secure(listeners []net.Listener) {
+	if c == nil {
+		return
+	}
+	for i := range listeners {
+		listeners[i] = secured{listeners[i], c}
+	}
+}
 
 type secured struct {
 	net.Listener

@@ -311,3 +311,61 @@ func TestCertificateFilesThatCantBeUsedStopTheStart(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// The admin listener has files of its own, which are read again and judged as the intake's are.
+func TestTheAdminListenerSpeaksTLS(t *testing.T) {
+	ca, others := newAuthority(t, "an authority"), newAuthority(t, "another authority")
+	dir := t.TempDir()
+	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
+	cfg.Admin.TLSCert, cfg.Admin.TLSKey, cfg.Admin.ClientCA = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "clients.pem")
+	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	mustWrite(t, cfg.Admin.TLSCert, cert)
+	mustWrite(t, cfg.Admin.TLSKey, key)
+	mustWrite(t, cfg.Admin.ClientCA, ca.pem())
+	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	ask := func(from *authority) (int, string) {
+		pair, err := tls.X509KeyPair(from.pair("operator", time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
+			TLSClientConfig: &tls.Config{RootCAs: ca.pool(), GetClientCertificate: show}}}
+		answer, err := client.Get("https://" + adm.Addr().String() + "/health")
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(answer.Body)
+		return answer.StatusCode, string(text)
+	}
+	if status, text := ask(ca); status != 200 || strings.Contains(text, "tls_cert") {
+		t.Errorf("answered %d %s", status, text)
+	}
+	if status, text := ask(others); status != 0 {
+		t.Errorf("a client of another authority is answered %d %s", status, text)
+	}
+	if answer, err := http.Get("http://" + adm.Addr().String() + "/health"); err != nil || answer.StatusCode != 400 {
+		t.Errorf("in clear text: %v, %v", answer, err)
+	} else {
+		answer.Body.Close()
+	}
+	cert, key = ca.pair("localhost", 3*24*time.Hour+time.Hour)
+	mustWrite(t, cfg.Admin.TLSCert, cert)
+	mustWrite(t, cfg.Admin.TLSKey, key)
+	if err := r.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := ask(ca); status != 200 || !strings.Contains(text, "the certificate of admin.tls_cert ends in 3 days") {
+		t.Errorf("with a new one: %d %s", status, text)
+	}
+}

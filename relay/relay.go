@@ -51,7 +51,7 @@ type Relay struct {
 	front   atomic.Pointer[front]
 	whole   *front // made by open, for whoever called it to put in place
 
-	certificate *certificate // nil without TLS
+	certificate, adminCertificate *certificate // nil without TLS
 
 	addresses    []net.Addr // of the intake
 	adminAddress net.Addr
@@ -120,14 +120,14 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	}
 	r.adminAddress = adm[0].Addr()
 	r.expose(cfg)
-	if r.certificate, err = newCertificate(cfg.Server, r.log); err != nil {
+	if r.certificate, err = newCertificate(cfg.Server.TLS(), r.log); err != nil {
 		return err
 	}
-	if r.certificate != nil {
-		for i := range intake {
-			intake[i] = r.certificate.listener(intake[i])
-		}
+	if r.adminCertificate, err = newCertificate(cfg.Admin.TLS(), r.log); err != nil {
+		return err
 	}
+	r.certificate.secure(intake)
+	r.adminCertificate.secure(adm)
 	atIntake, atAdmin := shares(descriptors())
 	atIntake.Health = func() (int, string) { return r.front.Load().health() }
 	r.intakeServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().intake(ctx) }, answer.Limits{
@@ -226,6 +226,9 @@ func (r *Relay) open() error {
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state
+	}
+	if r.adminCertificate != nil {
+		r.admin.OwnCertificate = r.adminCertificate.state
 	}
 	r.admin.Open()
 	r.tell.ended.Go(func() { r.admin.TellStates(telling) })

@@ -94,6 +94,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	r.current = cfg
 	r.expose(cfg)
 	r.certificate.look()
+	r.adminCertificate.look()
 	for _, change := range changes {
 		if change.NeedsStart {
 			r.log.Warn().Str("setting", change.Section).Strs("keys", change.Keys).Msg("reload: this setting changes with the next start only")

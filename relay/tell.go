@@ -30,9 +30,9 @@ func (r *Relay) isWell() bool { return r.intake.Ready() == nil && r.queue.Stalle
 
 // certificates are those that an operator has to have renewed.
 func (r *Relay) certificates() (list []alert.Certificate) {
-	if r.certificate != nil {
-		if ends, _ := r.certificate.state(); !ends.IsZero() {
-			list = append(list, alert.Certificate{What: "the relay's own certificate, server.tls_cert,", Expires: ends})
+	for _, own := range []*certificate{r.certificate, r.adminCertificate} {
+		if ends, _ := own.state(); !ends.IsZero() {
+			list = append(list, alert.Certificate{What: "the relay's own certificate, " + own.files.Section + ".tls_cert,", Expires: ends})
 		}
 	}
 	for _, s := range r.post.Statuses() {

@@ -30,6 +30,9 @@ type Admin struct {
 	// can't. Nil without TLS.
 	Certificate func() (ends time.Time, trouble string)
 
+	// OwnCertificate is the same of the admin listener's.
+	OwnCertificate func() (ends time.Time, trouble string)
+
 	// Lines are those of the log; nil: they are not asked about.
 	Lines Lines
 

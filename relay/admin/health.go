@@ -106,10 +106,16 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 			all.add(keyLog, "%s", trouble)
 		}
 	}
-	if a.Certificate != nil {
-		ends, trouble := a.Certificate()
-		for i, reason := range certificateReasons(ends, trouble, now) {
-			all.add(fmt.Sprintf("certificate %d", i), "%s", reason)
+	for _, own := range []struct {
+		section string
+		state   func() (time.Time, string)
+	}{{"server", a.Certificate}, {"admin", a.OwnCertificate}} {
+		if own.state == nil {
+			continue
+		}
+		ends, trouble := own.state()
+		for i, reason := range certificateReasons(own.section, ends, trouble, now) {
+			all.add(fmt.Sprintf("certificate %s %d", own.section, i), "%s", reason)
 		}
 	}
 	if a.Exposed != nil {

@@ -13,12 +13,12 @@ func TestACertificateThatEndsSoonIsAReason(t *testing.T) {
 		15 * day: "", 14 * day: "", 14*day - time.Second: "ends in 13 days, on 2024-01-29", time.Hour: "ends in 0 days, on 2024-01-15",
 		0: "has ended on 2024-01-15", -40 * day: "has ended on 2023-12-06",
 	} {
-		reasons := strings.Join(certificateReasons(now.Add(left), "", now), "\n")
+		reasons := strings.Join(certificateReasons("server", now.Add(left), "", now), "\n")
 		if want == "" && reasons != "" || !strings.Contains(reasons, want) {
 			t.Errorf("%s before its end: %q, want %q", left, reasons, want)
 		}
 	}
-	if reasons := certificateReasons(now.Add(15*day), "no such file", now); len(reasons) != 1 || !strings.HasSuffix(reasons[0], "no such file") {
+	if reasons := certificateReasons("server", now.Add(15*day), "no such file", now); len(reasons) != 1 || !strings.HasSuffix(reasons[0], "no such file") {
 		t.Errorf("with files that can't be used: %q", reasons)
 	}
 }

@@ -52,7 +52,22 @@ type Admin struct {
 	Listen string
 	// Token is asked for as "Authorization: Bearer". It may be empty only on loopback or a unix socket.
 	Token sign.Secret
+	// TLSCert, TLSKey and ClientCA are as those of Server. The token is needed beside a client's certificate.
+	TLSCert, TLSKey string
+	ClientCA        string
 }
+
+// TLSFiles are the PEM files of a listener that speaks TLS; without any, Cert and Key are empty.
+type TLSFiles struct {
+	Section             string // of the file, for messages
+	Cert, Key, ClientCA string
+}
+
+// TLS are the intake's files.
+func (s *Server) TLS() TLSFiles { return TLSFiles{"server", s.TLSCert, s.TLSKey, s.ClientCA} }
+
+// TLS are the admin listener's files.
+func (a *Admin) TLS() TLSFiles { return TLSFiles{"admin", a.TLSCert, a.TLSKey, a.ClientCA} }
 
 // Queue is the log on disk.
 type Queue struct {

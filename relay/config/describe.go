@@ -30,17 +30,12 @@ func (c *Config) Describe() string {
 }
 
 func (c *Config) describeListeners(b *strings.Builder) {
-	scheme := "http"
-	if c.Server.TLSCert != "" {
-		scheme = "https"
-	}
-	fmt.Fprintf(b, "intake    %s %s, at most %s a request%s\n", scheme, reach(c.Server.Listen), formatSize(c.Server.MaxBody),
-		ifSet(c.Server.ClientCA != "", ", from clients with a certificate of "+strconv.Quote(c.Server.ClientCA)))
+	fmt.Fprintf(b, "intake    %s, at most %s a request%s\n", c.Server.TLS().reach(c.Server.Listen), formatSize(c.Server.MaxBody), c.Server.TLS().clients())
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		fmt.Fprintf(b, "  source %s: POST %s, %s%s\n", s.Name, s.Path, s.credential(), s.limits())
 	}
-	fmt.Fprintf(b, "admin     http %s, %s\n", reach(c.Admin.Listen), masked("token", c.Admin.Token))
+	fmt.Fprintf(b, "admin     %s, %s%s\n", c.Admin.TLS().reach(c.Admin.Listen), masked("token", c.Admin.Token), c.Admin.TLS().clients())
 }
 
 func (c *Config) describeKeeping(b *strings.Builder) {
@@ -171,8 +166,12 @@ func maskQuery(text string) string {
 	return parsed.String() + "?********"
 }
 
-func reach(listen string) string {
-	return listen + ifSet(IsLoopback(listen), " (this machine only)")
+func (f TLSFiles) reach(listen string) string {
+	return ifElse(f.Cert != "", "https ", "http ") + listen + ifSet(IsLoopback(listen), " (this machine only)")
+}
+
+func (f TLSFiles) clients() string {
+	return ifSet(f.ClientCA != "", ", from clients with a certificate of "+strconv.Quote(f.ClientCA))
 }
 
 func ifSet(set bool, text string) string {

@@ -138,54 +138,63 @@ func read(root *table) *Config {
 
 func readServer(t *table, s *Server) {
 	t.listen("listen", &s.Listen)
-	t.text("tls_cert", &s.TLSCert)
-	t.text("tls_key", &s.TLSKey)
-	t.text("client_ca", &s.ClientCA)
+	t.tls(&s.TLSCert, &s.TLSKey, &s.ClientCA)
 	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
 	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
 	t.rest()
+	t.checkTLS(s.TLS())
+}
+
+// tls reads the keys of a listener's files; checkTLS judges them.
+func (t *table) tls(cert, key, authorities *string) {
+	t.text("tls_cert", cert)
+	t.text("tls_key", key)
+	t.text("client_ca", authorities)
+}
+
+func (t *table) checkTLS(f TLSFiles) {
 	switch {
-	case s.TLSCert == "" && s.TLSKey == "":
-		if s.ClientCA != "" {
+	case f.Cert == "" && f.Key == "":
+		if f.ClientCA != "" {
 			t.fault("client_ca", "asks for certificates of clients, which needs tls_cert and tls_key")
 		}
-	case s.TLSKey == "":
+	case f.Key == "":
 		t.fault("tls_cert", "needs tls_key beside it: set both or neither")
-	case s.TLSCert == "":
+	case f.Cert == "":
 		t.fault("tls_key", "needs tls_cert beside it: set both or neither")
 	default:
-		checkTLS(t, s)
+		t.checkPair(f)
 	}
 }
 
-func checkTLS(t *table, s *Server) {
-	cert, certErr := os.ReadFile(s.TLSCert)
+func (t *table) checkPair(f TLSFiles) {
+	cert, certErr := os.ReadFile(f.Cert)
 	if certErr != nil {
-		t.fault("tls_cert", "file %q: %s", s.TLSCert, reasonOf(certErr))
+		t.fault("tls_cert", "file %q: %s", f.Cert, reasonOf(certErr))
 	}
-	key, keyErr := os.ReadFile(s.TLSKey)
+	key, keyErr := os.ReadFile(f.Key)
 	if keyErr != nil {
-		t.lacks("tls_key", fmt.Errorf("file %q: %w", s.TLSKey, reasonOf(keyErr)))
+		t.lacks("tls_key", fmt.Errorf("file %q: %w", f.Key, reasonOf(keyErr)))
 	}
 	if certErr != nil || keyErr != nil {
 		return
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		t.fault("tls_cert", "file %q with key file %q: %s", s.TLSCert, s.TLSKey, err)
+		t.fault("tls_cert", "file %q with key file %q: %s", f.Cert, f.Key, err)
 	} else if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
 		t.warn("tls_cert", "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	if info, err := os.Stat(s.TLSKey); err == nil && info.Mode().Perm()&0o004 != 0 {
-		t.warn("tls_key", "can be read by every user of this machine: chmod 0640 %s", clip(s.TLSKey))
+	if info, err := os.Stat(f.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
+		t.warn("tls_key", "can be read by every user of this machine: chmod 0640 %s", clip(f.Key))
 	}
-	if s.ClientCA == "" {
+	if f.ClientCA == "" {
 		return
 	}
-	if authorities, err := os.ReadFile(s.ClientCA); err != nil {
-		t.fault("client_ca", "file %q: %s", s.ClientCA, reasonOf(err))
+	if authorities, err := os.ReadFile(f.ClientCA); err != nil {
+		t.fault("client_ca", "file %q: %s", f.ClientCA, reasonOf(err))
 	} else if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
-		t.fault("client_ca", "file %q holds no certificate in PEM form", s.ClientCA)
+		t.fault("client_ca", "file %q holds no certificate in PEM form", f.ClientCA)
 	}
 }
 
@@ -193,7 +202,13 @@ func readAdmin(t *table, a *Admin) {
 	t.listen("listen", &a.Listen)
 	hasToken := t.token("token", &a.Token)
 	t.judgeSecret("token", a.Token, false)
+	t.tls(&a.TLSCert, &a.TLSKey, &a.ClientCA)
 	t.rest()
+	t.checkTLS(a.TLS())
+	if hasToken && !IsLoopback(a.Listen) && a.TLSCert == "" {
+		t.warn("token", "is sent in clear text by those on other machines, with all that they read: set tls_cert and tls_key, or listen on "+
+			"loopback behind a proxy that speaks TLS")
+	}
 	if !hasToken && !IsLoopback(a.Listen) {
 		t.fault("token", "is missing, and other machines can connect to admin.listen: "+
 			"set token, or listen on 127.0.0.1, [::1] or unix:/path")

@@ -105,6 +105,10 @@ func readSourceCredential(t *table, s *Source, server Server) {
 		t.standardKey("secret", s.Secret)
 		t.standardKey("previous_secret", s.PreviousSecret)
 	}
+	if hasToken && !IsLoopback(server.Listen) && server.TLSCert == "" {
+		t.warn("token", "is sent in clear text by those on other machines: set server.tls_cert and tls_key, or listen on loopback behind "+
+			"a proxy that speaks TLS; a secret, which signs, is not sent")
+	}
 	if hasToken || hasSecret || server.ClientCA != "" {
 		return
 	}

@@ -80,3 +80,43 @@ func mustWriteTLSPair(t *testing.T, certificatePath, keyPath string) {
 	mustWrite(t, certificatePath, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})), 0o644)
 	mustWrite(t, keyPath, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})), 0o600)
 }
+
+// Who asks for a token beyond loopback in clear text shows it to those on the way, and is warned.
+func TestTokensInClearTextAreWarnedAbout(t *testing.T) {
+	certificate, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	mustWriteTLSPair(t, certificate, key)
+	files := fmt.Sprintf("tls_cert = %q\ntls_key = %q\n", certificate, key)
+	text := func(listen, intakeFiles, adminFiles string) string {
+		return fmt.Sprintf("[server]\nlisten = \"%s:8080\"\n%s[admin]\nlisten = \"%s:8081\"\ntoken = \"an-admin-token-of-32-characters\"\n%s", listen, intakeFiles, listen, adminFiles) +
+			"[[source]]\nname = \"platform\"\npath = \"/events\"\ntoken = \"a-source-token-of-32-characters\"\n" +
+			"[[source]]\nname = \"edge\"\npath = \"/edge\"\nsecret = \"a-source-secret-of-32-characters\"\n"
+	}
+	for _, tt := range []struct {
+		text          string
+		admin, source bool
+	}{
+		{text("127.0.0.1", "", ""), false, false},
+		{text("0.0.0.0", "", ""), true, true},
+		{text("0.0.0.0", files, ""), true, false},
+		{text("0.0.0.0", "", files), false, true},
+	} {
+		warned := strings.Join(mustParse(t, tt.text).Warnings, "\n")
+		if strings.Contains(warned, "admin.token: is sent in clear text") != tt.admin || strings.Contains(warned, "source.platform.token: is sent in clear text") != tt.source ||
+			strings.Contains(warned, "source.edge") {
+			t.Errorf("%s\nwarns:\n%s", tt.text, warned)
+		}
+	}
+	c := mustParse(t, text("0.0.0.0", "", files))
+	if c.Admin.TLSCert != certificate || !strings.Contains(c.Describe(), "admin     https 0.0.0.0:8081, token ***") {
+		t.Errorf("described as\n%s", c.Describe())
+	}
+	for bad, want := range map[string]string{
+		"tls_cert = \"cert.pem\"\n":    "admin.tls_cert: needs tls_key beside it",
+		"client_ca = \"cert.pem\"\n":   "admin.client_ca: asks for certificates of clients",
+		files + "client_ca = \"no\"\n": `admin.client_ca: file "no"`,
+	} {
+		if _, err := Parse("config.toml", []byte(text("127.0.0.1", "", bad)), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", bad, err, want)
+		}
+	}
+}

@@ -1,13 +1,17 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -18,6 +22,7 @@ import (
 // admin is the admin listener of a relay that may be running.
 type admin struct {
 	listen string // as the configuration has it
+	scheme string
 	token  sign.Secret
 	client *http.Client
 }
@@ -38,15 +43,35 @@ func newAdmin(cfg config.Admin) *admin {
 	if path, ok := strings.CutPrefix(cfg.Listen, "unix:"); ok {
 		network, address = "unix", path
 	}
-	return &admin{listen: cfg.Listen, token: cfg.Token, client: &http.Client{
+	scheme := "http"
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	return &admin{listen: cfg.Listen, scheme: scheme, token: cfg.Token, client: &http.Client{
 		Timeout: askTime,
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, address)
 			},
 			DisableKeepAlives: true,
+			// Its certificate is for the name that others know it by. Here it is known by being the one of the file.
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, VerifyConnection: shownFrom(cfg.TLSCert)},
 		},
 	}}
+}
+
+// shownFrom accepts the certificate that stands first in a PEM file, and no other.
+func shownFrom(path string) func(tls.ConnectionState) error {
+	return func(state tls.ConnectionState) error {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if block, _ := pem.Decode(text); block == nil || len(state.PeerCertificates) == 0 || !bytes.Equal(block.Bytes, state.PeerCertificates[0].Raw) {
+			return errors.New("another certificate is shown than that of admin.tls_cert")
+		}
+		return nil
+	}
 }
 
 // reachable is an address that this machine can connect to, for one that may mean all of its addresses.
@@ -74,7 +99,7 @@ func (r *refused) Error() string { return fmt.Sprintf("it answered %d: %s", r.st
 
 // ask makes a request and reads the answer into v. Errors are errAbsent, *refused, or a reason in one line.
 func (a *admin) ask(ctx context.Context, method, path string, v any) error {
-	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, a.scheme+"://localhost"+path, nil)
 	if err != nil {
 		return err
 	}

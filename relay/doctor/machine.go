@@ -156,12 +156,16 @@ func (p *patient) certificates() (findings []finding) {
 			findings = append(findings, finding{ok, about, says})
 		}
 	}
-	if path := p.config.Server.TLSCert; path != "" {
+	for _, own := range [][2]string{{"tls_cert", p.config.Server.TLSCert}, {"admin.tls_cert", p.config.Admin.TLSCert}} {
+		setting, path := own[0], own[1]
+		if path == "" {
+			continue
+		}
 		switch ends, err := endOf(path); {
 		case err != nil:
-			findings = append(findings, finding{fail, "tls_cert", fmt.Sprintf("%q: %s", path, reason(err))})
+			findings = append(findings, finding{fail, setting, fmt.Sprintf("%q: %s", path, reason(err))})
 		default:
-			judge("tls_cert", ends)
+			judge(setting, ends)
 		}
 	}
 	if p.running != nil {
