@@ -23,20 +23,34 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/relay"
+	"realtorbot-relay/relay/command"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
 	"realtorbot-relay/relay/lines"
+	"realtorbot-relay/relay/reach"
 	"realtorbot-relay/relay/try"
 )
 
 // version is set by the linker: -X main.version=1.2.3.
 var version = "0.1.0-dev"
 
-const usage = `Usage: realtorbot-relay [COMMAND] [FLAG…]
+const usage = `Usage: realtorbot-relay COMMAND [FLAG…]
 
-  serve   -config FILE     receive, keep and deliver events (also without a command)
+  serve   -config FILE     receive, keep and deliver events (also without a command, given -config)
   check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
   doctor  -config FILE     look at disk, clock, names, limits and the relay that runs; say what to do
+
+A relay that runs:
+  status                   how it is, and each endpoint
+  pause   ENDPOINT         hold an endpoint
+  resume  ENDPOINT         let it go on
+  replay  ENDPOINT [ID…]   deliver again: these events, -failed ones, or those -since a time
+  failed  ENDPOINT         its failed deliveries, with their reasons
+  events  [ID]             find events; the story of one
+  reload                   read the configuration file again
+  test    ENDPOINT         send the test event once, and say what the endpoint answers
+
+Developing a receiver:
   listen  [-addr :3000] [-secret S]
                            a local receiver that verifies and shows what arrives
   listen  -from URL [-forward URL]
@@ -47,6 +61,7 @@ const usage = `Usage: realtorbot-relay [COMMAND] [FLAG…]
                            say whether a signature matches and, if not, why
   version                  print the version
 
+Without -config it is ` + command.DefaultConfig + `.
 COMMAND -h tells more. Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
 `
 
@@ -59,18 +74,24 @@ const (
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	command, rest := "serve", args
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		command, rest = args[0], args[1:]
-	} else if len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
-		command = "help"
+	name, rest := "serve", args
+	switch {
+	case len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
+		name = "help"
+	case args[0] == "-version" || args[0] == "--version":
+		name = "version"
+	case args[0] == "" || args[0][0] != '-':
+		name, rest = args[0], args[1:]
 	}
 	ctx, stop := context.Background(), func() {}
-	if command != "serve" {
+	if name != "serve" {
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	}
 	defer stop()
-	switch command {
+	if command.Is(name) {
+		return command.Run(ctx, name, rest, os.Stdout, os.Stderr)
+	}
+	switch name {
 	case "serve":
 		return serve(rest)
 	case "check":
@@ -87,34 +108,30 @@ func run(args []string) int {
 		fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return exitWell
 	case "help":
-		if len(args) == 0 {
-			fmt.Fprint(os.Stderr, usage)
-			return exitUsage
-		}
 		fmt.Print(usage)
 		return exitWell
 	default:
-		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", command, usage)
+		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, usage)
 		return exitUsage
 	}
 }
 
-// configFlag parses the one flag that serve and check have.
-func configFlag(command string, args []string) (path string, code int, ok bool) {
-	flags := flag.NewFlagSet(command, flag.ContinueOnError)
+// configFlag parses the one flag that serve, check and doctor have.
+func configFlag(name string, args []string) (path string, code int, ok bool) {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.StringVar(&path, "config", "", "the configuration, a TOML file")
-	help := fmt.Sprintf("Usage: realtorbot-relay %s -config FILE\n\n  -config FILE   the configuration; config.example.toml shows every key\n", command)
+	flags.StringVar(&path, "config", command.DefaultConfig, "the configuration, a TOML file")
+	help := fmt.Sprintf("Usage: realtorbot-relay %s [-config FILE]\n\n  -config FILE   the configuration, by default %s; config.example.toml shows every key\n", name, command.DefaultConfig)
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(help)
 		return "", exitWell, false
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: %v\n\n%s", command, err, help)
+		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: %v\n\n%s", name, err, help)
 	case flags.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: unexpected argument %q\n\n%s", command, flags.Arg(0), help)
+		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: unexpected argument %q\n\n%s", name, flags.Arg(0), help)
 	case path == "":
-		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: -config is missing\n\n%s", command, help)
+		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: -config is empty\n\n%s", name, help)
 	default:
 		return path, exitWell, true
 	}
@@ -122,8 +139,8 @@ func configFlag(command string, args []string) (path string, code int, ok bool) 
 }
 
 // loadConfig reads the configuration that the flags name. Without one, all that is wrong was said and code is how to exit.
-func loadConfig(command string, args []string) (cfg *config.Config, code int) {
-	path, code, ok := configFlag(command, args)
+func loadConfig(name string, args []string) (cfg *config.Config, code int) {
+	path, code, ok := configFlag(name, args)
 	if !ok {
 		return nil, code
 	}
@@ -138,15 +155,14 @@ func loadConfig(command string, args []string) (cfg *config.Config, code int) {
 // check says what a configuration would do, and what a reload of it would change about the relay that runs with it. It
 // neither opens the queue nor listens.
 func check(ctx context.Context, args []string) int {
-	cfg, code := loadConfig("check", args)
-	if cfg == nil {
+	path, code, ok := configFlag("check", args)
+	if !ok {
 		return code
 	}
-	for _, warning := range cfg.Warnings {
-		fmt.Fprintln(os.Stderr, "warning:", warning)
+	if err := doctor.Check(ctx, path, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitUsage
 	}
-	fmt.Print(cfg.Describe())
-	doctor.Compare(ctx, cfg, os.Stdout)
 	return exitWell
 }
 
@@ -188,8 +204,23 @@ func serve(args []string) int {
 	if why := r.Waiting(); why != nil {
 		line, message = log.Logger.Error().Err(why), "events are refused until the queue can be opened"
 	}
+	serveControl(r, log.Logger)
 	line.Str("version", version).Stringer("intake", intake).Stringer("admin", adm).Int("endpoints", len(cfg.Endpoints)).Msg(message)
 	return attend(r, cfg, log.Logger, stops, reloads)
+}
+
+// serveControl opens the control socket where systemd has made a runtime directory. Without it the relay serves as well.
+func serveControl(r *relay.Relay, log zerolog.Logger) {
+	path := reach.OwnControl()
+	if path == "" {
+		return
+	}
+	ln, err := relay.ListenControl(path)
+	if err != nil {
+		log.Error().Err(err).Msg("systemctl reload and root's commands without a token will not work: the control socket can't be opened")
+		return
+	}
+	r.ServeControl(ln)
 }
 
 // lastLines is how long the end waits for whoever reads the log.

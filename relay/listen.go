@@ -27,6 +27,13 @@ func Listen(setting, address string) (net.Listener, error) {
 		}
 		return ln, nil
 	}
+	return listenUnix(setting, path)
+}
+
+// listenUnix opens a unix socket for the relay's user and group. One that a process left behind which was killed is
+// replaced.
+func listenUnix(setting, path string) (net.Listener, error) {
+	address := "unix:" + path
 	ln, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		// A socket that nobody answers was left behind by a process that was killed.

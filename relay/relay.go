@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -61,16 +62,20 @@ type Relay struct {
 	turn     turn           // taken by whoever reads or changes what is followed; nobody reads files while having it
 	current  *config.Config // what was applied last
 	stopping atomic.Bool
+	loaded   loaded                            // what became of the file
+	followed atomic.Pointer[[sha256.Size]byte] // sum of the file that is followed; nil: there is none
 
-	intakeServer, adminServer *fasthttp.Server
-	serving                   sync.WaitGroup
-	broken                    chan error
+	intakeServer, adminServer, controlServer *fasthttp.Server
+	serving                                  sync.WaitGroup
+	broken                                   chan error
 }
 
 const (
 	// Of these, one address may have a quarter: a proxy in front of the relay is one.
 	intakeConnections = 4096
 	adminConnections  = 256
+
+	controlConnections = 32
 
 	adminBody = 64 << 10
 
@@ -104,8 +109,10 @@ func Start(cfg *config.Config, version string, log zerolog.Logger, lines admin.L
 
 func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	cfg := r.config
-	r.current, r.opened, r.broken = cfg, make(chan struct{}), make(chan error, 2+len(intake)+len(adm))
+	r.current, r.opened, r.broken = cfg, make(chan struct{}), make(chan error, 3+len(intake)+len(adm))
 	r.turn = make(turn, 1)
+	r.loaded.at = time.Now()
+	r.follow(cfg)
 	if r.file, err = filepath.Abs(cfg.Path); err != nil {
 		return err
 	}
@@ -137,6 +144,7 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	r.adminServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().admin(ctx) }, answer.Limits{
 		Body: adminBody, Connections: atAdmin.All,
 	}, r.panicked)
+	r.controlServer = answer.Server(r.answerControl, answer.Limits{Body: adminBody, Connections: controlConnections}, r.panicked)
 	serve := func() {
 		r.serve(r.intakeServer, intake, atIntake)
 		r.serve(r.adminServer, adm, atAdmin)
@@ -222,7 +230,7 @@ func (r *Relay) open() error {
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
 		Reload: r.ReloadFile, Describe: r.describe, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
 		Exposed: func() []string { return *r.exposed.Load() },
-		Lines:   r.lines,
+		Lines:   r.lines, File: r.file, Source: r.source,
 	}
 	if r.certificate != nil {
 		r.admin.Certificate = r.certificate.state
@@ -358,7 +366,8 @@ func (r *Relay) stop(ctx context.Context) error {
 	}
 	short, cancelShort := context.WithTimeout(context.Background(), time.Second)
 	defer cancelShort()
-	_ = r.adminServer.ShutdownWithContext(short) // it reads from the queue
+	_ = r.adminServer.ShutdownWithContext(short) // it reads from the queue, as the next does
+	_ = r.controlServer.ShutdownWithContext(short)
 	if !open {
 		return nil
 	}

@@ -28,16 +28,20 @@ func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
 	}
 	if err != nil {
 		r.logBadFile(err)
+		r.loaded.note(err)
 		return admin.Reload{}, err
 	}
 	done := admin.Reload{File: r.file, Changes: r.changes(cfg), Warnings: cfg.Warnings, Applied: apply}
 	if !apply {
+		done.Description = cfg.Describe()
 		return done, nil
 	}
 	for _, warning := range cfg.Warnings {
 		r.log.Warn().Msg("reload: " + warning)
 	}
-	if err := r.apply(cfg, done.Changes); err != nil {
+	err = r.apply(cfg, done.Changes)
+	r.loaded.note(err)
+	if err != nil {
 		r.log.Error().Err(err).Msg("reload: nothing was changed")
 		return admin.Reload{}, err
 	}
@@ -92,6 +96,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 		r.heart.Set(cfg.Heartbeat)
 	}
 	r.current = cfg
+	r.follow(cfg)
 	r.expose(cfg)
 	r.certificate.look()
 	r.adminCertificate.look()

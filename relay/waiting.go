@@ -45,6 +45,7 @@ func (r *Relay) answerWithout(why error) {
 	r.waiting.why.Store(&why)
 	adm := &admin.Waiting{
 		Token: r.config.Admin.Token, Log: r.log, Why: r.Waiting, Version: r.version, Started: time.Now(), Lines: r.lines,
+		File: r.file, Reload: r.ReloadFile, Describe: r.describe, Source: r.source,
 		Disk: func() (free, needed int64) {
 			return queue.Room(queue.Options{Dir: r.dir, MinFree: r.config.Queue.MinFree, Free: r.free})
 		},

@@ -50,6 +50,10 @@ type Admin struct {
 	// a reason in one line; nothing was changed then.
 	Reload func(apply bool) (Reload, error)
 
+	// File is the configuration file's absolute path. Source is how it stands beside what is followed; nil: there is no file.
+	File   string
+	Source func() Source
+
 	// Describe tells for people what the relay's configuration does, without secrets.
 	Describe func() string
 

@@ -101,6 +101,11 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 	if s.Damaged > 0 {
 		all.add("damaged", "%d events or records could not be read from disk; the log says which", s.Damaged)
 	}
+	if a.Source != nil {
+		if text := a.Source().text(); text != "" {
+			all.add("file", "%s", text)
+		}
+	}
 	if a.Lines != nil {
 		if trouble := a.Lines.Trouble(); trouble != "" {
 			all.add(keyLog, "%s", trouble)
@@ -165,6 +170,7 @@ func (a *Admin) health(ctx *fasthttp.RequestCtx) {
 // tell answers with reasons to those who may see them; to others with the status alone.
 func (a *Admin) tell(ctx *fasthttp.RequestCtx, h health) {
 	switch named := len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0; {
+	case isTrusted(ctx):
 	case a.Token.IsZero() && !ownHost(string(ctx.Host())), !a.Token.IsZero() && !named:
 		h.Reasons = nil
 	case !a.Token.IsZero() && !a.admit(ctx):

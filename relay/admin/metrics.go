@@ -200,6 +200,11 @@ func (a *Admin) processMetrics(e *exposition) {
 	heap := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	runtimemetrics.Read(heap) // unlike ReadMemStats it stops nothing
 	p := readProcess()
+	if a.Source != nil {
+		s := a.Source()
+		e.single("relay_config_last_reload_successful", gauge, "1 when the configuration file was taken the last time it was read; 0 when it was refused and what was followed before still is.", truth(s.Failed == ""))
+		e.single("relay_config_last_reload_timestamp_seconds", gauge, "When the configuration file was last read to be followed, Unix time.", float64(s.Loaded.Unix()))
+	}
 	if a.Lines != nil {
 		e.single("relay_log_dropped_lines_total", counter, "Lines of the log that were lost, since nobody read it or it could not be written.", float64(a.Lines.Dropped()))
 	}

@@ -118,5 +118,6 @@ func (a *Admin) shownConfig(ctx *fasthttp.RequestCtx) {
 	}
 	answer.Value(ctx, 200, struct {
 		Text string `json:"text"`
-	}{a.Describe()})
+		File string `json:"file"`
+	}{a.Describe(), a.File})
 }

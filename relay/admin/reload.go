@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -16,6 +17,28 @@ type Reload struct {
 	File     string          `json:"file"`
 	Changes  []config.Change `json:"changes"`
 	Warnings []string        `json:"warnings"`
+
+	// Description tells for people what the file would have the relay do, when it was not applied.
+	Description string `json:"description,omitempty"`
+}
+
+// Source is the configuration file beside what is followed.
+type Source struct {
+	Path   string
+	Loaded time.Time // when the file was last asked for, at the start or by a reload
+	Failed string    // why that was refused; "" when it was applied
+	Differ bool      // the file on disk is not what is followed
+}
+
+// text says what is not as it should be.
+func (s Source) text() string {
+	switch {
+	case s.Failed != "":
+		return fmt.Sprintf("the configuration file %s is not followed: the reload at %s was refused: %s", s.Path, s.Loaded.UTC().Format(time.RFC3339), s.Failed)
+	case s.Differ:
+		return fmt.Sprintf("the configuration file %s was changed and is not what is followed: reload it (realtorbot-relay check says what that would do)", s.Path)
+	}
+	return ""
 }
 
 // badFile is the error of a file that can't be used, with every fault of it.

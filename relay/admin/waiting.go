@@ -21,14 +21,23 @@ type Waiting struct {
 	Lines   Lines                       // as in Admin
 	Disk    func() (free, needed int64) // bytes; free is -1 when that can't be told
 
+	// As in Admin.
+	File     string
+	Reload   func(apply bool) (Reload, error)
+	Describe func() string
+	Source   func() Source
+
 	once  sync.Once
 	admin *Admin // it knows who presents wrong tokens
 }
 
-// Handle answers one request: health with its reason, what metrics there are, the page, all else 503.
+// Handle answers one request: health with its reason, what metrics there are, the configuration, the page, all else 503.
 func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 	w.once.Do(func() {
-		w.admin = &Admin{Token: w.Token, Log: w.Log, Version: w.Version, Started: w.Started, Lines: w.Lines}
+		w.admin = &Admin{
+			Token: w.Token, Log: w.Log, Version: w.Version, Started: w.Started, Lines: w.Lines,
+			File: w.File, Reload: w.Reload, Describe: w.Describe, Source: w.Source,
+		}
 	})
 	r, t, ok := w.admin.enter(ctx)
 	if !ok {
@@ -44,6 +53,8 @@ func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 		w.admin.tell(ctx, h)
 	case r.path == "/metrics":
 		w.metrics(w.admin, ctx)
+	case r.path == "/config" || r.path == "/reload": // what is wrong may be in there
+		r.answer(w.admin, ctx, t)
 	case page: // it says so, and comes alive with the queue
 		r.answer(w.admin, ctx, t)
 	case r.path == "/session" && w.admin.foreign(ctx):

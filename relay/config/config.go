@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"strings"
 	"time"
@@ -11,8 +12,9 @@ import (
 // Config is one configuration file, complete: what the file leaves out has its default. It is built by Load or Parse
 // and read-only from then on, so any number of goroutines may share it.
 type Config struct {
-	// Path is the name under which the file was read, for messages.
+	// Path is the name under which the file was read, for messages. Sum is what it held, zero when it was no file.
 	Path string
+	Sum  [sha256.Size]byte
 
 	Server    Server     // [server]
 	Admin     Admin      // [admin]

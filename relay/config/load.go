@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -15,8 +16,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// maxFile is the largest configuration file in bytes: some thousand endpoints. Anything larger is the wrong file.
-const maxFile = 1 << 20
+// MaxFile is the largest configuration file in bytes: some thousand endpoints. Anything larger is the wrong file.
+const MaxFile = 1 << 20
 
 // Load reads and checks the configuration file at path, with the secrets, and the TLS pair, that it names. The error is
 // Faults with everything that is wrong in the file, or says in one line why it can't be read.
@@ -39,7 +40,7 @@ func load(path string, outside bool) (*Config, Faults, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	text, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
@@ -48,6 +49,7 @@ func load(path string, outside bool) (*Config, Faults, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	c.Sum = sha256.Sum256(text)
 	if r.literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
 		c.Warnings = append(c.Warnings, Fault{File: path, Text: "every user of this machine can read the secrets in it: " +
 			"chmod 0640, or write them as env:, file: or cred:"}.String())
@@ -65,8 +67,8 @@ func Parse(name string, text []byte, secrets Resolver) (*Config, error) {
 }
 
 func (r *reader) parse(text []byte) (*Config, error) {
-	if len(text) > maxFile {
-		return nil, Faults{{File: r.file, Text: "is larger than a configuration can be (" + formatSize(maxFile) + ")"}}
+	if len(text) > MaxFile {
+		return nil, Faults{{File: r.file, Text: "is larger than a configuration can be (" + formatSize(MaxFile) + ")"}}
 	}
 	values, fault := decode(r.file, string(text))
 	if fault != nil {

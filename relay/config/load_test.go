@@ -91,7 +91,7 @@ func TestUnreadableFileIsAnErrorOfOneLine(t *testing.T) {
 }
 
 func TestFileOfTheWrongSizeIsRefused(t *testing.T) {
-	_, err := Parse("config.toml", []byte(strings.Repeat("#", maxFile+1)), nil)
+	_, err := Parse("config.toml", []byte(strings.Repeat("#", MaxFile+1)), nil)
 	if err == nil || err.Error() != "config.toml: is larger than a configuration can be (1MiB)" {
 		t.Errorf("got %v", err)
 	}

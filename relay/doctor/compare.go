@@ -5,48 +5,96 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"strings"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/reach"
 )
 
 // plan is what a relay answers to POST /reload?dry_run=1.
 type plan struct {
-	File    string
-	Changes []config.Change
+	File        string
+	Description string
+	Warnings    []string
+	Changes     []config.Change
 }
 
-// Compare asks the relay that runs with cfg's file what a reload of it would change, and writes that for people. Where
-// none answers it says so: that is nothing wrong.
-func Compare(ctx context.Context, cfg *config.Config, w io.Writer) {
-	a := newAdmin(cfg.Admin)
+// Check says what a configuration would do, and what a reload of it would change about the relay that runs with it. A
+// secret that can't be had here, since only the service has it, is no fault when the relay that runs says that it has it:
+// then the plan is the relay's own. The error is what is wrong with the file.
+func Check(ctx context.Context, path string, stdout, stderr io.Writer) error {
+	cfg, absent, err := config.LoadOutside(path)
+	if err != nil {
+		if _, whole := config.Load(path); whole != nil {
+			return whole // with the secrets that can't be had here
+		}
+		return err
+	}
+	relay := reach.Find(ctx, cfg)
 	var p plan
-	err := a.ask(ctx, "POST", "/reload?dry_run=1", &p)
-	var no *refused
-	switch {
-	case errors.Is(err, errAbsent):
-		fmt.Fprintf(w, "running   no relay answers at %s: nothing to compare with\n", a.listen)
-	case errors.As(err, &no) && no.status == 401:
-		fmt.Fprintf(w, "running   the relay at %s does not take this file's admin.token, which changes with a restart only: nothing compared\n", a.listen)
-	case errors.As(err, &no) && len(no.faults) > 0:
-		fmt.Fprintf(w, "running   the relay at %s would refuse its file:\n  %s\n", a.listen, strings.Join(no.faults, "\n  "))
-	case err != nil:
-		fmt.Fprintf(w, "running   the relay at %s could not be asked: %s\n", a.listen, err)
-	case !isSameFile(p.File, cfg.Path):
-		fmt.Fprintf(w, "running   the relay at %s uses another file, %s: nothing compared\n", a.listen, p.File)
-	case len(p.Changes) == 0:
-		fmt.Fprintf(w, "running   the relay at %s: a reload changes nothing\n", a.listen)
-	default:
-		fmt.Fprintf(w, "running   the relay at %s: a reload changes\n", a.listen)
-		for _, change := range p.Changes {
-			fmt.Fprintf(w, "  %s\n", change)
+	asked := relay.Ask(ctx, "POST", "/reload?dry_run=1", nil, &p)
+	description, warnings := cfg.Describe(), cfg.Warnings
+	if len(absent) > 0 {
+		if !hasSecrets(asked, p, cfg.Path, absent) {
+			return absent
+		}
+		fmt.Fprintf(stderr, "%s: only the relay that runs has %s: it was asked\n", path, keysOf(absent))
+		if description, warnings = reach.Plain(p.Description), nil; description == "" {
+			description = "the relay that runs is older and does not tell the plan\n"
+		}
+		for _, warning := range p.Warnings {
+			warnings = append(warnings, reach.Plain(warning))
 		}
 	}
+	for _, warning := range warnings {
+		fmt.Fprintln(stderr, "warning:", warning)
+	}
+	fmt.Fprint(stdout, description)
+	compare(relay, asked, p, cfg.Path, stdout)
+	return nil
 }
 
-func isSameFile(a, b string) bool {
-	one, err1 := os.Stat(a)
-	other, err2 := os.Stat(b)
-	return err1 == nil && err2 == nil && os.SameFile(one, other)
+// hasSecrets reports whether the relay that was asked for its plan runs with the file and has what is absent here. That it
+// refuses the file for other reasons may be because it is of another version.
+func hasSecrets(asked error, p plan, path string, absent config.Faults) bool {
+	var no *reach.Refused
+	if !errors.As(asked, &no) {
+		return asked == nil && reach.IsSameFile(p.File, path)
+	}
+	return len(no.Faults) > 0 && !slices.ContainsFunc(absent, func(a config.Fault) bool {
+		return slices.ContainsFunc(no.Faults, func(f config.Fault) bool { return f.Key == a.Key })
+	})
+}
+
+func keysOf(faults config.Faults) string {
+	keys := make([]string, len(faults))
+	for i := range faults {
+		keys[i] = faults[i].Key
+	}
+	return strings.Join(keys, ", ")
+}
+
+// compare writes for people what the relay answered. Where none did it says so: that is nothing wrong.
+func compare(relay *reach.Relay, err error, p plan, path string, w io.Writer) {
+	var no *reach.Refused
+	switch {
+	case errors.Is(err, reach.ErrAbsent):
+		fmt.Fprintf(w, "running   no relay answers at %s: nothing to compare with\n", relay.At)
+	case errors.As(err, &no) && no.Status == 401:
+		fmt.Fprintf(w, "running   the relay at %s does not take this file's admin.token, which changes with a restart only: nothing compared\n", relay.At)
+	case errors.As(err, &no) && len(no.Faults) > 0:
+		fmt.Fprintf(w, "running   the relay at %s would refuse its file:\n  %s\n", relay.At, strings.ReplaceAll(no.Faults.Error(), "\n", "\n  "))
+	case err != nil:
+		fmt.Fprintf(w, "running   the relay at %s could not be asked: %s\n", relay.At, err)
+	case !reach.IsSameFile(p.File, path):
+		fmt.Fprintf(w, "running   the relay at %s uses another file, %s: nothing compared\n", relay.At, reach.Plain(p.File))
+	case len(p.Changes) == 0:
+		fmt.Fprintf(w, "running   the relay at %s: a reload changes nothing\n", relay.At)
+	default:
+		fmt.Fprintf(w, "running   the relay at %s: a reload changes\n", relay.At)
+		for _, change := range p.Changes {
+			fmt.Fprintf(w, "  %s\n", reach.Plain(change.String()))
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/reach"
 )
 
 // verdict is what one check came to.
@@ -116,26 +117,26 @@ func (p *patient) configuration() (findings []finding) {
 
 // ask finds the relay that runs.
 func (p *patient) ask(ctx context.Context) []finding {
-	a := newAdmin(p.config.Admin)
+	a := reach.Find(ctx, p.config)
 	var r running
-	err := a.ask(ctx, "GET", "/stats", &r)
-	var no *refused
+	err := a.Ask(ctx, "GET", "/stats", nil, &r)
+	var no *reach.Refused
 	switch {
-	case errors.Is(err, errAbsent):
-		return []finding{{warn, "running", fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay; what only a running one knows is left out", a.listen)}}
-	case errors.As(err, &no) && no.status == 401 && p.config.Admin.Token.IsZero():
-		return []finding{{warn, "running", fmt.Sprintf("the relay at %s asks for admin.token, which is not known here", a.listen)}}
-	case errors.As(err, &no) && no.status == 401:
-		return []finding{{warn, "running", fmt.Sprintf("the relay at %s does not take this file's admin.token: it changes with a restart only", a.listen)}}
+	case errors.Is(err, reach.ErrAbsent):
+		return []finding{{warn, "running", fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay; what only a running one knows is left out", a.At)}}
+	case errors.As(err, &no) && no.Status == 401 && p.config.Admin.Token.IsZero():
+		return []finding{{warn, "running", fmt.Sprintf("the relay at %s asks for admin.token, which is not known here", a.At)}}
+	case errors.As(err, &no) && no.Status == 401:
+		return []finding{{warn, "running", fmt.Sprintf("the relay at %s does not take this file's admin.token: it changes with a restart only", a.At)}}
 	case err != nil:
-		return []finding{{fail, "running", fmt.Sprintf("the relay at %s can't be asked: %s", a.listen, err)}}
+		return []finding{{fail, "running", fmt.Sprintf("the relay at %s can't be asked: %s", a.At, err)}}
 	}
 	reload, isOurs := planOf(ctx, a, p.config.Path)
 	if !isOurs {
 		return []finding{reload}
 	}
 	p.running = &r
-	says := fmt.Sprintf("relay %s at %s for %s, health %s", r.Version, a.listen, (time.Duration(r.Uptime) * time.Second), r.Health.Status)
+	says := fmt.Sprintf("relay %s at %s for %s, health %s", r.Version, a.At, (time.Duration(r.Uptime) * time.Second), r.Health.Status)
 	switch r.Health.Status {
 	case "ok":
 		return []finding{{ok, "running", says}, reload}
@@ -146,17 +147,17 @@ func (p *patient) ask(ctx context.Context) []finding {
 }
 
 // planOf says what a reload would change, which is nothing on a machine where somebody reloaded after the last edit.
-func planOf(ctx context.Context, a *admin, path string) (f finding, isOurs bool) {
+func planOf(ctx context.Context, a *reach.Relay, path string) (f finding, isOurs bool) {
 	var p plan
-	err := a.ask(ctx, "POST", "/reload?dry_run=1", &p)
-	var no *refused
+	err := a.Ask(ctx, "POST", "/reload?dry_run=1", nil, &p)
+	var no *reach.Refused
 	switch {
-	case errors.As(err, &no) && len(no.faults) > 0:
-		return finding{fail, "reload", "the relay would refuse its file: " + strings.Join(no.faults, "; ")}, true
+	case errors.As(err, &no) && len(no.Faults) > 0:
+		return finding{fail, "reload", "the relay would refuse its file: " + strings.ReplaceAll(no.Faults.Error(), "\n", "; ")}, true
 	case err != nil:
 		return finding{warn, "reload", "what a reload would change is not known: " + err.Error()}, true
-	case !isSameFile(p.File, path):
-		return finding{warn, "running", fmt.Sprintf("the relay at %s runs with another file, %s: examine that one", a.listen, p.File)}, false
+	case !reach.IsSameFile(p.File, path):
+		return finding{warn, "running", fmt.Sprintf("the relay at %s runs with another file, %s: examine that one", a.At, p.File)}, false
 	case len(p.Changes) == 0:
 		return finding{ok, "reload", "the relay runs with the file as it is"}, true
 	}

@@ -77,10 +77,13 @@ func TestBadUsageExitsWithTwo(t *testing.T) {
 		args []string
 		says string
 	}{
-		{nil, "Usage: realtorbot-relay"},
 		{[]string{"deliver"}, `there is no command "deliver"`},
-		{[]string{"serve"}, "-config is missing"},
-		{[]string{"check"}, "-config is missing"},
+		{[]string{"serve", "-config", ""}, "-config is empty"},
+		{[]string{"check", "-config="}, "-config is empty"},
+		{[]string{"pause"}, "ENDPOINT is missing"},
+		{[]string{"pause", "crm", "other"}, "1 arguments too many"},
+		{[]string{"failed", "crm", "-colour", "red"}, "flag provided but not defined: -colour"},
+		{[]string{"status", "-config", "none.toml"}, `read configuration "none.toml"`},
 		{[]string{"serve", "-colour"}, "-colour"},
 		{[]string{"-config"}, "-config"},
 		{[]string{"check", "-config", "config.toml", "more"}, `unexpected argument "more"`},
@@ -105,6 +108,9 @@ func TestCommandsThatGoWellExitWithZero(t *testing.T) {
 	for arguments, says := range map[string]string{
 		"check -config config.toml": "endpoint crm\n",
 		"version":                   "realtorbot-relay ",
+		"--version":                 "realtorbot-relay ",
+		"":                          "Usage: realtorbot-relay",
+		"replay -h":                 "Usage: realtorbot-relay replay ENDPOINT [ID…] [FLAG…]",
 		"-h":                        "Usage: realtorbot-relay",
 		"serve -h":                  "Usage: realtorbot-relay serve",
 	} {

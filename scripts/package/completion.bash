@@ -24,11 +24,17 @@ _realtorbot_relay() {
     local words
     case $command in
     serve | check | doctor) words="-config" ;;
+    status | pause | resume) words="-config -json" ;;
+    replay) words="-config -json -failed -since -until -type -class -bin -rate -dry-run" ;;
+    failed) words="-config -json -since -until -type -class -bin -limit -after" ;;
+    events) words="-config -json -since -until -type -status -endpoint -limit -after" ;;
+    reload) words="-config -json -dry-run" ;;
+    test) words="-config -json -conformance" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
     send) words="-type -data -url -token -secret -id" ;;
     verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
-    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor listen send verify version $words"; fi
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor status pause resume replay failed events reload test listen send verify version $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 complete -F _realtorbot_relay realtorbot-relay

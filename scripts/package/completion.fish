@@ -1,6 +1,6 @@
 # fish completion for realtorbot-relay
 set -l relay realtorbot-relay
-set -l commands serve check doctor listen send verify version
+set -l commands serve check doctor status pause resume replay failed events reload test listen send verify version
 set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
     appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
 set -l none "not __fish_seen_subcommand_from $commands"
@@ -9,12 +9,20 @@ complete -c $relay -f
 complete -c $relay -n $none -a serve -d 'receive, keep and deliver events'
 complete -c $relay -n $none -a check -d 'validate a configuration'
 complete -c $relay -n $none -a doctor -d 'look at machine and relay, say what to do'
+complete -c $relay -n $none -a status -d 'how the relay is, and each endpoint'
+complete -c $relay -n $none -a pause -d 'hold an endpoint'
+complete -c $relay -n $none -a resume -d 'let an endpoint go on'
+complete -c $relay -n $none -a replay -d 'deliver again'
+complete -c $relay -n $none -a failed -d 'failed deliveries of an endpoint'
+complete -c $relay -n $none -a events -d 'find events; the story of one'
+complete -c $relay -n $none -a reload -d 'read the configuration file again'
+complete -c $relay -n $none -a test -d 'send the test event once'
 complete -c $relay -n $none -a listen -d 'a local receiver that shows what arrives'
 complete -c $relay -n $none -a send -d 'post one event to a relay'
 complete -c $relay -n $none -a verify -d 'say whether a signature matches'
 complete -c $relay -n $none -a version -d 'print the version'
 
-complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check doctor" -o config -r -F -d 'the configuration'
+complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check doctor status pause resume replay failed events reload test" -o config -r -F -d 'the configuration'
 
 set -l on "__fish_seen_subcommand_from listen"
 complete -c $relay -n $on -o addr -x -d 'host:port to listen on'

@@ -5,6 +5,14 @@ local -a commands=(
     'serve:receive, keep and deliver events'
     'check:validate a configuration and say what it would do'
     'doctor:look at machine and relay, say what to do'
+    'status:how the relay is, and each endpoint'
+    'pause:hold an endpoint'
+    'resume:let an endpoint go on'
+    'replay:deliver again'
+    'failed:failed deliveries of an endpoint'
+    'events:find events; the story of one'
+    'reload:read the configuration file again'
+    'test:send the test event once'
     'listen:a local receiver that shows what arrives'
     'send:post one event to a relay'
     'verify:say whether a signature matches and, if not, why'
@@ -22,11 +30,12 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | doctor | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
+serve | check | doctor | status | pause | resume | replay | failed | events | reload | test | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
 serve | check | doctor) _arguments $config ;;
+status | pause | resume | replay | failed | events | reload | test) _arguments $config '-json[the answer as it came]' '*:argument:' ;;
 listen)
     _arguments '-addr[host\:port to listen on]:address:' '-secret[secret to check or sign with]:secret:' \
         '-fail[answer 500 to so many]:percent, as in 30%:' '-delay[wait before each answer]:duration:' \

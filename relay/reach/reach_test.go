@@ -1,4 +1,4 @@
-package doctor
+package reach
 
 import (
 	"context"
@@ -30,13 +30,20 @@ func TestAnAdminListenerWithTLSIsAsked(t *testing.T) {
 		}
 	}
 	write(server.Certificate().Raw)
-	a := newAdmin(config.Admin{Listen: strings.TrimPrefix(server.URL, "https://"), Token: sign.NewSecret("example-admin-token"), TLSCert: path})
+	a := Find(context.Background(), &config.Config{Admin: config.Admin{Listen: strings.TrimPrefix(server.URL, "https://"), Token: sign.NewSecret("example-admin-token"), TLSCert: path}})
 	var said struct{ Version string }
-	if err := a.ask(context.Background(), "GET", "/stats", &said); err != nil || said.Version != "1.2.3" {
+	if err := a.Ask(context.Background(), "GET", "/stats", nil, &said); err != nil || said.Version != "1.2.3" {
 		t.Errorf("said %+v, %v", said, err)
 	}
 	write([]byte("another"))
-	if err := a.ask(context.Background(), "GET", "/stats", &said); err == nil || asked != 1 {
+	if err := a.Ask(context.Background(), "GET", "/stats", nil, &said); err == nil || asked != 1 {
 		t.Errorf("of another certificate: %v, asked %d times", err, asked)
+	}
+}
+
+// Whoever runs a command may be root, and the relay that answers may have been taken over.
+func TestWhatARelaySaysSteersNoTerminal(t *testing.T) {
+	if got := Plain("a\x1b[2Jb\u202ec\r\nd\u009be é"); got != "a\ufffd[2Jb\ufffdc\ufffd\nd\ufffde é" {
+		t.Errorf("%q", got)
 	}
 }

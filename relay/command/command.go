@@ -1,0 +1,188 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/reach"
+)
+
+// DefaultConfig is where the installed service has its configuration.
+const DefaultConfig = "/etc/realtorbot-relay/config.toml"
+
+// The exit codes of all commands.
+const (
+	exitWell   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// verb is one command. Its run gets the arguments that are no flags.
+type verb struct {
+	arguments string // as the usage shows them
+	least     int    // how many arguments there must be
+	most      int
+	about     string
+	run       func(*call) error
+}
+
+var verbs = map[string]verb{
+	"status": {"", 0, 0, "Says how the relay is, and each endpoint.", status},
+	"pause":  {"ENDPOINT", 1, 1, "Holds an endpoint: it is sent nothing, and what is accepted for it waits. It outlives a restart.", pause},
+	"resume": {"ENDPOINT", 1, 1, "Lets a paused endpoint go on, and one that is down be attempted now.", resume},
+	"replay": {"ENDPOINT [ID…]", 1, 1 + mostIDs, "Delivers again: the events of these ids, with -failed what failed, else what was accepted from -since on.", replay},
+	"failed": {"ENDPOINT", 1, 1, "Lists an endpoint's failed deliveries, the newest event first, each with its reason.", failed},
+	"events": {"[ID]", 0, 1, "Lists events, newest first, or tells the story of one.", events},
+	"reload": {"", 0, 0, "Has the relay read its configuration file again, and says what that changed. Fails when the file was refused.", reload},
+	"test":   {"ENDPOINT", 1, 1, "Sends the test event once, now, past the queue, and says what the endpoint answered.", test},
+}
+
+// mostIDs is how many ids fit into what the relay reads of a request.
+const mostIDs = 1000
+
+// Is reports whether there is a command of this name here.
+func Is(name string) bool { _, ok := verbs[name]; return ok }
+
+// call is one invocation.
+type call struct {
+	ctx    context.Context
+	relay  *reach.Relay
+	args   []string // those that are no flags
+	out    io.Writer
+	asJSON bool
+
+	query             url.Values // the filters that were given, by their names in the API
+	failed, dryRun    bool
+	conformance       bool
+	rate              float64
+	limit             int
+	since, until      string
+	types, class, bin string
+}
+
+// errNotWell: all was asked and answered, and the answer is no.
+var errNotWell = errors.New("")
+
+// Run runs a command and returns how to exit: 1 when the relay could not be asked or said no, 2 for bad usage or a bad
+// configuration.
+func Run(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
+	v := verbs[name]
+	c := &call{ctx: ctx, out: stdout, query: url.Values{}}
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // its own complaints are several lines long
+	path := flags.String("config", DefaultConfig, "the configuration `FILE` that the relay runs with")
+	flags.BoolVar(&c.asJSON, "json", false, "print the relay's answer as it came")
+	c.flags(name, flags)
+	complain := func(format string, args ...any) int {
+		fmt.Fprintf(stderr, "realtorbot-relay %s: %s (realtorbot-relay %s -h shows how)\n", name, fmt.Sprintf(format, args...), name)
+		return exitUsage
+	}
+	for rest := args; ; { // flags may stand behind arguments
+		err := flags.Parse(rest)
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintf(stdout, "Usage: %s\n\n%s\n\n", strings.TrimSpace("realtorbot-relay "+name+" "+v.arguments)+" [FLAG…]", v.about)
+			flags.SetOutput(stdout)
+			flags.PrintDefaults()
+			return exitWell
+		}
+		if err != nil {
+			return complain("%v", err)
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		c.args, rest = append(c.args, flags.Arg(0)), flags.Args()[1:]
+	}
+	if len(c.args) < v.least {
+		return complain("%s is missing", strings.Fields(v.arguments)[len(c.args)])
+	}
+	if len(c.args) > v.most {
+		return complain("%d arguments too many", len(c.args)-v.most)
+	}
+	c.filters(flags)
+	var err error
+	if c.relay, err = find(ctx, *path, flagGiven(flags, "config")); err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitUsage
+	}
+	switch err := v.run(c); {
+	case errors.Is(err, errNotWell):
+		return exitFailed
+	case err != nil:
+		fmt.Fprintf(stderr, "realtorbot-relay %s: %s\n", name, c.explain(err))
+		return exitFailed
+	}
+	return exitWell
+}
+
+// find is the relay to ask. Inside of the service, where systemd reloads it, its own control socket is asked whatever the
+// file holds: that may be what is wrong.
+func find(ctx context.Context, path string, given bool) (*reach.Relay, error) {
+	if reach.OwnControl() != "" || !given && os.Geteuid() == 0 {
+		if control := reach.Control(); control != nil {
+			return control, nil
+		}
+	}
+	cfg, _, err := config.LoadOutside(path)
+	if err != nil {
+		return nil, err
+	}
+	return reach.Find(ctx, cfg), nil
+}
+
+func flagGiven(flags *flag.FlagSet, name string) (given bool) {
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
+}
+
+// explain says for the operator why the relay's answer is none, or no.
+func (c *call) explain(err error) string {
+	var no *reach.Refused
+	switch {
+	case errors.Is(err, reach.ErrAbsent):
+		return fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay says whether it runs", c.relay.At)
+	case errors.As(err, &no) && no.Status == 401:
+		return fmt.Sprintf("the relay at %s asks for another admin.token than this file has here: run this as root, or see whether the file was changed since its start", c.relay.At)
+	case errors.As(err, &no) && len(no.Faults) > 0:
+		return no.Message + ":\n" + no.Faults.Error()
+	case errors.As(err, &no):
+		return no.Message
+	}
+	return fmt.Sprintf("the relay at %s can't be asked: %s", c.relay.At, err)
+}
+
+// ask makes a request. With -json the answer is printed as it came, and printed says so.
+func (c *call) ask(method, path string, body, answer any) (printed bool, err error) {
+	if !c.asJSON {
+		return false, c.relay.Ask(c.ctx, method, path, body, answer)
+	}
+	var raw []byte
+	if err := c.relay.Ask(c.ctx, method, path, body, &raw); err != nil {
+		return false, err
+	}
+	_, err = c.out.Write(raw)
+	return true, err
+}
+
+// say prints for people. What the relay told is printed as plain text.
+func (c *call) say(format string, args ...any) {
+	_, _ = io.WriteString(c.out, reach.Plain(fmt.Sprintf(format, args...)))
+}
+
+// path is that of an endpoint, or of a thing of it.
+func (c *call) path(thing string) string { return "/endpoints/" + url.PathEscape(c.args[0]) + thing }
+
+// withQuery adds the filters that were given.
+func (c *call) withQuery(path string) string {
+	if len(c.query) == 0 {
+		return path
+	}
+	return path + "?" + c.query.Encode()
+}
