@@ -119,6 +119,7 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	if r.dir, err = filepath.Abs(cfg.Queue.Dir); err != nil {
 		return err
 	}
+	r.warnOfOwner()
 	for _, ln := range intake {
 		if err := CheckSources(ln.Addr(), cfg.Server, cfg.Sources); err != nil {
 			return err
@@ -210,7 +211,7 @@ func (r *Relay) open() error {
 		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free,
 	})
 	if err != nil {
-		return err
+		return r.ofOwner(err)
 	}
 	post, err := delivery.NewPost(kept, r.current.Endpoints, r.version, r.log, nil)
 	if err != nil {

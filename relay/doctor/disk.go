@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/relay/ownership"
 )
 
 const (
@@ -43,8 +48,30 @@ func (p *patient) disk() []finding {
 		return []finding{{fail, "disk", fmt.Sprintf("queue.dir %q: %s", dir, err)}}
 	}
 	free := int64(st.Bavail) * st.Bsize
-	return []finding{fileSystem(dir, int64(st.Type)), speed(dir), p.room(free), p.store(dir)}
+	return []finding{fileSystem(dir, int64(st.Type)), owner(dir), speed(dir), p.room(free), p.store(dir)}
 }
+
+// owner looks for what belongs to another user than the one who serves: that of the installed service when dir is its
+// state directory's, else whoever has dir itself.
+func owner(dir string) finding {
+	const about = "owner"
+	uid, known := ownership.Of(dir)
+	if absolute, err := filepath.Abs(dir); err == nil && strings.HasPrefix(absolute, stateDirectory+"/") {
+		if u, err := user.Lookup(filepath.Base(stateDirectory)); err == nil {
+			uid, _ = strconv.Atoi(u.Uid)
+		}
+	}
+	if !known {
+		return finding{warn, about, fmt.Sprintf("who owns %q can't be told", dir)}
+	}
+	if f, found := ownership.Find(dir, uid); found {
+		return finding{fail, about, fmt.Sprintf("%q belongs to %s, and the relay runs as %s, who can't use it: chown -R %d %q", f.Path, f.Owner, ownership.Name(uid), uid, dir)}
+	}
+	return finding{ok, about, "all of it belongs to " + ownership.Name(uid)}
+}
+
+// stateDirectory is the installed service's, whose user has the same name.
+const stateDirectory = "/var/lib/realtorbot-relay"
 
 // fileSystem judges the kind of file system by its magic number.
 func fileSystem(dir string, magic int64) finding {

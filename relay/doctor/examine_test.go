@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -176,5 +177,28 @@ func TestTheShortestCertificateOfAChainCounts(t *testing.T) {
 		if f := p.certificates(); len(f) != 1 || f[0].verdict != tt.want {
 			t.Errorf("%+v, want %s", f, tt.want)
 		}
+	}
+}
+
+func TestFilesOfSomebodyElseAreFound(t *testing.T) {
+	if os.Geteuid() != 0 { // nobody else can give files away; what is one's own is found to be so
+		if f := owner(t.TempDir()); f.verdict != ok {
+			t.Errorf("%+v", f)
+		}
+		return
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "store", "00001.mem")
+	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if f := owner(dir); f.verdict != ok {
+		t.Errorf("all is root's: %+v", f)
+	}
+	if err := os.Chown(path, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if f := owner(dir); f.verdict != fail || !strings.Contains(f.says, path) || !strings.Contains(f.says, "uid 12345") {
+		t.Errorf("one file is not: %+v", f)
 	}
 }

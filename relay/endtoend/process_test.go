@@ -33,7 +33,10 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 	}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	// Should the tests die without a word, the kernel ends what they started.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %q: %v", cmd.Args, err)
 	}
@@ -53,6 +56,13 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 		}
 	})
 	return p
+}
+
+// launchAs is launch as another user, which takes root.
+func launchAs(t *testing.T, cmd *exec.Cmd, uid uint32) *process {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return launch(t, cmd)
 }
 
 func tail(text *transcript) string {

@@ -1,8 +1,10 @@
 package endtoend
 
 import (
+	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -225,4 +227,45 @@ func contents(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// TestADirectoryOfSomebodyElseIsSaidInASentence: the start is that of another user, as a service's is after somebody has
+// once started the relay as root.
+func TestADirectoryOfSomebodyElseIsSaidInASentence(t *testing.T) {
+	t.Parallel()
+	dir, mine := t.TempDir(), filepath.Join(t.TempDir(), "data")
+	if err := os.MkdirAll(mine, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // root's own directory is somebody else's
+		writeConfig(t, dir, strings.Replace(preamble, "min_free", "dir = \"/etc/none\"\nmin_free", 1)+quiet())
+		code, _, stderr := end(t, command(dir, "-config", "config.toml"))
+		if code != 1 || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("exit code %d, %s", code, stderr)
+		}
+		return
+	}
+	writeConfig(t, dir, strings.Replace(preamble, "min_free", "dir = \""+mine+"\"\nmin_free", 1)+quiet())
+	for _, path := range []string{dir, filepath.Dir(dir), filepath.Dir(mine), filepath.Dir(filepath.Dir(mine))} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(dir, "config.toml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	shared := filepath.Join(shortDir(t), "relay") // the binary's directory is root's alone
+	text, err := os.ReadFile(binary)
+	if err == nil {
+		err = errors.Join(os.Chmod(filepath.Dir(shared), 0o755), os.WriteFile(shared, text, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(shared, "-config", "config.toml")
+	cmd.Dir = dir
+	p := launchAs(t, cmd, 12345)
+	if code := p.exit(); code != 1 || p.stderr.count("\n") != 2 || !p.stderr.has("belongs to root (uid 0), and this relay runs as uid 12345: chown -R 12345") {
+		t.Errorf("exit code %d, stderr %s", code, p.stderr)
+	}
 }
