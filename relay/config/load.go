@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -149,9 +150,39 @@ func readServer(t *table, s *Server) {
 
 // tls reads the keys of a listener's files; checkTLS judges them.
 func (t *table) tls(cert, key, authorities *string) {
-	t.text("tls_cert", cert)
-	t.text("tls_key", key)
-	t.text("client_ca", authorities)
+	t.path("tls_cert", cert)
+	t.path("tls_key", key)
+	t.path("client_ca", authorities)
+}
+
+// path reads the name of a file that is looked at again later, so that its content is not enough: as it is, as file:/path,
+// or as the credential that systemd has put into a file. One that can't be had here stays a reference, and is told.
+func (t *table) path(key string, into *string) {
+	if !t.text(key, into) {
+		return
+	}
+	kind, name, _ := strings.Cut(*into, ":")
+	switch {
+	case !isReference(*into):
+	case kind == "env":
+		t.fault(key, "names a file, which a variable is not: write its path, or \"cred:name\" for a credential of the service")
+	case kind == "file" && filepath.IsAbs(name):
+		*into = name
+	case kind == "file":
+		t.fault(key, "file %q must be an absolute path: write \"file:/path\"", clip(name))
+	default:
+		path, err := credentialPath(name)
+		if err == nil {
+			if _, err = os.Stat(path); err != nil {
+				err = notGiven(name)
+			}
+		}
+		if err != nil {
+			t.lacks(key, err)
+			return
+		}
+		*into = path
+	}
 }
 
 func (t *table) checkTLS(f TLSFiles) {
@@ -170,6 +201,9 @@ func (t *table) checkTLS(f TLSFiles) {
 }
 
 func (t *table) checkPair(f TLSFiles) {
+	if isReference(f.Cert) || isReference(f.Key) || isReference(f.ClientCA) {
+		return // it was told that they can't be had
+	}
 	cert, certErr := os.ReadFile(f.Cert)
 	if certErr != nil {
 		t.fault("tls_cert", "file %q: %s", f.Cert, reasonOf(certErr))

@@ -145,6 +145,19 @@ func secretFromEnv(name string) (string, error) {
 }
 
 func secretFromCredential(name string) (string, error) {
+	path, err := credentialPath(name)
+	if err != nil {
+		return "", err
+	}
+	value, err := secretFromFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", notGiven(name)
+	}
+	return value, err
+}
+
+// credentialPath is where systemd puts a credential of this process.
+func credentialPath(name string) (string, error) {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return "", fmt.Errorf("credential %q must be a name without slashes", clip(name))
 	}
@@ -152,11 +165,11 @@ func secretFromCredential(name string) (string, error) {
 	if directory == "" {
 		return "", fmt.Errorf("credential %q: this process was given none: add LoadCredential=%s:/path to its unit", name, name)
 	}
-	value, err := secretFromFile(filepath.Join(directory, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("credential %q was not given to this process: add LoadCredential=%s:/path to its unit", name, name)
-	}
-	return value, err
+	return filepath.Join(directory, name), nil
+}
+
+func notGiven(name string) error {
+	return fmt.Errorf("credential %q was not given to this process: add LoadCredential=%s:/path to its unit", name, name)
 }
 
 func secretFromFile(path string) (string, error) {

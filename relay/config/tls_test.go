@@ -41,6 +41,43 @@ func TestTLSPairIsLoaded(t *testing.T) {
 	}
 }
 
+// The files of a certificate that root alone may read come as credentials. They are paths, since they are looked at again.
+func TestATLSPairMayBeACredential(t *testing.T) {
+	dir := t.TempDir()
+	certificate, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	mustWriteTLSPair(t, certificate, key)
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for _, section := range []string{"server", "admin"} {
+		text := fmt.Sprintf("[%s]\ntls_cert = \"cred:cert\"\ntls_key = %q\nclient_ca = \"file:%s\"\n", section, "cred:key", certificate)
+		c := mustParse(t, text)
+		files := c.Server.TLS()
+		if section == "admin" {
+			files = c.Admin.TLS()
+		}
+		if files.Cert != certificate || files.Key != key || files.ClientCA != certificate {
+			t.Errorf("%s: got %+v", section, files)
+		}
+	}
+	for value, want := range map[string]string{
+		"env:CERT": "names a file, which a variable is not", "file:cert.pem": "must be an absolute path",
+		"cred:none": `credential "none" was not given to this process`, "cred:../cert": "must be a name without slashes",
+	} {
+		text := fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = \"cred:key\"\n", value)
+		if _, err := Parse("config.toml", []byte(text), nil); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "\n") > 0 {
+			t.Errorf("%s: %v, want %s", value, err, want)
+		}
+	}
+	// Outside of the service it is no fault of the file.
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	path := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(path, []byte("[server]\ntls_cert = \"cred:cert\"\ntls_key = \"cred:key\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, absent, err := LoadOutside(path); err != nil || len(absent) != 2 {
+		t.Errorf("outside: %v, %v", absent, err)
+	}
+}
+
 func TestAuthoritiesOfClientsAreLoadedAndAreACredential(t *testing.T) {
 	certificate, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
 	mustWriteTLSPair(t, certificate, key)
