@@ -138,20 +138,6 @@ func configFlag(name string, args []string) (path string, code int, ok bool) {
 	return "", exitUsage, false
 }
 
-// loadConfig reads the configuration that the flags name. Without one, all that is wrong was said and code is how to exit.
-func loadConfig(name string, args []string) (cfg *config.Config, code int) {
-	path, code, ok := configFlag(name, args)
-	if !ok {
-		return nil, code
-	}
-	cfg, err := config.Load(path)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return nil, exitUsage
-	}
-	return cfg, exitWell
-}
-
 // check says what a configuration would do, and what a reload of it would change about the relay that runs with it. It
 // neither opens the queue nor listens.
 func check(ctx context.Context, args []string) int {
@@ -182,9 +168,14 @@ func serve(args []string) int {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
-	cfg, code := loadConfig("serve", args)
-	if cfg == nil {
+	path, code, ok := configFlag("serve", args)
+	if !ok {
 		return code
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		refuse(path, err)
+		return exitUsage
 	}
 	boundMemory()
 	log := lines.Open(os.Stderr, cfg.Log)
@@ -207,6 +198,20 @@ func serve(args []string) int {
 	serveControl(r, log.Logger)
 	line.Str("version", version).Stringer("intake", intake).Stringer("admin", adm).Int("endpoints", len(cfg.Endpoints)).Msg(message)
 	return attend(r, cfg, log.Logger, stops, reloads)
+}
+
+// refuse says what is wrong with the configuration, in the form that the log has: a line for each fault.
+func refuse(path string, err error) {
+	log := lines.Open(os.Stderr, config.LogOf(path))
+	defer log.Close(lastLines)
+	var faults config.Faults
+	if !errors.As(err, &faults) {
+		log.Logger.Error().Msg(err.Error())
+		return
+	}
+	for _, fault := range faults {
+		log.Logger.Error().Str("file", fault.File).Int("line", fault.Line).Str("key", fault.Key).Msg(fault.String())
+	}
 }
 
 // serveControl opens the control socket where systemd has made a runtime directory. Without it the relay serves as well.

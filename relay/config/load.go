@@ -58,6 +58,28 @@ func load(path string, outside bool) (*Config, Faults, error) {
 	return c, r.absent, nil
 }
 
+// LogOf is how a file would have the relay write its log, for whoever says what is wrong with the rest of it: the defaults
+// where that can't be told either.
+func LogOf(path string) Log {
+	log := defaults().Log
+	file, err := os.Open(path)
+	if err != nil {
+		return log
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, MaxFile))
+	if err != nil {
+		return log
+	}
+	values, fault := decode(path, string(text))
+	if fault != nil {
+		return log
+	}
+	root := &table{reader: &reader{file: path, lines: locate(string(text))}, values: values}
+	readLog(root.sub("log"), &log)
+	return log
+}
+
 // Parse is Load without the file: name stands for its path in messages, secrets finds what references lead to (nil: as
 // Load does). The error is always Faults. It doesn't keep text.
 func Parse(name string, text []byte, secrets Resolver) (*Config, error) {

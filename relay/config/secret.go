@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -21,6 +22,9 @@ const maxSecret = 64 << 10
 
 // exampleSecret is the one in config.example.toml. Everybody knows it, so that it is no secret of a readable file.
 const exampleSecret = "example-secret-change-me"
+
+// standIn finds what stands where a secret should be: a template that nobody filled in, or the word that a guide had there.
+var standIn = regexp.MustCompile(`(?i)\{\{.*\}\}|\$\{[a-z_].*\}|^<[^<>]*>$|^\$[A-Z_]+$|(change|replace|fill)[ _-]?(me|this|in)([^a-z]|$)|^(your|my)[ _-].*(secret|token|key|password)$|^(x{6,}|\*{6,}|\.{3,})$`)
 
 // shortestSecret is the length in bytes below which a secret draws a warning: 128 bits.
 const shortestSecret = 16
@@ -101,6 +105,8 @@ func (t *table) judgeSecret(key string, secret sign.Secret, known bool) {
 		if !known {
 			t.warn(key, "is the example's, which everybody knows: make one with: openssl rand -hex 32")
 		}
+	case standIn.MatchString(text):
+		t.warn(key, "looks like what somebody was to put a secret in place of: make one with: openssl rand -hex 32")
 	case secret.Len() < shortestSecret:
 		t.warn(key, "is shorter than %d bytes and may be guessed: make one with: openssl rand -hex 32", shortestSecret)
 	case strings.TrimSpace(text) != text:

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -45,5 +46,20 @@ previous_secret = "briefer"
 	}
 	if warned := strings.Join(c.Warnings, "\n"); !strings.Contains(warned, "admin.token: is shorter than 16 bytes") {
 		t.Errorf("the start is warned %s", warned)
+	}
+}
+
+// What was never filled in is told apart from what may be a secret.
+func TestWhatStandsInPlaceOfASecretIsWarnedOf(t *testing.T) {
+	for value, want := range map[string]bool{
+		"CHANGE_ME": true, "change-me-please-now-now": true, "{{ vault_relay_token_of_prod }}": true, "${RELAY_TOKEN_FROM_ENV}": true, "$RELAY_TOKEN_HERE": true,
+		"<your token goes here>": true, "REPLACE_THIS_WITH_A_SECRET": true, "your-very-long-secret-token": true, "xxxxxxxxxxxxxxxxxxxxxxxx": true, "********************": true,
+		"0f1e2d3c4b5a69788796a5b4c3d2e1f0": false, "interchange-menagerie-quorum": false, "correct-horse-battery-staple": false, "s3cr3t{with}braces$and<more>": false,
+	} {
+		c := mustParse(t, "[admin]\ntoken = "+strconv.Quote(strings.ReplaceAll(value, " ", "_"))+"\n")
+		warned := strings.Join(c.Warnings, "\n")
+		if got := strings.Contains(warned, "config.toml:2: admin.token: looks like what somebody was to put a secret in place of"); got != want || strings.Contains(warned, value) {
+			t.Errorf("%s: warned %q, want %v", value, warned, want)
+		}
 	}
 }

@@ -40,7 +40,7 @@ func (p *patient) clock() (findings []finding) {
 	case err != nil:
 		findings = append(findings, finding{warn, "clock", fmt.Sprintf("the kernel does not say whether it is set by something: %s", err)})
 	case state == unix.TIME_ERROR || timex.Status&unix.STA_UNSYNC != 0:
-		findings = append(findings, finding{warn, "clock", "nothing sets it: timedatectl set-ntp true, or start chrony; retention, dedup window and timestamps go by it"})
+		findings = append(findings, finding{warn, "clock", "nothing sets it: timedatectl set-ntp true, or start chrony; the timestamps that are signed go by it, and across a reboot so do retention and dedup window"})
 	default:
 		findings = append(findings, finding{ok, "clock", "is set by something (NTP)"})
 	}

@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -58,6 +59,9 @@ func TestABadConfigurationNamesEveryFaultAndExitsWithTwo(t *testing.T) {
 		dir := t.TempDir()
 		writeConfig(t, dir, config)
 		code, stdout, stderr := end(t, command(dir, args...))
+		if args[0] != "check" {
+			stderr = messages(t, stderr)
+		}
 		lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 		if code != 2 || stdout != "" || len(lines) != len(want) {
 			t.Errorf("%q: exit code %d and %d lines, want 2 and %d:\n%s%s", args, code, len(lines), len(want), stdout, stderr)
@@ -69,6 +73,32 @@ func TestABadConfigurationNamesEveryFaultAndExitsWithTwo(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir, "data")); !os.IsNotExist(err) {
 			t.Errorf("%q: the queue's directory was made: %v", args, err)
+		}
+	}
+}
+
+// messages are those of a log's lines, each with the level error.
+func messages(t *testing.T, log string) (text string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		var l struct{ Level, Message string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Level != "error" {
+			t.Errorf("a line of the log is %q: %v", line, err)
+		}
+		text += l.Message + "\n"
+	}
+	return text
+}
+
+// TestFaultsAreInTheFormOfTheLog: of a file whose log is for eyes too.
+func TestFaultsAreInTheFormOfTheLog(t *testing.T) {
+	t.Parallel()
+	for format, begins := range map[string]string{"json": `{"message":"config.toml:`, "auto": `{"message":"config.toml:`, "console": ""} {
+		dir := t.TempDir()
+		writeConfig(t, dir, "colour = 1\n[log]\nformat = \""+format+"\"\n")
+		code, _, stderr := end(t, command(dir, "-config", "config.toml"))
+		if code != 2 || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, begins) || strings.HasPrefix(stderr, "{") != (begins != "") {
+			t.Errorf("format %q: exit code %d, %q", format, code, stderr)
 		}
 	}
 }
@@ -89,8 +119,8 @@ func TestBadUsageExitsWithTwo(t *testing.T) {
 		{[]string{"serve", "-colour"}, "-colour"},
 		{[]string{"-config"}, "-config"},
 		{[]string{"check", "-config", "config.toml", "more"}, `unexpected argument "more"`},
-		{[]string{"serve", "-config", "missing.toml"}, `read configuration "missing.toml": no such file or directory`},
-		{[]string{"serve", "-config", "."}, `read configuration ".": is a directory`},
+		{[]string{"serve", "-config", "missing.toml"}, `read configuration \"missing.toml\": no such file or directory`},
+		{[]string{"serve", "-config", "."}, `read configuration \".\": is a directory`},
 		{[]string{"listen", "-addr", "nowhere"}, "nowhere"},
 		{[]string{"send"}, "-type"},
 		{[]string{"verify"}, "-secret"},
