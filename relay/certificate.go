@@ -39,6 +39,14 @@ type pair struct {
 	ends   time.Time // no certificate of the chain is good beyond it
 }
 
+// suites are those of TLS 1.2, all with authenticated encryption: none is left that encrypts blocks in a chain (CBC), whose
+// padding has told what was in them time and again. TLS 1.3 has no others.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
 // stamp tells whether a file was changed.
 type stamp struct {
 	at    time.Time
@@ -74,7 +82,7 @@ func readPair(f config.TLSFiles) (*pair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s.tls_cert %q with %s.tls_key %q: %w", f.Section, f.Cert, f.Section, f.Key, err)
 	}
-	p := &pair{config: &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
+	p := &pair{config: &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12, CipherSuites: suites, NextProtos: []string{"http/1.1"}}}
 	for _, der := range own.Certificate {
 		one, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -175,7 +183,7 @@ func (s secured) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return &securedConn{
-		Conn: tls.Server(conn, &tls.Config{GetConfigForClient: s.with.forHandshake, MinVersion: tls.VersionTLS12}), with: s.with,
+		Conn: tls.Server(conn, &tls.Config{GetConfigForClient: s.with.forHandshake, MinVersion: tls.VersionTLS12, CipherSuites: suites}), with: s.with,
 	}, nil
 }
 

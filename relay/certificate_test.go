@@ -369,3 +369,19 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 		t.Errorf("with a new one: %d %s", status, text)
 	}
 }
+
+func TestNoSuiteEncryptsBlocksInAChain(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	cert, key := ca.pair("localhost", time.Hour)
+	s := startSecure(t, cert, key, nil)
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		if suite.SupportedVersions[0] == tls.VersionTLS13 {
+			continue
+		}
+		_, _, err := s.shown(&tls.Config{RootCAs: ca.pool(), MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}})
+		isChain, isOurs := strings.Contains(suite.Name, "_CBC_"), strings.Contains(suite.Name, "ECDHE_ECDSA") && !strings.Contains(suite.Name, "_CBC_") && !suite.Insecure
+		if isChain && err == nil || isOurs && err != nil {
+			t.Errorf("%s: %v", suite.Name, err)
+		}
+	}
+}

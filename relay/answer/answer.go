@@ -19,16 +19,27 @@ const contentType = "application/json"
 // JSON answers with a body that is JSON already and ends in a newline, for those who read it on a terminal. The body is
 // copied.
 func JSON(ctx *fasthttp.RequestCtx, status int, body []byte) {
-	ctx.Response.Header.SetContentType(contentType)
-	ctx.Response.SetStatusCode(status)
+	begin(ctx, status)
 	ctx.Response.SetBody(body)
 }
 
 // Stream answers with a body of so many bytes that is JSON already, which is read while it is sent, and closed after that.
 func Stream(ctx *fasthttp.RequestCtx, status int, body io.ReadCloser, size int) {
-	ctx.Response.Header.SetContentType(contentType)
-	ctx.Response.SetStatusCode(status)
+	begin(ctx, status)
 	ctx.Response.SetBodyStream(body, size)
+}
+
+var (
+	cacheControl, noStore = []byte("Cache-Control"), []byte("no-store")
+	typeOptions, noSniff  = []byte("X-Content-Type-Options"), []byte("nosniff")
+)
+
+// begin is what all answers in JSON have: they are of this moment, and no page whatever is in them.
+func begin(ctx *fasthttp.RequestCtx, status int) {
+	ctx.Response.Header.SetContentType(contentType)
+	ctx.Response.Header.SetCanonical(cacheControl, noStore)
+	ctx.Response.Header.SetCanonical(typeOptions, noSniff)
+	ctx.Response.SetStatusCode(status)
 }
 
 // Value answers with v as indented JSON, for those who read it with curl.

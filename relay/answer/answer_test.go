@@ -18,9 +18,18 @@ const patience = 30 * time.Second
 // serve starts a server and returns its address.
 func serve(t *testing.T, s *fasthttp.Server) string {
 	t.Helper()
+	return serveOn(t, s, Share{})
+}
+
+// serveOn starts a server whose connections have limits, or none.
+func serveOn(t *testing.T, s *fasthttp.Server, limits Share) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if limits.All > 0 {
+		ln = Limit(ln, limits)
 	}
 	done := make(chan struct{})
 	go func() {

@@ -14,7 +14,9 @@ const (
 	badFold     = "a header goes on in a second line"
 	badLength   = "Content-Length and Transfer-Encoding exclude each other"
 	badTransfer = "Transfer-Encoding must be chunked"
-	badName     = "the header " + unreadMark + " is the relay's own"
+	badMark     = "the header " + unreadMark + " is the relay's own"
+	badName     = "the name of a header has a character that names do not have"
+	badHost     = "Host must be one host, with or without a port"
 )
 
 // framing says what is ambiguous about a request whose headers have been parsed, or "". It looks at them as they came:
@@ -26,11 +28,11 @@ func framing(h *fasthttp.RequestHeader) string {
 	if target := h.RequestURI(); len(target) == 0 || target[0] != '/' && string(target) != "*" {
 		return badTarget
 	}
-	length, transfer := false, false
+	length, transfer, host := false, false, false
 	for raw := h.RawHeaders(); len(raw) > 0; {
 		var line []byte
 		line, raw, _ = bytes.Cut(raw, []byte{'\n'})
-		if len(line) == 0 {
+		if len(line) == 0 || line[0] == '\r' {
 			continue
 		}
 		switch line[0] {
@@ -47,14 +49,49 @@ func framing(h *fasthttp.RequestHeader) string {
 			}
 		case 'r', 'R':
 			if isHeader(line, unreadMark) {
-				return badName
+				return badMark
 			}
+		case 'h', 'H':
+			if isHeader(line, fasthttp.HeaderHost) {
+				if host || !isHost(bytes.TrimSpace(line[len(fasthttp.HeaderHost)+1:])) {
+					return badHost
+				}
+				host = true
+			}
+		}
+		if !hasName(line) {
+			return badName
 		}
 	}
 	if length && transfer {
 		return badLength
 	}
 	return ""
+}
+
+// hasName reports whether a line of the headers begins with a name (RFC 9110, section 5.6.2) and a colon.
+func hasName(line []byte) bool {
+	for i, c := range line {
+		switch {
+		case c == ':':
+			return i > 0
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_':
+		case bytes.IndexByte([]byte("!#$%&'*+.^`|~"), c) < 0:
+			return false
+		}
+	}
+	return false
+}
+
+// isHost reports whether a value has nothing in it that no host and port have (RFC 3986, section 3.2): in particular no
+// user, path or list.
+func isHost(value []byte) bool {
+	for _, c := range value {
+		if c <= ' ' || c >= 0x7f || bytes.IndexByte([]byte("@/\\?#,\"<>^`{|}"), c) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // isHeader reports whether a line of the headers is one of this name.

@@ -28,11 +28,14 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 		{"absolute target", "POST http://localhost/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", badTarget},
 		{"absolute target of another", "GET http://192.0.2.1/health HTTP/1.1\r\nHost: localhost\r\n\r\n", badTarget},
 		{"authority", "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", badTarget},
-		{"our own mark", head + "relay-unread: large\r\nContent-Length: 0\r\n\r\n", badName},
+		{"our own mark", head + "relay-unread: large\r\nContent-Length: 0\r\n\r\n", badMark},
 		{"two lengths", head + "Content-Length: 0\r\nContent-Length: 0\r\n\r\n", ""},
 		{"length with a sign", head + "Content-Length: +5\r\n\r\n12345", ""},
 		{"another encoding", head + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", ""},
 		{"space before the colon", head + "Content-Length : 0\r\n\r\n", ""},
+		{"space in a name", head + "X Y: 1\r\nContent-Length: 0\r\n\r\n", ""},
+		{"user in the host", "POST / HTTP/1.1\r\nHost: x@localhost\r\nContent-Length: 0\r\n\r\n", badHost},
+		{"list of hosts", "POST / HTTP/1.1\r\nHost: a, b\r\nContent-Length: 0\r\n\r\n", ""},
 		{"no host", "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", ""},
 	}
 	for _, tt := range tests {

@@ -207,7 +207,7 @@ func (l *limited) turnAway(c *counted) {
 	if status == 200 {
 		out = []byte("HTTP/1.1 200 OK\r\n")
 	}
-	out = append(out, "Content-Type: "+contentType+"\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: "...)
+	out = append(out, "Content-Type: "+contentType+"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(body)), 10)
 	out = append(out, "\r\n\r\n"...)
 	out = append(out, body...)
@@ -268,8 +268,20 @@ type counted struct {
 	place   int // in at.open, under at.mu; -1 for none
 	// since is when it began to keep us waiting, in nanoseconds since 1970; 0 while we keep it waiting.
 	since   atomic.Int64
+	wire    wire // of its reader
 	once    sync.Once
 	refused atomic.Bool // a request was answered that may not have been read to its end
+}
+
+// Read reads what the client sends, as long as that is requests.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		if bad := c.wire.read(p[:n]); bad != nil {
+			return 0, bad
+		}
+	}
+	return n, err
 }
 
 // Write answers. From here on it is the client's turn: to read, and to ask again.

@@ -144,7 +144,10 @@ func malformed(ctx *fasthttp.RequestCtx, err error) {
 	refused(ctx)
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
+	var wrong disagreement
 	switch {
+	case errors.As(err, &wrong):
+		Error(ctx, 400, "bad_request", string(wrong))
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		tooLarge(ctx)
 	case errors.As(err, &small):
