@@ -28,7 +28,7 @@ func Send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	c := newCommand("send", "-type T [-data JSON] [-url URL] [-token S] [-secret S] [-id ID]",
 		"Posts one event to a relay and prints the answer.", stdout, stderr)
 	eventType := c.flags.String("type", "", "event `type`, as in lead.created (required)")
-	data := c.flags.String("data", "{}", "the event's data: a `JSON` object, - for standard input, or @file")
+	data := c.flags.String("data", "", "the event's data: a `JSON` object, - for standard input, or @file; without it a sample of the type's")
 	target := c.flags.String("url", "http://127.0.0.1:8080/events", "`URL` of the relay's intake: server.listen and the source's path")
 	tokenText := c.flags.String("token", "", "bearer token of the source; `token` may be env:NAME or file:/path as well")
 	secretText := c.flags.String("secret", "", "signs with X-RealtorBot-Signature; "+secretUsage)
@@ -50,6 +50,11 @@ func Send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	secret, err := c.secret("secret", *secretText)
 	if err != nil {
 		return c.usage("%v", err)
+	}
+	if !c.given("data") {
+		if *data = samples[*eventType]; *data == "" {
+			*data = "{}" // a type of one's own
+		}
 	}
 	text, err := readData(ctx, *data, stdin)
 	if err != nil {

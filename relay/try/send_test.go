@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/config"
 )
 
 // startIntake stands in for a relay's intake: it answers with what the test wants to see reported.
@@ -84,9 +86,9 @@ func TestSendPostsOneSignedEvent(t *testing.T) {
 		args        []string
 		want        got
 	}{
-		{"bare", "", nil, got{`{"type":"test","data":{}}`, "", "", "application/json"}},
+		{"bare", "", nil, got{`{"type":"test","data":{"message":"This is a test webhook"}}`, "", "", "application/json"}},
 		{"id and token", "", []string{"-id", "evt_9", "-token", "env:RELAY_TOKEN"},
-			got{`{"id":"evt_9","type":"test","data":{}}`, "Bearer hunter2", "", "application/json"}},
+			got{`{"id":"evt_9","type":"test","data":{"message":"This is a test webhook"}}`, "Bearer hunter2", "", "application/json"}},
 		{"from a file", "", []string{"-data", "@" + path}, got{`{"type":"test","data":{"a":"<é>"}}`, "", "", "application/json"}},
 		{"from stdin, signed", `{"score":1.0}`, []string{"-data", "-", "-secret", testSecret},
 			got{`{"type":"test","data":{"score":1.0}}`, "", realtorBotHeader(testSecret, `{"type":"test","data":{"score":1.0}}`), "application/json"}},
@@ -164,4 +166,45 @@ func FuzzEventBodyIsJSON(f *testing.F) {
 			t.Fatalf("%q: %v", body, err)
 		}
 	})
+}
+
+// TestSendHasASampleOfEachType: the documentation's own word for word, the rest marked as ours.
+func TestSendHasASampleOfEachType(t *testing.T) {
+	documented := map[string]string{
+		"lead.created":          `{"leadId":"lead_xyz789","firstName":"John","lastName":"Doe","email":"john@example.com","phone":"+1234567890","source":"website_form","score":75}`,
+		"appointment.scheduled": `{"appointmentId":"appt_123","contactId":"contact_456","propertyId":"prop_789","date":"2024-01-20","time":"14:00","duration":60,"type":"showing"}`,
+		"test":                  `{"message":"This is a test webhook"}`,
+	}
+	bodies := make(chan string, 1)
+	url := startIntake(t, func(ctx *fasthttp.RequestCtx) {
+		bodies <- string(ctx.PostBody())
+		ctx.SetBodyString(`{"id":"evt_1","status":"accepted","endpoints":1}`)
+	})
+	sent := func(args ...string) string {
+		t.Helper()
+		if code, _, stderr := runSend(t, "", append(args, "-url", url)...); code != 0 {
+			t.Fatalf("%q: exit %d, %s", args, code, stderr)
+		}
+		return <-bodies
+	}
+	for _, kind := range config.Types() {
+		body := sent("-type", kind)
+		var event struct {
+			Type string
+			Data json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(body), &event); err != nil || event.Type != kind {
+			t.Errorf("%s: %v: %s", kind, err, body)
+		}
+		want, isTheirs := documented[kind]
+		if isTheirs && string(event.Data) != want || !isTheirs && !strings.HasPrefix(string(event.Data), `{"sample":"made by the relay`) {
+			t.Errorf("%s has %s", kind, event.Data)
+		}
+	}
+	if body := sent("-type", "of.mine"); !strings.HasSuffix(body, `"data":{}}`) {
+		t.Errorf("a type of one's own has %s", body)
+	}
+	if body := sent("-type", "lead.created", "-data", "{}"); !strings.HasSuffix(body, `"data":{}}`) {
+		t.Errorf("with data of one's own it has %s", body)
+	}
 }
