@@ -13,7 +13,7 @@ func (c *call) flags(name string, flags *flag.FlagSet) {
 		flags.StringVar(&c.types, "type", "", "of these `TYPES`, as in lead.*,test")
 	}
 	page := func() {
-		flags.IntVar(&c.limit, "limit", 100, "at most so `MANY`, 1 to 1000")
+		flags.IntVar(&c.limit, "limit", 100, "at most `N`, 1 to 1000")
 		c.text(flags, "after", "go on behind the page that ended with this `CURSOR`")
 	}
 	bins := func() {
@@ -25,7 +25,7 @@ func (c *call) flags(name string, flags *flag.FlagSet) {
 		flags.BoolVar(&c.failed, "failed", false, "what failed, instead of what was accepted in a time")
 		span("with -failed what was given up, else what was accepted,")
 		bins()
-		flags.Float64Var(&c.rate, "rate", 0, "at most so many attempts a `SECOND`; 0 for no limit")
+		flags.Float64Var(&c.rate, "rate", 0, "at most `N` attempts a second; 0 for no limit")
 		flags.BoolVar(&c.dryRun, "dry-run", false, "only say how many")
 	case "failed":
 		span("given up")

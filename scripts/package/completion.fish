@@ -22,7 +22,55 @@ complete -c $relay -n $none -a send -d 'post one event to a relay'
 complete -c $relay -n $none -a verify -d 'say whether a signature matches'
 complete -c $relay -n $none -a version -d 'print the version'
 
-complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check doctor status pause resume replay failed events reload test" -o config -r -F -d 'the configuration'
+complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check doctor" -o config -r -F -d 'the configuration'
+
+set -l on "__fish_seen_subcommand_from status pause resume"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+
+set -l on "__fish_seen_subcommand_from replay"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+complete -c $relay -n $on -o failed -d 'what failed'
+complete -c $relay -n $on -o since -x -d 'from this time on, as in 2h'
+complete -c $relay -n $on -o until -x -d 'before this time'
+complete -c $relay -n $on -o type -x -a "$types" -d 'of these types'
+complete -c $relay -n $on -o class -x -d 'failed with this class'
+complete -c $relay -n $on -o bin -x -d 'refused, unreached, expired or unreadable'
+complete -c $relay -n $on -o rate -x -d 'at most so many attempts a second'
+complete -c $relay -n $on -o dry-run -d 'only say what would be done'
+
+set -l on "__fish_seen_subcommand_from failed"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+complete -c $relay -n $on -o since -x -d 'from this time on, as in 2h'
+complete -c $relay -n $on -o until -x -d 'before this time'
+complete -c $relay -n $on -o type -x -a "$types" -d 'of these types'
+complete -c $relay -n $on -o class -x -d 'failed with this class'
+complete -c $relay -n $on -o bin -x -d 'refused, unreached, expired or unreadable'
+complete -c $relay -n $on -o limit -x -d 'at most so many'
+complete -c $relay -n $on -o after -x -d 'behind the page that ended there'
+
+set -l on "__fish_seen_subcommand_from events"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+complete -c $relay -n $on -o since -x -d 'from this time on, as in 2h'
+complete -c $relay -n $on -o until -x -d 'before this time'
+complete -c $relay -n $on -o type -x -a "$types" -d 'of these types'
+complete -c $relay -n $on -o status -x -d 'in this state at an endpoint'
+complete -c $relay -n $on -o endpoint -x -d 'for this endpoint'
+complete -c $relay -n $on -o limit -x -d 'at most so many'
+complete -c $relay -n $on -o after -x -d 'behind the page that ended there'
+
+set -l on "__fish_seen_subcommand_from reload"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+complete -c $relay -n $on -o dry-run -d 'only say what would be done'
+
+set -l on "__fish_seen_subcommand_from test"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+complete -c $relay -n $on -o conformance -d 'check the receiver as well'
 
 set -l on "__fish_seen_subcommand_from listen"
 complete -c $relay -n $on -o addr -x -d 'host:port to listen on'

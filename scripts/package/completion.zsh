@@ -35,7 +35,24 @@ serve | check | doctor | status | pause | resume | replay | failed | events | re
 esac
 case $command in
 serve | check | doctor) _arguments $config ;;
-status | pause | resume | replay | failed | events | reload | test) _arguments $config '-json[the answer as it came]' '*:argument:' ;;
+status | pause | resume)
+    _arguments $config '-json[the answer as it came]' '*:argument:'
+    ;;
+replay)
+    _arguments $config '-json[the answer as it came]' '-failed[what failed]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '-rate[attempts a second]:n:' '-dry-run[only say what would be done]' '*:argument:'
+    ;;
+failed)
+    _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
+    ;;
+events)
+    _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-status[in this state at an endpoint]:state:' '-endpoint[for this endpoint]:endpoint:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
+    ;;
+reload)
+    _arguments $config '-json[the answer as it came]' '-dry-run[only say what would be done]' '*:argument:'
+    ;;
+test)
+    _arguments $config '-json[the answer as it came]' '-conformance[check the receiver as well]' '*:argument:'
+    ;;
 listen)
     _arguments '-addr[host\:port to listen on]:address:' '-secret[secret to check or sign with]:secret:' \
         '-fail[answer 500 to so many]:percent, as in 30%:' '-delay[wait before each answer]:duration:' \
