@@ -84,6 +84,11 @@ var ErrOpen = errors.New("set its token or its secret")
 // client needs is a credential.
 func CheckSources(at net.Addr, s config.Server, sources []config.Source) error {
 	address := spell(at)
+	for i := range sources {
+		if at.Network() == "unix" && len(sources[i].Allow) > 0 {
+			return fmt.Errorf("the intake listens on %s, whose clients have no address, and source %q has allow: leave it out", address, sources[i].Name)
+		}
+	}
 	if config.IsLoopback(address) || s.ClientCA != "" {
 		return nil
 	}

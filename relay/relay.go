@@ -139,7 +139,7 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	atIntake, atAdmin := shares(descriptors())
 	atIntake.Health = func() (int, string) { return r.front.Load().health() }
 	r.intakeServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().intake(ctx) }, answer.Limits{
-		Body: int(cfg.Server.MaxBody), Connections: atIntake.All, Stream: true,
+		Body: int(cfg.Server.MaxBody), Connections: atIntake.All, Idle: cfg.Server.IdleTimeout, Stream: true,
 		Refuses: func(h *fasthttp.RequestHeader) bool { return r.front.Load().refuses(h) },
 	}, r.panicked)
 	r.adminServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().admin(ctx) }, answer.Limits{

@@ -49,7 +49,7 @@ func newAlert(kind string, at time.Time, data told) (alert, error) {
 		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
 	}
 	var p ingest.Parser
-	events, _, err := p.JSON(text, ingest.Stamp{Now: at})
+	events, _, err := p.JSON(text, ingest.Stamp{Now: at, Own: true})
 	if err != nil {
 		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
 	}

@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"time"
@@ -14,6 +15,8 @@ type Limits struct {
 	Body int
 	// Connections at a time; wrap the listener in Limit with a little less.
 	Connections int
+	// Idle is how long a connection may wait for its next request; 0 for two minutes.
+	Idle time.Duration
 	// Stream has the handler read bodies, from ctx.RequestBodyStream, so that memory is taken for what came and not for
 	// what was announced. The handler bounds what comes in chunks, and tells Received when a body is complete.
 	Stream bool
@@ -57,7 +60,7 @@ func Server(handle fasthttp.RequestHandler, l Limits, panicked func(any)) *fasth
 		HeaderReceived:               l.headerReceived,
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 writeTimeout,
-		IdleTimeout:                  idleTimeout,
+		IdleTimeout:                  cmp.Or(l.Idle, idleTimeout),
 		ReadBufferSize:               headerBytes,
 		MaxRequestBodySize:           l.Body,
 		StreamRequestBody:            l.Stream,

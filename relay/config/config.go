@@ -44,6 +44,8 @@ type Server struct {
 	ClientCA string
 	// MaxBody is the largest request body in bytes, one event or one batch: 1 KiB to 16 MiB.
 	MaxBody int64
+	// IdleTimeout is how long a connection may wait for its next request: 1 s to 1 h.
+	IdleTimeout time.Duration
 	// ShutdownTimeout is how long a stop waits for what is in flight: 100 ms to 10 minutes.
 	ShutdownTimeout time.Duration
 }
@@ -239,6 +241,7 @@ func defaults() *Config {
 		Server: Server{
 			Listen:          "127.0.0.1:8080",
 			MaxBody:         1 << 20,
+			IdleTimeout:     2 * time.Minute,
 			ShutdownTimeout: 20 * time.Second,
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},

@@ -165,6 +165,7 @@ func readServer(t *table, s *Server) {
 	t.listen("listen", &s.Listen)
 	t.tls(&s.TLSCert, &s.TLSKey, &s.ClientCA)
 	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
+	t.duration("idle_timeout", &s.IdleTimeout, time.Second, time.Hour)
 	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
 	t.rest()
 	t.checkTLS(s.TLS())

@@ -7,6 +7,9 @@ import (
 	"realtorbot-relay/sign"
 )
 
+// ownSource is the name of the source that the relay's alerts are events of.
+const ownSource = "relay"
+
 // healthPath is the intake's own; no source can have it.
 const healthPath = "/health"
 
@@ -29,9 +32,15 @@ func readSources(root *table, server Server) []Source {
 	for _, t := range tables {
 		var s Source
 		t.ownName(&s.Name, names)
+		if s.Name == ownSource {
+			t.fault("name", "%q is the relay's own, under which its alerts are kept: choose another", ownSource)
+		}
 		readSourcePath(t, &s.Path, paths)
 		readSourceCredential(t, &s, server)
-		t.networks("allow", &s.Allow)
+		if t.networks("allow", &s.Allow); len(s.Allow) > 0 && strings.HasPrefix(server.Listen, "unix:") {
+			t.fault("allow", "does nothing on a unix socket, whose clients have no address: leave it out, and give the socket's "+
+				"directory to those who may post")
+		}
 		t.rate("rate", &s.Rate, "requests")
 		t.rest()
 		sources = append(sources, s)

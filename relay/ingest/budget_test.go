@@ -97,7 +97,7 @@ func TestWhatWaitsForTheDiskIsWithinTheBudget(t *testing.T) {
 		for range clients {
 			conn := say(t, address, "")
 			all.Go(func() {
-				_, _ = fmt.Fprintf(conn, "POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n", len(body))
+				_, _ = fmt.Fprintf(conn, "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n", len(body))
 				_, _ = io.WriteString(conn, body)
 				switch answer, err := http.ReadResponse(bufio.NewReader(conn), nil); {
 				case err != nil || answer.StatusCode == 503: // one that was slow may be cut

@@ -1,9 +1,12 @@
 package ingest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
+
+	"realtorbot-relay/relay/config"
 )
 
 // Event is one event in canonical form. Body is the whole event; ID and Type are parts of it. Who filled it says how
@@ -51,6 +54,7 @@ func (e *Invalid) Status() int {
 // Stamp supplies what a client may leave out.
 type Stamp struct {
 	Now   time.Time               // the time of receipt, for an event without a timestamp
+	Own   bool                    // the relay's own types may be used
 	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; which must be a valid one
 }
 
@@ -63,6 +67,7 @@ const (
 	badID        = "id must be 1-128 of A-Z a-z 0-9 _ -"
 	noType       = "type is missing"
 	badType      = "type must be 1-128 of a-z 0-9 . _ -"
+	ownType      = "types that begin with relay. are the relay's own"
 	badTimestamp = "timestamp must be an RFC 3339 date and time"
 	noData       = "data is missing"
 	badData      = "data must be an object"
@@ -104,6 +109,8 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		return Event{}, c.refuse(noType, -1)
 	case !isName(c.out[kind.value:kind.end], isTypeByte):
 		return Event{}, c.refuse(badType, -1)
+	case !s.Own && bytes.HasPrefix(c.out[kind.value+1:kind.end], []byte(config.AlertPrefix)):
+		return Event{}, c.refuse(ownType, -1)
 	case stamp.end > 0 && !isTimestamp(c.out[stamp.value:stamp.end]):
 		return Event{}, c.refuse(badTimestamp, -1)
 	case data.end == 0:

@@ -135,10 +135,20 @@ func (in *Intake) Handle(ctx *fasthttp.RequestCtx) {
 		in.health(ctx)
 		return
 	}
+	if h.IsOptions() && (string(pathOf(h)) == "/" || string(pathOf(h)) == "*") { // what HAProxy asks unless it is told what to
+		status, body := in.Health()
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, "POST, OPTIONS")
+		answer.JSON(ctx, status, []byte(body))
+		return
+	}
 	now := in.now()
 	s, why := in.screen(h, now)
-	if s != nil && !s.admitsFrom(answer.Client(ctx)) {
+	switch {
+	case s == nil:
+	case !s.admitsFrom(answer.Client(ctx)):
 		why = notAllowed
+	case !s.admitsHost(h, ctx.LocalAddr()):
+		why = notHere
 	}
 	if why.status == 0 && s.Secret.IsZero() {
 		why = s.pace(now)
@@ -237,7 +247,7 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 				open()
 			}
 			if err == nil && why.status == 0 {
-				err = in.parse(body, kind, w, now)
+				err = in.parse(body, kind, w, s.stamp(&ctx.Request.Header, now))
 			}
 		})
 	}
@@ -276,8 +286,7 @@ func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *work, encoding in
 }
 
 // parse reads the events of a body, and where they go, into w.
-func (in *Intake) parse(body []byte, kind int, w *work, now time.Time) (err error) {
-	stamp := Stamp{Now: now, NewID: newID}
+func (in *Intake) parse(body []byte, kind int, w *work, stamp Stamp) (err error) {
 	var events []Event
 	if kind == typeLines {
 		w.single = false

@@ -24,6 +24,7 @@ type source struct {
 	limit    *rate.Limiter // nil without a limit
 	tally    *tally
 	alone    bool // there is no other
+	open     bool // it asks for no credential
 }
 
 // timestampTolerance is how far a Standard Webhooks timestamp may be from now, both ways (the specification leaves the
@@ -31,7 +32,7 @@ type source struct {
 const timestampTolerance = 5 * time.Minute
 
 func newSource(c config.Source) (*source, error) {
-	s := &source{Source: c, tally: new(tally)}
+	s := &source{Source: c, tally: new(tally), open: c.Token.IsZero() && c.Secret.IsZero()}
 	if c.Scheme == config.SchemeStandard {
 		for _, secret := range []sign.Secret{c.Secret, c.PreviousSecret} {
 			if secret.IsZero() {
@@ -62,6 +63,7 @@ var (
 	notFound    = refusal{status: 404, code: "not_found", message: "no source has this path"}
 	notPosted   = refusal{status: 405, code: "method_not_allowed", message: "events are posted: use POST"}
 	notAllowed  = refusal{status: 403, code: "forbidden", message: "this source takes no requests from this address"}
+	notHere     = refusal{status: 403, code: "forbidden", message: "this source asks for no credential and takes requests to localhost alone, which Host is not: set its token"}
 	noToken     = unauthorized("this source asks for \"Authorization: Bearer\" with its token, which is missing or wrong")
 	noSignature = unauthorized("this source asks for a signature of the body in X-RealtorBot-Signature, which is missing or wrong")
 	noStandard  = unauthorized("this source asks for a Standard Webhooks signature, which is missing, wrong or too old")

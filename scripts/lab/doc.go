@@ -17,6 +17,7 @@
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down
 //	siege          slow clients in three ways, and what honest ones get meanwhile
+//	attack         strangers' framing, credentials, bodies and memory, and what gets in
 //	replay         replays what failed beside new events, kill -9 in the middle
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses
 //

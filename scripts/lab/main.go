@@ -34,6 +34,7 @@ var commands = []command{
 	{"soak", "load it with all that comes, and see it return to where it began", runSoak},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
+	{"attack", "attack a relay by framing, credentials, bodies and memory", runAttack},
 	{"siege", "attack a relay with slow clients while honest ones post", runSiege},
 	{"replay", "replay failed deliveries beside new events, and kill the relay", runReplay},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},

@@ -1,0 +1,64 @@
+package ingest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/config"
+)
+
+// stamp is what a request of the source supplies for an event without an id or a timestamp. With Standard Webhooks the id
+// that was signed is the idempotency key: what is posted twice under it is one event. The events of a batch have it with
+// their place in the batch.
+func (s *source) stamp(h *fasthttp.RequestHeader, now time.Time) Stamp {
+	if s.Secret.IsZero() || s.Scheme != config.SchemeStandard {
+		return Stamp{Now: now, NewID: newID}
+	}
+	key, place := bytes.Clone(h.Peek("Webhook-Id")), 0
+	return Stamp{Now: now, NewID: func(dst []byte) []byte {
+		dst = appendKey(dst, key, place)
+		place++
+		return dst
+	}}
+}
+
+// appendKey adds an id made of a key: the key itself where that is one, with the place of all but the first event without
+// an id, or else a digest.
+func appendKey(dst, key []byte, place int) []byte {
+	id := key
+	if place > 0 {
+		id = append(bytes.Clone(key), '_')
+		id = strconv.AppendInt(id, int64(place), 10)
+	}
+	if isName([]byte(`"`+string(id)+`"`), isIDByte) {
+		return append(dst, id...)
+	}
+	sum := sha256.Sum256(id)
+	return hex.AppendEncode(append(dst, "evt_"...), sum[:])
+}
+
+// admitsHost reports whether a request to a source that asks for no credential is one to this machine, by what it says.
+// Pages of the web, which a browser on this machine may run, reach loopback under names of their own.
+func (s *source) admitsHost(h *fasthttp.RequestHeader, here net.Addr) bool {
+	if tcp, ok := here.(*net.TCPAddr); !s.open || !ok || !tcp.IP.IsLoopback() {
+		return true
+	}
+	host := string(h.Host())
+	if host == "" {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	address, err := netip.ParseAddr(host)
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") || err == nil && address.Unmap().IsLoopback()
+}
