@@ -150,7 +150,7 @@ func TestManyMembersAreNotQuadratic(t *testing.T) {
 		t.Fatalf("100,000 members became %d bytes of %d, %.40s… (%s)", len(out), len(text), out, f.text(0))
 	}
 	// Comparing each with each takes 5,000,000,000 comparisons; what we do takes about 20 ms.
-	if took > 2*time.Second {
+	if took > 6*time.Second { // with the race detector on a busy machine
 		t.Errorf("100,000 members took %v of processor time", took)
 	}
 }
