@@ -282,13 +282,6 @@ func TestAddressesAreCountedByWhatOneClientHas(t *testing.T) {
 	}
 }
 
-type fromAddress struct {
-	net.Conn
-	at net.Addr
-}
-
-func (f fromAddress) RemoteAddr() net.Addr { return f.at }
-
 // Most clients write a whole request before they read: an answer given halfway must not be lost to a reset.
 func TestARefusalReachesAClientThatWritesFirst(t *testing.T) {
 	h := openHall(t, Share{All: 8, PerAddress: 8}, welcome)
