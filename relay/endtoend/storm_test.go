@@ -37,7 +37,7 @@ func newPoster(t *testing.T, address string) *poster {
 
 // post is answered 200, or something is said of it.
 func (p *poster) post(id string) error {
-	response, err := p.client.Post("http://relay/events", "application/json", strings.NewReader(event(id)))
+	response, err := p.client.Post("http://localhost/events", "application/json", strings.NewReader(event(id)))
 	if err != nil {
 		return err
 	}
