@@ -105,12 +105,14 @@ try {
 
   await shows('an endpoint is seen to go down', async () => {
     crm.status = 500
-    for (let i = 0; i < 12; i++) await relay.post(event(`evt_bad_${i}`))
+    // Two fail for good before it is down: probes of one that is down are charged to no delivery.
+    for (let i = 0; i < 2; i++) await relay.post(event(`evt_bad_${i}`))
+    await eventually('something has failed for good', async () => (await relay.endpoint('crm')).failed >= 2)
+    for (let i = 2; i < 12; i++) await relay.post(event(`evt_bad_${i}`))
     await page.locator('.title').getByText('down').waitFor()
     await go('/')
     await heading('Something needs a look.')
     await page.getByText('endpoint "crm" is down').waitFor()
-    await eventually('something has failed for good', async () => (await relay.endpoint('crm')).failed >= 3)
     await inspect([['/', 'Something needs a look.']])
   })
 
@@ -129,7 +131,7 @@ try {
 
   await shows('failed deliveries are replayed, with their progress', async () => {
     const before = (await relay.endpoint('crm')).failed
-    must(before >= 3, `only ${before} have failed`)
+    must(before >= 2, `only ${before} have failed`)
     await go('/endpoints/crm')
     const section = page.getByRole('region', { name: 'Failed deliveries' })
     await section.getByRole('checkbox').first().check()
