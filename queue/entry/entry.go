@@ -1,0 +1,77 @@
+package entry
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// Kind says what an entry holds.
+type Kind byte
+
+// The kinds of entries. Their numbers are on disk and never change.
+const (
+	KindFrame    Kind = 1 // events that were accepted at one moment
+	KindProgress Kind = 2 // what a lane did since its progress before
+	KindLane     Kind = 3 // a name gets its number
+	KindDiscard  Kind = 4 // a lane is deleted with all that it holds
+)
+
+const (
+	// HeaderSize is how many bytes stand in front of what a kind holds.
+	HeaderSize = 28
+	version    = 1
+)
+
+// Header is what every entry begins with.
+type Header struct {
+	Kind   Kind
+	Number uint64 // its place in the sequence; the first is 1
+	At     int64  // queue time, Unix milliseconds
+}
+
+// Begin appends the room for a header to dst. Finish fills it.
+func Begin(dst []byte) []byte { return append(dst, make([]byte, HeaderSize)...) }
+
+// Finish fills the header of the entry that is raw, all of it, with no named values so far.
+func Finish(raw []byte, h Header) {
+	raw[0], raw[1] = byte(h.Kind), version
+	binary.LittleEndian.PutUint32(raw[4:], uint32(len(raw)))
+	binary.LittleEndian.PutUint64(raw[12:], h.Number)
+	binary.LittleEndian.PutUint64(raw[20:], uint64(h.At))
+	binary.LittleEndian.PutUint32(raw[8:], codec.Sum(raw[12:]))
+}
+
+// Next takes the entry at the beginning of buf apart: its header, all its bytes, and what lies behind it. It checks length
+// and checksum. Nothing is copied.
+func Next(buf []byte) (h Header, raw, rest []byte, err error) {
+	if len(buf) < HeaderSize {
+		return h, nil, nil, fmt.Errorf("read entry: %d bytes are none: %w", len(buf), codec.ErrDamaged)
+	}
+	size := binary.LittleEndian.Uint32(buf[4:])
+	if size < HeaderSize || uint64(size) > uint64(len(buf)) {
+		return h, nil, nil, fmt.Errorf("read entry: length %d of %d bytes: %w", size, len(buf), codec.ErrDamaged)
+	}
+	raw = buf[:size:size]
+	if codec.Sum(raw[12:]) != binary.LittleEndian.Uint32(raw[8:]) {
+		return h, nil, nil, fmt.Errorf("read entry: checksum: %w", codec.ErrDamaged)
+	}
+	h = Header{Kind: Kind(raw[0]), Number: binary.LittleEndian.Uint64(raw[12:]), At: int64(binary.LittleEndian.Uint64(raw[20:]))}
+	if raw[1] != version || h.Kind < KindFrame || h.Kind > KindDiscard {
+		return h, nil, nil, fmt.Errorf("read entry %d: kind %d, version %d is not known to this version of the relay", h.Number, raw[0], raw[1])
+	}
+	return h, raw, buf[size:], nil
+}
+
+// noValues ends an entry that has no named values.
+const noValues = 0
+
+// end reads the named values, of which none is known yet, and reports whether the entry is whole.
+func end(d *codec.Decoder) bool {
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		d.Text()
+		d.Text()
+	}
+	return d.OK() && len(d.Buf) == 0
+}

@@ -1,0 +1,228 @@
+package entry
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// Frame is the events of one commit: consecutive sequence numbers, accepted at one moment. Its bytes are made once and are
+// the same in the journal, in memory and in a segment. Behind the header of the entry:
+//
+//	sequence number of the first event, 8 bytes; number of events, 4
+//	number of sources, sources; number of lane sets, lane sets
+//	events: source index, lane set index, flags, id, type, body, number of keyed hashes, hashes
+//	named values
+type Frame struct {
+	Number  uint64 // of the entry
+	First   uint64 // sequence number of the first event
+	Count   int
+	At      int64  // queue time, Unix milliseconds
+	Raw     []byte // the whole entry; shared, never written to
+	Sources []string
+	Sets    []LaneSet
+	IDs     []Hash // of the events, in order; nil in a frame that was read from disk
+	events  int    // where in Raw the first event begins
+}
+
+const frameHead = HeaderSize + 12
+
+// End is the sequence number behind the frame's last event.
+func (f *Frame) End() uint64 { return f.First + uint64(f.Count) }
+
+// Event is what a draft takes in. Its slices are the caller's.
+type Event struct {
+	ID    []byte
+	Type  []byte
+	Body  []byte
+	Lanes LaneSet // where it goes
+}
+
+// Draft gathers the events of the frame that is being made. It is reused; Seal returns fresh bytes. One goroutine uses it.
+type Draft struct {
+	sources []string
+	sets    []LaneSet
+	events  []draftEvent
+	bytes   int
+}
+
+type draftEvent struct {
+	source, set int
+	ev          *Event
+	id          Hash
+}
+
+// Reset empties the draft.
+func (d *Draft) Reset() {
+	d.sources, d.sets = d.sources[:0], d.sets[:0]
+	clear(d.events)
+	d.events, d.bytes = d.events[:0], 0
+}
+
+// Add takes an event in, whose slices must stay untouched until Seal.
+func (d *Draft) Add(source string, ev *Event, id Hash) {
+	d.events = append(d.events, draftEvent{index(&d.sources, source), index(&d.sets, ev.Lanes), ev, id})
+	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body)
+}
+
+// Len is the number of events in the draft, Bytes that of their ids, types and bodies.
+func (d *Draft) Len() int { return len(d.events) }
+
+// Bytes is how many bytes the ids, types and bodies of the draft have.
+func (d *Draft) Bytes() int { return d.bytes }
+
+// Counts appends to dst how many events each lane set of the sealed frame has, in the order of its Sets.
+func (d *Draft) Counts(dst []int64) []int64 {
+	from := len(dst)
+	for range d.sets {
+		dst = append(dst, 0)
+	}
+	for i := range d.events {
+		dst[from+d.events[i].set]++
+	}
+	return dst
+}
+
+// index finds v in a short list, adding it when it is new. A frame sees few sources and few different lane sets.
+func index[T comparable](list *[]T, v T) int {
+	for i := len(*list) - 1; i >= 0; i-- {
+		if (*list)[i] == v {
+			return i
+		}
+	}
+	*list = append(*list, v)
+	return len(*list) - 1
+}
+
+// Size is an upper bound of what Seal appends.
+func (d *Draft) Size() int {
+	size := frameHead + d.bytes + len(d.events)*(5*binary.MaxVarintLen32+2) + 3*binary.MaxVarintLen32
+	for _, s := range d.sources {
+		size += len(s) + binary.MaxVarintLen32
+	}
+	for _, s := range d.sets {
+		size += len(s) + binary.MaxVarintLen32
+	}
+	return size
+}
+
+// Seal appends the draft to dst as a frame. The frame's Raw is a part of what is returned.
+func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame) {
+	from := len(dst)
+	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events))}
+	dst = Begin(dst)
+	dst = binary.LittleEndian.AppendUint64(dst, first)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(d.events)))
+	dst = binary.AppendUvarint(dst, uint64(len(d.sources)))
+	for _, s := range d.sources {
+		dst = codec.AppendText(dst, s)
+		f.Sources = append(f.Sources, s)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(d.sets)))
+	for _, s := range d.sets {
+		dst = codec.AppendText(dst, string(s))
+		f.Sets = append(f.Sets, s)
+	}
+	f.events = len(dst) - from
+	for i := range d.events {
+		e := &d.events[i]
+		f.IDs[i] = e.id
+		dst = binary.AppendUvarint(dst, uint64(e.source))
+		dst = binary.AppendUvarint(dst, uint64(e.set))
+		dst = append(dst, 0) // flags
+		dst = codec.AppendText(dst, e.ev.ID)
+		dst = codec.AppendText(dst, e.ev.Type)
+		dst = codec.AppendText(dst, e.ev.Body)
+		dst = append(dst, 0) // keyed hashes
+	}
+	dst = append(dst, noValues)
+	f.Raw = dst[from:len(dst):len(dst)]
+	Finish(f.Raw, Header{KindFrame, number, at})
+	return dst, f
+}
+
+// ParseFrame takes apart an entry that Next returned. The frame keeps the bytes.
+func ParseFrame(h Header, raw []byte) (*Frame, error) {
+	if h.Kind != KindFrame || len(raw) < frameHead {
+		return nil, fmt.Errorf("read frame: entry %d is none: %w", h.Number, codec.ErrDamaged)
+	}
+	f := &Frame{Number: h.Number, At: h.At, Raw: raw}
+	f.First = binary.LittleEndian.Uint64(raw[HeaderSize:])
+	f.Count = int(binary.LittleEndian.Uint32(raw[HeaderSize+8:]))
+	d := codec.Decoder{Buf: raw[frameHead:]}
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		f.Sources = append(f.Sources, string(d.Text()))
+	}
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		f.Sets = append(f.Sets, LaneSet(d.Text()))
+	}
+	f.events = len(raw) - len(d.Buf)
+	if !d.OK() || f.Count < 1 || f.Count > len(d.Buf) {
+		return nil, fmt.Errorf("read frame %d: tables: %w", f.First, codec.ErrDamaged)
+	}
+	return f, nil
+}
+
+// Stored is one event of the log. Its byte slices are shared and must not be written to.
+type Stored struct {
+	Seq    uint64
+	At     int64 // when it was accepted, Unix milliseconds
+	Source string
+	Lanes  LaneSet
+	ID     []byte
+	Type   []byte
+	Body   []byte
+}
+
+// Reader walks the events of a frame. The zero value has none.
+type Reader struct {
+	frame *Frame
+	rest  []byte
+	seq   uint64
+}
+
+// Reader returns one that begins with the first event.
+func (f *Frame) Reader() Reader { return Reader{frame: f, rest: f.Raw[f.events:], seq: f.First} }
+
+// Frame is the frame that is walked, nil for none.
+func (r *Reader) Frame() *Frame { return r.frame }
+
+// Seq is the sequence number of the event at hand.
+func (r *Reader) Seq() uint64 { return r.seq }
+
+// Next returns the event at hand and steps behind it. A frame whose checksum holds but whose inside does not parse was
+// written wrong: it ends there with an error.
+func (r *Reader) Next() (Stored, bool, error) {
+	if r.frame == nil || r.seq == r.frame.End() {
+		return Stored{}, false, nil
+	}
+	d := codec.Decoder{Buf: r.rest}
+	source, set := d.Uvarint(), d.Uvarint()
+	d.Byte()
+	ev := Stored{Seq: r.seq, At: r.frame.At, ID: d.Text(), Type: d.Text(), Body: d.Text()}
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		d.Uvarint()
+	}
+	if !d.OK() || source >= uint64(len(r.frame.Sources)) || set >= uint64(len(r.frame.Sets)) {
+		return Stored{}, false, fmt.Errorf("read event %d: %w", r.seq, codec.ErrDamaged)
+	}
+	ev.Source, ev.Lanes = r.frame.Sources[source], r.frame.Sets[set]
+	r.rest = d.Buf
+	r.seq++
+	return ev, true, nil
+}
+
+// Find returns the event with the given sequence number.
+func (f *Frame) Find(seq uint64) (Stored, error) {
+	for r := f.Reader(); ; {
+		ev, ok, err := r.Next()
+		if err != nil || !ok {
+			return Stored{}, errors.Join(err, fmt.Errorf("find event %d in frame %d: %w", seq, f.First, codec.ErrDamaged))
+		}
+		if ev.Seq == seq {
+			return ev, nil
+		}
+	}
+}

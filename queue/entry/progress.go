@@ -1,0 +1,183 @@
+package entry
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// What says what a change is about. The numbers are on disk and never change.
+type What byte
+
+// A lane has three kinds of records beside its own.
+const (
+	Retry  What = 1 // of a delivery that is attempted again
+	Failed What = 2 // of a delivery that was given up
+	Replay What = 3 // of a replay, by its number
+)
+
+// Change sets or deletes one record of a lane.
+type Change struct {
+	What   What
+	Seq    uint64 // the event's, or the replay's number
+	Record []byte // nil deletes
+}
+
+// Attempt is the record of one POST of one delivery.
+type Attempt struct {
+	Number    int           // 1 for the first
+	At        time.Time     // when it began, to the millisecond
+	Took      time.Duration // to the microsecond, like the four below
+	DNS       time.Duration
+	Connect   time.Duration
+	TLS       time.Duration
+	FirstByte time.Duration
+	Status    int    // 0 when there was no answer
+	Class     string // what kind of failure, empty when it went well
+	Error     string
+	Excerpt   []byte // of the answer
+	Replay    uint64 // the number of the replay that made it; 0 for none
+}
+
+// Made is an attempt and the event that it delivered.
+type Made struct {
+	Seq uint64
+	Attempt
+}
+
+// Progress is what a lane did since its progress before. Behind the header of the entry:
+//
+//	lane; its record; number of changes, changes; number of attempts, attempts; named values
+type Progress struct {
+	Lane     LaneID
+	Record   []byte // of the lane, as it stands now; nil when only attempts are told
+	Changes  []Change
+	Attempts []Made
+}
+
+// Append appends the progress as an entry.
+func (p *Progress) Append(dst []byte, number uint64, at int64) []byte {
+	from := len(dst)
+	dst = Begin(dst)
+	dst = binary.AppendUvarint(dst, uint64(p.Lane))
+	dst = codec.AppendText(dst, p.Record)
+	dst = binary.AppendUvarint(dst, uint64(len(p.Changes)))
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		deletes := byte(0)
+		if c.Record == nil {
+			deletes = 1
+		}
+		dst = append(dst, byte(c.What), deletes)
+		dst = binary.AppendUvarint(dst, c.Seq)
+		if deletes == 0 {
+			dst = codec.AppendText(dst, c.Record)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(p.Attempts)))
+	last := uint64(0)
+	for i := range p.Attempts {
+		a := &p.Attempts[i]
+		dst = binary.AppendVarint(dst, int64(a.Seq-last))
+		last = a.Seq
+		dst = appendAttempt(dst, &a.Attempt)
+	}
+	dst = append(dst, noValues)
+	Finish(dst[from:], Header{KindProgress, number, at})
+	return dst
+}
+
+// ParseProgress takes apart an entry that Next returned. Records and excerpts are slices of raw.
+func ParseProgress(h Header, raw []byte) (*Progress, error) {
+	d := codec.Decoder{Buf: raw[HeaderSize:]}
+	p := &Progress{Lane: LaneID(d.Uvarint())}
+	if p.Record = d.Text(); len(p.Record) == 0 {
+		p.Record = nil
+	}
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		c := Change{What: What(d.Byte())}
+		deletes := d.Byte() == 1
+		if c.Seq = d.Uvarint(); !deletes {
+			c.Record = d.Text()
+		}
+		if c.What < Retry || c.What > Replay {
+			d.Fail()
+		}
+		p.Changes = append(p.Changes, c)
+	}
+	last := uint64(0)
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		last += uint64(d.Varint())
+		p.Attempts = append(p.Attempts, Made{last, attempt(&d)})
+	}
+	if h.Kind != KindProgress || !end(&d) {
+		return nil, fmt.Errorf("read progress in entry %d: %w", h.Number, codec.ErrDamaged)
+	}
+	return p, nil
+}
+
+func appendDuration(dst []byte, d time.Duration) []byte {
+	return binary.AppendUvarint(dst, uint64(max(d, 0)/time.Microsecond))
+}
+
+func appendAttempt(dst []byte, a *Attempt) []byte {
+	dst = binary.AppendUvarint(dst, uint64(a.Number))
+	dst = binary.AppendVarint(dst, a.At.UnixMilli())
+	for _, t := range [...]time.Duration{a.Took, a.DNS, a.Connect, a.TLS, a.FirstByte} {
+		dst = appendDuration(dst, t)
+	}
+	dst = binary.AppendUvarint(dst, uint64(a.Status))
+	dst = codec.AppendText(dst, a.Class)
+	dst = codec.AppendText(dst, a.Error)
+	dst = codec.AppendText(dst, a.Excerpt)
+	return binary.AppendUvarint(dst, a.Replay)
+}
+
+func attempt(d *codec.Decoder) Attempt {
+	a := Attempt{Number: int(d.Uvarint()), At: time.UnixMilli(d.Varint())}
+	for _, t := range [...]*time.Duration{&a.Took, &a.DNS, &a.Connect, &a.TLS, &a.FirstByte} {
+		*t = time.Duration(d.Uvarint()) * time.Microsecond
+	}
+	a.Status = int(d.Uvarint())
+	a.Class, a.Error = string(d.Text()), string(d.Text())
+	if text := d.Text(); len(text) > 0 {
+		a.Excerpt = append([]byte(nil), text...)
+	}
+	a.Replay = d.Uvarint()
+	return a
+}
+
+// Lane is the entry by which a name gets its number, or by which a lane is deleted with all that it holds.
+type Lane struct {
+	ID     LaneID
+	Name   string
+	Record []byte // as it begins
+}
+
+// Append appends the entry of a lane that is made or, with discard, deleted.
+func (l *Lane) Append(dst []byte, discard bool, number uint64, at int64) []byte {
+	from := len(dst)
+	dst = Begin(dst)
+	dst = binary.AppendUvarint(dst, uint64(l.ID))
+	dst = codec.AppendText(dst, l.Name)
+	dst = codec.AppendText(dst, l.Record)
+	dst = append(dst, noValues)
+	kind := KindLane
+	if discard {
+		kind = KindDiscard
+	}
+	Finish(dst[from:], Header{kind, number, at})
+	return dst
+}
+
+// ParseLane takes apart an entry of KindLane or KindDiscard that Next returned.
+func ParseLane(h Header, raw []byte) (*Lane, error) {
+	d := codec.Decoder{Buf: raw[HeaderSize:]}
+	l := &Lane{ID: LaneID(d.Uvarint()), Name: string(d.Text()), Record: d.Text()}
+	if h.Kind != KindLane && h.Kind != KindDiscard || !end(&d) {
+		return nil, fmt.Errorf("read lane in entry %d: %w", h.Number, codec.ErrDamaged)
+	}
+	return l, nil
+}

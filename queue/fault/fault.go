@@ -1,0 +1,23 @@
+// Package fault has the hook through which tests make a write fail, or the process end, at a named place. In life there is
+// no hook and nothing is asked.
+package fault
+
+// Func is asked before and after each write, by the name of its place. An error from before keeps the write from being
+// made; one from after tells of a write that was made all the same. nil asks nobody.
+type Func func(place string, made bool) error
+
+// Before is called in front of a write. After an error the write is not to be made.
+func (f Func) Before(place string) error {
+	if f == nil {
+		return nil
+	}
+	return f(place, false)
+}
+
+// After is called behind a write with its error, and returns the error that the caller goes on with.
+func (f Func) After(place string, err error) error {
+	if f == nil || err != nil {
+		return err
+	}
+	return f(place, true)
+}

@@ -1,0 +1,43 @@
+// Package log keeps the entries of the queue in segments: files that are appended by one goroutine, sealed with a footer
+// and from then on never changed.
+//
+//	NUMBER.seg       header · blocks · footer · trailer
+//	NUMBER.seg.new   a segment that is being written anew; removed at the next open
+//	NUMBER.gone      a segment that is being deleted, a piece at a time; removed at the next open
+//
+// # A block
+//
+// A block is consecutive entries, or local records of one kind, packed with S2 where that makes them shorter. Its header is
+// in clear and has a checksum of its own, so that a segment can be walked without unpacking anything, and beyond a block
+// that can't be read.
+//
+//	0   magic, 4 bytes                      40  queue time of the first entry, 8
+//	4   kind, 1; packed, 1; zeros, 2        48  queue time of the last entry, 8
+//	8   length as stored, 4                 56  number of entries, 4; number of events, 4
+//	12  length unpacked, 4                  64  bytes of their bodies, 4
+//	16  number of the first entry, 8        68  CRC-32C of what is stored, 4
+//	24  zeros, 8                            72  CRC-32C of all above, 4; zeros, 4
+//	32  sequence number of the first event, 8
+//
+// # The footer
+//
+// It is written once, when a segment is sealed, and can be made again from the blocks:
+//
+//   - table: the places of the blocks and what their headers say;
+//   - ids: 16 bytes each, 12 of a keyed hash and 4 of the place of its event, sorted, in pages of 4 KiB with a checksum each;
+//   - postings: for the hash of a type, a lane or a source the blocks that have such events;
+//   - spoken: for each block the events of whose attempts it tells.
+//
+// The trailer, the last 192 bytes of a sealed segment, says where these are and sums up the segment.
+//
+// # If we die here
+//
+//	before a save was synced           the journal has the entries: the segment is cut where they begin, and they are appended anew
+//	while a segment is sealed          it has no trailer: it is the open one, is cut behind its last block and goes on
+//	while the next one is begun        a file without a whole header has nothing: it is begun anew
+//	while a segment is written anew    the old one counts
+//	while a segment is deleted         it has another name; the rest of it is removed at the next open
+//
+// What can't be read is told with its numbers and gone around. No file is mapped into memory: a page that the disk can't
+// give is an error and no signal.
+package log

@@ -1,0 +1,189 @@
+package log
+
+import (
+	"sort"
+)
+
+// Finder looks for blocks that may hold what is asked for, so that whoever looks for a few events among millions reads a
+// few blocks. One goroutine uses it.
+type Finder struct {
+	log          *Log
+	any          []uint64 // a block must have one of these words; nil: no matter
+	all          []uint64 // and all of these
+	since, until int64    // and events accepted from since on and before until, queue times; 0 for no bound
+
+	of     *segment // whose runs and blocks are at hand
+	blocks []Info
+	runs   []run
+}
+
+// NewFinder makes one for blocks that have one of the words any, unless that is nil, all of the words all, and events that
+// were accepted from since on and before until, queue times, 0 for no bound.
+func (l *Log) NewFinder(any, all []uint64, since, until int64) *Finder {
+	return &Finder{log: l, any: any, all: all, since: since, until: until}
+}
+
+// load makes the runs of a segment the ones at hand. Those of the open segment are asked for each time.
+func (f *Finder) load(s *segment) error {
+	sealed, t := f.log.state(s)
+	if sealed && f.of == s {
+		return nil
+	}
+	f.of, f.blocks, f.runs = nil, nil, nil
+	if t.firstAt == 0 || t.lastAt < f.since || f.until != 0 && t.firstAt >= f.until || sealed && t.stripped {
+		if sealed {
+			f.of = s
+		}
+		return nil
+	}
+	var err error
+	var c cached
+	look := func(word uint64) []run { return lookUp(c.postings, word) }
+	if sealed {
+		if c, err = f.log.cached(s); err != nil {
+			return err
+		}
+		f.blocks, f.of = c.blocks, s
+	} else {
+		f.log.mu.RLock()
+		defer f.log.mu.RUnlock()
+		if s.sealed { // just now
+			f.log.mu.RUnlock()
+			err := f.load(s)
+			f.log.mu.RLock()
+			return err
+		}
+		f.blocks = s.blocks
+		look = func(word uint64) []run { return s.postings[word] }
+	}
+	whole := []run{{0, uint32(len(f.blocks))}}
+	f.runs = whole
+	if sealed && c.postings == nil {
+		return nil
+	}
+	if f.any != nil {
+		f.runs = nil
+		for _, w := range f.any {
+			f.runs = unite(f.runs, look(w))
+		}
+	}
+	for _, w := range f.all {
+		f.runs = cut(f.runs, look(w))
+	}
+	return nil // runs of its own: the writer goes on
+}
+
+func (f *Finder) fits(b *Info) bool {
+	return b.Kind == Entries && b.Events > 0 && b.LastAt >= f.since && (f.until == 0 || b.FirstAt < f.until)
+}
+
+// From returns the nearest events from seq on, in one block, that may be what is looked for: from up to below to. What is
+// not saved yet may be too: then from is the first event that is not, or seq, and to is 0.
+func (f *Finder) From(seq uint64) (from, to uint64, err error) {
+	list := f.log.list()
+	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent > seq })
+	for i = max(i-1, 0); i < len(list); i++ {
+		s := list[i]
+		sealed, t := f.log.state(s)
+		if sealed && t.endEvent <= seq {
+			continue
+		}
+		if err := f.load(s); err != nil {
+			if Gone(err) {
+				continue
+			}
+			return seq, 0, err
+		}
+		at := uint32(sort.Search(len(f.blocks), func(n int) bool { return f.blocks[n].EndEvent() > seq }))
+		for _, r := range f.runs {
+			for n := max(r.from, at); n < r.to; n++ {
+				if b := &f.blocks[n]; f.fits(b) && b.EndEvent() > seq {
+					return max(seq, b.FirstEvent), b.EndEvent(), nil
+				}
+			}
+		}
+	}
+	_, end := f.log.End()
+	return max(seq, end), 0, nil
+}
+
+// Before returns the nearest events below seq, in one block, that may be what is looked for: from up to below to; ok is
+// false when there are none. What is not saved yet it does not know: seq is at most the end of the log.
+func (f *Finder) Before(seq uint64) (from, to uint64, ok bool, err error) {
+	list := f.log.list()
+	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent >= seq })
+	for i--; i >= 0; i-- {
+		if err := f.load(list[i]); err != nil {
+			if Gone(err) {
+				continue
+			}
+			return 0, 0, false, err
+		}
+		for r := len(f.runs) - 1; r >= 0; r-- {
+			for n := int(f.runs[r].to) - 1; n >= int(f.runs[r].from); n-- {
+				if b := &f.blocks[n]; f.fits(b) && b.FirstEvent < seq {
+					return b.FirstEvent, min(seq, b.EndEvent()), true, nil
+				}
+			}
+		}
+	}
+	return 0, 0, false, nil
+}
+
+// BlocksWith calls fn with each block that has events from a sequence number on and below another and one of the words, and
+// with which of the words it has, in order.
+func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, which []int) error) error {
+	for _, s := range l.list() {
+		sealed, t := l.state(s)
+		if sealed && (t.endEvent <= from || t.stripped) || t.firstEvent >= below {
+			continue
+		}
+		f := Finder{log: l}
+		blocks := map[uint32][]int{}
+		for i, w := range words {
+			f.of, f.all = nil, []uint64{w}
+			if err := f.load(s); err != nil {
+				return err
+			}
+			for _, r := range f.runs {
+				for n := r.from; n < r.to; n++ {
+					if b := &f.blocks[n]; f.fits(b) && b.EndEvent() > from && b.FirstEvent < below {
+						blocks[n] = append(blocks[n], i)
+					}
+				}
+			}
+		}
+		for n := range f.blocks {
+			if which := blocks[uint32(n)]; len(which) > 0 {
+				b := &f.blocks[n]
+				if err := fn(Place{s.number, b.Offset, b.Sum}, which); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Recent is the first event of about the last so many bytes of blocks that are saved.
+func (l *Log) Recent(bytes int64) uint64 {
+	list := l.list()
+	_, at := l.End()
+	for i := len(list) - 1; i >= 0 && bytes > 0; i-- {
+		sealed, t := l.state(list[i])
+		if sealed && t.stripped {
+			return at
+		}
+		blocks, err := l.table(list[i])
+		if err != nil {
+			return at
+		}
+		for n := len(blocks) - 1; n >= 0 && bytes > 0; n-- {
+			if b := &blocks[n]; b.Kind == Entries && b.Events > 0 {
+				at = b.FirstEvent
+				bytes -= int64(b.Stored)
+			}
+		}
+	}
+	return at
+}

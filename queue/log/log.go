@@ -1,0 +1,448 @@
+package log
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/fault"
+)
+
+// Options say where a log is and how it is cut.
+type Options struct {
+	Dir         string
+	SegmentSize int64 // bytes of blocks after which a segment is sealed
+	BlockSize   int   // bytes of entries that are packed together
+	FilterBytes int64 // of memory for the filters of sealed segments
+	Fault       fault.Func
+	Now         func() int64 // queue time, Unix milliseconds
+	Notice      func(string) // gets one line for whoever runs the relay; may be called from any goroutine
+}
+
+// The places of faults.
+const (
+	PlaceHeader  = "header of a segment"
+	PlaceName    = "name of a segment"
+	PlaceBlocks  = "blocks"
+	PlaceSync    = "sync of blocks"
+	PlaceFooter  = "footer of a segment"
+	PlaceSeal    = "sync of a footer"
+	PlaceCut     = "cutting a segment"
+	PlaceRewrite = "segment written anew"
+	PlaceRename  = "name of a segment written anew"
+	PlaceGone    = "name of a deleted segment"
+	PlaceShorten = "shortening a deleted segment"
+	PlaceUnlink  = "unlinking a deleted segment"
+)
+
+// Log is the segments of a queue. One goroutine writes: Add, Local, Save, Seal, Remove, Strip, Shorten. All else is safe
+// for concurrent use. No method holds a lock while it reads or writes a file.
+type Log struct {
+	opts Options
+	key  entry.Key
+	w    writer
+
+	mu       sync.RWMutex // of the list and of what readers ask of the open segment
+	segments []*segment   // ascending; the last one is open
+
+	young   sync.RWMutex
+	ids     map[entry.Hash]uint64   // of events behind the sealed segments, and a little longer: their sequence numbers
+	times   []timed                 // when they were accepted, ascending
+	carried map[entry.Hash][]uint64 // of events that were carried into the open segment
+	seals   atomic.Uint64           // how often a segment was sealed
+	moves   atomic.Uint64           // how often ids came to another place
+	written atomic.Int64            // bytes of blocks since it was opened
+	gone    []*os.File              // being deleted; the writer's
+	broken  error                   // the writer's: a write failed, and nobody knows what the disk has
+	tables  tables
+	entries atomic.Uint64 // the number behind the last entry that is saved
+	events  atomic.Uint64 // the sequence number behind the last event that is saved
+}
+
+// Found tells what Open found.
+type Found struct {
+	NextEntry uint64 // behind the last entry
+	NextEvent uint64
+	Gaps      []Gap    // what is missing between segments or blocks, ascending
+	Damage    []string // what can't be read, one line each
+	Rescued   bool     // carried events have other places now
+}
+
+// Gap is a range of entries, and of events among them, that are not there any more.
+type Gap struct{ FromEntry, ToEntry, FromEvent, ToEvent uint64 }
+
+// Key keys the hashes of ids and words.
+func (l *Log) Key() *entry.Key { return &l.key }
+
+// End returns the numbers behind the last entry and the last event that are saved.
+func (l *Log) End() (nextEntry, nextEvent uint64) { return l.entries.Load(), l.events.Load() }
+
+// list returns the segments, ascending.
+func (l *Log) list() []*segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.segments
+}
+
+// segment returns one by its number, nil when there is none.
+func (l *Log) segment(number uint64) *segment {
+	list := l.list()
+	at, ok := slices.BinarySearchFunc(list, number, func(s *segment, n uint64) int {
+		switch {
+		case s.number < n:
+			return -1
+		case s.number > n:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return nil
+	}
+	return list[at]
+}
+
+// Read reads the block at a place. An error wraps codec.ErrDamaged unless the segment was deleted (see Gone).
+func (l *Log) Read(p Place) (*Block, error) {
+	s := l.segment(p.Segment)
+	if s == nil {
+		return nil, fmt.Errorf("read segment %d: %w", p.Segment, errGone)
+	}
+	return s.block(p.Offset, &p.Sum)
+}
+
+// Gone reports whether an error says that a segment was deleted.
+func Gone(err error) bool { return errors.Is(err, errGone) }
+
+// tables keeps the tables of the sealed segments that were asked for last.
+type tables struct {
+	mu   sync.Mutex
+	list []cached
+}
+
+type cached struct {
+	of       *segment
+	blocks   []Info
+	postings []byte
+}
+
+// maxTables is how many tables are kept; one is some 100 KB.
+const maxTables = 8
+
+// table returns the blocks of a segment, in order.
+func (l *Log) table(s *segment) ([]Info, error) {
+	c, err := l.cached(s)
+	return c.blocks, err
+}
+
+func (l *Log) cached(s *segment) (cached, error) {
+	l.mu.RLock()
+	if !s.sealed {
+		blocks := s.blocks
+		l.mu.RUnlock()
+		return cached{of: s, blocks: blocks}, nil
+	}
+	l.mu.RUnlock()
+	l.tables.mu.Lock()
+	at := slices.IndexFunc(l.tables.list, func(c cached) bool { return c.of == s })
+	if at >= 0 {
+		c := l.tables.list[at]
+		l.tables.list = append(slices.Delete(l.tables.list, at, at+1), c)
+		l.tables.mu.Unlock()
+		return c, nil
+	}
+	l.tables.mu.Unlock()
+	c, err := l.footerOf(s)
+	if err != nil {
+		return c, err
+	}
+	l.tables.mu.Lock()
+	if l.tables.list = append(l.tables.list, c); len(l.tables.list) > maxTables {
+		l.tables.list = slices.Delete(l.tables.list, 0, 1)
+	}
+	l.tables.mu.Unlock()
+	return c, nil
+}
+
+// footerOf reads what a footer says of blocks. A table that can't be read is made again by walking the blocks; without its
+// postings any block of a segment may hold what is looked for.
+func (l *Log) footerOf(s *segment) (c cached, err error) {
+	c.of = s
+	raw, err := s.read(sectionTable)
+	ok := false
+	if err == nil {
+		c.blocks, ok = parseTable(raw)
+	}
+	if Gone(err) {
+		return c, err
+	}
+	if !ok {
+		l.tell(s, "its table of blocks can't be read and is made again")
+		if c.blocks, _, err = s.walk(s.sections[sectionTable].offset, nil); err != nil {
+			return c, err
+		}
+	}
+	if c.postings, err = s.read(sectionPostings); errors.Is(err, codec.ErrDamaged) {
+		l.tell(s, "what it says of types and lanes can't be read: its blocks are looked at one by one")
+		c.postings, err = nil, nil
+	}
+	return c, err
+}
+
+// tell says once what is damaged in a segment.
+func (l *Log) tell(s *segment, what string) {
+	if !s.told.Swap(true) {
+		l.opts.Notice(fmt.Sprintf("log: segment %d is damaged: %s", s.number, what))
+	}
+}
+
+// state reads what the writer may change.
+func (l *Log) state(s *segment) (sealed bool, t trailer) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return s.sealed, s.trailer
+}
+
+// Blocks calls fn with the place and the header of each block of a kind that ends behind entry from, in order.
+func (l *Log) Blocks(kind Kind, from uint64, fn func(Place, *Info) error) error {
+	for _, s := range l.list() {
+		if err := l.blocksOf(s, kind, from, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BlocksOf is Blocks of one segment.
+func (l *Log) BlocksOf(number uint64, kind Kind, fn func(Place, *Info) error) error {
+	s := l.segment(number)
+	if s == nil {
+		return fmt.Errorf("read segment %d: %w", number, errGone)
+	}
+	return l.blocksOf(s, kind, 0, fn)
+}
+
+func (l *Log) blocksOf(s *segment, kind Kind, from uint64, fn func(Place, *Info) error) error {
+	if sealed, t := l.state(s); sealed && kind == Entries && t.endEntry <= from {
+		return nil
+	}
+	blocks, err := l.table(s)
+	if err != nil {
+		return err
+	}
+	for i := range blocks {
+		b := &blocks[i]
+		if b.Kind != kind || kind == Entries && b.EndEntry() <= from {
+			continue
+		}
+		if err := fn(Place{s.number, b.Offset, b.Sum}, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Find finds the block that holds event seq or, when that is gone, the first one behind it, without the store. ok is false
+// when there is none.
+func (l *Log) Find(seq uint64) (p Place, info Info, ok bool, err error) {
+	for _, s := range l.list() {
+		if sealed, t := l.state(s); sealed && (t.endEvent <= seq || t.stripped) {
+			continue
+		}
+		blocks, err := l.table(s)
+		if err != nil {
+			return p, info, false, err
+		}
+		for i := range blocks {
+			if b := &blocks[i]; b.Kind == Entries && b.Events > 0 && b.EndEvent() > seq {
+				return Place{s.number, b.Offset, b.Sum}, *b, true, nil
+			}
+		}
+	}
+	return p, info, false, nil
+}
+
+// Told lists the blocks that tell of an event's attempts, in the order in which they were written.
+func (l *Log) Told(seq uint64) (places []Place, err error) {
+	for _, s := range l.list() {
+		if sealed, t := l.state(s); sealed && (seq < t.spokenLow || seq >= t.spokenHigh) {
+			continue
+		}
+		more, err := l.telling(s, func(from, to uint64) bool { return from <= seq && seq < to })
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, more...)
+	}
+	return places, nil
+}
+
+// Telling lists the blocks of a segment that tell of attempts of a range of events, up to below to, of which any says yes.
+func (l *Log) Telling(number uint64, any func(from, to uint64) bool) ([]Place, error) {
+	s := l.segment(number)
+	if s == nil {
+		return nil, nil
+	}
+	return l.telling(s, any)
+}
+
+func (l *Log) telling(s *segment, any func(from, to uint64) bool) (places []Place, err error) {
+	var blocks []uint32
+	all := false
+	l.mu.RLock()
+	sealed := s.sealed
+	for i := 0; !sealed && i < len(s.spoken); i++ {
+		if slices.ContainsFunc(s.spoken[i].ranges, func(r seqRange) bool { return any(r.from, r.to) }) {
+			blocks = append(blocks, s.spoken[i].block)
+		}
+	}
+	l.mu.RUnlock()
+	if sealed {
+		raw, err := s.read(sectionSpoken)
+		switch {
+		case Gone(err):
+			return nil, nil
+		case err != nil:
+			l.tell(s, "what it says of attempts can't be read: its blocks are looked at one by one")
+			all = true
+		default:
+			blocks = blocksThatSpeak(raw, any)
+		}
+	}
+	if len(blocks) == 0 && !all {
+		return nil, nil
+	}
+	table, err := l.table(s)
+	if Gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for n := 0; all && n < len(table); n++ {
+		blocks = append(blocks, uint32(n))
+	}
+	for _, n := range blocks {
+		if int(n) < len(table) && (table[n].Kind == Entries || table[n].Kind == Told) {
+			places = append(places, Place{s.number, table[n].Offset, table[n].Sum})
+		}
+	}
+	return places, nil
+}
+
+// Segment sums a segment up for who decides what is kept.
+type Segment struct {
+	Number               uint64
+	FirstEntry, EndEntry uint64
+	FirstEvent, EndEvent uint64
+	FirstAt, LastAt      int64 // queue times of its events, 0 without any
+	Made                 int64 // queue time at which it was begun
+	Sealed, Stripped     bool
+	Bytes                int64 // of the file
+}
+
+func (l *Log) sumUp(s *segment) Segment {
+	size := s.size
+	if s.sealed {
+		size = s.fileEnd()
+	}
+	return Segment{
+		Number: s.number, FirstEntry: s.firstEntry, EndEntry: s.endEntry, FirstEvent: s.firstEvent, EndEvent: s.endEvent,
+		FirstAt: s.firstAt, LastAt: s.lastAt, Made: s.made, Sealed: s.sealed, Stripped: s.stripped, Bytes: size,
+	}
+}
+
+func (s *segment) fileEnd() int64 {
+	last := s.sections[sectionSpoken]
+	return last.offset + last.length + trailerSize
+}
+
+// Segments sums all segments up, ascending. The last one is open.
+func (l *Log) Segments() []Segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	list := make([]Segment, len(l.segments))
+	for i, s := range l.segments {
+		list[i] = l.sumUp(s)
+	}
+	return list
+}
+
+// Totals are what all segments hold: events and bytes of their bodies, without those that were carried, and bytes of files.
+func (l *Log) Totals() (events, bodies, bytes int64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, s := range l.segments {
+		events, bodies = events+s.events, bodies+s.bodies
+		bytes += l.sumUp(s).Bytes
+	}
+	return events, bodies, bytes
+}
+
+// Close closes the files. What was not saved is lost.
+func (l *Log) Close() error {
+	var errs []error
+	for _, s := range l.list() {
+		errs = append(errs, s.file.Close())
+	}
+	for _, f := range l.gone {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func newKey() (key entry.Key, err error) {
+	_, err = rand.Read(key[:])
+	return key, err
+}
+
+func (l *Log) path(number uint64, suffix string) string {
+	return filepath.Join(l.opts.Dir, fmt.Sprintf("%010d%s", number, suffix))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Low is the sequence number of the first event whose block is kept: those below it are gone or were carried.
+func (l *Log) Low() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, s := range l.segments {
+		if !s.stripped {
+			return s.firstEvent
+		}
+	}
+	return l.segments[len(l.segments)-1].firstEvent
+}
+
+// Written is how many bytes of blocks were saved since the log was opened.
+func (l *Log) Written() int64 { return l.written.Load() }
+
+// Last is the number of the open segment.
+func (l *Log) Last() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.segments[len(l.segments)-1].number
+}

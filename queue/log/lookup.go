@@ -1,0 +1,302 @@
+package log
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+)
+
+// timed is when the events from first on were accepted, queue time.
+type timed struct {
+	first uint64
+	at    int64
+}
+
+// Accept makes the ids of a frame known. The frame is durable, and frames come in their order.
+func (l *Log) Accept(f *entry.Frame) {
+	ids := f.IDs
+	if ids == nil {
+		ids = l.hashes(f)
+	}
+	l.young.Lock()
+	for i := range ids {
+		l.ids[ids[i]] = f.First + uint64(i)
+	}
+	l.times = append(l.times, timed{f.First, f.At})
+	l.young.Unlock()
+}
+
+func (l *Log) hashes(f *entry.Frame) (ids []entry.Hash) {
+	for r := f.Reader(); ; {
+		ev, ok, err := r.Next()
+		if err != nil || !ok {
+			return ids
+		}
+		ids = append(ids, l.key.Hash(ev.ID))
+	}
+}
+
+// forget takes the ids of a segment that was sealed out of memory.
+func (l *Log) forget(s *segment, ids []placedID) {
+	for len(ids) > 0 {
+		n := min(len(ids), 4096)
+		l.young.Lock()
+		for i := range ids[:n] {
+			if ids[i].place >= carriedPlaces {
+				delete(l.carried, ids[i].hash)
+			} else if l.ids[ids[i].hash] == s.seqOf(ids[i].place) {
+				delete(l.ids, ids[i].hash)
+			}
+		}
+		l.young.Unlock()
+		ids = ids[n:]
+	}
+	l.young.Lock()
+	n, _ := slices.BinarySearchFunc(l.times, s.endEvent, func(t timed, seq uint64) int {
+		if t.first < seq {
+			return -1
+		}
+		return 1
+	})
+	l.times = slices.Delete(l.times, 0, n)
+	l.young.Unlock()
+}
+
+// Seals counts the seals. An id that Lookup did not find is still not there if Young does not find it either and no
+// segment was sealed in between.
+func (l *Log) Seals() uint64 { return l.seals.Load() }
+
+// Young finds the newest event that has an id among those that are in no sealed segment yet. It reads memory alone.
+func (l *Log) Young(h *entry.Hash) (seq uint64, ok bool) {
+	l.young.RLock()
+	seq, ok = l.ids[*h]
+	l.young.RUnlock()
+	return seq, ok
+}
+
+// Lookup finds the newest event that has an id and was accepted at or behind oldest, a queue time, as far as segments can
+// tell; see At. It reads a page of a segment that seems to have the id.
+func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err error) {
+	if seq, ok = l.Young(h); ok {
+		return seq, true, nil
+	}
+	for _, s := range slices.Backward(l.list()) {
+		sealed, t := l.state(s)
+		if !sealed {
+			continue
+		}
+		if t.lastAt != 0 && t.lastAt < oldest {
+			break
+		}
+		seqs, err := l.findIn(s, h)
+		for _, found := range seqs {
+			if found >= s.firstEvent && (!ok || found > seq) { // those that were carried came before all others
+				seq, ok = found, true
+			}
+		}
+		if ok || err != nil {
+			return seq, ok, err
+		}
+	}
+	return 0, false, nil
+}
+
+// LookupAll finds all events that have an id, newest first.
+func (l *Log) LookupAll(h *entry.Hash) (seqs []uint64, err error) {
+	for range 4 {
+		moves := l.moves.Load()
+		if seqs, err = l.lookupAll(h); err != nil || moves == l.moves.Load() {
+			return seqs, err
+		}
+		// Something was sealed or carried meanwhile, and may have been looked for where it was not yet and not any more.
+	}
+	return seqs, err
+}
+
+func (l *Log) lookupAll(h *entry.Hash) (seqs []uint64, err error) {
+	l.young.RLock()
+	if seq, ok := l.ids[*h]; ok {
+		seqs = append(seqs, seq)
+	}
+	seqs = append(seqs, l.carried[*h]...)
+	l.young.RUnlock()
+	for _, s := range slices.Backward(l.list()) {
+		if sealed, _ := l.state(s); !sealed {
+			continue
+		}
+		more, err := l.findIn(s, h)
+		if err != nil {
+			return seqs, err
+		}
+		seqs = append(seqs, more...)
+	}
+	slices.SortFunc(seqs, func(a, b uint64) int { return cmp.Compare(b, a) })
+	return slices.Compact(seqs), nil
+}
+
+// findIn returns the sequence numbers of the events of a sealed segment that have an id.
+func (l *Log) findIn(s *segment, h *entry.Hash) (seqs []uint64, err error) {
+	var places []uint32
+	if m := s.remade.Load(); m != nil {
+		places = (*m)[*h]
+	} else {
+		places, err = s.find(h)
+	}
+	switch {
+	case Gone(err):
+		// It was deleted, or written anew without its blocks: then its ids are in the new file.
+		if now := l.segment(s.number); now != nil && now != s {
+			return l.findIn(now, h)
+		}
+		return nil, nil
+	case errors.Is(err, codec.ErrDamaged):
+		if err = l.remakeIDs(s); err == nil {
+			return l.findIn(s, h)
+		}
+	}
+	for _, place := range places {
+		seqs = append(seqs, s.seqOf(place))
+	}
+	return seqs, err
+}
+
+// remakeIDs reads the ids of a segment from its blocks, since the pages can't be read. They stay in memory.
+func (l *Log) remakeIDs(s *segment) error {
+	blocks, err := l.table(s)
+	if err != nil {
+		return err
+	}
+	ids, lost := map[entry.Hash][]uint32{}, 0
+	for i := range blocks {
+		if blocks[i].Kind != Entries && blocks[i].Kind != Carried || blocks[i].Events == 0 {
+			continue
+		}
+		b, err := s.block(blocks[i].Offset, &blocks[i].Sum)
+		if Gone(err) {
+			return err
+		}
+		var frames []*entry.Frame
+		if err == nil {
+			frames, err = b.Frames()
+		}
+		if err != nil {
+			lost += int(blocks[i].Events)
+		}
+		for _, f := range frames {
+			for n, h := range l.hashes(f) {
+				ids[h] = append(ids[h], uint32(f.First+uint64(n)-s.firstEvent))
+			}
+		}
+	}
+	if _, t := l.state(s); t.stripped {
+		lost = int(t.endEvent - t.firstEvent)
+	}
+	what := "some of its ids can't be read: all were read from its events"
+	if lost > 0 {
+		what = fmt.Sprintf("some of its ids can't be read, and %d ids are lost with their events: an event that repeats one of them is accepted again", lost)
+	}
+	l.tell(s, what)
+	s.remade.Store(&ids)
+	return nil
+}
+
+// At tells when an event was accepted, queue time; ok is false when that is not known any more. It may read a block.
+func (l *Log) At(seq uint64) (at int64, ok bool, err error) {
+	l.young.RLock()
+	n := sort.Search(len(l.times), func(i int) bool { return l.times[i].first > seq })
+	if n > 0 {
+		at = l.times[n-1].at
+		l.young.RUnlock()
+		return at, true, nil
+	}
+	l.young.RUnlock()
+	list := l.list()
+	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent > seq })
+	if i == 0 {
+		return 0, false, nil
+	}
+	s := list[i-1]
+	_, t := l.state(s)
+	if t.stripped || t.firstAt == t.lastAt {
+		return t.lastAt, true, nil // a little long rather than short
+	}
+	blocks, err := l.table(s)
+	if err != nil {
+		return 0, false, err
+	}
+	for j := range blocks {
+		b := &blocks[j]
+		if b.Kind != Entries || b.Events == 0 || seq < b.FirstEvent || seq >= b.EndEvent() {
+			continue
+		}
+		if b.FirstAt == b.LastAt {
+			return b.LastAt, true, nil
+		}
+		block, err := s.block(b.Offset, &b.Sum)
+		if err != nil {
+			return b.LastAt, true, nil // a little long rather than short
+		}
+		frames, _ := block.Frames()
+		for _, f := range frames {
+			if f.First <= seq && seq < f.End() {
+				return f.At, true, nil
+			}
+		}
+		return b.LastAt, true, nil
+	}
+	return 0, false, nil
+}
+
+// Window tells between which queue times the events of the segment were accepted that holds seq: who asks whether one
+// is old need not read a block when the whole segment is young.
+func (l *Log) Window(seq uint64) (first, last int64) {
+	list := l.list()
+	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent > seq })
+	if i == 0 {
+		return 0, 0
+	}
+	_, t := l.state(list[i-1])
+	return t.firstAt, t.lastAt
+}
+
+// Fill makes the filters of sealed segments, newest first, as long as memory is allowed for them, until stop is closed.
+func (l *Log) Fill(stop <-chan struct{}) {
+	budget := l.opts.FilterBytes
+	for _, s := range slices.Backward(l.list()) {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		sealed, t := l.state(s)
+		if !sealed {
+			continue
+		}
+		need := s.filter.bytes()
+		if need == 0 {
+			need = t.sections[sectionIDs].length / idRecord * filterBits / 8
+			if need > budget {
+				return
+			}
+			if err := s.fill(); errors.Is(err, codec.ErrDamaged) {
+				_ = l.remakeIDs(s)
+			}
+		}
+		budget -= need
+	}
+}
+
+// thin lets go of the oldest filters beyond the memory that is allowed for them.
+func (l *Log) thin() {
+	budget := l.opts.FilterBytes
+	for _, s := range slices.Backward(l.list()) {
+		if budget -= s.filter.bytes(); budget < 0 {
+			s.filter.words.Store(nil)
+		}
+	}
+}

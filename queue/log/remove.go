@@ -1,0 +1,111 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// shortenBy is how much of a deleted file goes at a time: to unlink a large one at once holds up a commit.
+const shortenBy = 8 << 20
+
+// Remove takes the oldest segment out of the log. Its file gets another name at once and goes with calls of Shorten. What
+// is still needed of it must be saved elsewhere.
+func (l *Log) Remove() error {
+	s := l.list()[0]
+	gone := l.path(s.number, suffixGone)
+	err := l.opts.Fault.Before(PlaceGone)
+	if err == nil {
+		err = l.opts.Fault.After(PlaceGone, errors.Join(os.Rename(s.path, gone), syncDir(l.opts.Dir)))
+	}
+	if err != nil {
+		return fmt.Errorf("delete segment %d: %w", s.number, err)
+	}
+	f, err := os.OpenFile(gone, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("delete segment %d: %w", s.number, err)
+	}
+	l.gone = append(l.gone, f)
+	l.mu.Lock()
+	l.segments = slices.Clone(l.segments[1:])
+	l.mu.Unlock()
+	l.moves.Add(1)
+	return s.file.Close() // waits for those who read
+}
+
+// Shorten deletes a piece of what was removed and reports whether there is more.
+func (l *Log) Shorten() (more bool, err error) {
+	if len(l.gone) == 0 {
+		return false, nil
+	}
+	f := l.gone[0]
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if size := info.Size(); size > shortenBy {
+		if err = l.opts.Fault.Before(PlaceShorten); err == nil {
+			err = l.opts.Fault.After(PlaceShorten, f.Truncate(size-shortenBy))
+		}
+		return true, err
+	}
+	if err = l.opts.Fault.Before(PlaceUnlink); err == nil {
+		err = l.opts.Fault.After(PlaceUnlink, errors.Join(os.Remove(f.Name()), f.Close()))
+	}
+	if err != nil {
+		return true, err
+	}
+	l.gone = l.gone[1:]
+	return len(l.gone) > 0, nil
+}
+
+// Strip writes a sealed segment anew without its blocks: its ids stay known. What is still needed of it must be saved
+// elsewhere.
+func (l *Log) Strip(number uint64) error {
+	s := l.segment(number)
+	if s == nil || !s.sealed || s.stripped {
+		return nil
+	}
+	t := s.trailer
+	ids := s.sections[sectionIDs]
+	t.stripped, t.events, t.bodies, t.stored, t.spokenLow, t.spokenHigh = true, 0, 0, 0, ^uint64(0), 0
+	t.sections = [4]section{}
+	t.sections[sectionTable] = section{offset: headerSize}
+	t.sections[sectionIDs] = section{offset: headerSize, length: ids.length, sum: ids.sum}
+	end := headerSize + ids.length
+	t.sections[sectionPostings], t.sections[sectionSpoken] = section{offset: end}, section{offset: end}
+	fresh := &segment{number: s.number, path: s.path, key: s.key, made: s.made, trailer: t, sealed: true}
+	fresh.filter.words.Store(s.filter.words.Load())
+	fresh.remade.Store(s.remade.Load())
+	path := l.path(s.number, suffixNew)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write segment %d anew: %w", number, err)
+	}
+	fresh.file = f
+	if err = l.opts.Fault.Before(PlaceRewrite); err == nil {
+		_, err = f.Write(fresh.appendHeader(nil))
+		if err == nil {
+			_, err = io.Copy(f, io.NewSectionReader(s.file, ids.offset, ids.length))
+		}
+		if err == nil {
+			_, err = f.Write(t.append(nil))
+		}
+		err = l.opts.Fault.After(PlaceRewrite, errors.Join(err, f.Sync()))
+	}
+	if err == nil {
+		if err = l.opts.Fault.Before(PlaceRename); err == nil {
+			err = l.opts.Fault.After(PlaceRename, errors.Join(os.Rename(path, s.path), syncDir(l.opts.Dir)))
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write segment %d anew: %w", number, err), f.Close())
+	}
+	l.mu.Lock()
+	l.segments = slices.Clone(l.segments)
+	l.segments[slices.Index(l.segments, s)] = fresh
+	l.mu.Unlock()
+	return s.file.Close() // waits for those who read
+}

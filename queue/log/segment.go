@@ -1,0 +1,233 @@
+package log
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+)
+
+// segment is one file. What a sealed one says does not change; of the open one the writer alone changes the fields, under
+// the log's mu where readers look.
+type segment struct {
+	number uint64
+	path   string
+	file   *os.File
+	key    entry.Key
+	trailer
+	sealed bool
+	made   int64 // queue time at which it was begun, Unix milliseconds
+
+	// Of the open one: what its footer will say.
+	size     int64
+	blocks   []Info
+	sealing  []placedID // its ids; the writer's
+	postings postings
+	spoken   []spoken
+
+	filter filter
+	remade atomic.Pointer[map[entry.Hash][]uint32] // ids whose pages can't be read, and their places
+	told   atomic.Bool
+}
+
+// trailer sums a segment up.
+type trailer struct {
+	firstEntry, endEntry uint64
+	firstEvent, endEvent uint64
+	firstAt, lastAt      int64 // of its events; 0 when there are none
+	events, bodies       int64 // that it holds, but for those that were carried into it
+	spokenLow            uint64
+	spokenHigh           uint64 // events of whose attempts it tells
+	stripped             bool   // it has ids and no blocks
+	stored               int64  // bytes of blocks
+	sections             [4]section
+}
+
+// section is one part of the footer.
+type section struct {
+	offset, length int64
+	sum            uint32
+}
+
+// The sections of a footer.
+const (
+	sectionTable = iota
+	sectionIDs
+	sectionPostings
+	sectionSpoken
+)
+
+const (
+	segmentMagic = "RBSEG002"
+	sealMagic    = "RBSEAL02"
+	headerSize   = 64
+	trailerSize  = 192
+	suffix       = ".seg"
+	suffixNew    = ".seg.new"
+	suffixGone   = ".gone"
+)
+
+func (s *segment) appendHeader(dst []byte) []byte {
+	from := len(dst)
+	dst = append(dst, segmentMagic...)
+	dst = binary.LittleEndian.AppendUint64(dst, s.number)
+	dst = binary.LittleEndian.AppendUint64(dst, s.firstEntry)
+	dst = binary.LittleEndian.AppendUint64(dst, s.firstEvent)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.made))
+	dst = append(dst, s.key[:]...)
+	dst = append(dst, 0, 0, 0, 0)
+	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[from:]))
+}
+
+func (s *segment) parseHeader(raw []byte) bool {
+	le := binary.LittleEndian
+	if len(raw) < headerSize || string(raw[:8]) != segmentMagic || codec.Sum(raw[:headerSize-4]) != le.Uint32(raw[headerSize-4:]) {
+		return false
+	}
+	s.number, s.firstEntry, s.firstEvent, s.made = le.Uint64(raw[8:]), le.Uint64(raw[16:]), le.Uint64(raw[24:]), int64(le.Uint64(raw[32:]))
+	copy(s.key[:], raw[40:])
+	s.endEntry, s.endEvent = s.firstEntry, s.firstEvent
+	return true
+}
+
+func (t *trailer) append(dst []byte) []byte {
+	from := len(dst)
+	dst = append(dst, sealMagic...)
+	stripped := uint64(0)
+	if t.stripped {
+		stripped = 1
+	}
+	for _, n := range [...]uint64{
+		t.firstEntry, t.endEntry, t.firstEvent, t.endEvent, uint64(t.firstAt), uint64(t.lastAt), uint64(t.events), uint64(t.bodies),
+		t.spokenLow, t.spokenHigh, stripped, uint64(t.stored),
+	} {
+		dst = binary.LittleEndian.AppendUint64(dst, n)
+	}
+	for _, s := range t.sections {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.offset))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.length))
+		dst = binary.LittleEndian.AppendUint32(dst, s.sum)
+	}
+	dst = append(dst, make([]byte, trailerSize-4-(len(dst)-from))...)
+	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[from:]))
+}
+
+func parseTrailer(raw []byte) (t trailer, ok bool) {
+	le := binary.LittleEndian
+	if len(raw) != trailerSize || string(raw[:8]) != sealMagic || codec.Sum(raw[:trailerSize-4]) != le.Uint32(raw[trailerSize-4:]) {
+		return t, false
+	}
+	at := 8
+	next := func() uint64 { at += 8; return le.Uint64(raw[at-8:]) }
+	t.firstEntry, t.endEntry, t.firstEvent, t.endEvent = next(), next(), next(), next()
+	t.firstAt, t.lastAt, t.events, t.bodies = int64(next()), int64(next()), int64(next()), int64(next())
+	t.spokenLow, t.spokenHigh = next(), next()
+	t.stripped, t.stored = next() == 1, int64(next())
+	for i := range t.sections {
+		t.sections[i] = section{offset: int64(next()), length: int64(next()), sum: le.Uint32(raw[at:])}
+		at += 4
+	}
+	return t, true
+}
+
+// readAt fills buf. An error is damage, but for that of a segment that was deleted meanwhile.
+func (s *segment) readAt(buf []byte, at int64) error {
+	_, err := s.file.ReadAt(buf, at)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrClosed):
+		return fmt.Errorf("read segment %d: %w", s.number, errGone)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("read segment %d at byte %d: it ends before: %w", s.number, at, codec.ErrDamaged)
+	}
+	return fmt.Errorf("read segment %d at byte %d: %w: %w", s.number, at, err, codec.ErrDamaged)
+}
+
+// errGone: the segment was deleted.
+var errGone = errors.New("the segment is deleted")
+
+// read returns the bytes of a section, verified.
+func (s *segment) read(which int) ([]byte, error) {
+	sec := s.sections[which]
+	if sec.length == 0 {
+		return nil, nil
+	}
+	raw := make([]byte, sec.length)
+	if err := s.readAt(raw, sec.offset); err != nil {
+		return nil, err
+	}
+	if codec.Sum(raw) != sec.sum {
+		return nil, fmt.Errorf("read the footer of segment %d: checksum: %w", s.number, codec.ErrDamaged)
+	}
+	return raw, nil
+}
+
+// block reads the block at offset. With a sum it must be the one that has it.
+func (s *segment) block(offset int64, sum *uint32) (*Block, error) {
+	var head [blockHeader]byte
+	if err := s.readAt(head[:], offset); err != nil {
+		return nil, err
+	}
+	info, ok := parseHeader(head[:], offset)
+	if !ok || sum != nil && info.Sum != *sum {
+		return nil, fmt.Errorf("read segment %d: no such block at byte %d: %w", s.number, offset, codec.ErrDamaged)
+	}
+	stored := make([]byte, info.Stored)
+	if err := s.readAt(stored, offset+blockHeader); err != nil {
+		return nil, err
+	}
+	raw, err := info.open(stored)
+	if err != nil {
+		return nil, fmt.Errorf("read segment %d: block at byte %d: %w", s.number, offset, err)
+	}
+	return &Block{info, raw}, nil
+}
+
+// tableEntry is the size of a block in the table.
+const tableEntry = 8 + blockHeader
+
+func appendTable(dst []byte, blocks []Info) []byte {
+	for i := range blocks {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(blocks[i].Offset))
+		at := len(dst)
+		dst = blocks[i].appendHeader(dst)
+		clear(dst[at : at+4]) // or it would be taken for a block
+	}
+	return dst
+}
+
+func parseTable(raw []byte) (blocks []Info, ok bool) {
+	blocks = make([]Info, 0, len(raw)/tableEntry)
+	for ; len(raw) >= tableEntry; raw = raw[tableEntry:] {
+		binary.LittleEndian.PutUint32(raw[8:], blockMagic)
+		info, ok := parseHeader(raw[8:tableEntry], int64(binary.LittleEndian.Uint64(raw)))
+		if !ok {
+			return nil, false
+		}
+		blocks = append(blocks, info)
+	}
+	return blocks, len(raw) == 0
+}
+
+// take counts a block in what the segment sums up.
+func (t *trailer) take(b *Info) {
+	t.stored += blockHeader + int64(b.Stored)
+	switch b.Kind {
+	case Entries:
+		t.endEntry = max(t.endEntry, b.EndEntry())
+		if b.Events > 0 {
+			if t.firstAt == 0 {
+				t.firstAt = b.FirstAt
+			}
+			t.endEvent, t.lastAt = max(t.endEvent, b.EndEvent()), b.LastAt
+		}
+		t.events, t.bodies = t.events+int64(b.Events), t.bodies+int64(b.Bodies)
+	}
+}
