@@ -1,0 +1,181 @@
+// Package directory settles whose a queue's directory is, before anything in it is looked at, tells all the while whether
+// its path still is the directory that was locked, and says in which format what is in it was written.
+package directory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/fault"
+)
+
+// What Claim may answer beside errors of the file system.
+var (
+	// ErrInUse: another process has the queue's directory open.
+	ErrInUse = errors.New("it is in use by another process: stop that one, or give this one a directory of its own")
+	// ErrNoLocks: nobody can tell whether another process has the directory open.
+	ErrNoLocks = errors.New("its file system has no locks, so two processes could write to it at once: use a local disk, or see to it that there is only one")
+	// ErrNoQueue: a queue was asked for that is there already, and there is none.
+	ErrNoQueue = errors.New("no queue is there")
+)
+
+// lockFile is locked beside the directory itself, only so that a binary of format 1, which knows no other lock, stops.
+const lockFile = "lock"
+
+// Directory is a queue's directory that this process has locked. Its methods may be called from several goroutines.
+type Directory struct {
+	path   string
+	held   *os.File // the directory
+	lock   *os.File
+	fresh  bool
+	device uint64
+	inode  uint64
+	fault  fault.Func
+}
+
+// Claim locks the directory for this process, until Close or the process's end, and makes it when create says so. Nothing
+// of what is in it has been read then but names.
+//
+// It is ErrInUse when somebody else has it. With ErrNoLocks the directory is returned as well: the caller decides whether it
+// goes on without a lock. Unless create says so, a directory without a queue is ErrNoQueue and is not written to: it may
+// be where a file system should be mounted.
+func Claim(path string, create bool, fault fault.Func) (*Directory, error) {
+	return claim(path, create, fault, unix.Flock)
+}
+
+func claim(path string, create bool, fault fault.Func, flock func(fd, how int) error) (d *Directory, err error) {
+	if create {
+		if err := makeDir(path); err != nil {
+			return nil, err
+		}
+	}
+	held, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w, not even the directory %q: is the file system mounted? For a new queue set create = true", ErrNoQueue, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d = &Directory{path: path, held: held, fault: fault}
+	defer func() {
+		if err != nil && !errors.Is(err, ErrNoLocks) { // which comes last and alone
+			err = errors.Join(err, d.Close())
+			d = nil
+		}
+	}()
+	first := take(held, flock)
+	if first != nil && !errors.Is(first, ErrNoLocks) {
+		return d, first
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(held.Fd()), &st); err != nil {
+		return d, fmt.Errorf("look at directory %q: %w", path, err)
+	}
+	d.device, d.inode = st.Dev, st.Ino
+	if err := d.Check(); err != nil {
+		return d, err // somebody moved it while we took it
+	}
+	kept, err := d.kept()
+	if err != nil {
+		return d, err
+	}
+	if d.fresh = kept == ""; d.fresh && !create {
+		return d, fmt.Errorf("%w: directory %q is empty, or holds other things: is the file system mounted? For a new queue set create = true", ErrNoQueue, path)
+	}
+	if d.lock, err = os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return d, err
+	}
+	second := take(d.lock, flock)
+	if errors.Is(second, ErrNoLocks) {
+		return d, first // one lock is enough
+	}
+	return d, second
+}
+
+// take locks an open file or directory. The kernel lets go of the lock when all who have it open have closed it or died;
+// no child gets it, since Go opens all files O_CLOEXEC.
+func take(f *os.File, flock func(fd, how int) error) error {
+	for {
+		err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EWOULDBLOCK:
+			return ErrInUse
+		case err == unix.EPERM || err == unix.ENOSYS || err == unix.EOPNOTSUPP || err == unix.ENOLCK:
+			return fmt.Errorf("lock %q: %w (%w)", f.Name(), ErrNoLocks, err)
+		case err != nil:
+			return fmt.Errorf("lock %q: %w", f.Name(), err)
+		}
+		return nil
+	}
+}
+
+// makeDir makes a directory and those above it that are missing, and sees to it that their names outlive a power cut.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	above := filepath.Dir(path)
+	if above != path {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(above)
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Path is the path that the directory was claimed by.
+func (d *Directory) Path() string { return d.path }
+
+// Fresh reports whether there was no queue in it when it was claimed.
+func (d *Directory) Fresh() bool { return d.fresh }
+
+// Check returns an error when the path is not any more the directory that was locked: what is written to files that are
+// open could then be lost, and what is opened from now on is another queue's. It costs one system call, two when it fails.
+func (d *Directory) Check() error {
+	var here unix.Stat_t
+	err := unix.Stat(d.path, &here)
+	if err == nil && here.Dev == d.device && here.Ino == d.inode {
+		return nil
+	}
+	var ours unix.Stat_t
+	removed := unix.Fstat(int(d.held.Fd()), &ours) == nil && ours.Nlink == 0
+	switch {
+	case removed && errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("directory %q was removed while the queue in it was open: restore it from a backup, or start again with an empty queue", d.path)
+	case removed:
+		return fmt.Errorf("directory %q was removed while the queue in it was open, and something else is in its place: restore it from a backup, or start again with what is there", d.path)
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("directory %q was renamed, or a directory above it, while the queue in it was open: move it back and start again", d.path)
+	case err != nil:
+		return fmt.Errorf("directory %q can't be reached any more while the queue in it is open: mend that and start again: %w", d.path, err)
+	case here.Dev != d.device:
+		return fmt.Errorf("directory %q is on another file system than the queue that was opened there: something was mounted or unmounted, undo that and start again", d.path)
+	}
+	return fmt.Errorf("directory %q is another one than that of the queue that was opened there: it was renamed and replaced, move it back and start again", d.path)
+}
+
+// Close lets go of the directory.
+func (d *Directory) Close() error {
+	var err error
+	if d.lock != nil {
+		err = d.lock.Close()
+	}
+	return errors.Join(err, d.held.Close()) // last: whoever gets it finds the file free, too
+}

@@ -1,0 +1,147 @@
+package directory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The places of faults.
+const (
+	PlaceFormat     = "format file"
+	PlaceFormatName = "name of the format file"
+)
+
+const formatFile = "FORMAT"
+
+// Format is what the file FORMAT says: in which layout a queue is written.
+type Format struct {
+	Version  int   // 0: there is no queue yet
+	Draft    int   // of a version that is not finished; 0: it is
+	MemTable int64 // bytes of the store's tables in memory, which must not become smaller
+}
+
+// Current is the format that this version writes; MemTable is the caller's.
+var Current = Format{Version: 2, Draft: 1}
+
+// String is the line in the file, without its end.
+func (f Format) String() string {
+	draft := ""
+	if f.Draft > 0 {
+		draft = fmt.Sprintf(" draft %d", f.Draft)
+	}
+	return fmt.Sprintf("realtorbot-relay queue, format %d%s, memtable %d", f.Version, draft, f.MemTable)
+}
+
+// name is what an operator calls it.
+func (f Format) name() string {
+	if f.Draft > 0 {
+		return fmt.Sprintf("format %d draft %d", f.Version, f.Draft)
+	}
+	return fmt.Sprintf("format %d", f.Version)
+}
+
+// parseFormat reads the line, of other formats only what they are.
+func parseFormat(text string) (f Format, ok bool) {
+	if _, err := fmt.Sscanf(text, "realtorbot-relay queue, format %d", &f.Version); err != nil || f.Version < 1 {
+		return Format{}, false
+	}
+	_, rest, _ := strings.Cut(text, fmt.Sprintf("format %d draft ", f.Version))
+	if _, err := fmt.Sscanf(rest, "%d", &f.Draft); rest != "" && (err != nil || f.Draft < 1) {
+		return Format{}, false
+	}
+	if f.newer() || f.unfinished() {
+		return f, true
+	}
+	if _, err := fmt.Sscanf(text[strings.LastIndex(text, " "):], " %d", &f.MemTable); err != nil || f.MemTable < 1<<20 || f.MemTable > 1<<30 {
+		return Format{}, false
+	}
+	return f, strings.TrimSuffix(text, "\n") == f.String() && (f.Draft == 0 || f.Version == Current.Version)
+}
+
+func (f Format) newer() bool {
+	return f.Version > Current.Version || f.Version == Current.Version && f.Draft == 0 && Current.Draft > 0
+}
+
+func (f Format) unfinished() bool {
+	return f.Version == Current.Version && f.Draft > 0 && f.Draft != Current.Draft
+}
+
+// keptNames are what a queue is in, each as an operator calls it.
+var keptNames = [...]struct{ name, what string }{
+	{formatFile, ""}, {"store", "a store"}, {"log", "a log"}, {"journal", "a journal"},
+}
+
+// kept says what of a queue is in the directory, by the name of it; "" when there is nothing.
+func (d *Directory) kept() (name string, err error) {
+	for _, k := range keptNames {
+		path := filepath.Join(d.path, k.name)
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() {
+			var names []os.DirEntry
+			names, err = os.ReadDir(path)
+			if len(names) == 0 && err == nil {
+				continue
+			}
+		}
+		if err == nil {
+			return k.name, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// ReadFormat reads the file FORMAT: Version is 0 when there is no queue. An error says what became of the file, or which
+// version of the relay can read the queue; nothing was touched.
+func (d *Directory) ReadFormat() (Format, error) {
+	text, err := os.ReadFile(filepath.Join(d.path, formatFile))
+	if errors.Is(err, os.ErrNotExist) {
+		kept, err := d.kept()
+		if err != nil {
+			return Format{}, err
+		}
+		for _, k := range keptNames {
+			if k.name == kept {
+				return Format{}, fmt.Errorf("the directory has %s but no file %q, so its format is not known: put the file back from a copy, or use an empty directory", k.what, formatFile)
+			}
+		}
+		return Format{}, nil
+	}
+	if err != nil {
+		return Format{}, err
+	}
+	f, ok := parseFormat(string(text))
+	switch {
+	case !ok:
+		return Format{}, fmt.Errorf("file %q reads %q, which no version of the relay writes: put it back from a copy, or use another directory", formatFile, strings.TrimSpace(string(text)))
+	case f.newer():
+		return Format{}, fmt.Errorf("it was written by a newer version of the relay (%s, this one knows %s): install that version, or use another directory; nothing was touched", f.name(), Current.name())
+	case f.unfinished():
+		return Format{}, fmt.Errorf("it was written by an unfinished version of the relay (%s, this one knows %s): only that version can read it, so use another directory; nothing was touched", f.name(), Current.name())
+	}
+	return f, nil
+}
+
+// WriteFormat writes the file FORMAT so that it is there whole or not at all, and is still there after a power cut.
+func (d *Directory) WriteFormat(f Format) error {
+	path := filepath.Join(d.path, formatFile)
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = d.fault.Before(PlaceFormat); err == nil {
+		_, err = fmt.Fprintln(file, f)
+	}
+	if err = errors.Join(d.fault.After(PlaceFormat, err), file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err = d.fault.Before(PlaceFormatName); err == nil {
+		err = d.fault.After(PlaceFormatName, errors.Join(os.Rename(path+".new", path), d.held.Sync()))
+	}
+	return err
+}

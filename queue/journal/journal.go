@@ -1,0 +1,335 @@
+package journal
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/fault"
+)
+
+// The places of faults.
+const (
+	PlaceFill     = "zeros of a new slot"
+	PlaceSlotName = "name of a new slot"
+	PlaceHeader   = "header of a slot"
+	PlaceRecord   = "record"
+	PlaceSync     = "sync of a slot"
+)
+
+// Options say where a journal is and how large it may get.
+type Options struct {
+	Dir      string      // it has to be there
+	SlotSize int64       // bytes of a slot, rounded up to pages of 4 KiB; three at least
+	MaxSlots int         // two at least
+	Room     func() bool // whether the disk has room for one more slot; nil: always
+	Fault    fault.Func
+
+	// ReadFault is asked before each read of n bytes of a file; an error is that of the read. For tests; nil asks nobody.
+	ReadFault func(file string, at, n int64) error
+
+	writeAt func(*os.File, []byte, int64) (int, error) // tests watch what is written
+	sync    func(*os.File) error                       // tests put others in the syncer's place
+	syncDir func(string) error
+}
+
+// Record is what one Append made durable.
+type Record struct {
+	First, End uint64 // the numbers of the entries in it, and the one behind the last
+	Payload    []byte
+}
+
+// ErrFull says that every slot still holds entries that are kept nowhere else, and that there may not be more slots, or
+// can't be. Nothing was written: Append can be tried again when free has risen.
+var ErrFull = errors.New("journal is full")
+
+// Journal is an open journal. One goroutine uses it at a time, but for Gone.
+type Journal struct {
+	opts   Options
+	slots  []*slot              // those that are used in turn, by generation
+	active atomic.Pointer[slot] // the one that is written to; nil: the next record begins a life
+	spoilt []*slot              // those that could not be read in full: they are not written to any more
+	used   uint64               // the highest generation that was ever in use
+	broken error                // why nothing is accepted any more
+	syncer *syncer              // nil in tests that have another
+}
+
+// Append makes a record durable. buf is Header free bytes and the payload behind them; until Append returns it is the
+// journal's, also what lies between its length and its capacity. first is the number of the first entry in it, end the one
+// behind the last. All entries below free are kept elsewhere: slots that hold only such may begin a new life.
+//
+// When it returns nil, the record is on stable storage. After ErrFull nothing was written. After any other error nobody
+// knows what the disk holds, and every later Append returns the same error.
+func (j *Journal) Append(buf []byte, first, end, free uint64) error {
+	if j.broken != nil {
+		return j.broken
+	}
+	if len(buf) < Header || len(buf)-Header > math.MaxUint32 || end <= first {
+		return fmt.Errorf("write journal: %d bytes for entries %d to %d are no record", len(buf), first, end)
+	}
+	err := j.append(buf, first, end, free)
+	if err != nil && !errors.Is(err, ErrFull) {
+		j.broken = err
+	}
+	return err
+}
+
+func (j *Journal) append(buf []byte, first, end, free uint64) error {
+	size := whole(int64(len(buf)))
+	s := j.active.Load()
+	if s == nil || s.end+size > s.room() {
+		var err error
+		if s, err = j.turn(size, free); err != nil {
+			return err
+		}
+	}
+	s.seal(buf, first, end)
+	if err := j.put(s, buf, s.end); err != nil {
+		return err
+	}
+	s.end += size
+	s.next = end
+	return nil
+}
+
+// put writes a record, with all of its last page, and syncs it.
+func (j *Journal) put(s *slot, record []byte, at int64) error {
+	n, size := len(record), int(whole(int64(len(record))))
+	record = slices.Grow(record, size-n)[:size]
+	clear(record[n:])
+	if err := j.write(PlaceRecord, s.file, record, at); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	if err := j.flush(s.file); err != nil {
+		return fmt.Errorf("sync journal %q: %w", s.file.Name(), err)
+	}
+	return nil
+}
+
+func (j *Journal) write(place string, f *os.File, raw []byte, at int64) error {
+	err := j.opts.Fault.Before(place)
+	if err == nil {
+		_, err = j.opts.writeAt(f, raw, at)
+		err = j.opts.Fault.After(place, err)
+	}
+	return err
+}
+
+func (j *Journal) flush(f *os.File) error {
+	err := j.opts.Fault.Before(PlaceSync)
+	if err == nil {
+		err = j.opts.Fault.After(PlaceSync, j.opts.sync(f))
+	}
+	return err
+}
+
+// turn begins a new life of a free slot, with room for a record of size bytes.
+func (j *Journal) turn(size int64, free uint64) (*slot, error) {
+	s, err := j.choose(size+2*page, free)
+	if err != nil {
+		return nil, err
+	}
+	// A slot without a name would be gone with the process.
+	if err := gone(s); err != nil {
+		return nil, err
+	}
+	var salt [8]byte
+	_, _ = rand.Read(salt[:]) // it never fails
+	j.used++
+	s.life = life{j.used, binary.LittleEndian.Uint64(salt[:])}
+	s.end, s.next, s.closed = page, 0, false
+	j.active.Store(s)
+	slices.SortStableFunc(j.slots, older)
+	return s, j.title(s)
+}
+
+// title writes both headers of a slot and syncs them, so that no record can be on the disk without them.
+func (j *Journal) title(s *slot) error {
+	header := s.header(s.size)
+	for _, at := range [...]int64{s.room(), 0} {
+		if err := j.write(PlaceHeader, s.file, header, at); err != nil {
+			return fmt.Errorf("write journal: %w", err)
+		}
+	}
+	if err := j.flush(s.file); err != nil {
+		return fmt.Errorf("sync journal %q: %w", s.file.Name(), err)
+	}
+	return nil
+}
+
+func older(a, b *slot) int {
+	return cmp.Or(cmp.Compare(a.generation, b.generation), cmp.Compare(a.next, b.next))
+}
+
+// choose finds a free slot of at least need bytes, or makes one.
+func (j *Journal) choose(need int64, free uint64) (*slot, error) {
+	var short *slot // the first free one that is too small
+	for _, s := range j.slots {
+		if s.next > free {
+			continue
+		}
+		if s.size >= max(need, j.opts.SlotSize) {
+			return s, nil
+		}
+		if short == nil {
+			short = s
+		}
+	}
+	full := ErrFull
+	if short != nil || len(j.slots) < j.opts.MaxSlots {
+		if j.opts.Room == nil || j.opts.Room() {
+			if short == nil {
+				return j.addSlot(need)
+			}
+			err := j.fill(short, max(need, j.opts.SlotSize))
+			if err == nil {
+				return short, nil
+			}
+			if full = lacking(err); !errors.Is(full, ErrFull) {
+				return nil, full
+			}
+		}
+	}
+	// One that was cut short, or not filled in full when it was made, is better than none.
+	if i := slices.IndexFunc(j.slots, func(s *slot) bool { return s.next <= free && s.size >= need }); i >= 0 {
+		return j.slots[i], nil
+	}
+	return nil, full
+}
+
+// lacking makes ErrFull of an error that says only that there can't be more of something. The rest is as it was before.
+func lacking(err error) error {
+	for _, errno := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("%w, and it can't grow: %w", ErrFull, err)
+		}
+	}
+	return err
+}
+
+// addSlot makes one more slot for records of need bytes, filled with zeros and synced together with its directory entry.
+// After an error there is none.
+func (j *Journal) addSlot(need int64) (*slot, error) {
+	var f *os.File
+	var err error
+	for n := 0; ; n++ {
+		f, err = os.OpenFile(filepath.Join(j.opts.Dir, fmt.Sprintf("slot-%02d", n)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if !errors.Is(err, os.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, lacking(fmt.Errorf("make journal slot: %w", err))
+	}
+	s, err := newSlot(f)
+	if err == nil {
+		err = j.fill(s, max(need, j.opts.SlotSize))
+	}
+	if err == nil {
+		err = j.opts.Fault.Before(PlaceSlotName)
+	}
+	if err == nil {
+		err = j.opts.Fault.After(PlaceSlotName, j.opts.syncDir(j.opts.Dir))
+	}
+	if err != nil {
+		// Left behind, it would merely be small.
+		return nil, lacking(errors.Join(fmt.Errorf("make journal slot: %w", err), f.Close(), os.Remove(f.Name())))
+	}
+	j.slots = slices.Insert(j.slots, 0, s)
+	return s, nil
+}
+
+// fill writes zeros behind the end of a slot up to size and syncs them. After an error the slot is as long as it was.
+func (j *Journal) fill(s *slot, size int64) error {
+	// A page at a time: what is written together is kept together in the page cache, and each later sync of a few bytes
+	// would count, and on some kernels write, all of it.
+	zeros := make([]byte, page)
+	var err error
+	for at := s.size; at < size && err == nil; at += page {
+		err = j.write(PlaceFill, s.file, zeros, at)
+	}
+	if err == nil {
+		err = j.flush(s.file)
+	}
+	if err != nil {
+		return errors.Join(err, s.file.Truncate(s.size))
+	}
+	s.size = size
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Gone returns an error when the slot that is written to is not any more in the file that its path names: the file was
+// removed, or a directory above it was renamed, or something was mounted over it. It costs one stat.
+func (j *Journal) Gone() error {
+	if s := j.active.Load(); s != nil {
+		return gone(s)
+	}
+	return nil
+}
+
+func gone(s *slot) error {
+	path := s.file.Name()
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	switch {
+	case err == nil && st.Dev == s.device && st.Ino == s.inode:
+		return nil
+	case err == nil:
+		err = errors.New("its path names another file now")
+	case unix.Fstat(int(s.file.Fd()), &st) == nil && st.Nlink == 0:
+		err = errors.New("it was removed")
+	}
+	return fmt.Errorf("journal slot %q can't be found any more, and what is written to it could be lost: put it or its directory back, or start the relay again: %w", path, err)
+}
+
+// Bytes is the size of all slots.
+func (j *Journal) Bytes() (n int64) {
+	for _, s := range j.all() {
+		n += s.size
+	}
+	return n
+}
+
+func (j *Journal) all() []*slot { return slices.Concat(j.slots, j.spoilt) }
+
+// Generation is the highest that was ever in use, as far as the journal knows. Who keeps it elsewhere finds out at the next
+// start whether the slot that was in use is still there.
+func (j *Journal) Generation() uint64 { return j.used }
+
+// Skip keeps generations up to one that was in use, as somebody else knows, from being used again.
+func (j *Journal) Skip(generation uint64) { j.used = max(j.used, generation) }
+
+// SetSync puts another sync in the place of the one in use, which it returns, for tests.
+func (j *Journal) SetSync(sync func(*os.File) error) (before func(*os.File) error) {
+	before, j.opts.sync = j.opts.sync, sync
+	return before
+}
+
+// Close lets go of all files. What was appended is on disk already.
+func (j *Journal) Close() error {
+	var errs []error
+	if j.syncer != nil {
+		j.syncer.close()
+	}
+	for _, s := range j.all() {
+		errs = append(errs, s.file.Close())
+	}
+	return errors.Join(errs...)
+}

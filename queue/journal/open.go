@@ -1,0 +1,312 @@
+package journal
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Damage tells of bytes that were written and can't be read any more.
+type Damage struct {
+	File  string
+	What  string // a clause for an operator
+	Grave bool   // to be told even when no entries are missing
+	Torn  bool   // what a crash leaves of a record that nobody was told is stored
+}
+
+// Open opens the journal in o.Dir, with its first two slots when there are none, and returns all its records by First,
+// no number twice. They are on stable storage, and their payloads are the caller's. Entries that are kept elsewhere may
+// be among them.
+//
+// What can't be read is passed over and told in damages, with the file that it is in; it matters when numbers are missing.
+// An error is something that can be put right without losing anything: a disk that can't be written, a file that is
+// another user's.
+func Open(o Options) (j *Journal, records []Record, damages []Damage, err error) {
+	o.SlotSize, o.MaxSlots = max(whole(o.SlotSize), 3*page), max(o.MaxSlots, 2)
+	j = &Journal{opts: o}
+	if o.writeAt == nil {
+		j.opts.writeAt = (*os.File).WriteAt
+	}
+	if o.sync == nil {
+		j.syncer = newSyncer()
+		j.opts.sync = j.syncer.sync
+	}
+	if o.syncDir == nil {
+		j.opts.syncDir = syncDir
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open journal %q: %w", o.Dir, err), j.Close())
+			j = nil
+		}
+	}()
+	r := reading{j: j}
+	if err := r.all(); err != nil {
+		return j, nil, nil, err
+	}
+	// A file that a crash kept from getting its name for good is used from here on like any other.
+	if err := j.opts.syncDir(o.Dir); err != nil {
+		return j, nil, nil, err
+	}
+	for len(j.slots) < 2 {
+		if _, err := j.addSlot(0); err != nil {
+			return j, nil, nil, err
+		}
+	}
+	kept := r.sift()
+	if err := r.renew(kept); err != nil {
+		return j, nil, nil, err
+	}
+	for _, f := range kept {
+		records = append(records, f.Record)
+	}
+	return j, records, r.damages, nil
+}
+
+// reading is what Open finds.
+type reading struct {
+	j       *Journal
+	raw     []byte // of the slot at hand
+	found   []found
+	damages []Damage
+}
+
+func (r *reading) tell(d Damage, format string, args ...any) {
+	d.What = fmt.Sprintf(format, args...)
+	r.damages = append(r.damages, d)
+}
+
+// all reads all slots.
+func (r *reading) all() error {
+	j := r.j
+	names, err := filepath.Glob(filepath.Join(j.opts.Dir, "slot-*"))
+	if err != nil {
+		return err
+	}
+	lost := uint64(0) // slots whose generation can't be read
+	for _, name := range names {
+		s, err := openSlot(name)
+		if err != nil && mendable(err) {
+			return err
+		}
+		if err != nil {
+			r.tell(Damage{File: name, Grave: true}, "%q can't be opened: %v", name, err)
+			lost++
+			continue
+		}
+		j.slots = append(j.slots, s)
+		unread, err := r.fetch(s)
+		if err != nil {
+			return err
+		}
+		if known := r.read(s); !known || unread > 0 {
+			lost++
+		}
+		if unread > 0 {
+			// It is not written to any more, so that whoever looks at the disk finds it as it is.
+			s.closed = true
+			j.slots = j.slots[:len(j.slots)-1]
+			j.spoilt = append(j.spoilt, s)
+		}
+	}
+	slices.SortStableFunc(j.slots, older)
+	for _, s := range j.all() {
+		j.used = max(j.used, s.generation)
+		if s.generation > 0 && s.generation == j.used {
+			j.active.Store(s)
+		}
+	}
+	if s := j.active.Load(); s != nil && s.closed {
+		j.active.Store(nil)
+	}
+	for i := 1; i < len(j.slots); i++ {
+		if a, b := j.slots[i-1], j.slots[i]; a.generation > 0 && a.life == b.life {
+			r.tell(Damage{File: a.file.Name()}, "%q and %q are the same slot twice", a.file.Name(), b.file.Name())
+		}
+	}
+	// A generation that can't be read any more must not be used again: it would bring back what is left of it.
+	j.used += lost
+	return nil
+}
+
+func openSlot(name string) (*slot, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSlot(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return s, nil
+}
+
+// mendable reports whether an error is nothing that became of the file, and goes away when somebody sees to it.
+func mendable(err error) bool {
+	for _, errno := range [...]error{unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// fetch reads a slot into raw, in which a page that can't be read is zeros, and says how many bytes these are.
+func (r *reading) fetch(s *slot) (unread int64, err error) {
+	r.raw = slices.Grow(r.raw[:0], int(whole(s.size)))[:whole(s.size)]
+	clear(r.raw)
+	const chunk = 64 * page
+	var from int64 // the first of them
+	var why error
+	for at := int64(0); at < s.size; at += chunk {
+		part := r.raw[at:min(at+chunk, int64(len(r.raw)))]
+		err := r.readAt(s, part, at)
+		if err == nil {
+			continue
+		}
+		for n := 0; n < len(part); n += page {
+			err := r.readAt(s, part[n:n+page], at+int64(n))
+			if err == nil {
+				continue
+			}
+			if mendable(err) {
+				return 0, err
+			}
+			clear(part[n : n+page])
+			if unread == 0 {
+				from, why = at+int64(n), err
+			}
+			unread += page
+		}
+	}
+	if unread > 0 {
+		r.tell(Damage{File: s.file.Name(), Grave: true},
+			"%d KiB of %q, from byte %d on, can't be read: %v; it is not written to any more: look at the disk (dmesg), and remove the file when the relay has run for a minute",
+			unread>>10, s.file.Name(), from, why)
+	}
+	return unread, nil
+}
+
+func (r *reading) readAt(s *slot, to []byte, at int64) error {
+	if hook := r.j.opts.ReadFault; hook != nil {
+		if err := hook(s.file.Name(), at, int64(len(to))); err != nil {
+			return err
+		}
+	}
+	_, err := s.file.ReadAt(to, at)
+	if err == io.EOF {
+		err = nil
+	}
+	return err
+}
+
+// read finds out what a slot holds. It returns false when a generation was in it that can't be read any more.
+func (r *reading) read(s *slot) (known bool) {
+	name, raw := s.file.Name(), r.raw
+	defer func() { s.size -= s.size % page }()
+	front, made := parseHeader(raw)
+	if front.generation == 0 {
+		made = s.size
+	}
+	// A crash may have kept one header from the disk and not the other; damage may have left the first record alone.
+	s.life = front
+	if len(raw) >= 2*page {
+		back, _ := parseHeader(raw[len(raw)-page:])
+		first, _, _ := parseRecord(raw[page:])
+		for _, l := range [...]life{back, first} {
+			if l.generation > s.generation {
+				s.life = l
+			}
+		}
+	}
+	strange := front.generation == 0 && !blank(raw[:min(page, len(raw))])
+	if s.size < made || s.size < r.j.opts.SlotSize && front.generation == 0 && !blank(raw) {
+		s.closed = true
+		r.tell(Damage{File: name, Grave: true}, "%q is shorter than it was made, and what its end held is missing", name)
+	}
+	if s.generation == 0 {
+		if strange {
+			r.tell(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
+		}
+		return !strange
+	}
+	records, end, broken, torn := scan(raw[:min(max(made-page, page), int64(len(raw)))], s.life)
+	if front.generation == 0 && (strange || len(records) > 0) { // before the first record a crash may have kept it from the disk
+		r.tell(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
+	}
+	for _, at := range broken {
+		r.tell(Damage{File: name}, "record at byte %d of %q can't be read, others follow", at, name)
+	}
+	if torn > 0 {
+		r.tell(Damage{File: name, Torn: true}, "the last record of %q, at byte %d, is torn; after a power cut it was not answered yet", name, torn)
+	}
+	s.end = end
+	s.size = min(s.size, made) // what is longer was to grow, and did not live to
+	for _, f := range records {
+		f.slot = s
+		f.Payload = bytes.Clone(f.Payload)
+		s.next = max(s.next, f.End)
+		r.found = append(r.found, f)
+	}
+	return !strange
+}
+
+func blank(raw []byte) bool { return len(bytes.TrimLeft(raw, "\x00")) == 0 }
+
+// sift leaves out what is there twice: of two records with the same number the newest counts.
+func (r *reading) sift() []found {
+	slices.SortStableFunc(r.found, func(a, b found) int {
+		return cmp.Or(cmp.Compare(b.slot.generation, a.slot.generation), cmp.Compare(b.at, a.at))
+	})
+	var kept []found // by First, downwards
+	for _, f := range r.found {
+		at, _ := slices.BinarySearchFunc(kept, f.First, func(k found, first uint64) int { return cmp.Compare(first, k.First) })
+		// kept[at-1] begins above f, kept[at] at it or below.
+		var other *found
+		if at > 0 && kept[at-1].First < f.End {
+			other = &kept[at-1]
+		} else if at < len(kept) && kept[at].End > f.First {
+			other = &kept[at]
+		}
+		if other == nil {
+			kept = slices.Insert(kept, at, f)
+		} else if other.First != f.First || other.End != f.End || !bytes.Equal(other.Payload, f.Payload) {
+			r.tell(Damage{File: f.slot.file.Name(), Grave: true}, "entries %d to %d of %q are in %q, too, and differ: the newer ones count",
+				f.First, f.End-1, f.slot.file.Name(), other.slot.file.Name())
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+// renew writes the last record anew and syncs it. The process that wrote it may have died before the sync, or its sync may
+// have failed: then what we read is in memory alone, and a sync without a write would not know of it. All records before
+// it were synced. The same goes for the header of a life that has no record yet.
+func (r *reading) renew(kept []found) error {
+	if s := r.j.active.Load(); s != nil && s.end == page {
+		if err := r.j.title(s); err != nil {
+			return err
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	last := slices.MaxFunc(kept, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.slot.generation, b.slot.generation), cmp.Compare(a.at, b.at))
+	})
+	buf := append(make([]byte, Header, whole(Header+int64(len(last.Payload)))), last.Payload...)
+	last.slot.seal(buf, last.First, last.End)
+	err := r.j.put(last.slot, buf, last.at)
+	if err != nil && slices.Contains(r.j.spoilt, last.slot) {
+		r.tell(Damage{File: last.slot.file.Name(), Grave: true}, "the last record of %q can't be written anew: %v", last.slot.file.Name(), err)
+		return nil
+	}
+	return err
+}

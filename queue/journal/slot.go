@@ -1,0 +1,158 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/codec"
+)
+
+const (
+	page       = 4 << 10
+	slotMagic  = "RBJOURN2"
+	slotHeader = 36 // bytes of it that are not zeros
+)
+
+// Header is how many bytes Append wants free in front of the payload.
+const Header = 40
+
+// life is what tells the records of one use of a slot from those of all others.
+type life struct {
+	generation uint64 // 0: none
+	salt       uint64
+}
+
+// slot is one file of the journal.
+type slot struct {
+	life
+	file   *os.File
+	size   int64
+	end    int64  // where the next record goes
+	closed bool   // nothing is added to its life
+	next   uint64 // the number behind the slot's last entry; 0 in an empty slot
+	device uint64 // what the file is, whatever its path
+	inode  uint64
+}
+
+// errNoFile says that what has a slot's name is no file.
+var errNoFile = errors.New("it is no file")
+
+// newSlot makes a slot, without a life, of an open file.
+func newSlot(f *os.File) (*slot, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, errNoFile
+	}
+	return &slot{file: f, size: st.Size, end: page, device: st.Dev, inode: st.Ino}, nil
+}
+
+// room is where the records of the slot end.
+func (s *slot) room() int64 { return s.size - page }
+
+// whole is n rounded up to pages.
+func whole(n int64) int64 { return (n + page - 1) / page * page }
+
+// header is the page that a slot begins and ends with.
+func (l life) header(size int64) []byte {
+	raw := make([]byte, page)
+	copy(raw, slotMagic)
+	binary.LittleEndian.PutUint64(raw[8:], l.generation)
+	binary.LittleEndian.PutUint64(raw[16:], l.salt)
+	binary.LittleEndian.PutUint64(raw[24:], uint64(size))
+	binary.LittleEndian.PutUint32(raw[32:], codec.Sum(raw[:32]))
+	return raw
+}
+
+// parseHeader reads the page that a slot begins or ends with. Without a header there, the life has generation 0.
+func parseHeader(raw []byte) (l life, size int64) {
+	if len(raw) < slotHeader || string(raw[:8]) != slotMagic || codec.Sum(raw[:32]) != binary.LittleEndian.Uint32(raw[32:]) {
+		return life{}, 0
+	}
+	return life{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint64(raw[16:])}, int64(binary.LittleEndian.Uint64(raw[24:]))
+}
+
+// seal fills the header of a record: the first bytes of buf, in front of the payload.
+func (l life) seal(buf []byte, first, end uint64) {
+	binary.LittleEndian.PutUint64(buf, l.generation)
+	binary.LittleEndian.PutUint64(buf[8:], l.salt)
+	binary.LittleEndian.PutUint64(buf[16:], first)
+	binary.LittleEndian.PutUint64(buf[24:], end)
+	binary.LittleEndian.PutUint32(buf[32:], uint32(len(buf)-Header))
+	binary.LittleEndian.PutUint32(buf[36:], recordSum(buf))
+}
+
+func recordSum(record []byte) uint32 {
+	return crc32.Update(codec.Sum(record[:36]), codec.Castagnoli, record[Header:])
+}
+
+// parseRecord reads the record at the start of raw, of whatever life. Its payload is a slice of raw.
+func parseRecord(raw []byte) (l life, r Record, ok bool) {
+	if len(raw) < Header {
+		return life{}, Record{}, false
+	}
+	l = life{binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:])}
+	r.First, r.End = binary.LittleEndian.Uint64(raw[16:]), binary.LittleEndian.Uint64(raw[24:])
+	size := uint64(binary.LittleEndian.Uint32(raw[32:]))
+	if l.generation == 0 || r.End <= r.First || size > uint64(len(raw)-Header) {
+		return life{}, Record{}, false
+	}
+	record := raw[:Header+size]
+	if recordSum(record) != binary.LittleEndian.Uint32(raw[36:]) {
+		return life{}, Record{}, false
+	}
+	r.Payload = record[Header:]
+	return l, r, true
+}
+
+// found is a record and where it lies.
+type found struct {
+	Record
+	slot *slot
+	at   int64
+}
+
+// scan finds the records of a life in raw, whose first page is the slot's header: the position behind the last good one,
+// and the positions of those that are broken though another record begins behind them. torn is where the last record is when
+// that one is broken, 0 when it is not. Payloads are slices of raw.
+func scan(raw []byte, l life) (records []found, end int64, broken []int64, torn int64) {
+	var mark [16]byte
+	binary.LittleEndian.PutUint64(mark[:], l.generation)
+	binary.LittleEndian.PutUint64(mark[8:], l.salt)
+	end = page
+	var gap []int64 // where records begin, by their first bytes, that can't be read, behind the last good one
+	hole := func(to int64) []int64 {
+		if to > end && (len(gap) == 0 || gap[0] != end) {
+			return append([]int64{end}, gap...) // the first bytes of this one are broken, too
+		}
+		return gap
+	}
+	for at := int64(page); at+page <= int64(len(raw)); {
+		of, r, ok := parseRecord(raw[at:])
+		switch {
+		case ok && of == l:
+			broken = append(broken, hole(at)...)
+			gap = nil
+			records = append(records, found{Record: r, at: at})
+			at += whole(Header + int64(len(r.Payload)))
+			end = at
+			continue
+		case bytes.HasPrefix(raw[at:], mark[:]):
+			gap = append(gap, at)
+		}
+		at += page
+	}
+	if n := len(gap); n > 0 {
+		torn = gap[n-1]
+		gap = gap[:n-1]
+		broken = append(broken, hole(torn)...)
+	}
+	return records, end, broken, torn
+}
