@@ -1,0 +1,214 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// Batch gathers writes, which Commit makes in one transaction. A value given to it must stay untouched until Commit
+// returned. It belongs to the writer; it is used once, and one at a time.
+type Batch struct {
+	store   *Store
+	writes  []write
+	at      map[Key]int // of each key in writes
+	bytes   int64
+	missing []Key
+}
+
+// write is what becomes of one record.
+type write struct {
+	key      Key
+	value    []byte
+	has, had bool   // there is one after the transaction, there was one before
+	hash     uint64 // of the record after it
+	old      uint64 // of the record before it
+}
+
+// writeCost is more than what Badger counts of a write beside its value.
+const writeCost = 64
+
+// Batch begins a transaction.
+func (s *Store) Batch() *Batch { return &Batch{store: s, at: map[Key]int{}} }
+
+// Room reports whether n more writes with values of size bytes in all fit into the transaction.
+func (b *Batch) Room(n, size int) bool {
+	db := b.store.db
+	// One is the state, one is Badger's own, and it must stay below its marks.
+	return int64(len(b.writes)+n) <= db.MaxBatchCount()-4 &&
+		b.bytes+int64(n)*writeCost+int64(size) <= db.MaxBatchSize()-maxState-2*writeCost
+}
+
+// Len is the number of records that the batch writes.
+func (b *Batch) Len() int { return len(b.writes) }
+
+// Missing are the records that were to be replaced or deleted and are not there. The sums go on telling of each.
+func (b *Batch) Missing() []Key { return b.missing }
+
+// Set writes a record. A place or a failed delivery is thereby replaced: see SetNew. The error is ErrTooLarge, or tells that
+// the record before it can't be read; then the batch is as it was.
+func (b *Batch) Set(key Key, value []byte) error { return b.put(key, value, true, false) }
+
+// SetNew writes a record that is not there yet, which for places and failed deliveries costs no read. If one is there all
+// the same, the sums will not match any more.
+func (b *Batch) SetNew(key Key, value []byte) error { return b.put(key, value, true, true) }
+
+// Delete deletes a record. A lane, retry, replay or carried event that is not there is not deleted, and that is no error;
+// for a place or a failed delivery see Missing.
+func (b *Batch) Delete(key Key) error { return b.put(key, nil, false, false) }
+
+func (b *Batch) put(key Key, value []byte, has, fresh bool) error {
+	if key.Kind.index() < 0 {
+		return fmt.Errorf("write store: no record is named by a key of kind %q", rune(key.Kind))
+	}
+	at, again := b.at[key]
+	var w write
+	room, size := 1, len(value)
+	if again {
+		w = b.writes[at]
+		room, size = 0, size-len(w.value)
+	}
+	if !b.Room(room, size) || int64(len(value)) >= maxValue(b.store.memTable) {
+		return fmt.Errorf("write %d bytes to the store's %s behind %d: %w", len(value), key.Kind, b.bytes, ErrTooLarge)
+	}
+	if !again {
+		w.key = key
+		var err error
+		if w.old, w.had, err = b.before(key, fresh, has); err != nil {
+			return err
+		}
+		if !has && !w.had {
+			return nil
+		}
+		at = len(b.writes)
+		b.writes = append(b.writes, w)
+		b.at[key] = at
+		b.bytes += writeCost
+	}
+	b.bytes += int64(len(value) - len(w.value))
+	w.value, w.has, w.hash = value, has, 0
+	if has {
+		w.hash = hashOf(key, value)
+	}
+	b.writes[at] = w
+	return nil
+}
+
+// before returns the hash of the record that the store has, and whether it has one.
+func (b *Batch) before(key Key, fresh, has bool) (hash uint64, had bool, err error) {
+	s := b.store
+	if key.Kind.remembered() {
+		hash, had = s.known[key] // only the writer changes it
+		return hash, had, nil
+	}
+	if fresh {
+		return 0, false, nil
+	}
+	value, err := s.get(newest, key)
+	if err != nil {
+		return 0, false, fmt.Errorf("write store: %w", err)
+	}
+	if value == nil {
+		b.missing = append(b.missing, key)
+		s.doubt(missingError(key))
+		return 0, false, nil
+	}
+	return hashOf(key, value), true, nil
+}
+
+// Commit makes the transaction. When it returns nil all of it is on disk, and the log up to entry applied is in the store.
+//
+// An error before anything was written (no room for the next log) leaves the batch as it is: it may be committed again. Any
+// other makes it unknown whether the transaction was made: every later Commit says ErrUnsure until the store is opened anew.
+func (b *Batch) Commit(applied uint64) error {
+	s := b.store
+	next := s.state
+	if applied < next.applied {
+		return fmt.Errorf("write store: entry %d is committed behind entry %d", applied, next.applied)
+	}
+	next.applied = applied
+	for i := range b.writes {
+		w := &b.writes[i]
+		sum := &next.sums[w.key.Kind.index()]
+		if w.had {
+			sum.sub(w.old)
+		}
+		if w.has {
+			sum.add(w.hash)
+		}
+	}
+	return s.commit(b.writes, next)
+}
+
+// SetSums writes the sums that the log has of entry Applied, so that Check and the next Open compare with them.
+func (s *Store) SetSums(sums Sums) error {
+	next := s.state
+	next.sums = sums
+	return s.commit(nil, next)
+}
+
+func (s *Store) commit(writes []write, next state) error {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.unsure != nil {
+		return fmt.Errorf("write store: %w: %w", ErrUnsure, s.unsure)
+	}
+	if err := s.spare(); err != nil {
+		return fmt.Errorf("write store: %w", classify(err))
+	}
+	txn := s.db.NewTransactionAt(newest, true)
+	defer txn.Discard()
+	keys := make([]byte, 0, len(writes)*keyBytes)
+	for i := range writes {
+		w := &writes[i]
+		from := len(keys)
+		keys = w.key.append(keys)
+		key := keys[from:len(keys):len(keys)]
+		var err error
+		switch {
+		case w.has:
+			err = txn.SetEntry(badger.NewEntry(key, w.value))
+		case w.had:
+			err = txn.Delete(key)
+		}
+		if err != nil {
+			return fmt.Errorf("write store: %w", tooLarge(err))
+		}
+	}
+	if err := txn.SetEntry(badger.NewEntry(stateKey, next.append(nil))); err != nil {
+		return fmt.Errorf("write store: %w", tooLarge(err))
+	}
+	if err := s.fault.Before(AtCommit); err != nil {
+		return fmt.Errorf("write store: %w", classify(err))
+	}
+	version := s.version + 1
+	if err := s.fault.After(AtCommit, txn.CommitAt(version, nil)); err != nil {
+		s.unsure = classify(err)
+		return fmt.Errorf("write store: %w", s.unsure)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version, s.state = version, next
+	for i := range writes {
+		switch w := &writes[i]; {
+		case !w.key.Kind.remembered():
+		case w.has:
+			s.known[w.key] = w.hash
+		default:
+			delete(s.known, w.key)
+		}
+	}
+	s.db.SetDiscardTs(s.oldest())
+	return nil
+}
+
+func tooLarge(err error) error {
+	if errors.Is(err, badger.ErrTxnTooBig) {
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	badger "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/y"
+	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// What went wrong, for errors.Is. An error that is none of codec.ErrDamaged, ErrNoSpace and ErrNoAnswer is a mistake of
+// ours or of the operator (a missing right, a second process), which making the store again would not mend.
+var (
+	// ErrNoSpace: the disk, or the quota, is full.
+	ErrNoSpace = errors.New("no space left on the disk")
+	// ErrNoAnswer: the disk did not read or write what was asked of it.
+	ErrNoAnswer = errors.New("the disk does not answer")
+
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("the store is closed")
+	// ErrTooLarge: a write does not fit into its transaction any more. Nothing was done.
+	ErrTooLarge = errors.New("the transaction would be too large")
+	// ErrUnsure: an earlier transaction failed, and only the next Open tells whether it was made.
+	ErrUnsure = errors.New("it is not known whether an earlier transaction was made")
+	// ErrDied: the process ended twice in a row while it opened this store. It is to be set aside and made again.
+	ErrDied = errors.New("the last starts ended while they opened this store")
+	// ErrInUse: this process has the directory open.
+	ErrInUse = errors.New("the store's directory is in use")
+)
+
+// classified is an error with its class, which errors.Is finds.
+type classified struct{ class, err error }
+
+func (c classified) Error() string   { return c.err.Error() }
+func (c classified) Unwrap() []error { return []error{c.class, c.err} }
+
+// classify is the one place that decides what kind of trouble an error tells of. Badger prints most errors into the text of
+// its own, so the text is looked at too.
+func classify(err error) error {
+	if err == nil || errors.Is(err, codec.ErrDamaged) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrNoAnswer) {
+		return err
+	}
+	text := err.Error()
+	speaksOf := func(list ...error) bool {
+		for _, e := range list {
+			if errors.Is(err, e) || strings.Contains(text, e.Error()) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case speaksOf(unix.ENOSPC, unix.EDQUOT):
+		return classified{ErrNoSpace, err}
+	case speaksOf(unix.EIO, unix.ENXIO, unix.ENODEV, unix.EREMOTEIO, unix.ESTALE, unix.ETIMEDOUT):
+		return classified{ErrNoAnswer, err}
+	case speaksOf(y.ErrChecksumMismatch, badger.ErrTruncateNeeded) || strings.Contains(text, "corrupted"):
+		return classified{codec.ErrDamaged, err}
+	}
+	return err
+}
+
+// classifyOpen does the same for an error of opening. What speaks of no obstacle outside is in the files.
+func classifyOpen(err error) error {
+	text := err.Error()
+	if strings.Contains(text, "Cannot acquire directory lock") {
+		return classified{ErrInUse, err}
+	}
+	for _, outside := range []error{unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, outside) || strings.Contains(text, outside.Error()) {
+			return err
+		}
+	}
+	err = classify(err)
+	if errors.Is(err, ErrNoSpace) || errors.Is(err, ErrNoAnswer) || errors.Is(err, codec.ErrDamaged) {
+		return err
+	}
+	return classified{codec.ErrDamaged, err}
+}
+
+// panicked makes an error of a panic inside Badger. It trips over bytes that it did not check; and a page of a map that the
+// disk can't give, or that is not in the file any more, is a fault at an address.
+func panicked(what any) error {
+	if fault, ok := what.(interface {
+		error
+		Addr() uintptr
+	}); ok {
+		return classified{ErrNoAnswer, fmt.Errorf("read a page of the store: %w", fault)}
+	}
+	return classified{codec.ErrDamaged, fmt.Errorf("its bytes make no sense: %.200v", what)}
+}

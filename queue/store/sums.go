@@ -1,0 +1,137 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// Sum is what is kept of a kind of records: how many there are, and the wrapping sum of their hashes.
+type Sum struct{ Count, Hash uint64 }
+
+// Sums are the sums of all kinds. They are a function of the records alone, whatever the order in which they came.
+type Sums [kindCount]Sum
+
+// Of returns the sum of a kind.
+func (s *Sums) Of(k Kind) Sum { return s[k.index()] }
+
+// Diff tells where other, which was found, is not s, which was kept.
+func (s *Sums) Diff(other *Sums) (list []Mismatch) {
+	for _, k := range Kinds {
+		if kept, found := s.Of(k), other.Of(k); kept != found {
+			list = append(list, Mismatch{Kind: k, Kept: kept, Found: found})
+		}
+	}
+	return list
+}
+
+// remembered is of how many records the hash is in memory; no more than can be believed of a sum that may be wrong.
+func (s *Sums) remembered() (n int) {
+	for _, k := range Kinds {
+		if k.remembered() {
+			n += int(min(s.Of(k).Count, 1<<24))
+		}
+	}
+	return n
+}
+
+func (s *Sum) add(hash uint64) { s.Count++; s.Hash += hash }
+func (s *Sum) sub(hash uint64) { s.Count--; s.Hash -= hash }
+
+// hashOf is xxHash64 over key and value. It is written down in each store, so it never changes.
+func hashOf(key Key, value []byte) uint64 {
+	var buf [256]byte
+	raw := key.append(buf[:0])
+	if len(raw)+len(value) <= len(buf) {
+		return xxhash.Sum64(append(raw, value...))
+	}
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.Write(raw)
+	_, _ = d.Write(value)
+	return d.Sum64()
+}
+
+// Append appends the sums as codec puts them: how many kinds, then kind, count and hash of each.
+func (s *Sums) Append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, kindCount)
+	for _, k := range Kinds {
+		sum := s.Of(k)
+		dst = append(dst, byte(k))
+		dst = binary.AppendUvarint(dst, sum.Count)
+		dst = binary.LittleEndian.AppendUint64(dst, sum.Hash)
+	}
+	return dst
+}
+
+// ReadSums reads what Append wrote. A kind that it does not know makes the decoder not OK.
+func ReadSums(d *codec.Decoder) (s Sums) {
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		at := Kind(d.Byte()).index()
+		count := d.Uvarint()
+		if at < 0 || len(d.Buf) < 8 {
+			d.Fail()
+			break
+		}
+		s[at] = Sum{count, binary.LittleEndian.Uint64(d.Buf)}
+		d.Buf = d.Buf[8:]
+	}
+	return s
+}
+
+// Mismatch says that the records of a kind are not those that were written.
+type Mismatch struct {
+	Kind        Kind
+	Kept, Found Sum
+	Err         error // what could not be read of them, nil when all that was found could
+}
+
+func (m Mismatch) String() string {
+	switch {
+	case m.Err != nil:
+		return fmt.Sprintf("%s: %v", m.Kind, m.Err)
+	case m.Kind == State:
+		return "position and sums are not those of the last transaction"
+	case m.Kept.Count == m.Found.Count:
+		return fmt.Sprintf("%s: %d are there as there should be, but with other content", m.Kind, m.Found.Count)
+	}
+	return fmt.Sprintf("%s: %d are there, %d should be", m.Kind, m.Found.Count, m.Kept.Count)
+}
+
+// state is the value of the store's own record: a version, what it holds, and a CRC-32C of both.
+type state struct {
+	applied uint64
+	sums    Sums
+}
+
+const stateVersion = 1
+
+func (s *state) append(dst []byte) []byte {
+	at := len(dst)
+	dst = append(dst, stateVersion)
+	dst = binary.AppendUvarint(dst, s.applied)
+	dst = s.sums.Append(dst)
+	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[at:]))
+}
+
+// maxState is more than a state ever takes.
+const maxState = 256
+
+func parseState(raw []byte) (s state, err error) {
+	if len(raw) < 5 || codec.Sum(raw[:len(raw)-4]) != binary.LittleEndian.Uint32(raw[len(raw)-4:]) {
+		return s, fmt.Errorf("the store's position: %w", codec.ErrDamaged)
+	}
+	d := codec.Decoder{Buf: raw[:len(raw)-4]}
+	if v := d.Byte(); v != stateVersion {
+		return s, fmt.Errorf("the store's position has version %d, this program reads %d", v, stateVersion)
+	}
+	s.applied = d.Uvarint()
+	s.sums = ReadSums(&d)
+	if !d.OK() || len(d.Buf) > 0 {
+		return s, fmt.Errorf("the store's position: %w", codec.ErrDamaged)
+	}
+	return s, nil
+}
