@@ -1,0 +1,98 @@
+package format1
+
+import (
+	"fmt"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// IDs yields the ids that are known, of whatever event, and when each was accepted, cut to whole seconds of queue time in
+// milliseconds. The ids of events that only the journal had are not among them. Once damage was found, those of deleted
+// events are taken from their second place too, to the millisecond: then an id may come twice, and the higher number is
+// the newer.
+func (r *Reader) IDs(fn func(id []byte, seq uint64, at int64) error) error {
+	m := r.store.scan([]byte{kindID})
+	defer m.close()
+	for e := m.next(); e != nil; e = m.next() {
+		seq, at, err := parseIDRecord(e.value)
+		if err != nil {
+			r.bad("store", fmt.Sprintf("the record of id %q: %v", e.key[1:], err))
+			continue
+		}
+		if err := fn(e.key[1:], seq, at); err != nil {
+			return err
+		}
+	}
+	if r.damaged == 0 || r.store.err != nil {
+		return r.store.err
+	}
+	d := r.store.scan([]byte{kindIDs})
+	defer d.close()
+	for e := d.next(); e != nil; e = d.next() {
+		record, err := unpack(nil, e.value)
+		list := codec.Decoder{Buf: record}
+		for err == nil && len(list.Buf) > 0 {
+			seq, at, id := list.Uvarint(), list.Varint(), list.Text()
+			if err = fits(&list); err == nil {
+				if err := fn(id, seq, at); err != nil {
+					return err
+				}
+			}
+		}
+		if err != nil {
+			r.bad("store", fmt.Sprintf("a list of ids of deleted events: %v", err))
+		}
+	}
+	return r.store.err
+}
+
+// Attempts yields the records of attempts that are left of the lanes there are: first attempts that went well, lane by
+// lane, and then all others, by event and lane.
+func (r *Reader) Attempts(fn func(lane uint32, seq uint64, a Attempt) error) error {
+	h, err := r.lanes()
+	if err != nil {
+		return err
+	}
+	wells := r.store.scan([]byte{kindWell})
+	defer wells.close()
+	for e := wells.next(); e != nil; e = wells.next() {
+		id, ok := parseWellKey(e.key)
+		record, err := unpack(nil, e.value)
+		if !ok || err != nil {
+			r.bad("store", fmt.Sprintf("a block of attempts of lane %d can't be read", id))
+			continue
+		}
+		if h.at(id) == nil {
+			continue
+		}
+		for d := (codec.Decoder{Buf: record}); len(d.Buf) > 0; {
+			seq, a := d.Uvarint(), parseAttempt(&d)
+			if !d.OK() {
+				r.bad("store", fmt.Sprintf("the end of a block of attempts of lane %d can't be read", id))
+				break
+			}
+			if err := fn(id, seq, a); err != nil {
+				return err
+			}
+		}
+	}
+	m := r.store.scan([]byte{kindAttempt})
+	defer m.close()
+	for e := m.next(); e != nil; e = m.next() {
+		seq, id, ok := parseAttemptKey(e.key)
+		d := codec.Decoder{Buf: e.value}
+		a := parseAttempt(&d)
+		a.Replay = replayBehind(&d)
+		if !ok || !d.OK() {
+			r.bad("store", fmt.Sprintf("an attempt at event %d can't be read", seq))
+			continue
+		}
+		if h.at(id) == nil {
+			continue
+		}
+		if err := fn(id, seq, a); err != nil {
+			return err
+		}
+	}
+	return r.store.err
+}
