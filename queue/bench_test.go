@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+
+	"realtorbot-relay/queue/entry"
 	"time"
 )
 
@@ -59,7 +61,7 @@ func BenchmarkCommit(b *testing.B) {
 			if _, err := f.Write(speedBody); err != nil {
 				b.Fatal(err)
 			}
-			if err := fdatasync(f); err != nil {
+			if err := f.Sync(); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -126,14 +128,14 @@ func BenchmarkReader(b *testing.B) {
 	if err := q.keeper.drain(q); err != nil {
 		b.Fatal(err)
 	}
-	var reader frameReader
-	var ahead []*frame
+	var reader entry.Reader
+	var ahead []*entry.Frame
 	next := uint64(1)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(speedBody)))
 	for b.Loop() {
 		for {
-			ev, found, err := reader.next()
+			ev, found, err := reader.Next()
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -149,7 +151,7 @@ func BenchmarkReader(b *testing.B) {
 					b.Fatalf("frames from %d: %d, %v", next, len(ahead), err)
 				}
 			}
-			reader, ahead = ahead[0].reader(), ahead[1:]
+			reader, ahead = ahead[0].Reader(), ahead[1:]
 		}
 	}
 }

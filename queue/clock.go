@@ -15,18 +15,20 @@ import (
 // lengthens nothing; what is shown to people is turned into the wall clock's time at that moment.
 //
 // Across a restart within one boot it goes on by the time since the boot. Across a reboot nobody but the wall clock knows
-// how long the machine was off: it is believed when it is later than it was, else no time has passed.
+// how long the machine was off: it is believed when it is later than it ever was, else no time has passed. So a boot in 1970
+// adds no 55 years at the next one: what corrects a clock is no time that passed.
 //
 // As long as nobody touches the wall clock the two agree. A clock is immutable and safe for concurrent use.
 type clock struct {
 	base   int64 // queue time at the anchor, Unix milliseconds
 	anchor int64 // of the monotonic clock, milliseconds
+	wall   int64 // at the anchor: the wall clock, but never behind one that was believed before, Unix milliseconds
 }
 
 // clockState is a reading of all clocks at one moment.
 type clockState struct {
 	now  int64    // queue time, Unix milliseconds
-	wall int64    // Unix milliseconds
+	wall int64    // Unix milliseconds; of a state that was kept, never behind one that was believed before
 	up   int64    // since the boot, suspends included, milliseconds; 0 when it can't be told
 	boot [16]byte // id of the boot
 }
@@ -37,18 +39,19 @@ const clockTolerance = 5_000 // milliseconds
 
 // startClock goes on from the last state that is known, zero for none. read is now's state but for its queue time.
 func startClock(last, read clockState, mono int64) *clock {
-	base := read.wall
+	base, wall := read.wall, read.wall
 	switch {
 	case last.now == 0:
 	case last.boot == read.boot && last.up > 0 && read.up >= last.up:
-		base = last.now + read.up - last.up
+		passed := read.up - last.up
+		base, wall = last.now+passed, max(read.wall, last.wall+passed)
 	default:
-		base = last.now + max(read.wall-last.wall, 0)
+		base, wall = last.now+max(read.wall-last.wall, 0), max(read.wall, last.wall)
 	}
 	if near(read.wall, base) && read.wall >= last.now {
 		base = read.wall
 	}
-	return &clock{base: base, anchor: mono}
+	return &clock{base: base, anchor: mono, wall: wall}
 }
 
 func near(a, b int64) bool { return max(a-b, b-a) <= clockTolerance }
@@ -98,7 +101,7 @@ func (q *Queue) now() int64 {
 // clockState reads all clocks.
 func (q *Queue) clockState() clockState {
 	mono, wall := q.opts.clocks()
-	s := clockState{now: q.clock.at(mono), wall: wall, boot: q.boot}
+	s := clockState{now: q.clock.at(mono), wall: max(wall, q.clock.wall+mono-q.clock.anchor), boot: q.boot}
 	if q.opts.up != nil {
 		s.up, _ = q.opts.up()
 	}

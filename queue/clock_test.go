@@ -41,6 +41,47 @@ func TestQueueTimeGoesOnFromWhatIsKnown(t *testing.T) {
 	}
 }
 
+// A machine without a battery boots in 1970, is told the time, or is not, and boots again.
+func TestABootIn1970AddsNothingToTheNextOne(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{false, true} {
+		var m machine
+		m.mono.Store(aDay)
+		m.wall.Store(noonIn)
+		boot := byte(1)
+		b := openBench(t, func(o *Options) {
+			m.change(o)
+			o.up = func() (int64, [16]byte) { return m.mono.Load(), [16]byte{boot} }
+		})
+		b.append("", "a")
+		b.saveAll()
+		restart := func(wall int64) {
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			boot++
+			m.mono.Store(5)
+			m.wall.Store(wall)
+			b.open()
+		}
+		restart(1000)
+		b.append("", "b")
+		m.pass(aHour)
+		if told {
+			m.wall.Store(noonIn + 2*aHour)
+		}
+		b.append("", "c")
+		b.saveAll()
+		restart(noonIn + 2*aHour)
+		if now := b.now(); now < noonIn || now > noonIn+2*aHour {
+			t.Errorf("told the time: %v: queue time is %v ahead of the time that passed", told, time.Duration(now-noonIn-2*aHour)*time.Millisecond)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // machine has clocks that a test sets, in milliseconds.
 type machine struct{ mono, wall atomic.Int64 }
 

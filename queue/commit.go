@@ -1,22 +1,16 @@
 package queue
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
 	"sync"
 	"time"
 
-	badger "github.com/dgraph-io/badger/v4"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/journal"
 )
-
-// Event is what Append stores. Its slices are the caller's; they are copied before Append returns.
-type Event struct {
-	ID    []byte
-	Type  []byte
-	Body  []byte
-	Lanes LaneSet // where it goes
-}
 
 // Receipt tells what became of one event.
 type Receipt struct {
@@ -29,7 +23,8 @@ type request struct {
 	source   string
 	events   []Event
 	receipts []Receipt
-	seen     uint64 // the store was asked for the ids when it had all events below this
+	ids      []entry.Hash // of the events
+	seals    uint64       // of the log when it was asked for the ids
 	done     chan error
 }
 
@@ -38,8 +33,8 @@ var requestPool = sync.Pool{New: func() any { return &request{done: make(chan er
 // Append stores events that came in one request, all or none, and fills receipts, which is as long as events. When it
 // returns nil, every event that is not a duplicate is on disk, and so is every event that a duplicate repeats.
 //
-// An id that was accepted within the dedup window makes its event a duplicate. That is decided here for what the store
-// knows, on the caller's goroutine, and by the committer for what came since.
+// An id that was accepted within the dedup window makes its event a duplicate. That is decided here, on the caller's
+// goroutine, for what is known by then, and by the committer for what came since.
 func (q *Queue) Append(source string, events []Event, receipts []Receipt) error {
 	// First of all: the doorman stays for as long as anybody who found the queue open is inside.
 	q.inside.Add(1)
@@ -47,104 +42,90 @@ func (q *Queue) Append(source string, events []Event, receipts []Receipt) error 
 	if err := q.Ready(); err != nil {
 		return err
 	}
-	seen := q.applied.Load()
-	fresh, err := q.screen(events, receipts)
-	if err != nil {
-		return err
-	}
-	if fresh == 0 {
-		q.repeats.Add(int64(len(events)))
-		return nil
-	}
 	r := requestPool.Get().(*request)
-	r.source, r.events, r.receipts, r.seen = source, events, receipts, seen
-	q.requests <- r
-	err = <-r.done
+	r.source, r.events, r.receipts, r.ids = source, events, receipts, r.ids[:0]
+	fresh, err := q.screen(r)
+	switch {
+	case err != nil:
+	case fresh == 0:
+		q.repeats.Add(int64(len(events)))
+		err = q.owned()
+	default:
+		q.requests <- r
+		err = <-r.done
+	}
 	r.events, r.receipts = nil, nil
 	requestPool.Put(r)
 	return err
 }
 
-// screen asks the store for the ids of events, fills their receipts and says how many it does not know.
-func (q *Queue) screen(events []Event, receipts []Receipt) (fresh int, err error) {
+// screen asks for the ids of a request's events, fills their receipts and says how many are not known.
+func (q *Queue) screen(r *request) (fresh int, err error) {
 	now := q.now()
-	err = q.store.read(func(txn *badger.Txn) error {
-		for i := range events {
-			seq, known, err := q.knownTo(txn, events[i].ID, now)
-			if err != nil {
-				return err
-			}
-			receipts[i] = Receipt{Seq: seq, Duplicate: known}
-			if !known {
-				fresh++
-			}
+	r.seals = q.log.Seals()
+	for i := range r.events {
+		h := q.log.Key().Hash(r.events[i].ID)
+		r.ids = append(r.ids, h)
+		seq, known, err := q.known(&h, now)
+		if err != nil {
+			return 0, err
 		}
-		return nil
-	})
-	return fresh, err
+		r.receipts[i] = Receipt{Seq: seq, Duplicate: known}
+		if !known {
+			fresh++
+		}
+	}
+	return fresh, nil
 }
 
-// known asks the store for an id.
-func (q *Queue) known(id []byte) (seq uint64, known bool, err error) {
-	err = q.store.read(func(txn *badger.Txn) error {
-		seq, known, err = q.knownTo(txn, id, q.now())
-		return err
-	})
-	return seq, known, err
-}
-
-func (q *Queue) knownTo(txn *badger.Txn, id []byte, now int64) (seq uint64, known bool, err error) {
-	var buf [160]byte
-	record, err := txnGet(txn, appendIDKey(buf[:0], id))
-	if err != nil || record == nil {
+// known asks for an id that was accepted within the dedup window before now. It may read a page of a segment.
+func (q *Queue) known(h *entry.Hash, now int64) (seq uint64, known bool, err error) {
+	seq, ok, err := q.log.Lookup(h, now-q.opts.DedupWindow.Milliseconds())
+	if err != nil || !ok {
 		return 0, false, err
 	}
-	seq, at, err := parseIDRecord(record)
-	if err != nil {
-		return 0, false, err
-	}
-	return seq, q.withinWindow(at, now), nil
+	at, ok, err := q.log.At(seq)
+	return seq, ok && q.withinWindow(at, now), err
 }
 
 // withinWindow reports whether an id accepted at a moment is still known at another.
 func (q *Queue) withinWindow(at, now int64) bool { return now-at < q.opts.DedupWindow.Milliseconds() }
 
-// committer is the one goroutine that writes the journal. It takes whatever waits, makes it one frame, one write and one
+// owned reports why nothing may be answered any more: the directory is not the one that was opened.
+func (q *Queue) owned() error {
+	if err := errors.Join(q.dir.Check(), q.journal.Gone()); err != nil {
+		q.fail(err)
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return nil
+}
+
+// committer is the one goroutine that writes the journal. It takes whatever waits, makes it one record, one write and one
 // sync, and then wakes all who waited. There is no timer: the sync before is the time in which requests gather. Requests
 // that still wait when it leaves are the doorman's.
 type committer struct {
-	q      *Queue
-	next   uint64 // the sequence number of the next event
-	now    int64  // when the frame at hand was begun, Unix milliseconds
-	taken  []*request
-	broken error // the store could not be asked for an id
-	draft  draft
-	counts []int64 // events by lane set of the draft
-
-	// recent knows the ids accepted lately, at least all those that a request may have missed in the store.
-	// frames are those whose ids it holds.
-	recent  map[string]accepted
-	frames  []recentFrame
-	horizon uint64 // recent has every id from here on
+	q       *Queue
+	next    uint64 // the sequence number of the next event
+	now     int64  // when the record at hand was begun, queue time
+	taken   []*request
+	saves   []*saveRequest
+	broken  error // an id could not be asked for
+	draft   entry.Draft
+	drafted map[entry.Hash]uint64 // ids of the draft
+	counts  []int64               // events by lane set of the draft
 }
 
-// accepted is where an id's event is, and when it came, Unix milliseconds.
-type accepted struct {
-	seq uint64
-	at  int64
-}
-
-type recentFrame struct {
-	end uint64
-	ids []string
+// saveRequest is progress that the keeper wants in the journal. It is answered once.
+type saveRequest struct {
+	list []*gathered
+	done chan error
 }
 
 const (
 	// maxFrame is how many bytes of bodies a frame takes before the rest waits for the next one.
 	maxFrame = 1 << 20
-	// recentKeep is how many events recent holds beyond the newest that the store has, so that requests which asked the
-	// store a while ago need not ask again.
-	recentKeep = 8192
+	// freeSize is how many bytes of a record say which entries are kept elsewhere.
+	freeSize = 8
 )
 
 func (c *committer) run() {
@@ -156,11 +137,17 @@ func (c *committer) run() {
 			return
 		}
 		c.q.busy.Store(0)
+		c.begin()
 		select {
 		case r := <-c.q.requests:
 			c.q.busy.Store(uptime())
-			c.now = c.q.now()
+			c.now = max(c.q.now(), c.now)
 			c.gather(r)
+		case s := <-c.q.progress:
+			c.q.busy.Store(uptime())
+			c.now = max(c.q.now(), c.now)
+			c.saves = append(c.saves, s)
+			c.gather(nil)
 		case <-c.q.closing:
 			return
 		case <-c.q.failed:
@@ -174,7 +161,6 @@ func (c *committer) run() {
 		c.q.committing.Store(0)
 		if errors.Is(err, ErrDiskLow) || errors.Is(err, ErrClosed) {
 			c.q.disk.full.Store(errors.Is(err, ErrDiskLow))
-			c.forget()
 			c.answer(err)
 			continue
 		}
@@ -187,16 +173,27 @@ func (c *committer) run() {
 	}
 }
 
+func (c *committer) begin() {
+	c.taken, c.saves = c.taken[:0], c.saves[:0]
+	c.draft.Reset()
+	clear(c.drafted)
+	c.broken = nil
+}
+
 // gather takes r and all that waits behind it, or is about to: requests that have arrived but not yet been parsed get their
 // turn first. That makes fewer and larger frames when the processors are busy, and costs nothing when they are not.
 func (c *committer) gather(r *request) {
-	c.taken = c.taken[:0]
-	c.draft.reset()
 	runtime.Gosched()
-	for c.take(r); c.draft.bytes < maxFrame; {
+	if r != nil {
+		c.take(r)
+	}
+	for c.draft.Bytes() < maxFrame {
 		select {
 		case r := <-c.q.requests:
 			c.take(r)
+			continue
+		case s := <-c.q.progress:
+			c.saves = append(c.saves, s)
 			continue
 		default:
 		}
@@ -210,26 +207,26 @@ func (c *committer) take(r *request) {
 	for i := range r.events {
 		ev, receipt := &r.events[i], &r.receipts[i]
 		if !receipt.Duplicate {
-			c.decide(r, ev, receipt)
+			c.decide(r, &r.ids[i], receipt)
 		}
 		if receipt.Duplicate {
 			c.q.repeats.Add(1)
 			continue
 		}
-		id := string(ev.ID)
-		c.recent[id] = accepted{receipt.Seq, c.now}
-		c.draft.add(r.source, ev, id)
+		c.drafted[r.ids[i]] = receipt.Seq
+		c.draft.Add(r.source, ev, r.ids[i])
 	}
 }
 
-func (c *committer) decide(r *request, ev *Event, receipt *Receipt) {
-	if known, ok := c.recent[string(ev.ID)]; ok && (known.seq >= c.next || c.q.withinWindow(known.at, c.now)) {
-		*receipt = Receipt{Seq: known.seq, Duplicate: true}
+func (c *committer) decide(r *request, h *entry.Hash, receipt *Receipt) {
+	if seq, ok := c.drafted[*h]; ok {
+		*receipt = Receipt{Seq: seq, Duplicate: true}
 		return
 	}
-	if r.seen < c.horizon {
-		// The request asked the store so long ago that an id may have passed through recent since.
-		seq, known, err := c.q.known(ev.ID)
+	// What came since the request asked is in memory, unless a segment was sealed in between.
+	_, ok := c.q.log.Young(h)
+	if ok || r.seals != c.q.log.Seals() {
+		seq, known, err := c.q.known(h, c.now)
 		if err != nil && c.broken == nil {
 			c.broken = err // nobody can say whether the id is new
 		}
@@ -238,77 +235,95 @@ func (c *committer) decide(r *request, ev *Event, receipt *Receipt) {
 			return
 		}
 	}
-	*receipt = Receipt{Seq: c.next + uint64(len(c.draft.events))}
+	*receipt = Receipt{Seq: c.next + uint64(c.draft.Len())}
 }
 
-// commit makes the draft durable and visible. If we die before the sync has returned, nobody was told that the events
-// are stored; if after, they are found in the journal.
+// commit makes what was gathered durable and visible. If we die before the sync has returned, nobody was told that the
+// events are stored; if after, they are found in the journal.
 func (c *committer) commit() error {
-	n := len(c.draft.events)
-	if n == 0 {
+	n := c.draft.Len()
+	if n == 0 && len(c.saves) == 0 {
 		return nil
 	}
 	began := time.Now()
-	buf, f := c.draft.seal(c.next, c.now, entryHeader)
-	err := c.q.journal.append(buf, f, c.q.applied.Load())
-	for errors.Is(err, errJournalFull) {
-		// Frames that leave much of their slots empty can fill the journal before admit closes: nothing is written yet.
-		if err := c.q.keeper.drain(c.q); err != nil {
-			return err
-		}
-		err = c.q.journal.append(buf, f, c.q.applied.Load())
-	}
-	if err != nil {
+	c.now = max(c.q.now(), c.now)
+	if err := c.q.owned(); err != nil {
 		return err
 	}
-	c.next = f.end()
-	c.remember(f)
-	c.q.keeper.journalBytes.Store(c.q.journal.bytes())
-	c.q.keeper.slot.Store(c.q.journal.used)
-	c.q.commits.Add(1)
-	c.q.commitEvents.Add(int64(n))
-	c.q.commitTimes.Add(int64(time.Since(began)))
-	c.q.accepted.Add(int64(n))
-	c.counts = c.counts[:0]
-	for range f.sets {
-		c.counts = append(c.counts, 0)
+	size := journal.Header + freeSize
+	for _, s := range c.saves {
+		for _, g := range s.list {
+			size += g.bound()
+		}
 	}
-	for i := range c.draft.events {
-		c.counts[c.draft.events[i].set]++
+	if n > 0 {
+		size += c.draft.Size()
 	}
-	c.q.publish(f, c.counts)
+	buf := make([]byte, journal.Header+freeSize, pages(size))
+	first := c.q.nextEntry.Load()
+	next := first
+	list := make([]committed, 0, len(c.saves)+1)
+	for _, s := range c.saves {
+		for _, g := range s.list {
+			from := len(buf)
+			buf = g.append(buf, next, c.now)
+			list = append(list, committed{h: entry.Header{Kind: g.kind(), Number: next, At: c.now}, raw: buf[from:len(buf):len(buf)], gathered: g})
+			next++
+		}
+	}
+	var f *entry.Frame
+	if n > 0 {
+		buf, f = c.draft.Seal(buf, next, c.next, c.now)
+		list = append(list, committed{h: entry.Header{Kind: entry.KindFrame, Number: next, At: c.now}, raw: f.Raw, frame: f})
+		next++
+	}
+	if next == first {
+		return nil
+	}
+	if err := c.write(buf, first, next); err != nil {
+		return err
+	}
+	c.q.nextEntry.Store(next)
+	c.q.keeper.journalBytes.Store(c.q.journal.Bytes())
+	c.q.keeper.slot.Store(c.q.journal.Generation())
+	list[len(list)-1].size = int64(pages(len(buf)))
+	if f != nil {
+		c.q.log.Accept(f)
+		c.next = f.End()
+		c.q.commits.Add(1)
+		c.q.commitEvents.Add(int64(n))
+		c.q.commitTimes.Add(int64(time.Since(began)))
+		c.q.accepted.Add(int64(n))
+		c.counts = c.draft.Counts(c.counts[:0])
+		c.q.publish(f, c.counts)
+	}
+	c.q.keeper.grown(list)
 	return nil
 }
 
-// remember files the ids of a new frame, and forgets those that every request finds in the store.
-func (c *committer) remember(f *frame) {
-	ids := make([]string, len(c.draft.events))
-	for i := range c.draft.events {
-		ids[i] = c.draft.events[i].id
-	}
-	c.frames = append(c.frames, recentFrame{f.end(), ids})
-	applied := c.q.applied.Load()
-	for len(c.frames) > 0 && c.frames[0].end <= applied && c.next-c.frames[0].end > recentKeep {
-		for _, id := range c.frames[0].ids {
-			if c.recent[id].seq < c.frames[0].end {
-				delete(c.recent, id) // unless it was accepted again
-			}
-		}
-		c.horizon = c.frames[0].end
-		c.frames = c.frames[1:]
-	}
-}
+func pages(n int) int { return (n + 4095) &^ 4095 }
 
-// forget takes back the ids of a draft that was not written.
-func (c *committer) forget() {
-	for id, known := range c.recent {
-		if known.seq >= c.next {
-			delete(c.recent, id)
+// write appends a record to the journal. Records that leave much of their slots empty can fill it before admit closes; then
+// it waits for the keeper: nothing is written yet.
+func (c *committer) write(buf []byte, first, end uint64) error {
+	for {
+		free := c.q.logged.Load()
+		binary.LittleEndian.PutUint64(buf[journal.Header:], free)
+		err := c.q.journal.Append(buf, first, end, free)
+		if !errors.Is(err, journal.ErrFull) {
+			return err
+		}
+		if err := c.q.keeper.makeRoom(c.q); err != nil {
+			return err
 		}
 	}
 }
 
 func (c *committer) answer(err error) {
+	for i, s := range c.saves {
+		c.saves[i] = nil
+		s.done <- err
+	}
 	for i, r := range c.taken {
 		c.taken[i] = nil
 		r.done <- err
@@ -317,23 +332,22 @@ func (c *committer) answer(err error) {
 
 // publish shows a frame that is on disk to the lanes: first its deliveries are counted, then it can be read, then those
 // who wait are woken. counts has the number of events for each of the frame's lane sets.
-func (q *Queue) publish(f *frame, counts []int64) {
+func (q *Queue) publish(f *entry.Frame, counts []int64) {
 	q.tail.add(f)
 	lanes := *q.lanes.Load()
-	for i, set := range f.sets {
-		set.each(func(id LaneID) {
+	for i, set := range f.Sets {
+		set.Each(func(id LaneID) {
 			if int(id) < len(lanes) && lanes[id] != nil {
-				lanes[id].arrive(f.first, counts[i])
+				lanes[id].arrive(f.First, f.End(), counts[i])
 			}
 		})
 	}
-	q.end.Store(f.end())
-	for _, set := range f.sets {
-		set.each(func(id LaneID) {
+	q.end.Store(f.End())
+	for _, set := range f.Sets {
+		set.Each(func(id LaneID) {
 			if int(id) < len(lanes) && lanes[id] != nil {
 				lanes[id].wake()
 			}
 		})
 	}
-	q.keeper.grown(q, len(f.raw))
 }

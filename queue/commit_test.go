@@ -16,7 +16,7 @@ func (b *bench) hold() (release func()) {
 	held, free := make(chan struct{}), make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {
-		_ = b.update(func(*batch) error {
+		_ = b.update(func() error {
 			close(held)
 			<-free
 			return nil
@@ -45,12 +45,12 @@ func TestNoAnswerBeforeSync(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)
 	var synced atomic.Bool
-	sync := b.journal.sync
-	b.journal.sync = func(f *os.File) error {
+	var sync func(*os.File) error
+	sync = b.journal.SetSync(func(f *os.File) error {
 		time.Sleep(time.Millisecond) // an answer that does not wait would win
 		synced.Store(true)
 		return sync(f)
-	}
+	})
 	for i := range 20 {
 		synced.Store(false)
 		b.append("", fmt.Sprint("evt_", i))
@@ -65,7 +65,7 @@ func TestAFailedSyncFailsTheQueueAndNobodyIsTold200(t *testing.T) {
 	b := openBench(t, nil)
 	crm := b.lane("crm")
 	b.append(NewLaneSet(crm.ID()), "before")
-	b.journal.sync = func(*os.File) error { return errors.New("input/output error") }
+	b.journal.SetSync(func(*os.File) error { return errors.New("input/output error") })
 	if _, err := b.tryAppend(NewLaneSet(crm.ID()), "lost"); !errors.Is(err, ErrFailed) {
 		t.Errorf("append says %v, want %v", err, ErrFailed)
 	}
@@ -82,15 +82,15 @@ func TestAppendGivesUpWhenItsTurnDoesNotCome(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, func(o *Options) { o.AppendTimeout = 20 * time.Millisecond })
 	stuck, free := make(chan struct{}), make(chan struct{})
-	fdatasync := b.journal.sync
-	b.journal.sync = func(f *os.File) error {
+	var fdatasync func(*os.File) error
+	fdatasync = b.journal.SetSync(func(f *os.File) error {
 		select {
 		case stuck <- struct{}{}:
 			<-free
 		default:
 		}
 		return fdatasync(f)
-	}
+	})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := b.tryAppend("", "first"); err != nil {

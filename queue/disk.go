@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/store"
 )
 
 // Three marks of free space. Below Options.MinFree, which is at least mergeRoom above the next mark, nothing new is
@@ -193,8 +195,8 @@ func (d *disk) take(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err = o.fault.before(placeBallast); err == nil {
-		err = o.fault.after(placeBallast, unix.Fallocate(int(f.Fd()), 0, 0, o.ballast))
+	if err = o.fault.Before(placeBallast); err == nil {
+		err = o.fault.After(placeBallast, unix.Fallocate(int(f.Fd()), 0, 0, o.ballast))
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
@@ -211,13 +213,13 @@ func (d *disk) give(o Options) error {
 	if !d.held.Load() {
 		return errNoBallast
 	}
-	err := o.fault.before(placeDropBallast)
+	err := o.fault.Before(placeDropBallast)
 	if err == nil {
 		err = os.Remove(filepath.Join(o.Dir, ballastFile))
 		if errors.Is(err, os.ErrNotExist) {
 			err = nil // an error before may have told of a removal that was made
 		}
-		err = o.fault.after(placeDropBallast, err)
+		err = o.fault.After(placeDropBallast, err)
 	}
 	if err != nil {
 		o.Notice(fmt.Sprintf("the ballast can't be given up: %v", err))
@@ -252,4 +254,16 @@ func (o *Options) unwritable(err error) error {
 		return fmt.Errorf("%w: its disk is full: make room: %w", ErrUnwritable, err)
 	}
 	return err
+}
+
+// lacking reports that an error tells of a full disk or of another resource that is used up, and remembers of which: it
+// goes away by itself, and what was to be done is done then.
+func (d *disk) lacking(q *Queue, err error) bool {
+	for _, full := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, store.ErrNoSpace} {
+		if errors.Is(err, full) {
+			d.unfit.Store(d.lackOf(q.opts, err))
+			return true
+		}
+	}
+	return false
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/queue/store"
 )
 
 // openOnDisk opens a queue on a disk whose free space the test decides, in MiB.
@@ -72,7 +74,7 @@ func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 	await(t, "the ballast to be given up", func() bool { signal(b.keeper.kick); return !there(ballast) })
 	await(t, "events to be refused", func() bool { return errors.Is(b.Ready(), ErrDiskLow) })
 	crm.Delivered(mustTake(t, crm, "a"), ok(1)) // deliveries go on
-	before := b.store.version
+	before := b.storeAt()
 	for range 20 {
 		signal(b.keeper.kick)
 		time.Sleep(time.Millisecond)
@@ -80,7 +82,7 @@ func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 	if err := b.keeper.drain(b.Queue); !errors.Is(err, ErrDiskLow) {
 		t.Errorf("a save on a full disk says %v", err)
 	}
-	if now := b.store.version; now != before {
+	if now := b.storeAt(); now != before {
 		t.Errorf("the store was written to %d times on a full disk", now-before)
 	}
 	free.Store(1 << 20)
@@ -112,38 +114,49 @@ func TestTheCleanUpGoesOnBelowTheCriticalMark(t *testing.T) {
 			b.tidy()
 			free.Store(test.free)
 			clock.Add(3 * time.Hour.Milliseconds())
-			c := &call{clean: true, done: make(chan error, 1), fn: func(*batch) error { return b.keeper.janitor.run(b.Queue) }}
+			c := &call{clean: true, done: make(chan error, 1), fn: func() error { return b.keeper.retain.run(b.Queue) }}
 			b.keeper.calls <- c
 			if err := <-c.done; errors.Is(err, ErrDiskLow) != test.left {
 				t.Errorf("the clean-up says %v", err)
 			}
-			if _, _, left, err := b.store.block(0); left != test.left || err != nil {
-				t.Errorf("the block is left: %v, want %v; %v", left, test.left, err)
+			if left := len(b.log.Segments()) > 1 || b.log.Low() == 1; left != test.left {
+				t.Errorf("the segment is left: %v, want %v", left, test.left)
 			}
 		})
 	}
 }
 
+// When the third slot can't be made the committer waits for the keeper, and nobody who posts hears of it.
 func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	b, free := openOnDisk(t, func(o *Options) { o.saveEvery, o.MinFree, o.tailBytes = time.Hour, 0, 1 })
-	p := &play{t: t, Queue: b.Queue, out: new(strings.Builder)}
-	release := p.hold()
+	release := b.hold()
+	big := func(id string) error { // as Append, behind its look at the free space
+		r := &request{source: "s", events: []Event{{ID: []byte(id), Type: []byte("test"), Body: make([]byte, 200<<10)}}, receipts: make([]Receipt, 1), done: make(chan error, 1)}
+		if _, err := b.screen(r); err != nil {
+			return err
+		}
+		b.requests <- r
+		return <-r.done
+	}
 	slots := func() (n int64) { return b.keeper.journalBytes.Load() / b.opts.slotSize }
-	p.must(p.append("big_a", "big_b"))
+	for _, id := range []string{"big_a", "big_b"} {
+		if err := big(id); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := slots()
-	free.Store(48)
+	free.Store(criticalFree >> 20)
 	done := make(chan error)
 	go func() {
+		var err error
 		for i := range 4 {
-			if err := p.append(fmt.Sprint("big_", i)); err != nil {
-				done <- err
-				return
-			}
+			err = errors.Join(err, big(fmt.Sprint("big_", i)))
 		}
-		done <- nil
+		done <- err
 	}()
-	time.Sleep(50 * time.Millisecond) // for the third, the journal has no free slot
+	// For the third the journal has no free slot: the committer asks for room.
+	await(t, "the committer to ask for room", func() bool { return len(b.keeper.room) > 0 })
 	release()
 	if err := <-done; err != nil {
 		t.Errorf("append says %v, though the keeper can free a slot", err)
@@ -229,7 +242,7 @@ func TestWhatThereIsTooLittleOfIsNamed(t *testing.T) {
 			var out atomic.Bool
 			b, _ := openOnDisk(t, func(o *Options) {
 				o.fault = func(place string, made bool) error {
-					if place == placeSpare && !made && out.Load() {
+					if place == store.AtSpare && !made && out.Load() {
 						return fmt.Errorf("fallocate: %w", errno)
 					}
 					return nil
@@ -238,7 +251,7 @@ func TestWhatThereIsTooLittleOfIsNamed(t *testing.T) {
 			b.append("", "a")
 			b.saveAll()
 			out.Store(true)
-			logs, _ := filepath.Glob(filepath.Join(b.opts.Dir, "store", "*"+logSuffix))
+			logs, _ := filepath.Glob(filepath.Join(b.opts.Dir, "store", "*"+".mem"))
 			for _, path := range logs {
 				if info, err := os.Stat(path); err == nil && info.Size() == 0 {
 					_ = os.Remove(path) // the spare: Badger would have taken it before long

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"fmt"
+
+	"realtorbot-relay/queue/entry"
 )
 
 // forgetFailed deletes the records of failed deliveries that are still so and still fit, with the lane's record in the next
@@ -14,8 +16,7 @@ func (l *Lane) forgetFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 			l.oldestFailed = min(l.oldestFailed, seq) // the janitor looks again
 			continue
 		}
-		key := deliveryKey(kindFailed, l.id, seq)
-		record, err := l.kept(key)
+		record, err := l.kept(entry.Failed, seq)
 		if err != nil || record == nil {
 			continue
 		}
@@ -24,7 +25,7 @@ func (l *Lane) forgetFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 			continue
 		}
 		l.failed--
-		l.change(key, nil)
+		l.change(entry.Failed, seq, nil)
 		n++
 	}
 	if n > 0 {

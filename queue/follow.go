@@ -3,6 +3,9 @@ package queue
 import (
 	"errors"
 	"fmt"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
 )
 
 // Follower reads the log in order, beside all lanes: nothing is taken from them, nothing is kept for it, and it holds no
@@ -12,8 +15,8 @@ type Follower struct {
 	q      *Queue
 	told   uint64 // behind the last event that Next returned
 	next   uint64 // behind what was read or passed over
-	reader frameReader
-	ahead  []*frame
+	reader entry.Reader
+	ahead  []*entry.Frame
 }
 
 // Follow returns a follower that begins with event seq, or with the first one behind it that is kept.
@@ -26,10 +29,10 @@ func (q *Queue) End() uint64 { return q.end.Load() }
 // any more or can't be read. Its bytes are shared and must not be written to.
 func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 	for {
-		ev, ok, err := f.reader.next()
+		ev, ok, err := f.reader.Next()
 		switch {
 		case err != nil:
-			f.passOver(f.reader.f.end(), err)
+			f.passOver(f.reader.Frame().End(), err)
 			continue
 		case ok && ev.Seq < f.next:
 			continue
@@ -42,22 +45,22 @@ func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 		if len(f.ahead) == 0 {
 			var damagedTo uint64
 			f.ahead, damagedTo, err = f.q.frames(f.next)
-			if errors.Is(err, errDamaged) {
+			if errors.Is(err, codec.ErrDamaged) {
 				f.passOver(damagedTo, err)
 				continue
 			}
 			if err != nil || len(f.ahead) == 0 {
-				f.reader = frameReader{}
+				f.reader = entry.Reader{}
 				return Stored{}, 0, false, err
 			}
 		}
-		f.reader = f.ahead[0].reader()
+		f.reader = f.ahead[0].Reader()
 		f.ahead = f.ahead[1:]
 	}
 }
 
 // passOver steps behind events that can't be read any more.
 func (f *Follower) passOver(to uint64, err error) {
-	f.next, f.reader = max(to, f.next+1), frameReader{}
+	f.next, f.reader = max(to, f.next+1), entry.Reader{}
 	f.q.opts.Notice(fmt.Sprintf("a follower of the log: events up to %d can't be read and are passed over: %v", f.next-1, err))
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"time"
+
+	"realtorbot-relay/queue/codec"
 )
 
 // Health is what whoever delivers knows of an endpoint and must know again after a restart. The queue keeps it with the
@@ -95,29 +97,29 @@ func (h *Health) append(dst []byte) []byte {
 		}
 		dst = binary.AppendVarint(dst, ms)
 	}
-	return appendText(dst, h.LastError[:min(len(h.LastError), maxReason)])
+	return codec.AppendText(dst, h.LastError[:min(len(h.LastError), maxReason)])
 }
 
-func (d *decoder) health() (h Health) {
+func healthOf(d *codec.Decoder) (h Health) {
 	for _, n := range [...]*int{&h.Failures, &h.Holds, &h.Changes} {
-		v := d.uvarint()
+		v := d.Uvarint()
 		if v > math.MaxInt32 {
-			d.fail()
+			d.Fail()
 		}
 		*n = int(v)
 	}
 	for _, f := range [...]*float64{&h.AtATime, &h.PerSecond} {
-		if *f = math.Float64frombits(d.uvarint()); *f != *f || math.IsInf(*f, 0) {
-			d.fail()
+		if *f = math.Float64frombits(d.Uvarint()); *f != *f || math.IsInf(*f, 0) {
+			d.Fail()
 		}
 	}
 	for _, t := range h.times() {
-		if ms := d.varint(); ms != 0 {
+		if ms := d.Varint(); ms != 0 {
 			*t = time.UnixMilli(ms)
 		}
 	}
-	if h.LastError = string(d.text()); len(h.LastError) > maxReason {
-		d.fail()
+	if h.LastError = string(d.Text()); len(h.LastError) > maxReason {
+		d.Fail()
 	}
 	return h
 }

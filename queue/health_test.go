@@ -58,23 +58,6 @@ func TestLongErrorsAreCut(t *testing.T) {
 	}
 }
 
-// A lane saved by a version that knew no health opens; so does one of a version before that.
-func TestLaneRecordsWithoutHealthOpen(t *testing.T) {
-	whole := laneRecord{name: "crm", cursor: 3, passed: 2, delivered: 1, failed: 1, born: 1, replayed: 4}
-	noHealth := whole
-	empty := Health{}
-	record := whole.append(nil)
-	record = record[:len(record)-len(empty.append(nil))]
-	if got, err := parseLane(record); err != nil || !reflect.DeepEqual(got, noHealth) {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	for cut := 1; cut < len(empty.append(nil)); cut++ {
-		if got, err := parseLane(whole.append(nil)[:len(record)+cut]); err == nil {
-			t.Errorf("a record cut %d bytes into its health is read as %+v", cut, got)
-		}
-	}
-}
-
 func TestHastenedRetriesAreDueInTheOrderOfTheirArrival(t *testing.T) {
 	b := openBench(t, nil)
 	crm := b.lane("crm")

@@ -2,58 +2,125 @@ package queue
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"realtorbot-relay/queue/entry"
 )
 
-// keeper is the one goroutine that writes the store. Every so often, or when enough has gathered, it moves the frames
-// that the journal has into blocks and saves what the lanes did since. Whatever else has to be written, a new lane or the
-// janitor's deletions, is written by it too, in between.
+// keeper is the one goroutine that writes the log and the store. Every so often it has the committer make durable what the
+// lanes did, and when enough has gathered it moves the entries that the journal has into the log, and tells the store of
+// them (apply.go). Whatever else has to be written, a new lane or the deletion of what nobody needs (retain.go), is written
+// by it too, in between.
 type keeper struct {
 	dirty chan struct{} // something is to be saved within Options.saveEvery
-	kick  chan struct{} // save now
+	kick  chan struct{} // save all now
+	room  chan struct{} // the committer waits for room in the journal
 	calls chan *call
 
-	unsaved atomic.Int64 // bytes of frames that only journal and memory have
+	unsaved atomic.Int64 // bytes of the journal whose entries are not in the log
 
-	mu    sync.Mutex
-	saved *sync.Cond // broadcast after each save, and when the queue failed or closes
-	round uint64     // saves so far, under mu
+	mu      sync.Mutex
+	saved   *sync.Cond  // broadcast after each save, and when the queue failed or closes
+	round   uint64      // saves of all so far, under mu
+	backlog []committed // durable entries that the log does not have, in order, under mu
 
 	starved atomic.Bool // the last save was refused for want of disk space
 
 	// What Stats shows.
-	events, bytes, journalBytes atomic.Int64
-	slot                        atomic.Uint64 // generation of the journal's slot in use, for the mark
-	saving                      atomic.Int64  // since when a save is under way (uptime), 0 when none is
+	events, bytes, journalBytes, logBytes atomic.Int64
+
+	slot   atomic.Uint64 // generation of the journal's slot in use, for the mark
+	saving atomic.Int64  // since when a save is under way (uptime), 0 when none is
+
+	checking  atomic.Bool   // somebody compares kinds of records
+	suspected atomic.Bool   // the store is to be compared with its sums
+	suspect   chan struct{} // and soon
 
 	// The keeper goroutine's own.
-	applied applied
-	janitor janitor
-	serial  uint64 // of the blocks of attempts
-	digest  digest // of the newest events that the store has
+	held     []*gathered // progress that the committer could not make durable
+	added    []committed // in the log's hands and not saved
+	pending  []committed // in the log, not in the store
+	places   []placedBlock
+	again    bool   // the last apply was cut short
+	since    int64  // when the oldest entry that is not in the log was made durable (uptime), 0: there is none
+	nextLane LaneID // to be given to the next name
+	retain   retainer
+	snapped  snapshotState
+	counted  int64 // bytes of frames since lanes that only arrive were saved
+}
+
+// committed is an entry that the journal has.
+type committed struct {
+	h        entry.Header
+	raw      []byte
+	frame    *entry.Frame
+	gathered *gathered
+	size     int64 // of the record in the journal; of its last entry only
+}
+
+// gathered is what is to become an entry: what a lane did, or a lane that is made or deleted.
+type gathered struct {
+	lane     *Lane
+	batch    uint64 // of the lane's progress
+	progress *entry.Progress
+	made     *entry.Lane
+	discard  bool
+}
+
+func (g *gathered) kind() entry.Kind {
+	switch {
+	case g.progress != nil:
+		return entry.KindProgress
+	case g.discard:
+		return entry.KindDiscard
+	default:
+		return entry.KindLane
+	}
+}
+
+func (g *gathered) append(dst []byte, number uint64, at int64) []byte {
+	if g.progress != nil {
+		return g.progress.Append(dst, number, at)
+	}
+	return g.made.Append(dst, g.discard, number, at)
+}
+
+// bound is more than append appends.
+func (g *gathered) bound() int {
+	if g.progress == nil {
+		return entry.HeaderSize + len(g.made.Name) + len(g.made.Record) + 32
+	}
+	n := entry.HeaderSize + len(g.progress.Record) + 64
+	for i := range g.progress.Changes {
+		n += len(g.progress.Changes[i].Record) + 24
+	}
+	for i := range g.progress.Attempts {
+		a := &g.progress.Attempts[i]
+		n += len(a.Class) + len(a.Error) + len(a.Excerpt) + 120
+	}
+	return n
 }
 
 // call is a write that somebody waits for.
 type call struct {
-	fn    func(*batch) error
+	fn    func() error
 	clean bool // it deletes, which is allowed as long as anything is
 	done  chan error
 }
 
 const (
-	// saveBytes of new frames make the keeper save before its time.
-	saveBytes = 512 << 10
-	// blockBytes is how much of the log is stored under one key and read at a time.
-	blockBytes = 64 << 10
+	// saveBytes of the journal make the keeper move entries into the log before their time, saveAge does when there are fewer.
+	saveBytes = 2 << 20
+	saveAge   = time.Second
 	// starvedWait is how long to wait before looking for disk space again.
 	starvedWait = 500 * time.Millisecond
 )
 
 func (k *keeper) init() {
-	k.dirty, k.kick = make(chan struct{}, 1), make(chan struct{}, 1)
+	k.dirty, k.kick, k.room = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	k.suspect = make(chan struct{}, 1)
 	k.calls = make(chan *call)
 	k.saved = sync.NewCond(&k.mu)
 }
@@ -65,39 +132,53 @@ func signal(c chan struct{}) {
 	}
 }
 
-// grown is told of each frame that was published.
-func (k *keeper) grown(q *Queue, n int) {
-	if k.unsaved.Add(int64(n)) >= saveBytes {
+// grown is told of the entries of each commit.
+func (k *keeper) grown(list []committed) {
+	k.mu.Lock()
+	k.backlog = append(k.backlog, list...)
+	k.mu.Unlock()
+	if k.unsaved.Add(list[len(list)-1].size) >= saveBytes {
 		signal(k.kick)
 	} else {
 		signal(k.dirty)
 	}
 }
 
-// admit blocks while too much waits for the store. When it returns nil the journal has a free slot as a rule; frames that
+// admit blocks while too much waits for the log. When it returns nil the journal has a free slot as a rule; records that
 // leave much of their slots empty can fill it all the same, and then commit waits.
 func (k *keeper) admit(q *Queue) error {
 	if k.unsaved.Load() < q.opts.maxUnsaved() {
 		return nil
 	}
-	return k.await(q, func(uint64) bool { return k.unsaved.Load() < q.opts.maxUnsaved() })
+	return k.await(q, true, func(uint64) bool { return k.unsaved.Load() < q.opts.maxUnsaved() })
 }
 
-// drain blocks until the store has taken over what was unsaved. It does not wait for disk space.
+// makeRoom blocks until some of what the journal has is in the log. It does not wait for disk space.
+func (k *keeper) makeRoom(q *Queue) error {
+	had := q.logged.Load()
+	err := k.await(q, true, func(uint64) bool { return q.logged.Load() > had || k.starved.Load() })
+	if err == nil && q.logged.Load() == had {
+		return ErrDiskLow
+	}
+	return err
+}
+
+// drain blocks until log and store have all that was done before. It does not wait for disk space.
 func (k *keeper) drain(q *Queue) error {
 	k.mu.Lock()
 	from := k.round
 	k.mu.Unlock()
 	// The save under way may have begun before the caller's changes: wait for the one after it.
-	err := k.await(q, func(round uint64) bool { return round >= from+2 || k.starved.Load() })
+	err := k.await(q, false, func(round uint64) bool { return round >= from+2 || k.starved.Load() })
 	if err == nil && k.starved.Load() {
 		return ErrDiskLow
 	}
 	return err
 }
 
-// await waits for a save after which enough says so. It returns an error when the queue failed or closes.
-func (k *keeper) await(q *Queue, enough func(round uint64) bool) error {
+// await waits for a save after which enough says so. It returns an error when the queue failed or closes. The committer
+// waits for room, also while the keeper waits for it.
+func (k *keeper) await(q *Queue, room bool, enough func(round uint64) bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for !enough(k.round) {
@@ -109,14 +190,17 @@ func (k *keeper) await(q *Queue, enough func(round uint64) bool) error {
 		}
 		if !k.starved.Load() { // then the keeper looks for space by itself
 			signal(k.kick)
+			if room {
+				signal(k.room)
+			}
 		}
 		k.saved.Wait()
 	}
 	return nil
 }
 
-// update has the keeper write something and waits until it is on disk.
-func (q *Queue) update(fn func(*batch) error) error { return q.call(&call{fn: fn}) }
+// update has the keeper do something and waits until it is done.
+func (q *Queue) update(fn func() error) error { return q.call(&call{fn: fn}) }
 
 func (q *Queue) call(c *call) error {
 	c.done = make(chan error, 1)
@@ -137,8 +221,12 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 		k.mu.Unlock()
 	}()
 	var due <-chan time.Time
-	tidy := time.NewTicker(k.janitor.every(q.opts))
+	tidy := time.NewTicker(k.retain.every(q.opts))
 	defer tidy.Stop()
+	look := time.NewTicker(checkEvery)
+	defer look.Stop()
+	shorten := time.NewTicker(shortenEvery)
+	defer shorten.Stop()
 	for {
 		var err error
 		select {
@@ -148,29 +236,34 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 			}
 			continue
 		case <-k.kick:
-			err, due = k.save(q), nil
+			err, due = k.save(q, true), nil
+		case <-k.room:
+			err = k.flush(q)
+			k.broadcast(false)
 		case <-due:
-			err, due = k.save(q), nil
+			err, due = k.save(q, false), nil
+			if k.since != 0 {
+				signal(k.dirty)
+			}
 		case c := <-k.calls:
-			if save, clean := q.disk.tend(q); !save && !(c.clean && clean) || q.store.spare() != nil {
-				c.done <- ErrDiskLow
+			if save, clean := q.disk.tend(q); !save && !(c.clean && clean) {
+				c.done <- q.disk.lackOf(q.opts, nil)
 				continue
 			}
-			b := q.store.batch()
-			if err = c.fn(b); err == nil {
-				err = b.flush()
-			}
-			c.done <- err
-			if b.err == nil {
-				err = nil // the caller's own mistake, not the store's
-			}
+			c.done <- c.fn()
 		case <-tidy.C:
-			err = k.janitor.run(q)
+			err = k.retain.run(q)
+		case <-shorten.C:
+			_, err = q.log.Shorten()
+		case <-look.C:
+			k.lookForMerges(q)
+		case <-k.suspect:
+			err = k.compare(q)
 		case <-q.failed:
 			return
 		case <-committed:
 			// The committer has left; save what it made.
-			if err := k.save(q); err != nil {
+			if err := k.close(q); err != nil {
 				q.fail(err)
 			}
 			return
@@ -185,59 +278,175 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 	}
 }
 
-// save moves all new frames into the store and then saves the lanes. If we die in between, the journal still has the
-// frames and they are written again; lanes whose progress was not saved deliver some events again.
-//
-// The lanes are asked before the frames are: what a lane had settled by then had been published, so the store never tells
-// of progress beyond the frames that it has, and makes sense whatever becomes of the journal.
-func (k *keeper) save(q *Queue) error {
+// save makes durable what the lanes did, and then moves into log and store what the journal has: when all says so, when it
+// is much, or when it has waited long.
+func (k *keeper) save(q *Queue, all bool) error {
 	room, _ := q.disk.tend(q)
-	var err error
-	if room {
-		err = q.store.spare() // somebody may have taken the space just now
-	}
-	if room = room && err == nil; !room {
-		q.disk.unfit.Store(q.disk.lackOf(q.opts, err))
-	}
-	k.starved.Store(!room)
 	if !room {
+		q.disk.unfit.Store(q.disk.lackOf(q.opts, nil))
+		k.starved.Store(true)
 		k.broadcast(false)
 		return nil
 	}
 	k.saving.Store(uptime())
 	defer k.saving.Store(0)
-	owners := q.Lanes()
-	lanes := make([]progress, 0, len(owners))
-	for _, l := range owners {
-		lanes = append(lanes, l.progress(k.nextSerial()))
+	list := k.gather(q)
+	if made, err := k.commit(q, list); err != nil {
+		return err
+	} else if !made {
+		k.held = list
 	}
-	frames := q.tail.above(k.applied.next)
-	b := q.store.batch()
-	if len(frames) > 0 {
-		k.writeFrames(q, b, frames)
+	k.oldest()
+	if !all && k.unsaved.Load() < saveBytes && (k.since == 0 || uptime()-k.since < int64(saveAge)) && !k.starved.Load() {
+		return nil
 	}
-	for i := range lanes {
-		lanes[i].save(b)
-	}
-	if err := b.flush(); err != nil {
+	if err := k.flush(q); err != nil {
 		return err
 	}
-	for i, l := range owners {
-		if len(lanes[i].changes) > 0 {
-			l.landed()
+	k.broadcast(!k.starved.Load())
+	return nil
+}
+
+// oldest notes since when something waits for the log.
+func (k *keeper) oldest() {
+	k.mu.Lock()
+	waits := len(k.backlog) > 0
+	k.mu.Unlock()
+	switch {
+	case !waits:
+		k.since = 0
+	case k.since == 0:
+		k.since = uptime()
+	}
+}
+
+// gather asks the lanes for what they did. A lane that was only given events is asked now and then, so that the next start
+// need not count long.
+func (k *keeper) gather(q *Queue) []*gathered {
+	list := k.held
+	k.held = nil
+	full := k.counted >= countEvery
+	for _, l := range q.Lanes() {
+		if g := l.gather(full); g != nil {
+			list = append(list, g)
 		}
 	}
-	if len(frames) > 0 {
-		q.applied.Store(k.applied.next)
-		k.showCounts()
-		size := 0
-		for _, f := range frames {
-			size += len(f.raw)
-		}
-		k.unsaved.Add(-int64(size))
-		q.tail.trim(k.applied.next, q.opts.tailBytes)
+	if full {
+		k.counted = 0
 	}
-	k.broadcast(true)
+	return list
+}
+
+// countEvery is after how many bytes of frames the counts of lanes that only arrive are saved.
+const countEvery = 4 << 20
+
+// commit has the committer write entries into the journal, and makes room there when it asks for some. made is false when
+// nothing was written: the disk is full, or the committer has left.
+func (k *keeper) commit(q *Queue, list []*gathered) (made bool, err error) {
+	if len(list) == 0 {
+		return true, nil
+	}
+	r := &saveRequest{list: list, done: make(chan error, 1)}
+	to := q.progress
+	for {
+		select {
+		case to <- r:
+			to = nil
+		case err := <-r.done:
+			return err == nil, q.Err()
+		case <-k.room:
+			if err := k.flush(q); err != nil {
+				return false, err
+			}
+			k.broadcast(false)
+		case <-q.committed:
+			select {
+			case err := <-r.done:
+				return err == nil, q.Err()
+			default:
+				return false, q.Err()
+			}
+		}
+	}
+}
+
+// mustCommit is commit for those who wait for it.
+func (k *keeper) mustCommit(q *Queue, list []*gathered) error {
+	made, err := k.commit(q, list)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	case made:
+		return nil
+	case q.over():
+		return ErrClosed
+	}
+	return q.disk.lackOf(q.opts, nil)
+}
+
+// flush moves what the journal has into log and store.
+func (k *keeper) flush(q *Queue) error {
+	k.mu.Lock()
+	list := k.backlog
+	k.backlog = nil
+	k.mu.Unlock()
+	for i := range list {
+		e := &list[i]
+		var p *entry.Progress
+		if e.gathered != nil {
+			p = e.gathered.progress
+		}
+		q.log.Add(e.h, e.raw, e.frame, p)
+		if e.frame != nil {
+			k.counted += int64(len(e.raw))
+		}
+	}
+	k.added = append(k.added, list...)
+	saved, err := q.log.Save()
+	if q.disk.lacking(q, err) {
+		k.starved.Store(true)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k.note(saved)
+	if n := len(k.added); n > 0 {
+		size := int64(0)
+		for i := range k.added {
+			size += k.added[i].size
+		}
+		q.logged.Store(k.added[n-1].h.Number + 1)
+		k.unsaved.Add(-size)
+		k.pending = append(k.pending, k.added...)
+		k.added = nil
+	}
+	k.oldest()
+	if err = k.apply(q); q.disk.lacking(q, err) {
+		k.starved.Store(true)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k.starved.Store(false)
+	q.disk.unfit.Store(nil)
+	return k.turn(q)
+}
+
+// turn ends a segment that is full, and writes a snapshot when one is due.
+func (k *keeper) turn(q *Queue) error {
+	if err := k.snapshotWhenDue(q); err != nil {
+		return err
+	}
+	if q.log.Full(q.now() - q.opts.segmentAge()) {
+		if err := q.log.Seal(); err != nil {
+			if !q.disk.lacking(q, err) {
+				return err
+			}
+		}
+	}
+	k.showCounts(q)
 	return nil
 }
 
@@ -250,134 +459,141 @@ func (k *keeper) broadcast(saved bool) {
 	k.mu.Unlock()
 }
 
-// writeFrames writes frames as blocks, their ids, and last of all how far the store has come.
-func (k *keeper) writeFrames(q *Queue, b *batch, frames []*frame) {
-	var block []byte
-	last, events, bodies := uint64(0), int64(0), int64(0)
-	matched := map[LaneSet]int64{} // a set may name hundreds of lanes, and most events share one
-	for _, f := range frames {
-		if len(block) > 0 && len(block)+len(f.raw) > blockBytes {
-			writeBlock(b, kindBlock, last, block)
-			block = block[:0]
-		}
-		block = append(block, f.raw...)
-		last = f.end() - 1
-		for r := f.reader(); ; {
-			ev, ok, err := r.next()
-			if err != nil || !ok {
-				break // made by seal or checked by recover
-			}
-			events++
-			bodies += int64(len(ev.Body))
-			matched[ev.Lanes]++
-			b.set(appendIDKey(nil, ev.ID), appendIDRecord(nil, ev.Seq, ev.At))
-			k.sum(b, &ev)
-		}
-	}
-	for set, n := range matched {
-		set.each(func(id LaneID) { k.applied.matched[id] += n })
-	}
-	writeBlock(b, kindBlock, last, block)
-	k.writeDigest(b)
-	k.applied.next = last + 1
-	k.keep(b, events, bodies)
-}
-
-// keep counts what the store holds and writes its position.
-func (k *keeper) keep(b *batch, events, bodies int64) {
-	k.applied.events += events
-	k.applied.bytes += bodies
-	b.set(keyApplied, k.applied.append(nil))
-}
-
 // showCounts tells Stats what is on disk.
-func (k *keeper) showCounts() {
-	k.events.Store(k.applied.events)
-	k.bytes.Store(k.applied.bytes)
+func (k *keeper) showCounts(q *Queue) {
+	events, bodies, bytes := q.log.Totals()
+	k.events.Store(events + int64(k.retain.carriedEvents))
+	k.bytes.Store(bodies + k.retain.carriedBytes)
+	k.logBytes.Store(bytes)
 }
 
-func (k *keeper) nextSerial() uint64 {
-	k.serial++
-	return k.serial
+// close saves all that is left. The committer has left, so the keeper writes into the journal what the lanes did last: what the
+// journal has at a start is all there is behind it.
+func (k *keeper) close(q *Queue) error {
+	if room, _ := q.disk.tend(q); !room {
+		return nil
+	}
+	if err := k.flush(q); err != nil || k.starved.Load() { // and the journal has room
+		return err
+	}
+	if list := k.gather(q); len(list) > 0 {
+		c := &committer{q: q, next: q.end.Load(), saves: []*saveRequest{{list: list, done: make(chan error, 1)}}}
+		if err := c.commit(); err != nil {
+			return err
+		}
+		if err := k.flush(q); err != nil || k.starved.Load() {
+			return err
+		}
+	}
+	return k.snapshot(q)
 }
 
-// Lane returns the lane of the endpoint with the given name. A lane that is not there yet is made, on disk, and begins
-// at the end of the log.
+// Lane returns the lane of the endpoint with the given name. A lane that is not there yet is made, on disk, and begins at
+// the end of the log.
 func (q *Queue) Lane(name string) (*Lane, error) {
 	if lane := q.laneNamed(name); lane != nil {
 		return lane, nil // also on a full disk
 	}
-	var lane *Lane
-	err := q.update(func(b *batch) error {
-		if lane = q.laneNamed(name); lane != nil {
-			return nil
-		}
+	if err := q.MakeLanes([]string{name}); err != nil {
+		return nil, err
+	}
+	return q.laneNamed(name), nil
+}
+
+// MakeLanes makes the lanes that are not there yet, on disk, in one commit. They begin at the end of the log.
+func (q *Queue) MakeLanes(names []string) error {
+	missing := false
+	for _, name := range names {
+		missing = missing || q.laneNamed(name) == nil
+	}
+	if !missing {
+		return nil
+	}
+	err := q.update(func() error {
 		k := &q.keeper
-		id := k.applied.nextID
-		k.applied.nextID++
-		lane = newLane(q, id, laneRecord{name: name, cursor: q.end.Load(), born: q.end.Load()}, 0)
-		b.set(laneKey(id), lane.record().append(nil))
-		b.set(keyApplied, k.applied.append(nil))
-		q.addLane(lane)
+		var list []*gathered
+		var made []*Lane
+		seen := map[string]bool{}
+		for _, name := range names {
+			if seen[name] || q.laneNamed(name) != nil {
+				continue
+			}
+			seen[name] = true
+			end := q.end.Load()
+			lane := newLane(q, k.nextLane, laneRecord{name: name, cursor: end, born: end, counted: end})
+			k.nextLane++
+			made = append(made, lane)
+			list = append(list, &gathered{lane: lane, made: &entry.Lane{ID: lane.id, Name: name, Record: lane.record().append(nil)}})
+		}
+		if err := k.mustCommit(q, list); err != nil {
+			return err
+		}
+		q.addLanes(made)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make lane %q: %w", name, err)
-	}
-	return lane, nil
-}
-
-func (q *Queue) laneNamed(name string) *Lane {
-	lanes := *q.lanes.Load()
-	if at := slices.IndexFunc(lanes, func(l *Lane) bool { return l != nil && l.name == name }); at >= 0 {
-		return lanes[at]
+		return fmt.Errorf("make lane %q: %w", names[0], err)
 	}
 	return nil
 }
 
-// addLane shows a lane to the committer. Keeper and recovery only.
-func (q *Queue) addLane(lane *Lane) {
-	lanes := slices.Clone(*q.lanes.Load())
-	for len(lanes) <= int(lane.id) {
-		lanes = append(lanes, nil)
+func (q *Queue) laneNamed(name string) *Lane {
+	if names := q.names.Load(); names != nil {
+		return (*names)[name]
 	}
-	lanes[lane.id] = lane
+	return nil
+}
+
+// addLanes shows lanes to the committer. Keeper and start only.
+func (q *Queue) addLanes(made []*Lane) {
+	lanes := append([]*Lane(nil), *q.lanes.Load()...)
+	for _, lane := range made {
+		for len(lanes) <= int(lane.id) {
+			lanes = append(lanes, nil)
+		}
+		lanes[lane.id] = lane
+	}
+	q.showLanes(lanes)
+}
+
+func (q *Queue) showLanes(lanes []*Lane) {
+	names := make(map[string]*Lane, len(lanes))
+	for _, l := range lanes {
+		if l != nil {
+			names[l.name] = l
+		}
+	}
+	q.names.Store(&names)
 	q.lanes.Store(&lanes)
 }
 
 // Lanes returns all lanes there are, also those whose endpoint is not configured any more.
 func (q *Queue) Lanes() []*Lane {
-	return slices.DeleteFunc(slices.Clone(*q.lanes.Load()), func(l *Lane) bool { return l == nil })
+	all := *q.lanes.Load()
+	list := make([]*Lane, 0, len(all))
+	for _, l := range all {
+		if l != nil {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 // GiveUp deletes a lane with all that it holds, for good. Nobody may use the lane any more.
 func (q *Queue) GiveUp(lane *Lane) error {
-	err := q.call(&call{clean: true, fn: func(b *batch) error {
-		lanes := slices.Clone(*q.lanes.Load())
+	err := q.call(&call{clean: true, fn: func() error {
+		k := &q.keeper
+		if err := k.mustCommit(q, []*gathered{{lane: lane, discard: true, made: &entry.Lane{ID: lane.id, Name: lane.name}}}); err != nil {
+			return err
+		}
+		lanes := append([]*Lane(nil), *q.lanes.Load()...)
 		lanes[lane.id] = nil
-		q.lanes.Store(&lanes)
+		q.showLanes(lanes)
 		q.retrying.Add(-lane.close())
-		b.delete(laneKey(lane.id))
-		return q.dropDeliveries(b, lane.id)
+		return k.flush(q)
 	}})
 	if err != nil {
 		return fmt.Errorf("give up lane %q: %w", lane.name, err)
-	}
-	return nil
-}
-
-// dropDeliveries deletes the retries, failed deliveries, attempts and replays of a lane. Its record must have gone before, so that
-// the next start finishes what is cut short.
-func (q *Queue) dropDeliveries(b *batch, id LaneID) error {
-	for _, kind := range []byte{kindRetry, kindFailed, kindWell, kindReplay} {
-		prefix := deliveryKey(kind, id, 0)[:5]
-		err := q.store.scan(prefix, prefix, true, func(key []byte, _ func() ([]byte, error)) (bool, error) {
-			b.delete(slices.Clone(key))
-			return b.err == nil, b.err
-		})
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -8,6 +8,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
 )
 
 // Lane is an endpoint's state in the queue: what it has been given, what of it is pending, retrying or failed. It knows
@@ -23,10 +27,10 @@ type Lane struct {
 	born uint64 // the end of the log when it was made; 0 when that is not known
 
 	// What the committer touches. It must never wait for mu, under which the lane reads from disk.
-	ready   atomic.Pointer[func()] // tells the endpoint's senders that there is something to take
-	matched atomic.Int64           // deliveries it was given, ever; at least passed
-	passed  atomic.Int64           // of these, no more pending
-	jump    atomic.Uint64          // nothing below is pending: don't read it
+	ready  atomic.Pointer[func()] // tells the endpoint's senders that there is something to take
+	passed atomic.Int64           // deliveries that are not pending any more, ever
+	jump   atomic.Uint64          // nothing below is pending: don't read it
+	gift   given
 
 	mu        sync.Mutex
 	saved     uint64 // the cursor on disk
@@ -42,8 +46,9 @@ type Lane struct {
 
 	// Reading the log. Everything below next has been handed out or was not for this lane.
 	next   uint64
-	reader frameReader
-	ahead  []*frame            // behind the reader's frame
+	reader entry.Reader
+	ahead  []*entry.Frame      // behind the reader's frame
+	finder *log.Finder         // of blocks that have something for it
 	skip   map[uint64]struct{} // settled before the last start, not below next
 
 	window []*flight // first attempts handed out and those settled since, by event; the first one is not settled
@@ -56,14 +61,35 @@ type Lane struct {
 	replaying map[uint64]struct{} // events of which a replay has a first attempt under way
 	turn      int                 // whose replay's it is
 
-	// Since the last save. attempts may be saved at any time, changes only together with the lane's record.
-	dirty        bool
-	attempts     []write
-	attemptBytes int
-	changes      []write
-	changeBytes  int
-	wells        []wellBlock
-	saving       []write // changes that the keeper is writing
+	// Since the keeper asked last: changes, which are saved together with the lane's record, and attempts.
+	dirty       bool
+	batch       uint64 // how often it asked
+	changes     []entry.Change
+	changeBytes int
+	made        []entry.Made
+	madeBytes   int
+	unsaved     map[recordName]unsaved // records that the store does not have yet
+	countSaved  int64                  // deliveries it was given, as they were saved last
+}
+
+// given counts what a lane was given. The committer counts, and waits for nobody who reads or writes a file.
+type given struct {
+	mu      sync.Mutex
+	matched int64  // deliveries, ever; at least those that passed
+	counted uint64 // all events below it are counted
+}
+
+func (l *Lane) given() int64 {
+	l.gift.mu.Lock()
+	defer l.gift.mu.Unlock()
+	return l.gift.matched
+}
+
+// counts are how many deliveries the lane was given by the events below a sequence number.
+func (l *Lane) counts() (matched int64, counted uint64) {
+	l.gift.mu.Lock()
+	defer l.gift.mu.Unlock()
+	return l.gift.matched, max(l.gift.counted, l.q.end.Load())
 }
 
 // flight is a first attempt under way or settled out of order.
@@ -105,22 +131,21 @@ const (
 	// maxWindow short numbers, it fits into one transaction.
 	maxChanges     = 1024
 	maxChangeBytes = 128 << 10
-	// wellBytes of attempts that went well share a key; maxWells such blocks may wait for a save.
-	wellBytes = 32 << 10
-	maxWells  = 64
-	// readAgain is how long to wait after the store could not be read.
+	// maxUnsaved is how many records of a lane may wait for the store.
+	maxUnsaved = 16 * maxChanges
+	// readAgain is how long to wait after the log could not be read.
 	readAgain = time.Second
-	// maxAttemptBytes is how much of attempt records may wait for a save.
-	maxAttemptBytes = 1 << 20
+	// maxMadeBytes is how much of attempts may wait for a save.
+	maxMadeBytes = 2 << 20
 )
 
-func newLane(q *Queue, id LaneID, r laneRecord, matched int64) *Lane {
+func newLane(q *Queue, id LaneID, r laneRecord) *Lane {
 	l := &Lane{
 		q: q, id: id, name: r.name, next: r.cursor, saved: r.cursor, paused: r.paused,
 		delivered: r.delivered, retrying: r.retrying, failed: r.failed, born: r.born, replayed: r.replayed,
 		health: r.health.moved(func(t time.Time) time.Time { return time.UnixMilli(q.shown(t.UnixMilli())) }),
 	}
-	l.matched.Store(matched)
+	l.gift.matched, l.gift.counted, l.countSaved = r.matched, r.counted, r.matched
 	l.passed.Store(r.passed)
 	if len(r.settled) > 0 {
 		l.skip = make(map[uint64]struct{}, len(r.settled))
@@ -144,13 +169,17 @@ func (l *Lane) Began(seq uint64) bool { return seq >= l.born }
 // and must not call the lane.
 func (l *Lane) OnReady(fn func()) { l.ready.Store(&fn) }
 
-// arrive counts deliveries of a frame that is about to become readable. Only the committer calls it.
-func (l *Lane) arrive(first uint64, count int64) {
-	if l.matched.Load() == l.passed.Load() {
+// arrive counts deliveries of a frame, from event first up to below end, that is about to become readable. Only the
+// committer calls it.
+func (l *Lane) arrive(first, end uint64, count int64) {
+	l.gift.mu.Lock()
+	defer l.gift.mu.Unlock()
+	if l.gift.matched == l.passed.Load() {
 		// All that the lane was given before is settled, and stays so: what lies between is not for it.
 		l.jump.Store(first)
 	}
-	l.matched.Add(count)
+	l.gift.matched += count
+	l.gift.counted = end
 }
 
 func (l *Lane) wake() {
@@ -183,7 +212,7 @@ func (l *Lane) takeLocked() (d *Delivery, more bool) {
 		return nil, false
 	}
 	if jump := l.jump.Load(); jump > l.next {
-		l.next, l.reader, l.ahead, l.skip = jump, frameReader{}, nil, nil
+		l.next, l.reader, l.ahead, l.skip = jump, entry.Reader{}, nil, nil
 	}
 	ev, ok := l.read()
 	if !ok {
@@ -197,15 +226,15 @@ func (l *Lane) takeLocked() (d *Delivery, more bool) {
 }
 
 // waiting is the number of pending deliveries that are not handed out.
-func (l *Lane) waiting() int64 { return l.matched.Load() - l.passed.Load() - l.open }
+func (l *Lane) waiting() int64 { return l.given() - l.passed.Load() - l.open }
 
 // read steps to the next event of the log that is for this lane.
 func (l *Lane) read() (Stored, bool) {
 	for {
-		ev, ok, err := l.reader.next()
+		ev, ok, err := l.reader.Next()
 		switch {
 		case err != nil:
-			l.passOver(l.reader.f.end(), err)
+			l.passOver(l.reader.Frame().End(), err)
 			continue
 		case ok:
 			if ev.Seq < l.next {
@@ -226,9 +255,13 @@ func (l *Lane) read() (Stored, bool) {
 			return ev, true
 		}
 		if len(l.ahead) == 0 {
+			if err = l.stepOver(); err != nil && !errors.Is(err, codec.ErrDamaged) {
+				l.tryLater(err)
+				return Stored{}, false
+			}
 			var damagedTo uint64
 			l.ahead, damagedTo, err = l.q.frames(l.next)
-			if err != nil && !errors.Is(err, errDamaged) {
+			if err != nil && !errors.Is(err, codec.ErrDamaged) {
 				l.tryLater(err)
 				return Stored{}, false
 			}
@@ -237,19 +270,53 @@ func (l *Lane) read() (Stored, bool) {
 				continue
 			}
 			if len(l.ahead) == 0 {
-				l.reader = frameReader{}
-				if applied := l.q.applied.Load(); l.next < applied && l.q.lacks(l.name, l.next, applied) {
+				l.reader = entry.Reader{}
+				if applied := l.q.applied.Load(); l.next < applied {
+					// Neither the store nor the log has any of them.
+					l.q.missing(l.name, l.next, applied)
 					l.next = applied
 					continue
 				}
+				l.forgetLost()
 				return Stored{}, false
 			}
 		}
-		if first := l.ahead[0].first; first > l.next {
+		if first := l.ahead[0].First; first > l.next {
 			l.q.missing(l.name, l.next, first)
 		}
-		l.reader = l.ahead[0].reader()
+		l.reader = l.ahead[0].Reader()
 		l.ahead = l.ahead[1:]
+	}
+}
+
+// stepOver goes on to the next block that has something for this lane: what lies between is not read.
+func (l *Lane) stepOver() error {
+	if _, end := l.q.log.End(); l.next >= end {
+		return nil
+	}
+	if l.finder == nil {
+		l.finder = l.q.finder(&sieve{lane: l})
+	}
+	from, _, err := l.finder.From(l.next)
+	if err == nil {
+		l.next = max(l.next, from)
+	}
+	return err
+}
+
+// forgetLost corrects what is pending when the lane has come to the end of the log and more was counted than it found: that
+// was in what can't be read any more, of which it has told.
+func (l *Lane) forgetLost() {
+	l.gift.mu.Lock()
+	lost := int64(0)
+	if l.gift.counted <= l.next && l.next >= l.q.end.Load() {
+		lost = l.gift.matched - l.passed.Load() - l.open
+	}
+	l.gift.matched -= max(lost, 0)
+	l.gift.mu.Unlock()
+	if lost > 0 {
+		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d of its deliveries were among the events that can't be read any more, and are not pending any more", l.name, lost))
+		l.changed()
 	}
 }
 
@@ -266,28 +333,13 @@ func (l *Lane) tryLater(err error) {
 func (q *Queue) missing(lane string, from, to uint64) {
 	q.damaged.Add(int64(to - from))
 	q.opts.Notice(fmt.Sprintf("endpoint %q: events %d to %d are missing from the log and are passed over", lane, from, to-1))
-	q.suspect()
 }
 
-// lacks is told that the store does not find events that it is to have. Badger takes a block that it can't read for one
-// without the key: so the queue fails, and the next start reads everything. It reports true when this one did, and they
-// are gone for good.
-func (q *Queue) lacks(lane string, from, to uint64) bool {
-	if !q.whole.Load() {
-		q.store.suspected.Store(true)
-		q.store.suspect(fmt.Errorf("events %d to %d are not found", from, to-1))
-		return false
-	}
-	q.missing(lane, from, to)
-	return true
-}
-
-// passOver steps behind events that can't be read any more. How many of them were for this lane nobody knows; those that
-// were stay counted as pending, so that the loss is seen.
+// passOver steps behind events that can't be read any more. How many of them were for this lane is known when it has come to
+// the end of the log (forgetLost).
 func (l *Lane) passOver(to uint64, err error) {
-	l.next, l.reader = max(to, l.next+1), frameReader{}
+	l.next, l.reader = max(to, l.next+1), entry.Reader{}
 	l.q.damaged.Add(1)
-	l.q.suspect()
 	l.q.opts.Notice(fmt.Sprintf("endpoint %q: events up to %d can't be read and are passed over: %v", l.name, l.next-1, err))
 }
 
@@ -300,7 +352,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 		r := heap.Pop(&l.retries).(*retry)
 		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, began: l.q.shown(int64(r.replay)), retry: r}
 		ev, found, err := l.q.find(r.seq)
-		if err != nil && !errors.Is(err, errDamaged) {
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
 			heap.Push(&l.retries, r)
 			l.tryLater(err)
 			return nil, false

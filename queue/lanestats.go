@@ -17,7 +17,7 @@ type LaneStats struct {
 func (l *Lane) Stats() LaneStats {
 	l.mu.Lock()
 	s := LaneStats{
-		Pending: max(l.matched.Load()-l.passed.Load(), 0), Retrying: l.retrying, Failed: l.failed, Delivered: l.delivered, Paused: l.paused,
+		Pending: max(l.given()-l.passed.Load(), 0), Retrying: l.retrying, Failed: l.failed, Delivered: l.delivered, Paused: l.paused,
 	}
 	if len(l.retries) > 0 {
 		s.NextRetry = l.retries[0].due

@@ -4,44 +4,55 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/fault"
 )
 
-// The high-water mark lies beside store and journal: how many commits the store has made, how far the log went, which slot
-// of the journal was in use, and what the clocks showed then. It is written after each save and not synced, so it is never
-// ahead of what it tells of on an honest disk: a store that has fewer commits than the mark says has lost some without a
-// word, as Badger does when its log is damaged, and so has a journal that ends before the mark or lacks its slot.
+// The high-water mark lies beside journal, log and store: how far the store had come, how far the log went, which slot of the
+// journal was in use, what the clocks showed then, and when no lane needed what any more. It is written after each save and
+// not synced, so it is never ahead of what it tells of on an honest disk: a journal and a log that end before it have lost
+// their end. Without it nothing is lost but that, and retention counts anew.
 //
-//	file:   two slots of 4 KiB, written in turn; the one with the higher version counts
-//	slot:   magic, 8 bytes; version of the store, 8; queue time, wall clock and time since the boot in milliseconds,
-//	        8 each; id of the boot, 16; end of the log, 8; generation of the journal's slot, 8; CRC-32C of these, 4
+//	file:   two slots of 4 KiB, written in turn; the one with the higher entry counts
+//	slot:   magic, 8 bytes; last entry in the store, 8; queue time, wall clock and time since the boot in milliseconds, 8
+//	        each; id of the boot, 16; end of the log, 8; generation of the journal's slot, 8; number of marks, 4; marks: a
+//	        queue time and an event, 8 each; zeros; CRC-32C of all before it, 4
 type highWater struct {
-	version uint64 // of the store
+	version uint64 // the last entry in the store
 	end     uint64 // the sequence number behind the last event that was answered
 	slot    uint64 // the generation of the journal's slot that was in use
 	clock   clockState
+	marks   []mark // when no lane needed what any more
 }
+
+// The places of faults.
+const (
+	placeMarkFile    = "new mark"
+	placeMark        = "mark"
+	placeBallast     = "taking the ballast"
+	placeDropBallast = "giving up the ballast"
+)
 
 const (
 	markFile  = "mark"
-	markMagic = "RBMARK01"
+	markMagic = "RBMARK02"
 	markSlot  = 4 << 10
-	markSize  = 76
-	markSum   = markSize - 4 // where the checksum is
+	markHead  = 76 // bytes before the marks of retention
 )
 
 // marker keeps the file. The keeper owns it.
 type marker struct {
 	file  *os.File
 	turn  int64
-	fault fault
+	fault fault.Func
 }
 
 // openMark opens the file, making it when there is none, and reads what it says. A slot that can't be read is passed over;
 // all zeros when none can.
-func openMark(dir string, fault fault) (*marker, highWater, error) {
+func openMark(dir string, fault fault.Func) (*marker, highWater, error) {
 	path := filepath.Join(dir, markFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -52,14 +63,14 @@ func openMark(dir string, fault fault) (*marker, highWater, error) {
 	raw := make([]byte, 2*markSlot)
 	n, _ := f.ReadAt(raw, 0)
 	for slot := range int64(2) {
-		if h, ok := parseMark(raw[slot*markSlot : slot*markSlot+markSize]); ok && h.version >= best.version {
+		if h, ok := parseMark(raw[slot*markSlot : (slot+1)*markSlot]); ok && h.version >= best.version {
 			best, m.turn = h, 1-slot
 		}
 	}
 	if n < len(raw) { // its blocks are taken now: on a full disk it can still be written
-		if err = fault.before(placeMarkFile); err == nil {
+		if err = fault.Before(placeMarkFile); err == nil {
 			_, err = f.WriteAt(raw, 0)
-			err = fault.after(placeMarkFile, errors.Join(err, f.Sync()))
+			err = fault.After(placeMarkFile, errors.Join(err, f.Sync()))
 		}
 		if err != nil {
 			return nil, highWater{}, errors.Join(fmt.Errorf("make mark: %w", err), f.Close())
@@ -69,20 +80,24 @@ func openMark(dir string, fault fault) (*marker, highWater, error) {
 }
 
 func parseMark(raw []byte) (h highWater, ok bool) {
-	if string(raw[:8]) != markMagic || crc32.Checksum(raw[:markSum], castagnoli) != binary.LittleEndian.Uint32(raw[markSum:]) {
+	le := binary.LittleEndian
+	if string(raw[:8]) != markMagic || codec.Sum(raw[:markSlot-4]) != le.Uint32(raw[markSlot-4:]) {
 		return h, false
 	}
-	h.version = binary.LittleEndian.Uint64(raw[8:])
-	h.clock.now = int64(binary.LittleEndian.Uint64(raw[16:]))
-	h.clock.wall = int64(binary.LittleEndian.Uint64(raw[24:]))
-	h.clock.up = int64(binary.LittleEndian.Uint64(raw[32:]))
+	h.version = le.Uint64(raw[8:])
+	h.clock.now, h.clock.wall, h.clock.up = int64(le.Uint64(raw[16:])), int64(le.Uint64(raw[24:])), int64(le.Uint64(raw[32:]))
 	copy(h.clock.boot[:], raw[40:56])
-	h.end, h.slot = binary.LittleEndian.Uint64(raw[56:]), binary.LittleEndian.Uint64(raw[64:])
+	h.end, h.slot = le.Uint64(raw[56:]), le.Uint64(raw[64:])
+	n := int(le.Uint32(raw[72:]))
+	for at := markHead; n > 0 && at+16 <= markSlot-4; n-- {
+		h.marks = append(h.marks, mark{int64(le.Uint64(raw[at:])), le.Uint64(raw[at+8:])})
+		at += 16
+	}
 	return h, true
 }
 
 func (m *marker) write(h highWater) error {
-	raw := make([]byte, 0, markSize)
+	raw := make([]byte, 0, markSlot)
 	raw = append(raw, markMagic...)
 	raw = binary.LittleEndian.AppendUint64(raw, h.version)
 	for _, n := range [...]int64{h.clock.now, h.clock.wall, h.clock.up} {
@@ -91,11 +106,17 @@ func (m *marker) write(h highWater) error {
 	raw = append(raw, h.clock.boot[:]...)
 	raw = binary.LittleEndian.AppendUint64(raw, h.end)
 	raw = binary.LittleEndian.AppendUint64(raw, h.slot)
-	raw = binary.LittleEndian.AppendUint32(raw, crc32.Checksum(raw, castagnoli))
-	err := m.fault.before(placeMark)
+	raw = binary.LittleEndian.AppendUint32(raw, uint32(len(h.marks)))
+	for _, one := range h.marks {
+		raw = binary.LittleEndian.AppendUint64(raw, uint64(one.at))
+		raw = binary.LittleEndian.AppendUint64(raw, one.next)
+	}
+	raw = raw[:markSlot-4]
+	raw = binary.LittleEndian.AppendUint32(raw, codec.Sum(raw))
+	err := m.fault.Before(placeMark)
 	if err == nil {
 		_, err = m.file.WriteAt(raw, m.turn*markSlot)
-		err = m.fault.after(placeMark, err)
+		err = m.fault.After(placeMark, err)
 	}
 	if err != nil {
 		return fmt.Errorf("write mark: %w", err)

@@ -1,40 +1,47 @@
 package queue
 
 import (
+	"math"
 	"slices"
 	"time"
+
+	"realtorbot-relay/queue/entry"
 )
 
-type write struct {
-	key, value []byte // a nil value deletes
-}
-
-// wellBlock gathers first attempts that went well.
-type wellBlock struct {
+// unsaved is a record of the lane that the store does not have yet: nil says that it is deleted.
+type unsaved struct {
 	record []byte
-	last   uint64 // the highest event in it
+	batch  uint64 // of the progress that it is part of
 }
 
-func (l *Lane) noteWell(seq uint64, a *Attempt) {
-	n := len(l.wells)
-	if n == 0 || len(l.wells[n-1].record) >= wellBytes {
-		l.wells = append(l.wells, wellBlock{record: make([]byte, 0, 512)})
-		n++
+type recordName struct {
+	what entry.What
+	seq  uint64
+}
+
+// maxWellExcerpt is how much of an answer is kept of an attempt that went well: nobody reads more of a success.
+const maxWellExcerpt = 256
+
+// change sets or, with nil, deletes a record. The caller holds mu.
+func (l *Lane) change(what entry.What, seq uint64, record []byte) {
+	l.changes = append(l.changes, entry.Change{What: what, Seq: seq, Record: record})
+	l.changeBytes += 16 + len(record)
+	if l.unsaved == nil {
+		l.unsaved = map[recordName]unsaved{}
 	}
-	w := &l.wells[n-1]
-	w.record = appendWell(w.record, seq, a)
-	w.last = max(w.last, seq)
+	l.unsaved[recordName{what, seq}] = unsaved{record, l.batch}
+	if record == nil && what != entry.Replay && seq < l.q.log.Low() {
+		l.q.freed.Store(true)
+	}
 }
 
-func (l *Lane) change(key, value []byte) {
-	l.changes = append(l.changes, write{key, value})
-	l.changeBytes += len(key) + len(value)
-}
-
-func (l *Lane) note(d *Delivery, a *Attempt) {
-	w := write{attemptKey(d.Event.Seq, l.id, a.At.UnixMilli(), a.Number), appendReplay(appendAttempt(nil, a, len(a.Excerpt)), d.Replay)}
-	l.attempts = append(l.attempts, w)
-	l.attemptBytes += len(w.value)
+// note remembers an attempt. The caller holds mu.
+func (l *Lane) note(d *Delivery, a *Attempt, excerpt int) {
+	m := entry.Made{Seq: d.Event.Seq, Attempt: *a}
+	m.Replay = d.Replay
+	m.Excerpt = slices.Clone(a.Excerpt[:min(len(a.Excerpt), excerpt)])
+	l.made = append(l.made, m)
+	l.madeBytes += 64 + len(m.Excerpt) + len(m.Error)
 }
 
 // changed asks for a save, at once when much has gathered. Whoever settles never waits for it: a lane that is full hands
@@ -49,13 +56,12 @@ func (l *Lane) changed() {
 }
 
 func (l *Lane) full() bool {
-	return len(l.changes) >= maxChanges || l.changeBytes >= maxChangeBytes ||
-		l.attemptBytes >= maxAttemptBytes || len(l.wells) >= maxWells
+	return len(l.changes) >= maxChanges || l.changeBytes >= maxChangeBytes || l.madeBytes >= maxMadeBytes || len(l.unsaved) >= maxUnsaved
 }
 
 // halfFull reports that replays are to wait for a save, so that what is new need not.
 func (l *Lane) halfFull() bool {
-	return len(l.changes) >= maxChanges/2 || l.changeBytes >= maxChangeBytes/2 || l.attemptBytes >= maxAttemptBytes/2
+	return len(l.changes) >= maxChanges/2 || l.changeBytes >= maxChangeBytes/2 || l.madeBytes >= maxMadeBytes/2
 }
 
 func (l *Lane) isFull() bool {
@@ -64,56 +70,44 @@ func (l *Lane) isFull() bool {
 	return l.full()
 }
 
-// progress is what a lane did between two saves: attempts may be saved at any time, changes only together.
-type progress struct {
-	attempts    []write
-	changes     []write
-	changeBytes int
-}
-
-// progress hands out what is to be saved. Only the keeper calls it, and saves it or fails the queue.
-func (l *Lane) progress(serial uint64) (p progress) {
+// gather hands out what the lane did since it was asked last, nil when that is nothing. With counts, a lane that was given
+// events and did nothing is asked to save how many. Only the keeper calls it, and makes it durable or keeps it.
+func (l *Lane) gather(counts bool) *gathered {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.dirty || l.gone {
-		return p
+	if l.gone || !l.dirty && !(counts && l.given() != l.countSaved) {
+		return nil
 	}
 	wasFull := l.full() || l.halfFull()
-	for i := range l.wells {
-		w := &l.wells[i]
-		l.attempts = append(l.attempts, write{wellKey(l.id, w.last, serial), packWells(w.record)})
-	}
 	l.saveReplays()
 	record := l.record()
-	l.saved = record.cursor
-	l.change(laneKey(l.id), record.append(nil))
-	p = progress{l.attempts, l.changes, l.changeBytes}
-	l.saving = l.changes
-	l.attempts, l.attemptBytes, l.changes, l.changeBytes, l.wells, l.dirty = nil, 0, nil, 0, nil, false
+	l.saved, l.countSaved = record.cursor, record.matched
+	p := &entry.Progress{Lane: l.id, Record: record.append(nil), Changes: l.changes, Attempts: l.made}
+	g := &gathered{lane: l, batch: l.batch, progress: p}
+	l.batch++
+	l.changes, l.changeBytes, l.made, l.madeBytes, l.dirty = nil, 0, nil, 0, false
 	if wasFull {
 		l.wake()
 	}
-	return p
+	return g
 }
 
-// landed tells the lane that its progress is on disk.
-func (l *Lane) landed() {
+// landed tells the lane that the store has the changes of a batch.
+func (l *Lane) landed(batch uint64, changes []entry.Change) {
 	l.mu.Lock()
-	l.saving = nil
-	l.mu.Unlock()
-}
-
-func (p *progress) save(b *batch) {
-	for _, w := range p.attempts {
-		b.set(w.key, w.value)
-	}
-	b.together(len(p.changes), p.changeBytes)
-	for _, w := range p.changes {
-		if w.value == nil {
-			b.delete(w.key)
-		} else {
-			b.set(w.key, w.value)
+	defer l.mu.Unlock()
+	wasFull := l.full()
+	for i := range changes {
+		name := recordName{changes[i].What, changes[i].Seq}
+		if u, ok := l.unsaved[name]; ok && u.batch <= batch {
+			delete(l.unsaved, name)
 		}
+	}
+	if len(l.unsaved) == 0 {
+		l.unsaved = nil
+	}
+	if wasFull && !l.full() {
+		l.wake()
 	}
 }
 
@@ -125,6 +119,7 @@ func (l *Lane) record() *laneRecord {
 		born: l.born, replayed: l.replayed,
 		health: l.health.moved(func(t time.Time) time.Time { return time.UnixMilli(l.q.stamp(t)) }),
 	}
+	r.matched, r.counted = l.counts()
 	if len(l.window) > 0 {
 		r.cursor = l.window[0].ev.Seq
 	}
@@ -147,21 +142,77 @@ func (l *Lane) record() *laneRecord {
 func (l *Lane) floor(end uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// The janitor looks for retries and failed deliveries on disk: what is not there yet it must not pass.
-	for _, w := range l.changes {
-		if _, seq, ok := parseDeliveryKey(w.key); ok {
-			end = min(end, seq)
-		}
-	}
 	if l.dirty {
 		// What was settled since the last save would be pending again if we died now.
 		end = min(end, l.saved)
 	}
-	if l.matched.Load() == l.passed.Load() {
+	if l.given() == l.passed.Load() {
 		return end
 	}
 	if len(l.window) > 0 {
 		return min(l.window[0].ev.Seq, end)
 	}
 	return min(l.next, end)
+}
+
+// mayHave reports whether the store may have records of a kind.
+func (l *Lane) mayHave(what entry.What) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.unsaved) > 0 {
+		return true
+	}
+	if what == entry.Retry {
+		return l.retrying > 0
+	}
+	return l.failed > 0
+}
+
+// needs adds to set the events of a range that are retrying or failed, or that a replay has under way, as far as the store
+// does not know it yet.
+func (l *Lane) needs(from, to uint64, set map[uint64]struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, u := range l.unsaved {
+		if name.what != entry.Replay && u.record != nil && from <= name.seq && name.seq < to {
+			set[name.seq] = struct{}{}
+		}
+	}
+	for seq := range l.replaying { // an attempt that fails makes it retrying
+		if from <= seq && seq < to {
+			set[seq] = struct{}{}
+		}
+	}
+}
+
+// needsOne reports whether the delivery of an event is retrying or failed, or under way in a replay.
+func (l *Lane) needsOne(seq uint64) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, flies := l.replaying[seq]; flies {
+		return true, nil
+	}
+	for _, what := range []entry.What{entry.Retry, entry.Failed} {
+		record, err := l.kept(what, seq)
+		if err != nil || record != nil {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// failedSince reports whether the lane has failed deliveries, and below which event none was recorded since it was asked
+// last.
+func (l *Lane) failedSince() (any bool, oldest uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	oldest, l.oldestFailed = l.oldestFailed, math.MaxUint64
+	return l.failed > 0, oldest
+}
+
+// lookAgain has failedSince tell of failed deliveries from an event on.
+func (l *Lane) lookAgain(from uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.oldestFailed = min(l.oldestFailed, from)
 }

@@ -6,6 +6,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"realtorbot-relay/queue/directory"
+	"realtorbot-relay/queue/fault"
+	"realtorbot-relay/queue/journal"
+	"realtorbot-relay/queue/log"
 )
 
 // What Append may answer beside nil. Callers turn them into answers for their clients.
@@ -27,6 +32,7 @@ type Options struct {
 	DedupWindow     time.Duration // for how long an event id is known
 	Retention       time.Duration // for how long an event is kept that no lane needs
 	FailedRetention time.Duration // for how long a failed delivery is kept
+	NoCreate        bool          // a directory without a queue is an error: a file system may not be mounted there
 	MinFree         int64         // bytes; with less free space Append answers ErrDiskLow, and with less than the queue needs itself (Stats.MinFree)
 
 	AppendTimeout time.Duration         // how long Append waits for its turn; default 10 s
@@ -34,19 +40,24 @@ type Options struct {
 	Now           func() time.Time      // default time.Now
 	Free          func() (int64, error) // free bytes where Dir is; default asks the file system
 
-	slotSize  int64 // of the journal
-	maxSlots  int
-	tailBytes int64         // how much of the newest events is kept in memory
-	saveEvery time.Duration // the longest that progress stays unsaved
-	files     func() int64  // how many files can be made where Dir is; nil asks the file system
-	ballast   int64         // bytes of disk that are held for the clean-up
-	clocks    func() (mono, wall int64)
-	up        func() (int64, [16]byte) // as sinceBoot; nil when Now is the test's
-	fault     fault
+	FilterBytes int64 // of memory for what tells new ids from known ones without reading; default 32 MiB
+
+	segmentSize int64 // of the log
+	slotSize    int64 // of the journal
+	maxSlots    int
+	tailBytes   int64         // how much of the newest events is kept in memory
+	saveEvery   time.Duration // the longest that progress stays unsaved
+	files       func() int64  // how many files can be made where Dir is; nil asks the file system
+	ballast     int64         // bytes of disk that are held for the clean-up
+	clocks      func() (mono, wall int64)
+	up          func() (int64, [16]byte) // as sinceBoot; nil when Now is the test's
+	fault       fault.Func
 }
 
 func (o Options) withDefaults() Options {
 	setDefault(&o.AppendTimeout, 10*time.Second)
+	setDefault(&o.FilterBytes, 32<<20)
+	setDefault(&o.segmentSize, 64<<20)
 	setDefault(&o.slotSize, 4<<20)
 	setDefault(&o.maxSlots, 6)
 	setDefault(&o.tailBytes, 4<<20)
@@ -87,27 +98,36 @@ func setDefault[T comparable](field *T, value T) {
 type Queue struct {
 	opts    Options
 	clock   *clock
-	mark    *marker     // the keeper's
-	whole   atomic.Bool // the store was read as a whole before it was opened
-	boot    [16]byte    // id of the machine's boot
-	journal *journal    // the committer's
-	store   *store      // written by the keeper alone
-	unlock  func() error
+	mark    *marker  // the keeper's
+	boot    [16]byte // id of the machine's boot
+	dir     *directory.Directory
+	journal *journal.Journal // the committer's
+	log     *log.Log         // written by the keeper alone
+	index   index            // so is it
+
+	memTable int64         // of the store
+	replaced chan struct{} // closed when the store is replaced; the keeper's
 
 	requests  chan *request
+	progress  chan *saveRequest
 	committed chan struct{} // closed when the committer has left
 	closing   chan struct{}
 	closed    sync.Once
-	owners    sync.WaitGroup // committer, doorman and keeper
+	owners    sync.WaitGroup // committer, doorman, keeper, and those who look at the store and the log beside them
 
 	tail tail
-	// Three positions in the log, each a sequence number behind the last event that it covers:
-	// everything below applied is in the store, everything below end may be read by the lanes.
+	// Two positions in the log, each a sequence number behind the last event that it covers: everything below applied is in
+	// log and store, everything below end may be read by the lanes.
 	applied atomic.Uint64
 	end     atomic.Uint64
+	// And two entries: everything below logged is in the log, nextEntry is the number of the next one.
+	logged    atomic.Uint64
+	nextEntry atomic.Uint64
 
+	freed    atomic.Bool             // a carried event may not be needed any more
 	lanes    atomic.Pointer[[]*Lane] // by id, nil where a lane was given up; replaced by the keeper
-	retrying atomic.Int64            // of all lanes, for the bound on memory
+	names    atomic.Pointer[map[string]*Lane]
+	retrying atomic.Int64 // of all lanes, for the bound on memory
 
 	keeper keeper
 	disk   disk
@@ -147,7 +167,7 @@ func (q *Queue) Close() error {
 		} else if q.keeper.starved.Load() {
 			limit = failedCloseLimit
 		}
-		err = errors.Join(err, q.store.close(limit), q.journal.close(), q.mark.close(), q.unlock())
+		err = errors.Join(err, q.index.store.Close(limit), q.log.Close(), q.journal.Close(), q.mark.close(), q.dir.Close())
 	})
 	if err != nil {
 		return fmt.Errorf("close queue %q: %w", q.opts.Dir, err)
@@ -200,14 +220,13 @@ type Stats struct {
 	CommitEvents Buckets // how many events a commit had
 	CommitTimes  Buckets // how many nanoseconds it took, sync included
 	Damaged      int64   // things that could not be read and were set aside, since it was opened
-	StoreBytes   int64   // of the store's files
+	StoreBytes   int64   // of the files of log and store
 	JournalBytes int64
 	Err          error
 }
 
 // Stats tells how the queue is.
 func (q *Queue) Stats() Stats {
-	lsm, vlog := q.store.db.Size()
 	free, err := q.opts.Free()
 	if err != nil {
 		free = -1
@@ -217,7 +236,7 @@ func (q *Queue) Stats() Stats {
 		FreeDisk: free, MinFree: q.disk.acceptFloor(q.opts),
 		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
 		CommitEvents: q.commitEvents.Buckets(), CommitTimes: q.commitTimes.Buckets(),
-		StoreBytes: lsm + vlog, JournalBytes: q.keeper.journalBytes.Load(),
+		StoreBytes: q.keeper.logBytes.Load() + q.index.bytes(), JournalBytes: q.keeper.journalBytes.Load(),
 		Err: q.Err(),
 	}
 	return s
@@ -240,6 +259,9 @@ var started = time.Now()
 
 // uptime is the time since the process began, in nanoseconds, by a clock that nobody sets; never 0.
 func uptime() int64 { return int64(time.Since(started)) + 1 }
+
+// since is the time that has passed since a reading of uptime.
+func since(began int64) time.Duration { return time.Duration(uptime() - began) }
 
 // Saves is how often progress was saved since the queue was opened: it stays the same while nothing comes and nothing is
 // settled.

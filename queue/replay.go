@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
 )
 
 // ReplaySpec says which deliveries of a lane are attempted again on purpose. Whatever it says, deliveries that are pending
@@ -89,7 +92,8 @@ type replay struct {
 	window []*flight           // handed out, by event; the first one is not settled
 	again  []*flight           // released, to be handed out before anything else
 
-	read   uint64   // everything below was read
+	read   uint64 // everything below was read
+	finder *log.Finder
 	ahead  []Stored // read and not handed out
 	bare   bool     // read failed deliveries without their events
 	walked bool     // there is nothing more to read or to hand out
@@ -176,7 +180,7 @@ func (l *Lane) forgetReplays() {
 			continue
 		}
 		if ended++; ended >= maxReplays {
-			l.change(replayKey(l.id, r.number), nil)
+			l.change(entry.Replay, r.number, nil)
 			l.replays = slices.Delete(l.replays, i, i+1)
 		}
 	}
@@ -401,7 +405,7 @@ func (r *replay) stepOver(to uint64) {
 }
 
 func (l *Lane) takeUp(r *replay, ev Stored, now time.Time) (d *Delivery, again time.Time) {
-	failed, err := l.kept(deliveryKey(kindFailed, l.id, ev.Seq))
+	failed, err := l.kept(entry.Failed, ev.Seq)
 	if err != nil {
 		l.tryLater(err)
 		r.ahead = slices.Insert(r.ahead, 0, ev)
@@ -436,7 +440,7 @@ func (l *Lane) land(f *flight, state string) {
 	if f.failed {
 		l.failed--
 		if state != GivenUp {
-			l.change(deliveryKey(kindFailed, l.id, seq), nil)
+			l.change(entry.Failed, seq, nil)
 		}
 	} else {
 		l.replayed++
@@ -506,7 +510,7 @@ func (l *Lane) saveReplays() {
 	for _, r := range l.replays {
 		if r.dirty {
 			r.dirty = false
-			l.change(replayKey(l.id, r.number), r.append(nil))
+			l.change(entry.Replay, r.number, r.append(nil))
 		}
 	}
 }

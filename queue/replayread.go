@@ -2,8 +2,13 @@ package queue
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"time"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/store"
 )
 
 // readReplay reads a little more of what a replay may be for. The caller holds mu.
@@ -21,7 +26,7 @@ func (l *Lane) readReplay(r *replay) error {
 // readSeqs reads the events that the replay names.
 func (l *Lane) readSeqs(r *replay) error {
 	at, _ := slices.BinarySearch(r.spec.Seqs, r.read)
-	var s bookmark
+	var s reading
 	for n := 0; at < len(r.spec.Seqs) && n < replayRead && s.bytes < replayReadBytes; n++ {
 		seq := r.spec.Seqs[at]
 		ev, ok, err := s.find(l.q, seq)
@@ -46,15 +51,10 @@ func (l *Lane) readFailed(r *replay) error {
 	}
 	var list []one
 	keys := 0
-	from := deliveryKey(kindFailed, l.id, r.read)
-	err := l.q.store.scan(from[:5], from, false, func(key []byte, value func() ([]byte, error)) (bool, error) {
-		_, seq, _ := parseDeliveryKey(key)
+	err := l.q.index.scan(recordKey(l.id, entry.Failed, r.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
+		seq := key.Number
 		if seq >= r.to {
 			return false, nil
-		}
-		record, err := value()
-		if err != nil {
-			return false, err
 		}
 		f, err := parseFailure(seq, record)
 		if err != nil {
@@ -68,7 +68,7 @@ func (l *Lane) readFailed(r *replay) error {
 	if err != nil {
 		return err
 	}
-	var s bookmark
+	var s reading
 	for _, o := range list {
 		if s.bytes >= replayReadBytes {
 			return nil
@@ -110,129 +110,91 @@ func (r *replay) wants(f *Failure) bool {
 // readSettled reads events of the log that were accepted when the replay says.
 func (l *Lane) readSettled(r *replay) error {
 	sv := sieve{types: r.spec.Types, lane: l, since: unixMilli(r.spec.Since), until: unixMilli(r.spec.Until)}
-	from, to, err := l.q.stretchFrom(&sv, r.read, r.to)
-	if err != nil {
-		return err
-	}
-	r.read = from
-	if from == to {
-		return nil
-	}
-	kept, more, err := l.q.keptBetween(from, to)
-	if err != nil {
-		return err
-	}
-	frames, damagedTo, err := l.q.frames(from)
-	if err != nil && !errors.Is(err, errDamaged) {
-		return err
-	}
-	if damagedTo > 0 {
-		to, frames = min(to, damagedTo), nil
-	}
-	first := to
-	if len(frames) > 0 {
-		first = min(first, frames[0].first)
-		to = min(to, frames[len(frames)-1].end())
-	}
-	add := func(ev *Stored) {
+	add := func(ev *Stored, to uint64) {
 		if ev.Seq >= r.read && ev.Seq < to && sv.passes(ev) {
 			r.ahead = append(r.ahead, *ev)
 		}
 	}
-	for _, seq := range kept {
-		if seq >= first {
-			break
+	if low := min(l.q.log.Low(), r.to); r.read < low {
+		return l.readCarried(r, low, add)
+	}
+	if r.finder == nil {
+		r.finder = l.q.finder(&sv)
+	}
+	from, to, err := r.finder.From(r.read)
+	if err != nil {
+		return err
+	}
+	if from >= r.to {
+		r.read = r.to
+		return nil
+	}
+	frames, damagedTo, err := l.q.frames(from)
+	if err != nil && !errors.Is(err, codec.ErrDamaged) {
+		return err
+	}
+	if damagedTo > 0 {
+		r.read = min(damagedTo, r.to)
+		return nil
+	}
+	if len(frames) == 0 {
+		r.read = r.to
+		return nil
+	}
+	to = min(max(to, frames[len(frames)-1].End()), r.to)
+	for _, f := range frames {
+		for rd := f.Reader(); ; {
+			ev, ok, err := rd.Next()
+			if err != nil || !ok {
+				break // damage, of which the lanes tell
+			}
+			add(&ev, to)
 		}
-		if f, err := l.q.store.kept(seq); err == nil && f != nil {
-			if ev, err := f.find(seq); err == nil {
-				add(&ev)
+	}
+	r.read = max(min(to, frames[len(frames)-1].End()), from+1)
+	return nil
+}
+
+// readCarried reads events below low, whose segments are gone and which were carried.
+func (l *Lane) readCarried(r *replay, low uint64, add func(*Stored, uint64)) error {
+	var seqs []uint64
+	err := l.q.index.scan(store.CarriedKey(r.read), store.CarriedKey(low-1), func(key store.Key, _ []byte) (bool, error) {
+		seqs = append(seqs, key.Number)
+		return len(seqs) < replayRead, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, seq := range seqs {
+		f, err := l.q.carriedFrame(seq)
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+			return err
+		}
+		if f != nil {
+			if ev, err := f.Find(seq); err == nil {
+				add(&ev, low)
 			}
 		}
 		r.read = seq + 1
 	}
-	if more && r.read < first {
-		return nil // there are more before the first block
+	if len(seqs) < replayRead {
+		r.read = low
 	}
-	for _, f := range frames {
-		for rd := f.reader(); ; {
-			ev, ok, err := rd.next()
-			if err != nil || !ok {
-				break // damage, of which the lanes tell
-			}
-			add(&ev)
-		}
-	}
-	r.read = max(to, from+1)
 	return nil
 }
 
-// keptBetween lists some events of a range that were kept when their blocks were deleted, and says whether there are more.
-func (q *Queue) keptBetween(from, to uint64) (seqs []uint64, more bool, err error) {
-	err = q.store.scan([]byte{kindKept}, keptKey(from, 0), true, func(key []byte, _ func() ([]byte, error)) (bool, error) {
-		seq, piece, ok := parsePieceKey(key)
-		if !ok || seq >= to {
-			return false, nil
-		}
-		if piece == 0 {
-			seqs = append(seqs, seq)
-		}
-		more = len(seqs) == replayRead
-		return !more, nil
-	})
-	return seqs, more, err
-}
-
-// digestSteps is how many digests are looked at before whoever asked gets the word again.
-const digestSteps = 64
-
-// stretchFrom returns the nearest events from seq on and below end that may pass the sieve. from and to are equal when
-// there are none below them.
-func (q *Queue) stretchFrom(s *sieve, seq, end uint64) (from, to uint64, err error) {
-	for steps := 0; seq < end && steps < digestSteps; steps++ {
-		list, err := q.digestsBefore(seq+1, 1)
-		if err != nil {
-			return seq, seq, err
-		}
-		if len(list) == 0 || list[0].end() <= seq {
-			to = end // what has no digest is looked at itself
-			err := q.store.scan([]byte{kindDigest}, digestKey(seq+1), true, func(key []byte, _ func() ([]byte, error)) (bool, error) {
-				if first, ok := parseDigestKey(key); ok {
-					to = min(end, first)
-				}
-				return false, nil
-			})
-			return seq, to, err
-		}
-		d := list[0]
-		in := s.slots(d)
-		for slot, slotEnd := range d.ends {
-			if slotEnd <= seq || in&(1<<slot) == 0 {
-				continue
-			}
-			from = max(seq, d.begin(slot))
-			for slot+1 < len(d.ends) && in&(1<<(slot+1)) != 0 {
-				slot++
-			}
-			return from, min(end, d.ends[slot]), nil
-		}
-		seq = d.end()
-	}
-	seq = min(seq, end)
-	return seq, seq, nil
-}
-
-// bookmark finds events one by one, in order, and reads each block once.
-type bookmark struct {
-	frames []*frame
+// reading finds events one by one, in order, and reads each block once.
+type reading struct {
+	frames []*entry.Frame
 	bytes  int // read
 }
 
 // find returns an event; ok is false when it can't be read any more.
-func (s *bookmark) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
+func (s *reading) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
 	for fresh := false; ; fresh = true {
 		for _, f := range s.frames {
-			if f.first <= seq && seq < f.end() {
-				ev, err = f.find(seq)
+			if f.First <= seq && seq < f.End() {
+				ev, err = f.Find(seq)
 				return ev, err == nil, nil
 			}
 		}
@@ -240,16 +202,16 @@ func (s *bookmark) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
 			break
 		}
 		s.frames, _, err = q.frames(seq)
-		if err != nil && !errors.Is(err, errDamaged) {
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
 			return ev, false, err
 		}
 		for _, f := range s.frames {
-			s.bytes += len(f.raw)
+			s.bytes += len(f.Raw)
 		}
 	}
 	ev, ok, err = q.find(seq)
 	s.bytes += len(ev.Body)
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, codec.ErrDamaged) {
 		err = nil
 	}
 	return ev, ok, err

@@ -6,11 +6,14 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/store"
 )
 
 func (r *replay) append(dst []byte) []byte {
 	dst = append(dst, recordVersion)
-	dst = appendText(dst, r.state)
+	dst = codec.AppendText(dst, r.state)
 	dst = binary.AppendUvarint(dst, r.to)
 	for _, n := range [...]int64{r.ended, r.total, r.taken, r.good, r.failed, r.waiting, r.passed} {
 		dst = binary.AppendVarint(dst, n)
@@ -23,12 +26,12 @@ func (r *replay) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, unixMilli(r.spec.Since))
 	dst = binary.AppendVarint(dst, unixMilli(r.spec.Until))
 	dst = binary.AppendUvarint(dst, math.Float64bits(r.spec.Rate))
-	dst = appendTexts(dst, r.spec.Types)
-	dst = appendTexts(dst, r.spec.Classes)
-	dst = appendSeqs(dst, 0, r.spec.Seqs)
+	dst = codec.AppendTexts(dst, r.spec.Types)
+	dst = codec.AppendTexts(dst, r.spec.Classes)
+	dst = codec.AppendSeqs(dst, 0, r.spec.Seqs)
 	cursor, settled := r.position()
 	dst = binary.AppendUvarint(dst, cursor)
-	return appendSeqs(dst, cursor, settled)
+	return codec.AppendSeqs(dst, cursor, settled)
 }
 
 // position is where to go on after a crash: below the cursor everything is settled or passed over, and so are the events
@@ -51,24 +54,24 @@ func (r *replay) position() (cursor uint64, settled []uint64) {
 }
 
 func parseReplay(number uint64, record []byte) (*replay, error) {
-	d := decoder{buf: record}
-	d.version()
-	r := &replay{number: number, state: string(d.text()), to: d.uvarint()}
+	d := codec.Decoder{Buf: record}
+	version(&d)
+	r := &replay{number: number, state: string(d.Text()), to: d.Uvarint()}
 	for _, n := range [...]*int64{&r.ended, &r.total, &r.taken, &r.good, &r.failed, &r.waiting, &r.passed} {
-		*n = d.varint()
+		*n = d.Varint()
 	}
-	r.spec.Failed = d.byte() == 1
+	r.spec.Failed = d.Byte() == 1
 	for _, at := range [...]*time.Time{&r.spec.Since, &r.spec.Until} {
-		if ms := d.varint(); ms != 0 {
+		if ms := d.Varint(); ms != 0 {
 			*at = time.UnixMilli(ms)
 		}
 	}
-	r.spec.Rate = math.Float64frombits(d.uvarint())
-	r.spec.Types, r.spec.Classes, r.spec.Seqs = d.texts(), d.texts(), d.seqs(0)
-	r.next = d.uvarint()
-	settled := d.seqs(r.next)
-	if !d.ok() {
-		return nil, fmt.Errorf("read replay %s: %w", ReplayID(number), errDamaged)
+	r.spec.Rate = math.Float64frombits(d.Uvarint())
+	r.spec.Types, r.spec.Classes, r.spec.Seqs = d.Texts(), d.Texts(), d.Seqs(0)
+	r.next = d.Uvarint()
+	settled := d.Seqs(r.next)
+	if !d.OK() {
+		return nil, fmt.Errorf("read replay %s: %w", ReplayID(number), codec.ErrDamaged)
 	}
 	r.read, r.walked = r.next, r.state != ReplayRunning || r.next >= r.to
 	if len(settled) > 0 {
@@ -83,22 +86,17 @@ func parseReplay(number uint64, record []byte) (*replay, error) {
 // restoreReplays reads the replays of all lanes.
 func (q *Queue) restoreReplays() error {
 	lanes := *q.lanes.Load()
-	return q.store.scan([]byte{kindReplay}, []byte{kindReplay}, false, func(key []byte, value func() ([]byte, error)) (bool, error) {
-		id, number, ok := parseDeliveryKey(key)
-		if !ok || int(id) >= len(lanes) || lanes[id] == nil {
+	return q.index.scan(store.First(store.Replay), store.Last(store.Replay), func(key store.Key, record []byte) (bool, error) {
+		if int(key.Lane) >= len(lanes) || lanes[key.Lane] == nil {
 			return true, nil
 		}
-		record, err := value()
-		if err != nil {
-			return false, err
-		}
-		r, err := parseReplay(number, record)
+		r, err := parseReplay(key.Number, record)
 		if err != nil {
 			q.damaged.Add(1)
-			q.opts.Notice(fmt.Sprintf("endpoint %q: %v; it does not go on", lanes[id].name, err))
+			q.opts.Notice(fmt.Sprintf("endpoint %q: %v; it does not go on", lanes[key.Lane].name, err))
 			return true, nil
 		}
-		lanes[id].replays = append(lanes[id].replays, r)
+		lanes[key.Lane].replays = append(lanes[key.Lane].replays, r)
 		return true, nil
 	})
 }

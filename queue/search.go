@@ -2,11 +2,14 @@ package queue
 
 import (
 	"errors"
-	"math"
 	"slices"
+	"strings"
 	"time"
 
-	badger "github.com/dgraph-io/badger/v4"
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
 )
 
 // Query says which events Search looks for. The zero value asks for the newest ones, whatever they are.
@@ -51,17 +54,17 @@ const (
 	// A page costs at most searchBytes of events read and searchSteps of keys and states looked at.
 	searchBytes = 16 << 20
 	searchSteps = 10_000
-	digestsRead = 64 // at a time
 )
 
-// Search finds events that are kept. What it costs depends on what it finds, not on how much is kept: digests tell where
-// to look (digest.go).
+// Search finds events that are kept. What it costs depends on what it finds, not on how much is kept: the postings of the
+// segments tell where to look.
 func (q *Queue) Search(query Query) (Found, error) {
 	w := descent{
 		q: q, query: query, bytes: searchBytes, steps: searchSteps, limit: query.Limit,
 		sieve: sieve{query.Types, query.Lane, q.stampOrZero(query.Since), q.stampOrZero(query.Until)},
 		at:    q.end.Load(),
 	}
+	w.finder = q.finder(&w.sieve)
 	if w.limit == 0 {
 		w.limit = 100
 	}
@@ -71,9 +74,9 @@ func (q *Queue) Search(query Query) (Found, error) {
 	var err error
 	switch query.State {
 	case GivenUp:
-		err = w.overKeys(kindFailed)
+		err = w.overRecords(entry.Failed)
 	case Retrying:
-		err = w.overKeys(kindRetry)
+		err = w.overRecords(entry.Retry)
 	default:
 		err = w.overLog()
 	}
@@ -110,9 +113,9 @@ type descent struct {
 	bytes  int // that may still be read
 	steps  int // that may still be made
 
-	digests []*digest // some below at, newest first
-	frames  []*frame  // the block that was read last
-	inside  []Stored  // what one of them has that passes the sieve
+	finder *log.Finder
+	frames []*entry.Frame // the block that was read last
+	inside []Stored       // what one of them has that passes the sieve
 }
 
 // spent reports that the page is full or cost enough.
@@ -163,46 +166,27 @@ func (w *descent) lanes() []*Lane {
 
 // stretch returns the nearest events below at that may be what is looked for: from the one up to below the other.
 func (w *descent) stretch() (from, to uint64, err error) {
-	for to = w.at; ; {
-		for len(w.digests) > 0 && w.digests[0].first >= to {
-			w.digests = w.digests[1:]
-		}
-		if len(w.digests) == 0 {
-			w.steps -= digestsRead
-			if w.steps <= 0 {
-				return to, to, nil
-			}
-			if w.digests, err = w.q.digestsBefore(to, digestsRead); err != nil || len(w.digests) == 0 {
-				return 0, to, err // what has no digest is looked at itself
-			}
-		}
-		d := w.digests[0]
-		if end := d.end(); to > end {
-			return end, to, nil
-		}
-		in := w.sieve.slots(d)
-		for slot := len(d.ends) - 1; slot >= 0; slot-- {
-			if d.begin(slot) >= to || in&(1<<slot) == 0 {
-				continue
-			}
-			to = min(to, d.ends[slot])
-			for slot > 0 && in&(1<<(slot-1)) != 0 {
-				slot--
-			}
-			return d.begin(slot), to, nil
-		}
-		to = d.first
+	_, end := w.q.log.End()
+	if w.at > end {
+		return end, w.at, nil // only in memory
 	}
+	w.steps--
+	from, to, ok, err := w.finder.Before(w.at)
+	if err != nil || ok {
+		return from, to, err
+	}
+	// What is older was carried.
+	return 0, min(w.at, w.q.log.Low()), nil
 }
 
 // descend looks at the events below at down to from.
 func (w *descent) descend(from uint64) error {
 	for w.at > from && !w.spent() {
-		if err := w.readBefore(w.at, from); err != nil {
+		if err := w.readBefore(w.at); err != nil {
 			return err
 		}
 		if len(w.frames) == 0 {
-			return w.overKept(from)
+			return w.overCarried(from)
 		}
 		for n := len(w.frames) - 1; n >= 0 && w.at > from && !w.spent(); n-- {
 			if err := w.lookInto(w.frames[n], from); err != nil {
@@ -214,10 +198,10 @@ func (w *descent) descend(from uint64) error {
 }
 
 // lookInto looks at the events of a frame that are below at, down to from.
-func (w *descent) lookInto(f *frame, from uint64) error {
+func (w *descent) lookInto(f *entry.Frame, from uint64) error {
 	w.inside = w.inside[:0]
-	for r := f.reader(); r.seq < w.at; {
-		ev, ok, err := r.next()
+	for r := f.Reader(); r.Seq() < w.at; {
+		ev, ok, err := r.Next()
 		if err != nil || !ok {
 			break // damage, of which the lanes tell
 		}
@@ -234,33 +218,32 @@ func (w *descent) lookInto(f *frame, from uint64) error {
 			return err
 		}
 	}
-	w.at = max(min(w.at, f.first), from)
+	w.at = max(min(w.at, f.First), from)
 	return nil
 }
 
-// overKept looks at the events below at whose blocks are gone and which were kept one by one.
-func (w *descent) overKept(from uint64) error {
+// overCarried looks at the events below at whose segments are gone and which were carried.
+func (w *descent) overCarried(from uint64) error {
 	for w.at > from && !w.spent() {
-		key, err := w.q.store.keyBefore([]byte{kindKept}, keptKey(w.at-1, math.MaxUint16))
+		key, found, err := w.q.index.before(store.CarriedKey(from), store.CarriedKey(w.at-1))
 		if err != nil {
 			return err
 		}
-		last, _, ok := parsePieceKey(key)
-		if !ok || last < from {
+		if !found {
 			w.at = from
 			return nil
 		}
-		w.at = last
+		w.at = key.Number
 		w.steps--
-		f, err := w.q.store.kept(last)
-		if err != nil && !errors.Is(err, errDamaged) {
+		f, err := w.q.carriedFrame(key.Number)
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
 			return err
 		}
 		if f == nil {
 			continue
 		}
-		w.bytes -= len(f.raw)
-		if ev, err := f.find(last); err == nil && w.sieve.passes(&ev) {
+		w.bytes -= len(f.Raw)
+		if ev, err := f.Find(key.Number); err == nil && w.sieve.passes(&ev) {
 			if err := w.look(&ev); err != nil {
 				return err
 			}
@@ -269,8 +252,8 @@ func (w *descent) overKept(from uint64) error {
 	return nil
 }
 
-// overKeys looks at deliveries that have records of the kind, and at no others.
-func (w *descent) overKeys(kind byte) error {
+// overRecords looks at deliveries that have records of the kind, and at no others.
+func (w *descent) overRecords(what entry.What) error {
 	if err := w.q.settled(); err != nil {
 		return err
 	}
@@ -288,7 +271,7 @@ func (w *descent) overKeys(kind byte) error {
 		next := uint64(0)
 		for i, l := range lanes {
 			if heads[i] >= w.at {
-				if heads[i], err = l.keyBefore(kind, w.at); err != nil {
+				if heads[i], err = l.recordBefore(what, w.at); err != nil {
 					return err
 				}
 				w.steps--
@@ -304,7 +287,7 @@ func (w *descent) overKeys(kind byte) error {
 			continue
 		}
 		w.at = next
-		failure, fits, err := w.failure(kind, next)
+		failure, fits, err := w.failure(what, next)
 		if err != nil {
 			return err
 		}
@@ -332,14 +315,14 @@ func (w *descent) overKeys(kind byte) error {
 }
 
 // failure returns the record of a failed delivery to the lane that was asked for, and whether it is one of those.
-func (w *descent) failure(kind byte, seq uint64) (f *Failure, fits bool, err error) {
+func (w *descent) failure(what entry.What, seq uint64) (f *Failure, fits bool, err error) {
 	l := w.query.Lane
-	if kind != kindFailed || l == nil {
+	if what != entry.Failed || l == nil {
 		return nil, true, nil
 	}
 	w.steps--
 	l.mu.Lock()
-	record, err := l.kept(deliveryKey(kindFailed, l.id, seq))
+	record, err := l.kept(entry.Failed, seq)
 	l.mu.Unlock()
 	if err != nil || record == nil {
 		return nil, false, err
@@ -363,34 +346,34 @@ func (w *descent) find(seq uint64) (ev Stored, ok bool, err error) {
 	w.steps--
 	for again := false; ; again = true {
 		for _, f := range w.frames {
-			if f.first <= seq && seq < f.end() {
-				ev, err = f.find(seq)
+			if f.First <= seq && seq < f.End() {
+				ev, err = f.Find(seq)
 				return ev, err == nil, nil
 			}
 		}
 		if again {
 			break
 		}
-		if err = w.readBefore(seq+1, seq); err != nil {
+		if err = w.readBefore(seq + 1); err != nil {
 			return ev, false, err
 		}
 	}
 	ev, ok, err = w.q.find(seq)
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, codec.ErrDamaged) {
 		err = nil
 	}
 	return ev, ok, err
 }
 
-// readBefore reads the block that holds the event before seq or the nearest one before that, with small ones down to from.
-func (w *descent) readBefore(seq, from uint64) (err error) {
-	if n := len(w.frames); n > 0 && w.frames[0].first < seq && seq <= w.frames[n-1].end() {
+// readBefore reads the block that holds the event before seq or the nearest one before that.
+func (w *descent) readBefore(seq uint64) (err error) {
+	if n := len(w.frames); n > 0 && w.frames[0].First < seq && seq <= w.frames[n-1].End() {
 		return nil // as before
 	}
-	w.frames, err = w.q.framesBefore(seq, from)
+	w.frames, err = w.q.framesBefore(seq)
 	w.steps -= 1 + 2*len(w.frames)
 	for _, f := range w.frames {
-		w.bytes -= len(f.raw)
+		w.bytes -= len(f.Raw)
 	}
 	return err
 }
@@ -428,46 +411,61 @@ func (q *Queue) settled() error {
 	return nil
 }
 
-// framesBefore returns the frames of the block that holds the event before seq, from memory or from the store, or of the
-// nearest one before that, and with it those before it while they are small and hold events from from on. What can't be
-// read is passed over; the lanes tell of it.
-func (q *Queue) framesBefore(seq, from uint64) (frames []*frame, err error) {
+// framesBefore returns the frames of the block that holds the event before seq, from memory or from the log, or of the
+// nearest one before that. What can't be read is passed over; the lanes tell of it.
+func (q *Queue) framesBefore(seq uint64) (frames []*entry.Frame, err error) {
 	if seq <= 1 {
 		return nil, nil
 	}
 	if frames := q.tail.from(seq-1, 0); frames != nil {
 		return frames, nil
 	}
-	err = q.store.read(func(txn *badger.Txn) error {
-		last, ok := seekBlock(txn, seq-1)
-		if !ok { // all that the store has is before it
-			last = seq - 1
+	all := q.log.NewFinder(nil, nil, 0, 0)
+	for {
+		from, to, ok, err := all.Before(seq)
+		if err != nil || !ok {
+			return nil, err
 		}
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kindBlock}, Reverse: true})
-		defer it.Close()
-		for size := 0; size < blockBytes && (len(frames) == 0 || last >= from); {
-			it.Seek(blockKey(last, math.MaxUint16))
-			if !it.ValidForPrefix([]byte{kindBlock}) {
-				return nil
-			}
-			if last, _, ok = parsePieceKey(it.Item().Key()); !ok {
-				return nil
-			}
-			block, err := readBlock(txn, kindBlock, last)
-			if err != nil && !errors.Is(err, errDamaged) {
-				return err
-			}
-			last--
-			if err != nil || len(block) == 0 || block[0].first >= seq {
-				continue
-			}
-			frames = append(block, frames...)
-			last = block[0].first - 1
-			for _, f := range block {
-				size += len(f.raw)
-			}
+		_, frames, _, err := q.block(to - 1)
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+			return nil, err
 		}
-		return nil
-	})
-	return frames, err
+		if err == nil && len(frames) > 0 && frames[0].First < seq {
+			return frames, nil
+		}
+		seq = from
+	}
+}
+
+// sieve says what is looked for, as far as an event can tell. The zero value lets everything pass.
+type sieve struct {
+	types        []string // see matchesType
+	lane         *Lane    // nil for any
+	since, until int64    // accepted from since on and before until, queue times; 0 for no bound
+}
+
+// matchesType reports whether a type is one of the patterns, each a type, "group.*" or "*"; without any, every type is.
+func matchesType[T string | []byte](patterns []string, name T) bool {
+	for _, p := range patterns {
+		group, open := strings.CutSuffix(p, "*")
+		if open && len(name) > len(group) && string(name[:len(group)]) == group || !open && string(name) == p {
+			return true
+		}
+	}
+	return len(patterns) == 0
+}
+
+// passes reports whether an event is looked for.
+func (s *sieve) passes(ev *Stored) bool {
+	return ev.At >= s.since && (s.until == 0 || ev.At < s.until) &&
+		(s.lane == nil || ev.Lanes.Has(s.lane.id)) && matchesType(s.types, ev.Type)
+}
+
+// finder looks for blocks that may have what passes a sieve.
+func (q *Queue) finder(s *sieve) *log.Finder {
+	var lanes []uint64
+	if s.lane != nil {
+		lanes = []uint64{log.LaneWord(q.log.Key(), s.lane.id)}
+	}
+	return q.log.NewFinder(log.TypeWords(q.log.Key(), s.types), lanes, s.since, s.until)
 }

@@ -24,6 +24,7 @@ func openShelf(t *testing.T, count int) *shelf {
 	b, clock := openStill(t, nil)
 	s := &shelf{bench: b, crm: b.lane("crm"), mail: b.lane("mail")}
 	random := rand.New(rand.NewSource(int64(count)))
+	at := int64(0) // queue time, which never goes back
 	for i := 0; i < count; {
 		var events []Event
 		for range min(1+random.Intn(40), count-i) {
@@ -39,9 +40,10 @@ func openShelf(t *testing.T, count int) *shelf {
 		if err := b.Append("platform", events, receipts); err != nil {
 			t.Fatal(err)
 		}
+		at = max(at, clock.Load())
 		for n, ev := range events {
 			found := FoundEvent{
-				Seq: receipts[n].Seq, At: clock.Load(), Source: "platform", ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body),
+				Seq: receipts[n].Seq, At: at, Source: "platform", ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body),
 				Deliveries: []FoundDelivery{},
 			}
 			for _, l := range []*Lane{s.crm, s.mail} {
@@ -166,19 +168,6 @@ func TestSearchFindsWhatLookingAtEverythingFinds(t *testing.T) {
 	s.reopen()
 	s.crm, s.mail = s.lane("crm"), s.lane("mail")
 	s.check("opened again")
-	err := s.update(func(b *batch) error {
-		first := uint64(0)
-		return s.store.scan([]byte{kindDigest}, []byte{kindDigest}, true, func(key []byte, _ func() ([]byte, error)) (bool, error) {
-			if first++; first%2 == 1 {
-				b.delete(slices.Clone(key))
-			}
-			return true, nil
-		})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.check("without some digests, as an older version left it")
 }
 
 func TestSearchFindsWhatIsKeptOfDeletedBlocks(t *testing.T) {
@@ -213,11 +202,6 @@ func TestSearchFindsWhatIsKeptOfDeletedBlocks(t *testing.T) {
 		if got, want := s.findAll(q), s.want(q); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: found %+v, want %+v", state, got, want)
 		}
-	}
-	n := 0
-	err := b.store.scan([]byte{kindDigest}, []byte{kindDigest}, true, func([]byte, func() ([]byte, error)) (bool, error) { n++; return true, nil })
-	if err != nil || n > 1 {
-		t.Errorf("%d digests of deleted blocks are left, %v", n, err)
 	}
 }
 
@@ -258,7 +242,6 @@ func TestASearchInVainEndsAndGoesOn(t *testing.T) {
 	if pages != 0 {
 		t.Errorf("%d more pages of a time that no event has", pages)
 	}
-	d := mustDigest(t, b)
 	for q := (Query{State: Settled, Types: []string{"x"}}); ; pages++ {
 		page, err := b.Search(q)
 		if err != nil || len(page.Events) > 0 {
@@ -269,45 +252,6 @@ func TestASearchInVainEndsAndGoesOn(t *testing.T) {
 		}
 	}
 	if pages < 1 {
-		t.Errorf("20 MiB were read for one page; the digest is %+v", d)
-	}
-}
-
-func mustDigest(t *testing.T, b *bench) *digest {
-	t.Helper()
-	b.saveAll()
-	list, err := b.digestsBefore(b.end.Load(), 1)
-	if err != nil || len(list) != 1 {
-		t.Fatalf("digests %v, %v", list, err)
-	}
-	return list[0]
-}
-
-func TestADigestForgetsNoType(t *testing.T) {
-	t.Parallel()
-	var d digest
-	for i := range 4 * digestTypes {
-		d.add(&Stored{Seq: uint64(i + 1), Type: fmt.Append(nil, "type.", i), Lanes: NewLaneSet(LaneID(i % 3))})
-	}
-	for i := range 4 * digestTypes {
-		slot, _ := slices.BinarySearch(d.ends, uint64(i+2))
-		s := sieve{types: []string{fmt.Sprint("type.", i)}, lane: &Lane{id: LaneID(i % 3)}}
-		if s.slots(&d)&(1<<slot) == 0 {
-			t.Errorf("type %d hides", i)
-		}
-	}
-	again, err := parseDigest(d.first, d.append(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := d.append(nil)
-	again.add(&Stored{Seq: 3, Type: []byte("type.2"), Lanes: NewLaneSet(2)})
-	if string(again.append(nil)) != string(before) {
-		t.Error("an event that was added again changed the digest")
-	}
-	for seq := d.end(); again.add(&Stored{Seq: seq, Type: []byte("x"), Body: make([]byte, slotBytes)}); seq++ {
-		if len(again.ends) > digestSlots {
-			t.Fatal("the digest does not get full")
-		}
+		t.Errorf("20 MiB were read for one page")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"slices"
 	"time"
+
+	"realtorbot-relay/queue/entry"
 )
 
 // Delivered settles a delivery that went well with attempt a.
@@ -14,17 +16,17 @@ func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	switch {
 	case d.retry != nil:
 		l.endRetry(d, Settled)
-		l.note(d, a)
+		l.note(d, a, len(a.Excerpt))
 	case d.flight.replay != nil:
 		l.land(d.flight, Settled)
-		l.note(d, a)
+		l.note(d, a, len(a.Excerpt))
 	default:
 		l.settle(d.flight)
-		if d.flight.noted {
-			l.note(d, a)
-		} else {
-			l.noteWell(d.Event.Seq, a)
+		excerpt := len(a.Excerpt)
+		if !d.flight.noted {
+			excerpt = maxWellExcerpt
 		}
+		l.note(d, a, excerpt)
 	}
 	l.changed()
 }
@@ -44,7 +46,7 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 		l.countRetrying(1)
 	}
 	d.retry.attempts = d.Attempts + 1
-	l.note(d, a)
+	l.note(d, a, len(a.Excerpt))
 	l.queueRetry(d.retry, due)
 	l.changed()
 	l.wake()
@@ -65,7 +67,7 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	f.At, f.Attempts = time.UnixMilli(l.q.now()), d.Attempts
 	if a != nil {
 		f.Attempts++
-		l.note(d, a)
+		l.note(d, a, len(a.Excerpt))
 	}
 	switch {
 	case d.retry != nil:
@@ -77,7 +79,7 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	}
 	l.failed++
 	l.oldestFailed = min(l.oldestFailed, d.Event.Seq)
-	l.change(deliveryKey(kindFailed, l.id, d.Event.Seq), appendFailure(nil, &f))
+	l.change(entry.Failed, d.Event.Seq, appendFailure(nil, &f))
 	l.changed()
 }
 
@@ -88,7 +90,7 @@ func (l *Lane) Note(d *Delivery, a *Attempt) {
 	if d.flight != nil {
 		d.flight.noted = true
 	}
-	l.note(d, a)
+	l.note(d, a, len(a.Excerpt))
 	l.changed()
 }
 
@@ -125,14 +127,14 @@ func (l *Lane) queueRetry(r *retry, due time.Time) {
 	heap.Push(&l.retries, r)
 	stamped := *r
 	stamped.due = time.UnixMilli(l.q.stamp(due))
-	l.change(deliveryKey(kindRetry, l.id, r.seq), appendRetry(nil, &stamped))
+	l.change(entry.Retry, r.seq, appendRetry(nil, &stamped))
 }
 
 // endRetry takes a delivery out of retrying; it is in state now.
 func (l *Lane) endRetry(d *Delivery, state string) {
 	l.countRetrying(-1)
 	l.settleRetry(d.retry.replay, state)
-	l.change(deliveryKey(kindRetry, l.id, d.retry.seq), nil)
+	l.change(entry.Retry, d.retry.seq, nil)
 }
 
 // countRetrying counts for the lane and, unless it was given up, for the bound on all lanes.

@@ -1,8 +1,9 @@
 package queue
 
 import (
-	"bytes"
 	"math"
+
+	"realtorbot-relay/queue/entry"
 )
 
 // state tells in which state the delivery of an event that is for this lane is.
@@ -14,12 +15,12 @@ func (l *Lane) state(seq uint64) (string, error) {
 
 func (l *Lane) stateLocked(seq uint64) (string, error) {
 	if l.failed > 0 {
-		if failure, err := l.kept(deliveryKey(kindFailed, l.id, seq)); err != nil || failure != nil {
+		if failure, err := l.kept(entry.Failed, seq); err != nil || failure != nil {
 			return GivenUp, err
 		}
 	}
 	if l.retrying > 0 {
-		if retry, err := l.kept(deliveryKey(kindRetry, l.id, seq)); err != nil || retry != nil {
+		if retry, err := l.kept(entry.Retry, seq); err != nil || retry != nil {
 			return Retrying, err
 		}
 	}
@@ -29,16 +30,13 @@ func (l *Lane) stateLocked(seq uint64) (string, error) {
 	return Settled, nil
 }
 
-// kept returns a record of the lane, also one that is not on disk yet; nil when there is none.
-func (l *Lane) kept(key []byte) ([]byte, error) {
-	for _, unsaved := range [][]write{l.changes, l.saving} {
-		for i := len(unsaved) - 1; i >= 0; i-- {
-			if bytes.Equal(unsaved[i].key, key) {
-				return unsaved[i].value, nil
-			}
-		}
+// kept returns a record of the lane, also one that the store does not have yet; nil when there is none. It may read the
+// store. The caller holds mu.
+func (l *Lane) kept(what entry.What, seq uint64) ([]byte, error) {
+	if u, ok := l.unsaved[recordName{what, seq}]; ok {
+		return u.record, nil
 	}
-	return l.q.store.get(key)
+	return l.q.index.get(recordKey(l.id, what, seq))
 }
 
 // span tells where in the log the lane's states change: all that is pending is from low on, all that is settled below high.
@@ -49,7 +47,7 @@ func (l *Lane) span() (low, high uint64) {
 	if len(l.window) > 0 {
 		low = l.window[0].ev.Seq
 	}
-	if l.matched.Load() == l.passed.Load() {
+	if l.given() == l.passed.Load() {
 		low = math.MaxUint64
 	}
 	for seq := range l.skip {
@@ -58,13 +56,11 @@ func (l *Lane) span() (low, high uint64) {
 	return low, high
 }
 
-// keyBefore returns the last event below seq that has a record of the kind on disk, 0 when there is none.
-func (l *Lane) keyBefore(kind byte, seq uint64) (uint64, error) {
+// recordBefore returns the last event below seq that has a record of the kind in the store, 0 when there is none.
+func (l *Lane) recordBefore(what entry.What, seq uint64) (uint64, error) {
 	if seq == 0 {
 		return 0, nil
 	}
-	prefix := deliveryKey(kind, l.id, 0)[:5]
-	key, err := l.q.store.keyBefore(prefix, deliveryKey(kind, l.id, seq-1))
-	_, last, _ := parseDeliveryKey(key)
-	return last, err
+	key, _, err := l.q.index.before(recordKey(l.id, what, 0), recordKey(l.id, what, seq-1))
+	return key.Number, err
 }

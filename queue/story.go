@@ -1,10 +1,14 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
 )
 
 // DeliveryStory is what is known of one event's delivery to one endpoint.
@@ -31,14 +35,11 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 	if err := q.settled(); err != nil {
 		return ev, nil, false, err
 	}
-	record, err := q.store.get(appendIDKey(nil, id))
-	if err != nil || record == nil {
+	seqs, err := q.kept(id)
+	if err != nil || len(seqs) == 0 {
 		return ev, nil, false, err
 	}
-	seq, _, err := parseIDRecord(record)
-	if err != nil {
-		return ev, nil, false, err
-	}
+	seq := seqs[0]
 	if ev, found, err = q.find(seq); err != nil || !found {
 		return ev, nil, false, err
 	}
@@ -58,12 +59,30 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 	if err := q.settled(); err != nil {
 		return ev, nil, true, err
 	}
-	for i, l := range lanes {
-		if err := q.addAttempts(l, seq, &deliveries[i]); err != nil {
-			return ev, nil, true, err
-		}
+	if err := q.addAttempts(seq, lanes, deliveries); err != nil {
+		return ev, nil, true, err
 	}
 	return ev, deliveries, true, nil
+}
+
+// kept lists the events that are kept and have an id, newest first: there are several when it was used again after its
+// window.
+func (q *Queue) kept(id []byte) (seqs []uint64, err error) {
+	h := q.log.Key().Hash(id)
+	if seqs, err = q.log.LookupAll(&h); err != nil {
+		return nil, err
+	}
+	kept := seqs[:0]
+	for _, seq := range seqs {
+		_, ok, err := q.find(seq)
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+			return nil, err
+		}
+		if ok {
+			kept = append(kept, seq)
+		}
+	}
+	return kept, nil
 }
 
 // Standing is how an event's delivery to a lane stands.
@@ -79,28 +98,24 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 	}
 	list := make([]Standing, len(ids))
 	for i, id := range ids {
-		record, err := q.store.get(appendIDKey(nil, []byte(id)))
+		seqs, err := q.kept([]byte(id))
 		if err != nil {
 			return nil, err
 		}
-		if record == nil {
-			continue
-		}
-		seq, _, err := parseIDRecord(record)
-		if err != nil {
-			return nil, err
-		}
-		ev, found, err := q.find(seq)
-		if err != nil && !errors.Is(err, errDamaged) {
-			return nil, err
-		}
-		if !found {
-			continue
-		}
-		list[i].Seq = seq
-		if ev.Lanes.Has(l.id) {
-			if list[i].State, err = l.state(seq); err != nil {
+		// Of several events the one counts whose delivery failed, else the newest.
+		for n, seq := range seqs {
+			ev, _, err := q.find(seq)
+			if err != nil {
 				return nil, err
+			}
+			state := ""
+			if ev.Lanes.Has(l.id) {
+				if state, err = l.state(seq); err != nil {
+					return nil, err
+				}
+			}
+			if n == 0 || state == GivenUp && list[i].State != GivenUp {
+				list[i] = Standing{seq, state}
 			}
 		}
 	}
@@ -114,9 +129,9 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	state, err := l.stateLocked(seq)
 	var record []byte
 	if err == nil && state == GivenUp {
-		record, err = l.kept(deliveryKey(kindFailed, l.id, seq))
+		record, err = l.kept(entry.Failed, seq)
 	} else if err == nil && state == Retrying {
-		record, err = l.kept(deliveryKey(kindRetry, l.id, seq))
+		record, err = l.kept(entry.Retry, seq)
 	}
 	l.mu.Unlock()
 	if err != nil {
@@ -140,50 +155,51 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	return s, nil
 }
 
-// addAttempts reads the records of a delivery's attempts.
-func (q *Queue) addAttempts(l *Lane, seq uint64, s *DeliveryStory) error {
-	prefix := attemptKey(seq, l.id, 0, 0)[:13]
-	err := q.store.scan(prefix, prefix, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
-		record, err := value()
-		if err != nil {
-			return false, err
-		}
-		d := decoder{buf: record}
-		a := d.attempt()
-		a.Replay = d.replay()
-		if !d.ok() {
-			return false, fmt.Errorf("read attempts of event %d: %w", seq, errDamaged)
-		}
-		s.Attempts = append(s.Attempts, a)
-		return true, nil
-	})
-	first := slices.ContainsFunc(s.Attempts, func(a Attempt) bool { return a.Replay == 0 })
-	if err == nil && s.State != Pending && !first {
-		err = q.wellAttempt(l, seq, s)
+// addAttempts reads the attempts of an event's deliveries from the log.
+func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) error {
+	places, err := q.log.Told(seq)
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-// maxWellSearch bounds how many blocks of attempts are searched for one event: those saved while the slowest attempt ran.
-const maxWellSearch = 8192
-
-// wellAttempt finds the record of a first attempt that went well. It lies in a block that ends with this event or a later
-// one: with one later by as much as was settled while this attempt ran.
-func (q *Queue) wellAttempt(l *Lane, seq uint64, s *DeliveryStory) error {
-	from := wellKey(l.id, seq, 0)
-	searched := 0
-	return q.store.scan(from[:5], from, false, func(_ []byte, value func() ([]byte, error)) (bool, error) {
-		record, err := value()
+	for _, p := range places {
+		b, err := q.log.Read(p)
+		if log.Gone(err) || errors.Is(err, codec.ErrDamaged) {
+			continue // history that is gone or can't be read
+		}
 		if err != nil {
-			return false, err
+			return err
 		}
-		a, ok, err := findWell(record, seq)
-		if ok {
-			s.Attempts = slices.Insert(s.Attempts, 0, a) // before those of replays
+		err = b.Unpack(func(h entry.Header, raw []byte) error {
+			if h.Kind != entry.KindProgress {
+				return nil
+			}
+			progress, err := entry.ParseProgress(h, raw)
+			if err != nil {
+				return err
+			}
+			at := slices.IndexFunc(lanes, func(l *Lane) bool { return l.id == progress.Lane })
+			for _, m := range progress.Attempts {
+				if at >= 0 && m.Seq == seq {
+					stories[at].Attempts = append(stories[at].Attempts, m.Attempt)
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+			return err
 		}
-		searched++
-		return !ok && searched < maxWellSearch, err
-	})
+	}
+	for i := range stories {
+		// Carried attempts come again, behind those that were not carried yet.
+		list := stories[i].Attempts
+		slices.SortStableFunc(list, func(a, b Attempt) int {
+			return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Number, b.Number), cmp.Compare(a.Replay, b.Replay))
+		})
+		stories[i].Attempts = slices.CompactFunc(list, func(a, b Attempt) bool {
+			return a.At.Equal(b.At) && a.Number == b.Number && a.Replay == b.Replay && a.Took == b.Took
+		})
+	}
+	return nil
 }
 
 // isPending reports whether the lane has not attempted an event of the log that is for it. The caller holds mu.

@@ -3,20 +3,22 @@ package queue
 import (
 	"slices"
 	"sync"
+
+	"realtorbot-relay/queue/entry"
 )
 
 // tail holds the newest frames in memory: all that the store has not taken over, and as many more as fit, so that lanes
 // that keep up never read from the store. The committer adds, the keeper says what may go, the lanes read.
 type tail struct {
 	mu     sync.RWMutex
-	frames []*frame
+	frames []*entry.Frame
 	bytes  int64
 }
 
-func (t *tail) add(f *frame) {
+func (t *tail) add(f *entry.Frame) {
 	t.mu.Lock()
 	t.frames = append(t.frames, f)
-	t.bytes += int64(len(f.raw))
+	t.bytes += int64(len(f.Raw))
 	t.mu.Unlock()
 }
 
@@ -24,8 +26,8 @@ func (t *tail) add(f *frame) {
 func (t *tail) trim(applied uint64, limit int64) {
 	t.mu.Lock()
 	n := 0
-	for n < len(t.frames) && t.bytes > limit && t.frames[n].end() <= applied {
-		t.bytes -= int64(len(t.frames[n].raw))
+	for n < len(t.frames) && t.bytes > limit && t.frames[n].End() <= applied {
+		t.bytes -= int64(len(t.frames[n].Raw))
 		n++
 	}
 	t.frames = slices.Delete(t.frames, 0, n)
@@ -34,35 +36,24 @@ func (t *tail) trim(applied uint64, limit int64) {
 
 // from returns up to limit bytes of frames, at least one, beginning with the one that holds event seq. It returns nothing
 // when that is not here: older than all, or beyond the newest.
-func (t *tail) from(seq uint64, limit int) []*frame {
+func (t *tail) from(seq uint64, limit int) []*entry.Frame {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if len(t.frames) == 0 || seq < t.frames[0].first {
+	if len(t.frames) == 0 || seq < t.frames[0].First {
 		return nil
 	}
-	at, _ := slices.BinarySearchFunc(t.frames, seq, func(f *frame, seq uint64) int {
-		if f.end() <= seq {
+	at, _ := slices.BinarySearchFunc(t.frames, seq, func(f *entry.Frame, seq uint64) int {
+		if f.End() <= seq {
 			return -1
 		}
 		return 1
 	})
 	to := at
 	for to < len(t.frames) && (to == at || limit > 0) {
-		limit -= len(t.frames[to].raw)
+		limit -= len(t.frames[to].Raw)
 		to++
 	}
 	return slices.Clone(t.frames[at:to])
-}
-
-// above returns the frames with events at or above seq.
-func (t *tail) above(seq uint64) []*frame {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	at := len(t.frames)
-	for at > 0 && t.frames[at-1].end() > seq {
-		at--
-	}
-	return slices.Clone(t.frames[at:])
 }
 
 // noFrames is the first event of a tail that has none.
@@ -75,5 +66,5 @@ func (t *tail) first() uint64 {
 	if len(t.frames) == 0 {
 		return noFrames
 	}
-	return t.frames[0].first
+	return t.frames[0].First
 }

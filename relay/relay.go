@@ -207,7 +207,7 @@ func (r *Relay) shut() {
 func (r *Relay) open() error {
 	q := r.config.Queue
 	kept, err := queue.Open(queue.Options{
-		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree,
+		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree, NoCreate: !q.Create,
 		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free,
 	})
 	if err != nil {

@@ -88,6 +88,9 @@ type Queue struct {
 	// MinFree is the free disk space in bytes below which ingest answers 503 while deliveries go on. The queue needs
 	// 112 MiB itself, also with 0.
 	MinFree int64
+	// Create lets an empty or missing Dir become a new queue. Without it that is an error: a file system may not be
+	// mounted there.
+	Create bool
 }
 
 // Log is what the relay says about itself.
@@ -251,6 +254,7 @@ func defaults() *Config {
 			Retention:       168 * time.Hour,
 			FailedRetention: 720 * time.Hour,
 			MinFree:         256 << 20,
+			Create:          true,
 		},
 		Log:       Log{Level: "info", Format: "auto"},
 		Heartbeat: Heartbeat{Every: time.Minute},

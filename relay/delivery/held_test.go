@@ -114,8 +114,8 @@ func TestAPausedLaneSleepsAndForgetsNothing(t *testing.T) {
 		d.accept("lead.created", fmt.Sprint("evt_c_", round))
 		d.until("crm", "settled", settled)
 	}
-	if len(got.times) != 90 {
-		t.Errorf("%d of 90 events arrived", len(got.times))
+	if len(got.arrived()) != 90 {
+		t.Errorf("%d of 90 events arrived", len(got.arrived()))
 	}
 	if err := lane.Pause("by the test"); err != nil {
 		t.Fatal(err)

@@ -296,8 +296,8 @@ func TestChangedEndpointGoesWhereItNowLeads(t *testing.T) {
 	d.until("crm", "one further", func(s Status) bool { return s.Delivered == 1 })
 	old.answer <- 200
 	d.until("crm", "settled", settled)
-	if got.times["evt_2"] != 1 || len(got.ids) != 1 {
-		t.Errorf("arrived at the new place: %v", got.ids)
+	if got.count("evt_2") != 1 || len(got.arrived()) != 1 {
+		t.Errorf("arrived at the new place: %v", got.arrived())
 	}
 }
 
@@ -313,8 +313,8 @@ func TestBadEndpointChangesNothing(t *testing.T) {
 	}
 	d.accept("lead.created", "evt_1")
 	d.until("crm", "settled", settled)
-	if lane := d.post.Lane("crm"); len(got.ids) != 1 || lane.endpoint().Delivery.Concurrency != 4 || d.post.Lane("mailer") != nil {
-		t.Errorf("arrived: %v", got.ids)
+	if lane := d.post.Lane("crm"); len(got.arrived()) != 1 || lane.endpoint().Delivery.Concurrency != 4 || d.post.Lane("mailer") != nil {
+		t.Errorf("arrived: %v", got.arrived())
 	}
 }
 
@@ -435,7 +435,7 @@ func TestRemovedEndpointIsOrphanedUntilItComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.until("crm", "settled", settled)
-	if got.times["evt_1"] != 2 || got.times["evt_2"] != 1 {
-		t.Errorf("arrived %v", got.times)
+	if got.count("evt_1") != 2 || got.count("evt_2") != 1 {
+		t.Errorf("arrived %v", got.arrived())
 	}
 }

@@ -26,11 +26,14 @@ type harm struct {
 	name  string
 	files string // below the queue's directory
 	spoil func([]byte) []byte
+
+	derived bool // it is made again from the log: nothing may be missing
 }
 
 // damageResult is what a relay made of one harm.
 type damageResult struct {
 	Harm         string  `json:"harm"`
+	Derived      bool    `json:"derived"` // what was spoilt is made again from the log
 	File         string  `json:"file"`
 	Acknowledged int     `json:"acknowledged"`
 	Missing      int     `json:"missing"` // acknowledged, and not delivered: allowed when it is told
@@ -46,14 +49,14 @@ var harms = []harm{
 	{name: "a flipped bit in the journal", files: "journal/slot-*", spoil: flipMiddle},
 	{name: "a journal slot cut in half", files: "journal/slot-*", spoil: func(b []byte) []byte { return b[:len(b)/2] }},
 	{name: "a journal slot of zeros", files: "journal/slot-*", spoil: zeros},
-	{name: "a flipped bit in a table", files: "store/*.sst", spoil: flipMiddle},
-	{name: "a table cut in half", files: "store/*.sst", spoil: func(b []byte) []byte { return b[:len(b)/2] }},
-	{name: "a table of zeros", files: "store/*.sst", spoil: zeros},
-	{name: "a flipped bit in the write-ahead log", files: "store/*.mem", spoil: flipMiddle},
-	{name: "a write-ahead log of zeros", files: "store/*.mem", spoil: zeros},
-	{name: "a flipped bit in the manifest", files: "store/MANIFEST", spoil: flipMiddle},
-	{name: "a manifest cut in half", files: "store/MANIFEST", spoil: func(b []byte) []byte { return b[:len(b)/2] }},
-	{name: "a manifest of zeros", files: "store/MANIFEST", spoil: zeros},
+	{name: "a flipped bit in a segment", files: "log/*.seg", spoil: flipMiddle},
+	{name: "a segment cut in half", files: "log/*.seg", spoil: func(b []byte) []byte { return b[:len(b)/2] }},
+	{name: "a segment of zeros", files: "log/*.seg", spoil: zeros},
+	{name: "a flipped bit in a table", files: "store/*.sst", spoil: flipMiddle, derived: true},
+	{name: "a table of zeros", files: "store/*.sst", spoil: zeros, derived: true},
+	{name: "a write-ahead log of zeros", files: "store/*.mem", spoil: zeros, derived: true},
+	{name: "a manifest cut in half", files: "store/MANIFEST", spoil: func(b []byte) []byte { return b[:len(b)/2] }, derived: true},
+	{name: "a mark of zeros", files: "mark", spoil: zeros, derived: true},
 }
 
 // flipMiddle turns one bit in the middle of what was written, which ends with the last byte that is not zero.
@@ -113,6 +116,8 @@ func (d *damageResult) judge() error {
 		return fmt.Errorf("the relay does not serve: %s", d.Ended)
 	case d.Mangled > 0:
 		return fmt.Errorf("%d events were delivered that are not what was posted", d.Mangled)
+	case d.Missing > 0 && d.Derived:
+		return fmt.Errorf("%d events are missing, though what was spoilt is made again from the log", d.Missing)
 	case d.Missing > 0 && (d.Damaged == 0 || d.Told == ""):
 		return fmt.Errorf("%d events are missing without a word", d.Missing)
 	}
@@ -153,7 +158,7 @@ func (d *damageRun) fill(ctx context.Context) (data string, acked *ledger, event
 
 // suffer spoils a copy of the queue and starts a relay on it.
 func (d *damageRun) suffer(ctx context.Context, name, data string, h harm, acked *ledger, event template) (result damageResult, err error) {
-	result.Harm, result.Acknowledged = h.name, len(acked.acked)
+	result.Harm, result.Derived, result.Acknowledged = h.name, h.derived, len(acked.acked)
 	receivers, err := newPair()
 	if err != nil {
 		return result, err

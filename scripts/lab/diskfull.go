@@ -54,18 +54,18 @@ func runDiskfull(ctx context.Context, args []string, out io.Writer) error {
 	fs.IntVar(&run.conns, "c", 32, "`connections`")
 	fs.Float64Var(&run.rate, "rate", 3000, "`events` a second")
 	fs.IntVar(&run.size, "size", 1000, "`bytes` of an event")
-	fs.StringVar(&run.only, "only", "", "one file `system` alone: ext4, xfs or tmpfs")
+	fs.StringVar(&run.only, "only", "", "one file `system` alone: ext4, xfs, btrfs or tmpfs")
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
-	kinds := []string{"ext4", "xfs", "tmpfs"}
+	kinds := []string{"ext4", "xfs", "btrfs", "tmpfs"}
 	if run.only != "" {
 		kinds = []string{run.only}
 	}
 	if run.rounds < 1 {
 		return usageError("diskfull needs -rounds of 1 or more")
 	}
-	if err := needRoot("mkfs.ext4", "mkfs.xfs"); err != nil {
+	if err := needRoot("mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"); err != nil {
 		return err
 	}
 	if err := run.site.open(); err != nil {
@@ -172,8 +172,8 @@ func (d *diskfullRun) round(ctx context.Context, l *loaded, disk *volume, wholly
 	if err := l.relay.alive(); err != nil {
 		return 0, err
 	}
-	if err := os.Remove(filler); err != nil {
-		return 0, fmt.Errorf("make room: %w", err)
+	if err := makeRoom(filler); err != nil {
+		return 0, err
 	}
 	return accepting(ctx, l.relay, time.Now())
 }
@@ -215,8 +215,8 @@ func (d *diskfullRun) startFull(ctx context.Context, r *relay, disk *volume, res
 	if err := r.alive(); err != nil {
 		return err
 	}
-	if err := os.Remove(filler); err != nil {
-		return fmt.Errorf("make room: %w", err)
+	if err := makeRoom(filler); err != nil {
+		return err
 	}
 	took, err = accepting(ctx, r, time.Now())
 	result.StartBackMs = inMillis(took)

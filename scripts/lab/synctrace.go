@@ -51,6 +51,8 @@ func runSynctrace(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case verdict.Uncovered > 0:
 		return fmt.Errorf("%d answers left before their events were synced, the first for %s", verdict.Uncovered, verdict.First)
+	case verdict.Bare > 0 || verdict.Reused > 0:
+		return fmt.Errorf("%d records stand behind headers that were not synced, %d slots began anew before the log had what they held", verdict.Bare, verdict.Reused)
 	case verdict.Answers < int(*count) || verdict.Unseen > 0:
 		return fmt.Errorf("the trace has %d answers of %d, %d without their writes: it is not whole", verdict.Answers, *count, verdict.Unseen)
 	case doctored.Uncovered == 0:

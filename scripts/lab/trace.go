@@ -30,6 +30,8 @@ type traceVerdict struct {
 	Syncs     int    `json:"syncs"`   // of the journal
 	Uncovered int    `json:"uncovered"`
 	Unseen    int    `json:"unseen,omitempty"`   // answers to events whose write the trace doesn't have
+	Bare      int    `json:"bare,omitempty"`     // records in slots of the journal whose header no sync covers
+	Reused    int    `json:"reused,omitempty"`   // slots that began anew with no save of the log behind their last record
 	Failures  int    `json:"failures,omitempty"` // calls on files of the queue that failed
 	First     string `json:"first_uncovered,omitempty"`
 }
@@ -43,21 +45,43 @@ var (
 	errNoTrace = errors.New("read trace: no line of it is strace's")
 )
 
+// What a slot of the journal is called, what its header opens with, and what it is filled with when it is made.
+const (
+	slotFiles  = "/journal/slot-"
+	slotHeader = `, "RBJOURN2`
+	slotZeros  = `, "\0\0\0\0\0\0\0\0`
+)
+
 // judgeTrace checks that before the write of each answer began, a sync of the journal had ended well that had begun after
-// the event was written there. Once a write or a sync of the journal has failed, no later sync covers anything: the kernel
-// may have forgotten what it could not write. A failed msync is the store's, and the mark is the keeper's: answers wait for
-// neither.
+// the event was written there; that the header of a slot was synced before a record was written behind it; and that a
+// slot began anew only when the log was synced after its last record. Once a write or a sync of the journal has failed, no
+// later sync covers anything: the kernel may have forgotten what it could not write. Answers wait for neither the log nor
+// the store, so what fails there spoils nothing.
 func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 	written := map[string]call{} // journal writes, by event
 	synced := map[string]call{}  // the first sync of the same file that began after that
 	waiting := map[string][]string{}
+	bare := map[string]call{} // the last write of a header, by slot, until a sync covers it
+	last := map[string]int{}  // where the last record of a slot ended, until the log was saved behind it
+	logged := map[string]int{}
 	spoiled := false
 	var order call // the asynchronous sync under way, see queue's syncer
 	cover := func(c call) {
-		if !strings.Contains(c.file, "/journal/slot-") {
+		if ended, ok := logged[c.file]; ok && c.begin > ended {
+			delete(logged, c.file)
+			for slot, at := range last {
+				if at < ended {
+					delete(last, slot)
+				}
+			}
+		}
+		if !strings.Contains(c.file, slotFiles) {
 			return
 		}
 		v.Syncs++
+		if c.begin > bare[c.file].end {
+			delete(bare, c.file)
+		}
 		var later []string
 		for _, id := range waiting[c.file] {
 			if c.begin > written[id].end {
@@ -84,13 +108,31 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 			c.failed = c.failed || result != nil && result[1] != "0"
 		}
 		switch {
-		case c.failed && (c.name == "msync" || strings.HasSuffix(c.file, "/data/mark")):
-			v.Failures++
-		case c.failed && (strings.Contains(c.file, "/data/") || c.name == "io_getevents"):
+		case c.failed && (strings.Contains(c.file, slotFiles) || c.name == "io_getevents"):
 			v.Failures++
 			spoiled = true
+		case c.failed && (strings.Contains(c.file, "/data/") || c.name == "msync"):
+			v.Failures++
 		case spoiled || !c.well:
-		case c.name == "pwrite64" && strings.Contains(c.file, "/journal/slot-"):
+		case c.name == "pwrite64" && strings.Contains(c.file, "/log/"):
+			logged[c.file] = c.end
+		case c.name == "pwrite64" && strings.Contains(c.file, slotFiles):
+			opening := c.text[:min(len(c.text), 300)]
+			if strings.Contains(opening, slotHeader) {
+				if _, ok := last[c.file]; ok {
+					v.Reused++
+					delete(last, c.file)
+				}
+				bare[c.file] = c
+				return
+			}
+			if strings.Contains(opening, slotZeros) {
+				return
+			}
+			if _, ok := bare[c.file]; ok {
+				v.Bare++
+			}
+			last[c.file] = c.end
 			for _, id := range tracedID.FindAllString(c.text, -1) {
 				if _, again := written[id]; !again {
 					written[id] = c

@@ -37,7 +37,7 @@ func TestAnAnswerNeedsASyncThatBeganAfterItsWrite(t *testing.T) {
 		{"the sync had begun before the write", []string{begun, write(firstID), ended, answer(firstID)}, 1},
 		{"the sync failed", []string{write(firstID), failed, answer(firstID)}, 1},
 		{"the sync failed and then went well", []string{write(firstID), failed, sync, answer(firstID)}, 1},
-		{"an event after a failed write of the mark", []string{`10 pwrite64(7</queue/data/mark>, "x", 1, 0) = -1 ENOSPC (No space left on device) (INJECTED)`, write(firstID), sync, answer(firstID)}, 0},
+		{"an event after a failed write of the log", []string{`10 pwrite64(7</queue/data/log/000001.seg>, "x", 1, 0) = -1 ENOSPC (No space left on device) (INJECTED)`, write(firstID), sync, answer(firstID)}, 0},
 		{"an event after a failed sync", []string{failed, write(firstID), sync, answer(firstID)}, 1},
 		{"the answer to what was synced before the failure", []string{write(firstID), sync, write(secondID), failed, answer(firstID)}, 0},
 		{"another file was synced", []string{write(firstID), strings.Replace(sync, "slot-00", "slot-01", 1), answer(firstID)}, 1},
@@ -61,6 +61,29 @@ func TestAnAnswerNeedsASyncThatBeganAfterItsWrite(t *testing.T) {
 	}
 	if got, err := judgeTrace(strings.NewReader(sync + "\n" + answer(firstID) + "\n")); err != nil || got.Unseen != 1 {
 		t.Errorf("without the write: %+v, %v", got, err)
+	}
+	const title = `10 pwrite64(` + journal + `, "RBJOURN2\1\0", 4096, 0) = 4096`
+	const save, saved = `12 pwrite64(7</queue/data/log/000001.seg>, "x", 1, 0) = 1`, `12 fdatasync(7</queue/data/log/000001.seg>) = 0`
+	lives := []struct {
+		name         string
+		lines        []string
+		bare, reused int
+	}{
+		{"a header and a sync", []string{title, sync, write(firstID), sync, write(secondID), sync}, 0, 0},
+		{"a header without one", []string{title, write(firstID), sync, write(secondID), sync}, 1, 0},
+		{"the sync began before the header", []string{begun, title, ended, write(firstID)}, 1, 0},
+		{"used again behind a save", []string{write(firstID), sync, save, saved, title, title}, 0, 0},
+		{"used again without one", []string{write(firstID), sync, title, title}, 0, 1},
+		{"used again behind a save of what came before", []string{save, write(firstID), sync, saved, title}, 0, 1},
+		{"used again before the save was synced", []string{write(firstID), sync, save, title, saved}, 0, 1},
+		{"used for the first time", []string{`10 pwrite64(` + journal + `, "\0\0\0\0\0\0\0\0\0\0", 4096, 4096) = 4096`, sync, title, sync, write(firstID)}, 0, 0},
+		{"another slot is used again", []string{write(firstID), sync, strings.Replace(title, "slot-00", "slot-01", 1)}, 0, 0},
+	}
+	for _, test := range lives {
+		got, err := judgeTrace(strings.NewReader(strings.Join(test.lines, "\n") + "\n"))
+		if err != nil || got.Bare != test.bare || got.Reused != test.reused {
+			t.Errorf("%s: %+v, %v", test.name, got, err)
+		}
 	}
 	whole := []byte(strings.Join([]string{write(firstID), sync, answer(firstID), sync}, "\n") + "\n")
 	if got, err := judgeTrace(strings.NewReader(string(dropOneSync(whole)))); err != nil || got.Uncovered != 1 {

@@ -16,7 +16,7 @@ import (
 // volume is a small file system: an image file mounted through a loop device, or a tmpfs. Mounts belong to the mount
 // namespace that scripts/lab/run makes, and end with it whatever becomes of this program. One goroutine uses a volume.
 type volume struct {
-	kind  string // ext4, xfs or tmpfs
+	kind  string // ext4, xfs, btrfs or tmpfs
 	image string // path of the image file, empty for a tmpfs
 	at    string // where it is mounted
 	size  int64  // bytes
@@ -47,7 +47,7 @@ func newVolume(dir, name, kind string, size int64) (*volume, error) {
 		if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
 			return nil, fmt.Errorf("make image: %w", err)
 		}
-		options := map[string][]string{"ext4": {"-q", "-F", "-E", "nodiscard"}, "xfs": {"-q", "-K"}}[kind]
+		options := map[string][]string{"ext4": {"-q", "-F", "-E", "nodiscard"}, "xfs": {"-q", "-K"}, "btrfs": {"-q", "-f", "-K"}}[kind]
 		if err := tool("mkfs."+kind, append(options, v.image)...); err != nil {
 			return nil, err
 		}
@@ -173,15 +173,33 @@ func fill(dir string, leave int64) (path string, err error) {
 			if errors.Is(err, unix.ENOSPC) {
 				break
 			}
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				return path, fmt.Errorf("fill %s: %w", dir, err)
-			}
 			if err == nil {
 				at += step
+				if leave > 0 {
+					err = unix.Syncfs(int(f.Fd())) // btrfs says only then what is free
+				}
+			}
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				return path, fmt.Errorf("fill %s: %w", dir, err)
 			}
 		}
 	}
 	return path, nil
+}
+
+// makeRoom takes back what fill took. Btrfs has the space only when it has written that down, which may take it 30 s.
+func makeRoom(filler string) error {
+	if err := os.Remove(filler); err != nil {
+		return fmt.Errorf("make room: %w", err)
+	}
+	d, err := os.Open(filepath.Dir(filler))
+	if err != nil {
+		return fmt.Errorf("make room: %w", err)
+	}
+	if err := errors.Join(unix.Syncfs(int(d.Fd())), d.Close()); err != nil {
+		return fmt.Errorf("make room: %w", err)
+	}
+	return nil
 }
 
 // freeBytes is what is left for a program without privileges.

@@ -3,47 +3,9 @@ package queue
 import (
 	"fmt"
 	"math/rand"
-	"sync/atomic"
 	"testing"
 	"time"
 )
-
-// openStill opens a queue whose janitor only works when the test says so, at the time that the test says.
-func openStill(t *testing.T, change func(*Options)) (b *bench, clock *atomic.Int64) {
-	clock = new(atomic.Int64)
-	clock.Store(time.Now().UnixMilli())
-	b = openBench(t, func(o *Options) {
-		o.Retention, o.DedupWindow, o.FailedRetention, o.tailBytes, o.slotSize = time.Hour, time.Hour, 1000*time.Hour, 1, 4<<20
-		o.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
-		if change != nil {
-			change(o)
-		}
-	})
-	return b, clock
-}
-
-// tidy has the janitor work once, in the keeper's goroutine.
-func (b *bench) tidy() {
-	b.t.Helper()
-	err := b.update(func(*batch) error { return b.keeper.janitor.run(b.Queue) })
-	if err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// saveAll saves, and leaves no save behind that was asked for meanwhile: one that comes later would surprise the test.
-func (b *bench) saveAll() {
-	b.t.Helper()
-	if err := b.keeper.drain(b.Queue); err != nil {
-		b.t.Fatal(err)
-	}
-	for len(b.keeper.kick) > 0 {
-		time.Sleep(100 * time.Microsecond)
-	}
-	if err := b.update(func(*batch) error { return nil }); err != nil { // waits for a save under way
-		b.t.Fatal(err)
-	}
-}
 
 // A log that never rests must be deleted from its old end all the same.
 func TestRetentionPassesWhileEventsKeepComing(t *testing.T) {
@@ -57,12 +19,12 @@ func TestRetentionPassesWhileEventsKeepComing(t *testing.T) {
 		b.saveAll()
 		clock.Add(30 * time.Second.Milliseconds())
 		b.tidy()
-		if n := len(b.keeper.janitor.marks); n > maxMarks+2 {
+		if n := len(b.keeper.retain.marks); n > maxMarks+2 {
 			t.Fatalf("%d marks", n)
 		}
 	}
-	if n := b.Stats().Events; n < 120 || n > 126 {
-		t.Errorf("%d events are kept, want those of an hour, 120, and a few", n)
+	if n := b.Stats().Events; n < 120 || n > 140 {
+		t.Errorf("%d events are kept, want those of an hour, 120, and those of a segment", n)
 	}
 }
 
@@ -102,8 +64,8 @@ func TestWhatALaneNeedsIsNotDeleted(t *testing.T) {
 		b.tidy()
 		clock.Add(2 * time.Hour.Milliseconds())
 	}
-	if n := b.Stats().Events; n != 7 {
-		t.Errorf("%d events are kept, want 7: all but evt_0", n)
+	if n := b.Stats().Events; n != 8 {
+		t.Errorf("%d events are kept, want 8: what waits holds its segment", n)
 	}
 	slow.Delivered(held, ok(1))
 	b.reopen()
@@ -163,7 +125,7 @@ func TestALargeEventIsKeptWhenItsBlockIsDeleted(t *testing.T) {
 		b.tidy()
 		clock.Add(2 * time.Hour.Milliseconds())
 	}
-	if _, _, in, _ := b.store.block(0); in {
+	if _, frames, _, _ := b.block(1); len(frames) > 0 {
 		t.Fatal("the blocks are still there")
 	}
 	b.reopen()
@@ -204,7 +166,8 @@ func TestManyLongIDsOutliveTheirBlock(t *testing.T) {
 	}
 	known := func() (n int) {
 		for i := range events {
-			if _, in, err := b.known(events[i].ID); err == nil && in {
+			h := b.log.Key().Hash(events[i].ID)
+			if _, in, err := b.known(&h, b.now()); err == nil && in {
 				n++
 			}
 		}
@@ -216,7 +179,8 @@ func TestManyLongIDsOutliveTheirBlock(t *testing.T) {
 	clock.Add(10 * time.Hour.Milliseconds())
 	b.tidy()
 	for i := range events {
-		if record, err := b.store.get(appendIDKey(nil, events[i].ID)); record != nil || err != nil {
+		h := b.log.Key().Hash(events[i].ID)
+		if seqs, err := b.log.LookupAll(&h); len(seqs) > 0 || err != nil {
 			t.Fatalf("id %d is still there after the window: %v", i, err)
 		}
 	}
@@ -241,9 +205,7 @@ func TestTheSpaceOfForgottenIDsComesBack(t *testing.T) {
 	size := func() (n int64) {
 		b.tidy()
 		b.tidy()
-		for _, table := range b.store.db.Tables() {
-			n += int64(table.OnDiskSize)
-		}
+		_, _, n = b.log.Totals()
 		return n
 	}
 	size() // notes that nobody needs the events
@@ -254,22 +216,22 @@ func TestTheSpaceOfForgottenIDsComesBack(t *testing.T) {
 	}
 	clock.Add(10 * time.Hour.Milliseconds())
 	if left := size(); left > held/4 || held == 0 {
-		t.Errorf("the store had %d bytes when it knew the ids and has %d now", held, left)
+		t.Errorf("the log had %d bytes when it knew the ids and has %d now", held, left)
 	}
 }
 
-// What was settled after the last save is not on disk: the janitor must not take its event for done.
-func TestTheJanitorLeavesWhatIsNotSaved(t *testing.T) {
+// What was settled after the last save is not on disk: retention must not take its event for done.
+func TestRetentionLeavesWhatIsNotSaved(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, func(o *Options) { o.saveEvery = time.Hour })
 	crm := b.lane("crm")
 	b.append(NewLaneSet(crm.ID()), "a")
 	b.saveAll()
 	crm.Retry(mustTake(t, crm, "a"), broken(1), b.opts.Now())
-	if err := b.update(func(tx *batch) error {
-		b.keeper.janitor.note(b.Queue, tx, b.opts.Now())
+	if err := b.update(func() error {
+		b.keeper.retain.note(b.Queue, b.opts.Now())
 		clock.Add(2 * time.Hour.Milliseconds())
-		_, err := b.keeper.janitor.turn(b.Queue)
+		_, err := b.keeper.retain.turn(b.Queue)
 		return err
 	}); err != nil {
 		t.Fatal(err)

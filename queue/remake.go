@@ -1,0 +1,325 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
+)
+
+// Nothing has its only copy in the store. When something in it is missing or wrong, which its sums tell, a new one is made
+// from the log, and the old one is set aside: at a start before anything is served, else by the keeper while the relay
+// serves, so that for this time nothing new is saved, and no longer than the journal has room is anything kept waiting.
+//
+// If we die meanwhile: the new store has another name until it is whole, and is begun anew; between the two renames there
+// is no store, and the next start makes one.
+const (
+	// checkEvery is how often the keeper asks whether Badger merged tables, which is where it loses records.
+	checkEvery = 5 * time.Second
+	freshName  = "store.new"
+)
+
+// storeOptions are those of the store in dir.
+func (q *Queue) storeOptions(dir string, fresh bool) store.Options {
+	return store.Options{
+		Dir: dir, MemTable: q.memTable, Notice: func(line string) { q.opts.Notice("store: " + line) },
+		Relief: func() bool { return q.disk.give(q.opts) == nil }, Fault: q.opts.fault, Fresh: fresh,
+	}
+}
+
+// doubt has the store compared with its sums before long.
+func (k *keeper) doubt() {
+	if k.suspected.CompareAndSwap(false, true) {
+		signal(k.suspect)
+	}
+}
+
+// watchStore has the store compared when it says that something of it could not be read, until stop is closed.
+func (q *Queue) watchStore(s *store.Store, stop <-chan struct{}) {
+	select {
+	case <-s.Suspect():
+		q.keeper.doubt()
+	case <-q.closing:
+	case <-stop:
+	}
+}
+
+// watch has a store watched in a goroutine that the queue waits for.
+func (q *Queue) watch(s *store.Store) {
+	stop := make(chan struct{})
+	q.replaced = stop
+	q.owners.Go(func() { q.watchStore(s, stop) })
+}
+
+// lookForMerges compares the kinds of records that were in tables which were merged. It reads beside the keeper.
+func (k *keeper) lookForMerges(q *Queue) {
+	if k.checking.Load() {
+		return
+	}
+	kinds := q.index.store.Merged()
+	if len(kinds) == 0 {
+		return
+	}
+	k.check(q, kinds)
+}
+
+// check compares kinds of records with their sums, in a goroutine that the queue waits for.
+func (k *keeper) check(q *Queue, kinds []store.Kind) {
+	k.checking.Store(true)
+	s := q.index.store
+	q.owners.Go(func() {
+		defer k.checking.Store(false)
+		if list, err := s.Check(kinds...); err == nil && len(list) > 0 {
+			k.doubt()
+		}
+	})
+}
+
+// compare compares the whole store with its sums and makes it again when they differ.
+func (k *keeper) compare(q *Queue) error {
+	list, err := q.index.store.Check()
+	if err == nil && len(list) == 0 && q.index.store.Cause() == nil {
+		// What was missed is there: it was deleted, or read while it was being written. Only the log can tell.
+		var lost bool
+		if lost, err = q.lostPlaces(); err == nil && !lost {
+			k.suspected.Store(false)
+			return nil
+		}
+	}
+	if errors.Is(err, store.ErrClosed) {
+		return nil
+	}
+	var what []string
+	for _, m := range list {
+		what = append(what, m.String())
+	}
+	if cause := q.index.store.Cause(); cause != nil && len(what) == 0 {
+		what = append(what, cause.Error())
+	}
+	if err := k.remake(q, strings.Join(what, "; ")); err != nil {
+		if q.disk.lacking(q, err) {
+			k.starved.Store(true)
+			return nil
+		}
+		return err
+	}
+	k.suspected.Store(false)
+	return nil
+}
+
+// lostPlaces reports whether the log has blocks of events that the store does not know.
+func (q *Queue) lostPlaces() (lost bool, err error) {
+	applied := q.index.store.Applied()
+	err = q.log.Blocks(log.Entries, 0, func(_ log.Place, info *log.Info) error {
+		if info.Events == 0 || info.EndEntry() > applied+1 {
+			return nil
+		}
+		value, err := q.index.get(store.PlaceKey(info.EndEvent() - 1))
+		if err == nil && value == nil {
+			lost = true
+		}
+		return err
+	})
+	return lost, err
+}
+
+// remake makes a store from the log and puts it in the place of the one in use.
+func (k *keeper) remake(q *Queue, why string) error {
+	began := time.Now()
+	if err := q.makeStore(); err != nil {
+		return err
+	}
+	q.index.mu.Lock()
+	defer q.index.mu.Unlock()
+	old := q.index.store
+	close(q.replaced)
+	_ = old.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
+	aside, err := q.installStore()
+	var s *store.Store
+	if err == nil {
+		s, err = store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false))
+	}
+	if err == nil {
+		err = s.Opened()
+	}
+	if err != nil {
+		// There is no store in use any more: whatever it is, only the next start goes on, with what it finds.
+		return fmt.Errorf("replace the store: %v", err)
+	}
+	q.index.store = s
+	k.places = nil // it has them, and what is pending
+	q.watch(s)
+	q.tellRemade(why, aside, s, time.Since(began))
+	return nil
+}
+
+func (q *Queue) tellRemade(why, aside string, s *store.Store, took time.Duration) {
+	q.damaged.Add(1)
+	_, sums := s.Sums()
+	where := ""
+	if aside != "" {
+		where = fmt.Sprintf("; the damaged one was set aside as %q", aside)
+	}
+	q.opts.Notice(fmt.Sprintf("store was damaged: %s. It was made again from the log in %v, with %d places of blocks, %d lanes, %d retries, %d replays and %d failed deliveries: no delivery was lost%s",
+		why, took.Round(time.Millisecond), sums.Of(store.Place).Count, sums.Of(store.Lane).Count, sums.Of(store.Retry).Count,
+		sums.Of(store.Replay).Count, sums.Of(store.Failed).Count, where))
+}
+
+// installStore sets the old store aside, if there is one, and gives the new one its name.
+func (q *Queue) installStore() (aside string, err error) {
+	dir := filepath.Join(q.opts.Dir, storeName)
+	if _, err := os.Lstat(dir); err == nil {
+		aside = q.opts.asidePath("store")
+		if err := store.SetAside(dir, aside, q.opts.fault); err != nil {
+			return "", err
+		}
+	}
+	return aside, store.Install(filepath.Join(q.opts.Dir, freshName), dir, q.opts.fault)
+}
+
+// asidePath is a name in aside/ that nothing has yet.
+func (o *Options) asidePath(what string) string {
+	for n := time.Now().Unix(); ; n++ {
+		path := filepath.Join(o.Dir, "aside", fmt.Sprintf("%s-%d", what, n))
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			return path
+		}
+	}
+}
+
+// makeStore makes a store from the log under another name: the newest snapshot, the entries behind it, the places of
+// blocks, and of carried events those that somebody needs.
+func (q *Queue) makeStore() (err error) {
+	dir := filepath.Join(q.opts.Dir, freshName)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	s, err := store.Open(q.storeOptions(dir, true))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(failedCloseLimit))
+		}
+	}()
+	a := newApplier(s)
+	snap, err := q.newestSnapshot()
+	if err != nil {
+		return err
+	}
+	if snap.whole {
+		err := snap.each(q, func(key store.Key, value []byte) error {
+			if err := a.room(1, len(value)); err != nil {
+				return err
+			}
+			return a.batch.SetNew(key, append([]byte{}, value...))
+		})
+		if err != nil {
+			return err
+		}
+		a.applied = snap.at
+	}
+	if err := q.replay(a, snap.at); err != nil {
+		return err
+	}
+	end, _ := q.log.End()
+	a.applied = max(a.applied, end-1)
+	err = q.log.Blocks(log.Entries, 0, func(p log.Place, info *log.Info) error {
+		if info.Events == 0 {
+			return nil
+		}
+		b := placeOf(p, info)
+		return a.place(&b, false)
+	})
+	if err != nil {
+		return err
+	}
+	if err := q.placeCarried(a); err != nil {
+		return err
+	}
+	if err := a.end(); err != nil {
+		return err
+	}
+	return s.Seal(closeLimit)
+}
+
+// replay applies the entries behind one.
+func (q *Queue) replay(a *applier, behind uint64) error {
+	next := behind + 1
+	lost := uint64(0)
+	unread, err := q.entriesFrom(behind+1, func(h entry.Header, raw []byte) error {
+		lost += h.Number - min(next, h.Number)
+		next = h.Number + 1
+		return a.entry(h, raw)
+	})
+	if lost > 0 && err == nil {
+		q.damaged.Add(int64(lost))
+		q.opts.Notice(fmt.Sprintf("log: of the entries that make the store, %d are missing and %d can't be read: what lanes did in them may be done again", lost, unread))
+	}
+	return err
+}
+
+// placeCarried finds the carried events that a delivery needs.
+func (q *Queue) placeCarried(a *applier) error {
+	if err := a.end(); err != nil {
+		return err
+	}
+	found := map[uint64]carried{}
+	err := q.log.Blocks(log.Carried, 0, func(p log.Place, _ *log.Info) error {
+		b, err := q.log.Read(p)
+		if errors.Is(err, codec.ErrDamaged) {
+			return nil // whoever needs one of them tells
+		}
+		if err != nil {
+			return err
+		}
+		return eachCarried(b, p, func(seq uint64, c carried) { found[seq] = c })
+	})
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	needed := map[uint64]bool{}
+	for _, kind := range []store.Kind{store.Retry, store.Failed} {
+		err := a.store.Scan(store.First(kind), store.Last(kind), func(key store.Key, _ []byte) (bool, error) {
+			needed[key.Number] = true
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for seq, c := range found {
+		if !needed[seq] {
+			continue
+		}
+		value := c.append(nil)
+		if err := a.room(1, len(value)); err != nil {
+			return err
+		}
+		if err := a.batch.Set(store.CarriedKey(seq), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachCarried calls fn with what the store has of each event of a block of carried ones.
+func eachCarried(b *log.Block, p log.Place, fn func(seq uint64, c carried)) error {
+	frames, err := b.Frames()
+	for _, f := range frames {
+		ev, err := f.Find(f.First)
+		if err != nil {
+			return err
+		}
+		fn(f.First, carried{p, len(ev.Body), ev.Lanes})
+	}
+	return err
+}

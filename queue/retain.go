@@ -1,0 +1,552 @@
+package queue
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
+)
+
+// retainer deletes what nobody needs any more: it is the keeper between two saves. A segment goes when no lane has needed
+// its events for the time of retention and the dedup window of its ids is over; when that is not over yet, it is written
+// anew with nothing but its ids. Events of it that are retrying or failed are carried before: appended again, synced, and
+// then it goes.
+type retainer struct {
+	marks    []mark // ascending; the last one may be saved later than it was made
+	failures map[LaneID]uint64
+
+	// Of the events that were carried and are still needed.
+	carriedEvents int
+	carriedBytes  int64
+	sweep         bool   // some may not be needed any more
+	at            uint64 // where the sweep goes on
+}
+
+const (
+	maxMarks = 64
+	// retainTurn is how long the retainer works before it lets the keeper save.
+	retainTurn = 30 * time.Millisecond
+	// shortenEvery is how often a piece of a deleted segment goes.
+	shortenEvery = 50 * time.Millisecond
+	// segmentsPerPeriod is how many segments at least a period of retention or dedup is cut into.
+	segmentsPerPeriod = 16
+)
+
+func (r *retainer) every(o Options) time.Duration {
+	return min(max(min(o.Retention, o.FailedRetention)/20, 250*time.Millisecond), 20*time.Second)
+}
+
+// segmentAge is the age in queue time, milliseconds, at which a segment is sealed though it is not full: what is in it is
+// kept for as long as its youngest event.
+func (o *Options) segmentAge() int64 {
+	return max(max(o.Retention, o.DedupWindow)/segmentsPerPeriod, min(o.Retention, time.Second), 100*time.Millisecond).Milliseconds()
+}
+
+// run takes turns with saving until there is nothing more to delete.
+func (r *retainer) run(q *Queue) error {
+	for {
+		if _, clean := q.disk.tend(q); !clean {
+			return nil // even a deletion is written first
+		}
+		more, err := r.turn(q)
+		if q.disk.lacking(q, err) {
+			return nil
+		}
+		if err != nil || !more {
+			return err
+		}
+		if err := q.keeper.save(q, true); err != nil {
+			return err
+		}
+		if q.over() {
+			return nil
+		}
+	}
+}
+
+func (r *retainer) turn(q *Queue) (more bool, err error) {
+	began := uptime()
+	over := func() bool { return uptime()-began > int64(retainTurn) }
+	now := time.UnixMilli(q.now())
+	done := r.note(q, now)
+	more, err = r.expireFailures(q, now, over)
+	if err != nil || more {
+		return more, err
+	}
+	if len(q.keeper.pending)+len(q.keeper.added) > 0 {
+		return false, nil // the disk is full: what the store does not know yet can't be looked for in it
+	}
+	if more, err = r.sweepCarried(q, over); err != nil || more {
+		return more, err
+	}
+	if q.log.Full(now.UnixMilli() - q.opts.segmentAge()) {
+		if err := q.keeper.flush(q); err != nil {
+			return false, err
+		}
+	}
+	return r.deleteSegment(q, done, now.UnixMilli())
+}
+
+// note remembers up to where no lane needs the log now, and returns up to where none has for the time of retention.
+func (r *retainer) note(q *Queue, now time.Time) (done uint64) {
+	floor := min(q.end.Load(), q.applied.Load())
+	for _, l := range q.Lanes() {
+		floor = l.floor(floor)
+	}
+	at := now.UnixMilli()
+	n := len(r.marks)
+	if n == 0 || r.marks[n-1].next < floor {
+		if n > 1 && r.marks[n-1].at-r.marks[n-2].at < q.opts.Retention.Milliseconds()/maxMarks && at >= r.marks[n-1].at {
+			// The last mark is still close to the one before it: it moves on, until it is far enough to stay.
+			r.marks[n-1] = mark{at, floor}
+		} else {
+			r.marks = append(r.marks, mark{at, floor})
+		}
+	}
+	passed := -1
+	for i, m := range r.marks {
+		if at-m.at >= q.opts.Retention.Milliseconds() {
+			passed = i
+			done = m.next
+		}
+	}
+	if passed > 0 {
+		r.marks = slices.Delete(r.marks, 0, passed)
+	}
+	if len(r.marks) > maxMarks+1 { // retention became longer: an older mark is as good as the one before it, only later
+		r.marks = slices.Delete(r.marks, 1, len(r.marks)-maxMarks)
+	}
+	return done
+}
+
+// deleteSegment deletes the oldest segment of which nobody needs anything, or strips one.
+func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, err error) {
+	for i, s := range q.log.Segments() {
+		if !s.Sealed || s.EndEvent > done || s.EndEntry > q.index.store.Applied()+1 {
+			return false, nil
+		}
+		idsGone := s.LastAt == 0 || !q.withinWindow(s.LastAt, now)
+		if !idsGone && s.Stripped || idsGone && i > 0 {
+			continue
+		}
+		if q.keeper.snapped.segment <= s.Number {
+			if err := q.keeper.snapshot(q); err != nil {
+				return false, err
+			}
+			if q.keeper.snapped.segment <= s.Number {
+				return false, nil // the store is in doubt: the log is needed as it is
+			}
+		}
+		if !s.Stripped {
+			if err := r.carry(q, &s); err != nil {
+				return false, err
+			}
+			if err := r.dropPlaces(q, &s); err != nil {
+				return false, err
+			}
+		}
+		if idsGone {
+			err = q.log.Remove()
+		} else {
+			err = q.log.Strip(s.Number)
+		}
+		q.keeper.showCounts(q)
+		return err == nil, err
+	}
+	return false, nil
+}
+
+// carry appends again what is needed of a segment: events that are retrying or failed, or that a replay has under way, and
+// their attempts.
+func (r *retainer) carry(q *Queue, s *log.Segment) error {
+	needed, err := q.needed(s.FirstEvent, s.EndEvent)
+	if err != nil {
+		return err
+	}
+	var raw []byte
+	var events []*entry.Frame
+	bodies := 0
+	var saved []log.Saved
+	put := func() {
+		if len(events) > 0 {
+			q.log.Carry(raw, events, bodies)
+			raw, events, bodies = nil, nil, 0
+		}
+	}
+	add := func(ev *Stored) {
+		var d entry.Draft
+		d.Add(ev.Source, &entry.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: ev.Lanes}, entry.Hash{})
+		var f *entry.Frame
+		raw, f = d.Seal(raw, s.EndEntry, ev.Seq, ev.At)
+		events, bodies = append(events, f), bodies+len(ev.Body)
+		if len(raw) >= blockBytes {
+			put()
+		}
+	}
+	told := map[uint64]bool{}
+	if len(needed) > 0 {
+		var at reading
+		for _, seq := range needed {
+			ev, ok, err := at.find(q, seq)
+			if err != nil {
+				return err
+			}
+			if ok {
+				add(&ev)
+				told[seq] = true
+			}
+		}
+	}
+	// What was carried into this segment is carried on.
+	err = q.log.BlocksOf(s.Number, log.Carried, func(p log.Place, _ *log.Info) error {
+		b, err := q.log.Read(p)
+		if errors.Is(err, codec.ErrDamaged) {
+			r.tellLost(q, p)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		frames, err := b.Frames()
+		if err != nil {
+			return err
+		}
+		for _, f := range frames {
+			value, err := q.index.get(store.CarriedKey(f.First))
+			if err != nil {
+				return err
+			}
+			if value == nil {
+				continue
+			}
+			if c, err := parseCarried(value); err != nil || c.Place != p {
+				continue // it was carried on already
+			}
+			if ev, err := f.Find(f.First); err == nil {
+				add(&ev)
+				told[ev.Seq] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	put()
+	if len(told) == 0 && r.carriedEvents == 0 {
+		return nil
+	}
+	if err := r.carryAttempts(q, s, told); err != nil {
+		return err
+	}
+	if saved, err = q.log.Save(); err != nil {
+		return err
+	}
+	return r.placeCarried(q, saved)
+}
+
+func (r *retainer) tellLost(q *Queue, p log.Place) {
+	q.damaged.Add(1)
+	q.opts.Notice(fmt.Sprintf("log: a block of segment %d with failed or retrying deliveries can't be read: they are told when they are due", p.Segment))
+}
+
+// carryAttempts appends again what a segment tells of the attempts of the events that are carried, now or before.
+func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) error {
+	list := make([]uint64, 0, len(now))
+	for seq := range now {
+		list = append(list, seq)
+	}
+	slices.Sort(list)
+	places, err := q.log.Telling(s.Number, func(from, to uint64) bool {
+		at, _ := slices.BinarySearch(list, from)
+		return from < s.FirstEvent || at < len(list) && list[at] < to
+	})
+	if err != nil {
+		return err
+	}
+	wanted := func(seq uint64) (bool, error) {
+		is, known := now[seq]
+		if !known && seq < s.FirstEvent {
+			value, err := q.index.get(store.CarriedKey(seq))
+			if err != nil {
+				return false, err
+			}
+			is = value != nil
+			now[seq] = is
+		}
+		return is, nil
+	}
+	lanes := map[LaneID][]entry.Made{}
+	for _, p := range places {
+		b, err := q.log.Read(p)
+		if errors.Is(err, codec.ErrDamaged) {
+			continue // history that can't be read
+		}
+		if err != nil {
+			return err
+		}
+		err = b.Unpack(func(h entry.Header, raw []byte) error {
+			if h.Kind != entry.KindProgress {
+				return nil
+			}
+			p, err := entry.ParseProgress(h, raw)
+			if err != nil {
+				return nil
+			}
+			for _, m := range p.Attempts {
+				is, err := wanted(m.Seq)
+				if err != nil {
+					return err
+				}
+				if is {
+					lanes[p.Lane] = append(lanes[p.Lane], m)
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+			return err
+		}
+	}
+	var raw []byte
+	var seqs []uint64
+	put := func() {
+		if len(raw) > 0 {
+			q.log.Local(log.Told, raw, seqs)
+			raw, seqs = nil, nil
+		}
+	}
+	ids := make([]LaneID, 0, len(lanes))
+	for id := range lanes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		for made := lanes[id]; len(made) > 0; {
+			n := min(len(made), 256)
+			p := entry.Progress{Lane: id, Attempts: made[:n]}
+			raw = p.Append(raw, s.EndEntry, q.now())
+			for _, m := range made[:n] {
+				seqs = append(seqs, m.Seq)
+			}
+			if made = made[n:]; len(raw) >= blockBytes {
+				put()
+			}
+		}
+	}
+	put()
+	return nil
+}
+
+// placeCarried tells the store where carried events are.
+func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
+	a := newApplier(q.index.store)
+	for i := range saved {
+		if saved[i].Kind != log.Carried {
+			continue
+		}
+		b, err := q.log.Read(saved[i].Place)
+		if err != nil {
+			return err
+		}
+		var failed error
+		err = eachCarried(b, saved[i].Place, func(seq uint64, c carried) {
+			had, err := q.index.get(store.CarriedKey(seq))
+			if had == nil {
+				r.carriedEvents++
+				r.carriedBytes += int64(c.bytes)
+			}
+			value := c.append(nil)
+			err = errors.Join(err, a.room(1, len(value)))
+			if err == nil {
+				err = a.batch.Set(store.CarriedKey(seq), value)
+			}
+			failed = errors.Join(failed, err)
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return a.end()
+}
+
+// dropPlaces deletes the places of a segment's blocks.
+func (r *retainer) dropPlaces(q *Queue, s *log.Segment) error {
+	a := newApplier(q.index.store)
+	var keys []store.Key
+	err := q.index.scan(store.PlaceKey(s.FirstEvent), store.Last(store.Place), func(key store.Key, _ []byte) (bool, error) {
+		if key.Number >= s.EndEvent {
+			return false, nil
+		}
+		keys = append(keys, key)
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := a.room(1, 0); err != nil {
+			return err
+		}
+		if err := a.batch.Delete(key); err != nil {
+			return err
+		}
+	}
+	return a.end()
+}
+
+// needed finds the events of a range, up to below to, that are retrying or failed, or that a replay has under way,
+// ascending.
+func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
+	if from >= to {
+		return nil, nil
+	}
+	set := map[uint64]struct{}{}
+	for _, l := range q.Lanes() {
+		for _, what := range []entry.What{entry.Retry, entry.Failed} {
+			if !l.mayHave(what) {
+				continue
+			}
+			err := q.index.scan(recordKey(l.id, what, from), recordKey(l.id, what, to-1), func(key store.Key, _ []byte) (bool, error) {
+				set[key.Number] = struct{}{}
+				return true, nil
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		l.needs(from, to, set)
+	}
+	for seq := range set {
+		list = append(list, seq)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// expireFailures forgets failed deliveries whose time is over, and says how many.
+func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (more bool, err error) {
+	if r.failures == nil {
+		r.failures = map[LaneID]uint64{}
+	}
+	for _, l := range q.Lanes() {
+		any, oldest := l.failedSince()
+		r.failures[l.id] = min(r.failures[l.id], oldest)
+		if !any {
+			continue
+		}
+		if over() {
+			l.lookAgain(r.failures[l.id])
+			return true, nil
+		}
+		var gone []uint64
+		young, looked := 0, 0
+		from := store.FailedKey(uint32(l.id), r.failures[l.id])
+		to := store.FailedKey(uint32(l.id), math.MaxUint64)
+		err := q.index.scan(from, to, func(key store.Key, value []byte) (bool, error) {
+			looked++
+			f, err := parseFailure(key.Number, value)
+			if err != nil {
+				return true, nil // left where it is
+			}
+			if now.Sub(f.At) < q.opts.FailedRetention {
+				young++ // what a replay had fail again is younger than what follows it
+				return young < maxChanges, nil
+			}
+			gone = append(gone, key.Number)
+			if young == 0 {
+				r.failures[l.id] = key.Number + 1
+			}
+			return len(gone) < maxChanges, nil
+		})
+		if err != nil {
+			return false, err
+		}
+		if n := l.forgetFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention }); n > 0 {
+			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are older than queue.failed_retention and were deleted", l.name, n))
+		}
+		more = more || len(gone) == maxChanges
+	}
+	return more, nil
+}
+
+// sweepCarried forgets carried events that no lane needs any more. Their bytes go with the segment that they are in.
+func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err error) {
+	if q.freed.Swap(false) {
+		r.sweep, r.at = true, 0
+	}
+	if !r.sweep {
+		return false, nil
+	}
+	type one struct {
+		key store.Key
+		carried
+	}
+	var list []one
+	for !over() {
+		list = list[:0]
+		err := q.index.scan(store.CarriedKey(r.at), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
+			c, err := parseCarried(value)
+			if err != nil {
+				return false, err
+			}
+			list = append(list, one{key, c})
+			return len(list) < 512, nil
+		})
+		if err != nil {
+			return false, err
+		}
+		a := newApplier(q.index.store)
+		lanes := *q.lanes.Load()
+		for _, o := range list {
+			r.at = o.key.Number + 1
+			needed := false
+			var failed error
+			o.lanes.Each(func(id LaneID) {
+				if needed || int(id) >= len(lanes) || lanes[id] == nil {
+					return
+				}
+				has, err := lanes[id].needsOne(o.key.Number)
+				needed, failed = needed || has, errors.Join(failed, err)
+			})
+			if failed != nil {
+				return false, failed
+			}
+			if needed {
+				continue
+			}
+			if err := cmp.Or(a.room(1, 0), a.batch.Delete(o.key)); err != nil {
+				return false, err
+			}
+			r.carriedEvents--
+			r.carriedBytes -= int64(o.bytes)
+		}
+		if err := a.end(); err != nil {
+			return false, err
+		}
+		if len(list) < 512 {
+			r.sweep = false
+			q.keeper.showCounts(q)
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// countCarried counts the carried events at a start.
+func (r *retainer) countCarried(q *Queue) error {
+	r.sweep = true // what was not needed any more may have outlived the last process
+	return q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(_ store.Key, value []byte) (bool, error) {
+		c, err := parseCarried(value)
+		r.carriedEvents++
+		r.carriedBytes += int64(c.bytes)
+		return true, err
+	})
+}
