@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,6 +114,7 @@ type committer struct {
 	draft   entry.Draft
 	drafted map[entry.Hash]uint64 // ids of the draft
 	counts  []int64               // events by lane set of the draft
+	buf     []byte                // of the last record, for the next
 }
 
 // saveRequest is progress that the keeper wants in the journal. It is answered once.
@@ -124,6 +126,8 @@ type saveRequest struct {
 const (
 	// maxFrame is how many bytes of bodies a frame takes before the rest waits for the next one.
 	maxFrame = 1 << 20
+	// keptRoom is how many bytes of a record are kept for the next one.
+	keptRoom = 256 << 10
 	// freeSize is how many bytes of a record say which entries are kept elsewhere.
 	freeSize = 8
 )
@@ -259,7 +263,8 @@ func (c *committer) commit() error {
 	if n > 0 {
 		size += c.draft.Size()
 	}
-	buf := make([]byte, journal.Header+freeSize, pages(size))
+	buf := c.room(pages(size))[:journal.Header+freeSize]
+	clear(buf)
 	first := c.q.nextEntry.Load()
 	next := first
 	list := make([]committed, 0, len(c.saves)+1)
@@ -267,7 +272,7 @@ func (c *committer) commit() error {
 		for _, g := range s.list {
 			from := len(buf)
 			buf = g.append(buf, next, c.now)
-			list = append(list, committed{h: entry.Header{Kind: g.kind(), Number: next, At: c.now}, raw: buf[from:len(buf):len(buf)], gathered: g})
+			list = append(list, committed{h: entry.Header{Kind: g.kind(), Number: next, At: c.now}, raw: slices.Clone(buf[from:]), gathered: g})
 			next++
 		}
 	}
@@ -299,6 +304,18 @@ func (c *committer) commit() error {
 	}
 	c.q.keeper.grown(list)
 	return nil
+}
+
+// room returns at least size bytes that are nobody else's: what is kept of a record is a copy, since a record of one event
+// takes a page of the journal.
+func (c *committer) room(size int) []byte {
+	switch {
+	case size > keptRoom:
+		return make([]byte, size)
+	case cap(c.buf) < size:
+		c.buf = make([]byte, size)
+	}
+	return c.buf[:size]
 }
 
 func pages(n int) int { return (n + 4095) &^ 4095 }

@@ -18,8 +18,14 @@ type tail struct {
 func (t *tail) add(f *entry.Frame) {
 	t.mu.Lock()
 	t.frames = append(t.frames, f)
-	t.bytes += int64(len(f.Raw))
+	t.bytes += held(f)
 	t.mu.Unlock()
+}
+
+// held is about how much memory a frame takes.
+func held(f *entry.Frame) int64 {
+	const rest = 256 // of the frame itself, its source and its lane set
+	return int64(cap(f.Raw)+f.Count*len(entry.Hash{})) + rest
 }
 
 // trim lets go of frames that the store has, oldest first, until no more than limit bytes are held.
@@ -27,7 +33,7 @@ func (t *tail) trim(applied uint64, limit int64) {
 	t.mu.Lock()
 	n := 0
 	for n < len(t.frames) && t.bytes > limit && t.frames[n].End() <= applied {
-		t.bytes -= int64(len(t.frames[n].Raw))
+		t.bytes -= held(t.frames[n])
 		n++
 	}
 	t.frames = slices.Delete(t.frames, 0, n)

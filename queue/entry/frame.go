@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"realtorbot-relay/queue/codec"
 )
@@ -40,7 +41,7 @@ type Event struct {
 	Lanes LaneSet // where it goes
 }
 
-// Draft gathers the events of the frame that is being made. It is reused; Seal returns fresh bytes. One goroutine uses it.
+// Draft gathers the events of the frame that is being made. It is reused; the frame that Seal returns has bytes of its own. One goroutine uses it.
 type Draft struct {
 	sources []string
 	sets    []LaneSet
@@ -108,7 +109,7 @@ func (d *Draft) Size() int {
 	return size
 }
 
-// Seal appends the draft to dst as a frame. The frame's Raw is a part of what is returned.
+// Seal appends the draft to dst as a frame. The frame that it returns shares nothing with dst.
 func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame) {
 	from := len(dst)
 	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events))}
@@ -138,8 +139,8 @@ func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame
 		dst = append(dst, 0) // keyed hashes
 	}
 	dst = append(dst, noValues)
-	f.Raw = dst[from:len(dst):len(dst)]
-	Finish(f.Raw, Header{KindFrame, number, at})
+	Finish(dst[from:], Header{KindFrame, number, at})
+	f.Raw = slices.Clone(dst[from:])
 	return dst, f
 }
 
