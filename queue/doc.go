@@ -32,6 +32,7 @@
 //	log        segments: blocks, footers, ids          store      Badger, with sums over all that is in it
 //	directory  whose directory it is, its format       format1    reads the layout of before, for a takeover
 //	codec      bytes and checksums                     fault      the hook through which tests make writes fail
+//	backup     the form of a backup
 //
 // Imports run one way: none of them knows this package, and of each other they know entry, codec and fault alone.
 //
@@ -59,6 +60,14 @@
 // before the window is over it is written anew with nothing but its ids. What is retrying or failed, and its attempts, are
 // carried before: appended again, synced, placed in the store (retain.go). A lane that is paused or lags holds its segments.
 // Segments are cut by size, by ids and by age, so that what is kept is at most a sixteenth of the period too much.
+//
+// # Backup
+//
+// A backup (backup.go) is the log's segments and the mark as of a moment at which the keeper had moved all of the journal into the
+// log: there is no entry that only the journal has, and the store is made from the log. What is written is read from files that
+// nobody changes any more, up to where they went then, beside the keeper and without a lock. Retention goes on: what it
+// takes out of the log meanwhile keeps its bytes until the backup lets go, after a time that its size bounds, or when the
+// disk gets short. A restore (restore.go) verifies a backup before it writes anything.
 //
 // # Full disks
 //

@@ -96,9 +96,10 @@ func parseMark(raw []byte) (h highWater, ok bool) {
 	return h, true
 }
 
-func (m *marker) write(h highWater) error {
-	raw := make([]byte, 0, markSlot)
-	raw = append(raw, markMagic...)
+// append appends a slot.
+func (h *highWater) append(dst []byte) []byte {
+	from := len(dst)
+	raw := append(dst, markMagic...)
 	raw = binary.LittleEndian.AppendUint64(raw, h.version)
 	for _, n := range [...]int64{h.clock.now, h.clock.wall, h.clock.up} {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(n))
@@ -111,8 +112,12 @@ func (m *marker) write(h highWater) error {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(one.at))
 		raw = binary.LittleEndian.AppendUint64(raw, one.next)
 	}
-	raw = raw[:markSlot-4]
-	raw = binary.LittleEndian.AppendUint32(raw, codec.Sum(raw))
+	raw = append(raw, make([]byte, markSlot-4-(len(raw)-from))...)
+	return binary.LittleEndian.AppendUint32(raw, codec.Sum(raw[from:]))
+}
+
+func (m *marker) write(h highWater) error {
+	raw := h.append(make([]byte, 0, markSlot))
 	err := m.fault.Before(placeMark)
 	if err == nil {
 		_, err = m.file.WriteAt(raw, m.turn*markSlot)

@@ -334,6 +334,7 @@ func copyFile(to, from string) error {
 func (q *Queue) openIndex(undo *[]func() error) error {
 	dir := filepath.Join(q.opts.Dir, storeName)
 	why := ""
+	restored := readRestored(q.opts.Dir)
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		if end, _ := q.log.End(); end > 1 {
 			why = "it is missing"
@@ -347,6 +348,9 @@ func (q *Queue) openIndex(undo *[]func() error) error {
 			why, err = q.catchUp(s)
 			if why == "" && err == nil {
 				*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
+				if restored != nil { // it died before it was told
+					return errors.Join(s.Opened(), q.tellRestored(restored))
+				}
 				return s.Opened()
 			}
 			if err2 := s.Close(failedCloseLimit); err != nil {
@@ -372,6 +376,9 @@ func (q *Queue) openIndex(undo *[]func() error) error {
 	}
 	q.index.store = s
 	*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
+	if restored != nil && aside == "" { // there was none to be damaged
+		return errors.Join(s.Opened(), q.tellRestored(restored))
+	}
 	q.tellRemade(why, aside, s, since(began))
 	return s.Opened()
 }

@@ -61,6 +61,16 @@ func TestEveryWriteHasAPlaceOfFaults(t *testing.T) {
 		"..makeStore":         "removes a store that was never finished; a new one counts only from AtInstallNew on",
 		"..takeOver":          "until FORMAT is renamed it begins anew; each later step is looked for and made by the next start",
 		"..readFormat1":       "makes the folder of a takeover, which begins anew until FORMAT is renamed",
+		"..Backup":            "writes nothing: it rounds a time",
+		"..Write":             "writes to whoever asked for a backup, who knows by its end whether it is whole",
+		"backup.Write":        "writes to whoever asked for a backup",
+		"backup.Bytes":        "writes to whoever asked for a backup",
+		"backup.Close":        "writes to whoever asked for a backup",
+		"log.WriteTo":         "writes to whoever asked for a backup",
+		"log.copy":            "writes to whoever asked for a backup",
+		"log.copyIDs":         "writes to whoever asked for a backup",
+		"..clearRestore":      "removes what a restore that failed left; what is left of that is no obstacle to the next one, or is told by it",
+		"..tellRestored":      "at a start, before anything is answered; when it fails it is told once more",
 		"..importIDs":         "log.Importer writes into the folder of a takeover, which begins anew until FORMAT is renamed",
 	}
 	used := map[string]bool{}

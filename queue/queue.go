@@ -129,8 +129,9 @@ type Queue struct {
 	names    atomic.Pointer[map[string]*Lane]
 	retrying atomic.Int64 // of all lanes, for the bound on memory
 
-	keeper keeper
-	disk   disk
+	keeper    keeper
+	disk      disk
+	backingUp atomic.Bool
 
 	failure atomic.Pointer[error]
 	failed  chan struct{}

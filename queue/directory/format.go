@@ -115,10 +115,15 @@ func (d *Directory) ReadFormat() (Format, error) {
 	if err != nil {
 		return Format{}, err
 	}
-	f, ok := parseFormat(string(text))
+	return ParseFormat(string(text))
+}
+
+// ParseFormat reads what the file FORMAT says. An error says which version of the relay can read the queue.
+func ParseFormat(text string) (Format, error) {
+	f, ok := parseFormat(text)
 	switch {
 	case !ok:
-		return Format{}, fmt.Errorf("file %q reads %q, which no version of the relay writes: put it back from a copy, or use another directory", formatFile, strings.TrimSpace(string(text)))
+		return Format{}, fmt.Errorf("file %q reads %q, which no version of the relay writes: put it back from a copy, or use another directory", formatFile, strings.TrimSpace(text))
 	case f.newer():
 		return Format{}, fmt.Errorf("it was written by a newer version of the relay (%s, this one knows %s): install that version, or use another directory; nothing was touched", f.name(), Current.name())
 	case f.unfinished():

@@ -44,7 +44,7 @@ const (
 	PlaceUnlink  = "unlinking a deleted segment"
 )
 
-// Log is the segments of a queue. One goroutine writes: Add, Local, Save, Seal, Remove, Strip, Shorten. All else is safe
+// Log is the segments of a queue. One goroutine writes: Add, Local, Save, Seal, Remove, Strip, Shorten, Hold. All else is safe
 // for concurrent use. No method holds a lock while it reads or writes a file.
 type Log struct {
 	opts Options
@@ -62,10 +62,14 @@ type Log struct {
 	moves   atomic.Uint64           // how often ids came to another place
 	written atomic.Int64            // bytes of blocks since it was opened
 	gone    []*os.File              // being deleted; the writer's
+	parked  []*os.File              // of segments that are not part of it any more, and that somebody holds; the writer's
+	holds   atomic.Int64            // how many hold its segments as they were
 	broken  error                   // the writer's: a write failed, and nobody knows what the disk has
 	tables  tables
 	entries atomic.Uint64 // the number behind the last entry that is saved
 	events  atomic.Uint64 // the sequence number behind the last event that is saved
+
+	heldBack atomic.Int64 // bytes of parked
 }
 
 // Found tells what Open found.
@@ -397,6 +401,7 @@ func (l *Log) Close() error {
 	for _, f := range l.gone {
 		errs = append(errs, f.Close())
 	}
+	errs = append(errs, l.unpark())
 	return errors.Join(errs...)
 }
 

@@ -32,11 +32,19 @@ func (l *Log) Remove() error {
 	l.segments = slices.Clone(l.segments[1:])
 	l.mu.Unlock()
 	l.moves.Add(1)
-	return s.file.Close() // waits for those who read
+	return l.letGo(s.file, s.fileEnd())
 }
 
-// Shorten deletes a piece of what was removed and reports whether there is more.
+// Shorten deletes a piece of what was removed and reports whether there is more. While somebody holds it, it waits.
 func (l *Log) Shorten() (more bool, err error) {
+	if l.holds.Load() > 0 {
+		return len(l.gone) > 0, nil
+	}
+	if len(l.parked) > 0 {
+		if err := l.unpark(); err != nil {
+			return true, err
+		}
+	}
 	if len(l.gone) == 0 {
 		return false, nil
 	}
@@ -107,5 +115,5 @@ func (l *Log) Strip(number uint64) error {
 	l.segments = slices.Clone(l.segments)
 	l.segments[slices.Index(l.segments, s)] = fresh
 	l.mu.Unlock()
-	return s.file.Close() // waits for those who read
+	return l.letGo(s.file, s.fileEnd())
 }

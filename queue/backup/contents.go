@@ -1,0 +1,30 @@
+package backup
+
+import "time"
+
+// Contents says what a backup holds, as of the moment at which it was begun.
+type Contents struct {
+	Relay     string     `json:"relay"`    // version of the relay that wrote it
+	Format    string     `json:"format"`   // of the queue, a line
+	BeganAt   time.Time  `json:"began_at"` // all that was acknowledged before is in it
+	Events    int64      `json:"events"`   // kept, settled or not
+	Bytes     int64      `json:"bytes"`    // of their bodies
+	Size      int64      `json:"size_bytes"`
+	Endpoints []Endpoint `json:"endpoints"` // also those that were not configured any more
+}
+
+// Endpoint is what one endpoint held.
+type Endpoint struct {
+	Name     string `json:"name"`
+	Pending  int64  `json:"pending"`
+	Retrying int64  `json:"retrying"`
+	Failed   int64  `json:"failed"`
+	Paused   string `json:"paused,omitempty"` // why
+}
+
+// Report is what Read found in a backup that is whole.
+type Report struct {
+	Contents
+	Damage []string // what could not be read when it was written
+	Stored int64    // bytes of the backup
+}

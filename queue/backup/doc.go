@@ -1,0 +1,16 @@
+// Package backup has the form of a backup: one stream that is written while the queue is in use, and that tells at its end
+// whether it is whole. It knows no queue.
+//
+//	zstd stream of a tar archive:
+//	  BACKUP            what it holds, as JSON; the first file
+//	  FORMAT, mark, …   the files of the queue, by their paths in its directory
+//	  DAMAGE            a line for each thing that could not be read when it was written; only when there is one
+//	  SUMS              the SHA-256 of all files before it, in the form of sha256sum; the last file
+//	skippable frame of zstd, the end:
+//	  magic, 4 bytes; length, 4; "RBBACKUP", 8; length of all before it, 8; CRC-32C of all before it, 4; CRC-32C of these, 4
+//
+// A stream without the end was cut short, and one whose sum is another is damaged, whichever bit it is. Nothing of it counts
+// then. The common tools read it too: zstd -dc FILE | tar x, then sha256sum -c SUMS.
+//
+// Archive and compression are those of libraries: nobody has to trust a form of our own with their last copy.
+package backup
