@@ -39,6 +39,8 @@ const usage = `Usage: realtorbot-relay COMMAND [FLAG…]
   serve   -config FILE     receive, keep and deliver events (also without a command, given -config)
   check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
   doctor  -config FILE     look at disk, clock, names, limits and the relay that runs; say what to do
+  doctor  -backup FILE     read a backup to its end; say what it holds, or what is wrong with it
+  restore FILE             make a queue of a backup, in an empty queue.dir
 
 A relay that runs:
   status                   how it is, and each endpoint
@@ -48,6 +50,7 @@ A relay that runs:
   failed  ENDPOINT         its failed deliveries, with their reasons
   events  [ID]             find events; the story of one
   reload                   read the configuration file again
+  backup  > FILE           a copy of its queue as it is, which restore takes
   test    ENDPOINT         send the test event once, and say what the endpoint answers
 
 Developing a receiver:
@@ -89,7 +92,7 @@ func run(args []string) int {
 	}
 	defer stop()
 	if command.Is(name) {
-		return command.Run(ctx, name, rest, os.Stdout, os.Stderr)
+		return command.Run(ctx, name, version, rest, os.Stdout, os.Stderr)
 	}
 	switch name {
 	case "serve":
@@ -116,12 +119,16 @@ func run(args []string) int {
 	}
 }
 
-// configFlag parses the one flag that serve, check and doctor have.
-func configFlag(name string, args []string) (path string, code int, ok bool) {
+// configFlag parses the flag that serve, check and doctor have. more adds those that one of them has beside it, and says what
+// they are.
+func configFlag(name string, args []string, more ...func(*flag.FlagSet) (help string)) (path string, code int, ok bool) {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&path, "config", command.DefaultConfig, "the configuration, a TOML file")
-	help := fmt.Sprintf("Usage: realtorbot-relay %s [-config FILE]\n\n  -config FILE   the configuration, by default %s; config.example.toml shows every key\n", name, command.DefaultConfig)
+	help := fmt.Sprintf("Usage: realtorbot-relay %s [FLAG…]\n\n  -config FILE   the configuration, by default %s; config.example.toml shows every key\n", name, command.DefaultConfig)
+	for _, add := range more {
+		help += add(flags)
+	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(help)
@@ -152,11 +159,18 @@ func check(ctx context.Context, args []string) int {
 	return exitWell
 }
 
-// examine looks at the machine, the configuration and the relay that runs with it.
+// examine looks at the machine, the configuration and the relay that runs with it, or at a backup.
 func examine(ctx context.Context, args []string) int {
-	path, code, ok := configFlag("doctor", args)
+	backup := ""
+	path, code, ok := configFlag("doctor", args, func(flags *flag.FlagSet) (help string) {
+		flags.StringVar(&backup, "backup", "", "")
+		return "  -backup FILE   look at this backup, and at nothing else\n"
+	})
 	if !ok {
 		return code
+	}
+	if backup != "" {
+		return doctor.Backup(backup, os.Stdout)
 	}
 	return doctor.Examine(ctx, path, os.Stdout, os.Stderr)
 }

@@ -120,6 +120,38 @@ func (b *Backup) Close() {
 	b.q.backingUp.Store(false)
 }
 
+// BackupStopped writes a backup of the queue of a relay that does not run, which it opens and closes as a start and a stop do, with
+// opts. Nothing is made or taken over: without a queue of this version's format it returns an error. As root it leaves all to
+// whom the directory belongs to.
+func BackupStopped(opts Options, relay string, w io.Writer) (damaged int, err error) {
+	opts.NoCreate = true
+	d, err := directory.Claim(opts.Dir, false, nil)
+	if err != nil {
+		if d != nil {
+			err = errors.Join(err, d.Close())
+		}
+		return 0, err
+	}
+	f, err := d.ReadFormat()
+	if err = errors.Join(err, d.Close()); err != nil {
+		return 0, err
+	}
+	if f.Version != directory.Current.Version {
+		return 0, fmt.Errorf("queue %q is of an older version of the relay: start this one on it once", opts.Dir)
+	}
+	q, err := Open(opts)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, q.Close(), own(opts.Dir)) }()
+	b, err := q.Backup(relay)
+	if err != nil {
+		return 0, err
+	}
+	defer b.Close()
+	return b.Write(w)
+}
+
 // paced writes as long as the backup may hold the log.
 type paced struct {
 	b *Backup

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -483,5 +485,69 @@ func TestARestoreThatFailsIsMadeAnew(t *testing.T) {
 				t.Errorf("after fault %d: %v", n, err)
 			}
 		}
+	}
+}
+
+// Root restores for the service's user, who could not use the files else.
+func TestARestoredQueueBelongsToWhomItsDirectoryBelongsTo(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	b.append(NewLaneSet(b.lane("crm").ID()), ids(0, 50)...)
+	path := b.backUp()
+	uid := os.Geteuid()
+	above := t.TempDir()
+	there := filepath.Join(above, "there")
+	if err := os.Mkdir(there, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if uid == 0 {
+		uid = 12345
+		if err := errors.Join(os.Chown(above, uid, uid), os.Chown(there, uid, uid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{there, filepath.Join(above, "new")} {
+		if _, err := Restore(path, dir); err != nil {
+			t.Fatal(err)
+		}
+		mustBelongTo(t, dir, uid)
+	}
+	// So does what is made while a stopped one is backed up.
+	var out bytes.Buffer
+	opts := b.opts
+	opts.Dir = there
+	if _, err := BackupStopped(opts, "1.2.3", &out); err != nil {
+		t.Fatal(err)
+	}
+	mustBelongTo(t, there, uid)
+	if report, err := ExamineBackup(&out); err != nil || report.Events != 50 {
+		t.Errorf("the backup of the stopped one: %+v, %v", report, err)
+	}
+	if _, err := BackupStopped(b.opts, "1.2.3", io.Discard); !errors.Is(err, ErrInUse) {
+		t.Errorf("of one that is open: %v", err)
+	}
+	opts.Dir = filepath.Join(above, "none")
+	if _, err := BackupStopped(opts, "1.2.3", io.Discard); err == nil || !strings.Contains(err.Error(), "no queue is there") {
+		t.Errorf("where there is none: %v", err)
+	}
+}
+
+func mustBelongTo(t *testing.T, dir string, uid int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if at := info.Sys().(*syscall.Stat_t); int(at.Uid) != uid {
+			t.Errorf("%s belongs to %d, want %d", path, at.Uid, uid)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -62,6 +62,7 @@ func TestEveryWriteHasAPlaceOfFaults(t *testing.T) {
 		"..takeOver":          "until FORMAT is renamed it begins anew; each later step is looked for and made by the next start",
 		"..readFormat1":       "makes the folder of a takeover, which begins anew until FORMAT is renamed",
 		"..Backup":            "writes nothing: it rounds a time",
+		"..BackupStopped":     "writes to whoever asked for a backup",
 		"..Write":             "writes to whoever asked for a backup, who knows by its end whether it is whole",
 		"backup.Write":        "writes to whoever asked for a backup",
 		"backup.Bytes":        "writes to whoever asked for a backup",

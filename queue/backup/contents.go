@@ -1,6 +1,9 @@
 package backup
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Contents says what a backup holds, as of the moment at which it was begun.
 type Contents struct {
@@ -27,4 +30,14 @@ type Report struct {
 	Contents
 	Damage []string // what could not be read when it was written
 	Stored int64    // bytes of the backup
+}
+
+// String says in a line what the backup holds.
+func (r *Report) String() string {
+	var pending, retrying, failed int64
+	for _, e := range r.Endpoints {
+		pending, retrying, failed = pending+e.Pending, retrying+e.Retrying, failed+e.Failed
+	}
+	return fmt.Sprintf("a backup of %s by relay %s, whole, %d KiB: %d events; %d deliveries pending, %d retrying, %d failed, for %d endpoints",
+		r.BeganAt.Format(time.RFC3339), r.Relay, (r.Stored+1023)>>10, r.Events, pending, retrying, failed, len(r.Endpoints))
 }

@@ -181,7 +181,7 @@ func code(body string) string {
 
 func TestTokenIsAskedFor(t *testing.T) {
 	o := openOffice(t, testToken)
-	for _, path := range []string{"/stats", "/events/evt_1", "/endpoints/crm/pause", "/nothing", "/stream", "/live", "/history", "/config"} {
+	for _, path := range []string{"/stats", "/events/evt_1", "/endpoints/crm/pause", "/nothing", "/stream", "/live", "/history", "/config", "/backup"} {
 		for _, header := range []string{"X-None: ", "Authorization: Bearer ", "Authorization: Bearer wrong", "Authorization: " + testToken} {
 			if status, body := o.ask("POST", path, header); status != 401 || code(body) != "unauthorized" {
 				t.Errorf("%s with %q answered %d %s", path, header, status, body)

@@ -128,11 +128,21 @@ func (p patient) Write(b []byte) (int, error) {
 	return p.conn.Write(b)
 }
 
-// live answers with server-sent events for as long as run goes on. fasthttp bounds the time of an answer, so this takes
-// the connection out of its hands.
+// live answers with server-sent events for as long as run goes on.
 func (a *Admin) live(ctx *fasthttp.RequestCtx, run func(*live)) {
+	const kind = "text/event-stream"
+	a.goOn(ctx, kind, func(l *live) {
+		_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: " + kind + "\r\nCache-Control: no-store\r\n" +
+			"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
+		run(l)
+	})
+}
+
+// goOn answers with what run writes, from the first byte of the answer on, for as long as it goes on. fasthttp bounds the
+// time of an answer, so this takes the connection out of its hands.
+func (a *Admin) goOn(ctx *fasthttp.RequestCtx, kind string, run func(*live)) {
 	if ctx.IsHead() {
-		ctx.SetContentType("text/event-stream")
+		ctx.SetContentType(kind)
 		return
 	}
 	const full = "too many streams are open, or the relay is stopping: come again in a moment"
@@ -170,8 +180,6 @@ func (a *Admin) run(l *live, run func(*live)) {
 		_ = l.conn.SetReadDeadline(time.Unix(1, 0))
 		reading.Wait()
 	}()
-	_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n" +
-		"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
 	run(l)
 	_ = l.Flush()
 }

@@ -54,6 +54,7 @@ var routes = []route{
 	{"GET", "/metrics", nil, 0, plain((*Admin).metrics)},
 	{"GET", "/stream", []string{"types", "last_event_id"}, 0, plain((*Admin).stream)},
 	{"GET", "/live", nil, 0, plain((*Admin).news)},
+	{"GET", "/backup", nil, 0, plain((*Admin).backup)},
 	{"GET", "/history", nil, 0, plain((*Admin).pastHour)},
 	{"GET", "/config", nil, 0, plain((*Admin).shownConfig)},
 	{"POST", "/reload", []string{"dry_run"}, 0, plain((*Admin).reload)},

@@ -62,6 +62,13 @@ func Error(ctx *fasthttp.RequestCtx, status int, code, message string) {
 
 // ErrorAt answers with an error that concerns one event of a batch; -1 for none.
 func ErrorAt(ctx *fasthttp.RequestCtx, status int, code, message string, index int) {
+	JSON(ctx, status, failure(code, message, index))
+}
+
+// Failure is the body of an error, for an answer that is written past fasthttp.
+func Failure(code, message string) []byte { return failure(code, message, -1) }
+
+func failure(code, message string, index int) []byte {
 	out := append([]byte(`{"error":{"code":`), strconv.Quote(code)...)
 	out = append(out, `,"message":`...)
 	text, _ := json.Marshal(message) // a string always marshals
@@ -70,8 +77,7 @@ func ErrorAt(ctx *fasthttp.RequestCtx, status int, code, message string, index i
 		out = append(out, `,"index":`...)
 		out = strconv.AppendInt(out, int64(index), 10)
 	}
-	out = append(out, "}}\n"...)
-	JSON(ctx, status, out)
+	return append(out, "}}\n"...)
 }
 
 // Bearer returns the credential of an Authorization header whose scheme is Bearer, in any case (RFC 9110, section 11.1).

@@ -31,17 +31,20 @@ type verb struct {
 	most      int
 	about     string
 	run       func(*call) error
+	alone     bool // it asks no relay
 }
 
 var verbs = map[string]verb{
-	"status": {"", 0, 0, "Says how the relay is, and each endpoint.", status},
-	"pause":  {"ENDPOINT", 1, 1, "Holds an endpoint: it is sent nothing, and what is accepted for it waits. It outlives a restart.", pause},
-	"resume": {"ENDPOINT", 1, 1, "Lets a paused endpoint go on, and one that is down be attempted now.", resume},
-	"replay": {"ENDPOINT [ID…]", 1, 1 + mostIDs, "Delivers again: the events of these ids, with -failed what failed, else what was accepted from -since on.", replay},
-	"failed": {"ENDPOINT", 1, 1, "Lists an endpoint's failed deliveries, the newest event first, each with its reason.", failed},
-	"events": {"[ID]", 0, 1, "Lists events, newest first, or tells the story of one.", events},
-	"reload": {"", 0, 0, "Has the relay read its configuration file again, and says what that changed. Fails when the file was refused.", reload},
-	"test":   {"ENDPOINT", 1, 1, "Sends the test event once, now, past the queue, and says what the endpoint answered.", test},
+	"status":  {"", 0, 0, "Says how the relay is, and each endpoint.", status, false},
+	"pause":   {"ENDPOINT", 1, 1, "Holds an endpoint: it is sent nothing, and what is accepted for it waits. It outlives a restart.", pause, false},
+	"resume":  {"ENDPOINT", 1, 1, "Lets a paused endpoint go on, and one that is down be attempted now.", resume, false},
+	"replay":  {"ENDPOINT [ID…]", 1, 1 + mostIDs, "Delivers again: the events of these ids, with -failed what failed, else what was accepted from -since on.", replay, false},
+	"failed":  {"ENDPOINT", 1, 1, "Lists an endpoint's failed deliveries, the newest event first, each with its reason.", failed, false},
+	"events":  {"[ID]", 0, 1, "Lists events, newest first, or tells the story of one.", events, false},
+	"reload":  {"", 0, 0, "Has the relay read its configuration file again, and says what that changed. Fails when the file was refused.", reload, false},
+	"backup":  {"> FILE", 0, 0, "Writes a copy of the queue as it is to standard output, compressed; of a relay that is stopped, too. It fails unless all of it was written and is as it was sent.", backup, false},
+	"restore": {"FILE", 1, 1, "Makes a queue of a backup, in the empty directory that queue.dir names, and says what it holds. Nothing is written unless all of the backup is as it was written.", restore, true},
+	"test":    {"ENDPOINT", 1, 1, "Sends the test event once, now, past the queue, and says what the endpoint answered.", test, false},
 }
 
 // mostIDs is how many ids fit into what the relay reads of a request.
@@ -52,11 +55,15 @@ func Is(name string) bool { _, ok := verbs[name]; return ok }
 
 // call is one invocation.
 type call struct {
-	ctx    context.Context
-	relay  *reach.Relay
-	args   []string // those that are no flags
-	out    io.Writer
-	asJSON bool
+	ctx     context.Context
+	relay   *reach.Relay
+	args    []string // those that are no flags
+	out     io.Writer
+	aside   io.Writer // for what is said beside what is written
+	version string
+	file    string         // of the configuration
+	config  *config.Config // nil until a command needs it that asks no relay
+	asJSON  bool
 
 	query             url.Values // the filters that were given, by their names in the API
 	failed, dryRun    bool
@@ -71,14 +78,13 @@ type call struct {
 var errNotWell = errors.New("")
 
 // Run runs a command and returns how to exit: 1 when the relay could not be asked or said no, 2 for bad usage or a bad
-// configuration.
-func Run(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
+// configuration. version is that of this program.
+func Run(ctx context.Context, name, version string, args []string, stdout, stderr io.Writer) int {
 	v := verbs[name]
-	c := &call{ctx: ctx, out: stdout, query: url.Values{}}
+	c := &call{ctx: ctx, version: version, out: stdout, aside: stderr, query: url.Values{}}
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // its own complaints are several lines long
-	path := flags.String("config", DefaultConfig, "the configuration `FILE` that the relay runs with")
-	flags.BoolVar(&c.asJSON, "json", false, "print the relay's answer as it came")
+	flags.StringVar(&c.file, "config", DefaultConfig, "the configuration `FILE` that the relay runs with")
 	c.flags(name, flags)
 	complain := func(format string, args ...any) int {
 		fmt.Fprintf(stderr, "realtorbot-relay %s: %s (realtorbot-relay %s -h shows how)\n", name, fmt.Sprintf(format, args...), name)
@@ -107,8 +113,16 @@ func Run(ctx context.Context, name string, args []string, stdout, stderr io.Writ
 		return complain("%d arguments too many", len(c.args)-v.most)
 	}
 	c.filters(flags)
+	if name == "backup" && isTerminal(stdout) {
+		return complain("a backup is nothing to be read: write it to a file, with > FILE")
+	}
 	var err error
-	if c.relay, err = find(ctx, *path, flagGiven(flags, "config")); err != nil {
+	if v.alone {
+		c.config, _, err = config.LoadOutside(c.file)
+	} else {
+		c.relay, err = find(ctx, c.file, flagGiven(flags, "config"))
+	}
+	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
@@ -142,10 +156,20 @@ func flagGiven(flags *flag.FlagSet, name string) (given bool) {
 	return given
 }
 
+// own is an error that is said already as the operator is to read it.
+type own string
+
+func (e own) Error() string { return string(e) }
+
+func said(format string, args ...any) error { return own(fmt.Sprintf(format, args...)) }
+
 // explain says for the operator why the relay's answer is none, or no.
 func (c *call) explain(err error) string {
 	var no *reach.Refused
+	var text own
 	switch {
+	case errors.As(err, &text):
+		return string(text)
 	case errors.Is(err, reach.ErrAbsent):
 		return fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay says whether it runs", c.relay.At)
 	case errors.As(err, &no) && no.Status == 401:

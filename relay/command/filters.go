@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// flags adds those that a command has beside -config and -json.
+// flags adds those that a command has beside -config.
 func (c *call) flags(name string, flags *flag.FlagSet) {
 	span := func(what string) {
 		flags.StringVar(&c.since, "since", "", what+" from this `TIME` on: RFC 3339, or how long ago, as in 2h")
@@ -19,6 +19,9 @@ func (c *call) flags(name string, flags *flag.FlagSet) {
 	bins := func() {
 		flags.StringVar(&c.class, "class", "", "that failed with this `CLASS`, as in timeout")
 		flags.StringVar(&c.bin, "bin", "", "that failed for this `REASON`: refused, unreached, expired or unreadable")
+	}
+	if name != "backup" && name != "restore" {
+		flags.BoolVar(&c.asJSON, "json", false, "print the relay's answer as it came")
 	}
 	switch name {
 	case "replay":

@@ -27,11 +27,20 @@ func command(dir string, args ...string) *exec.Cmd {
 // launch starts a program and has it killed when the test is over.
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
+	return launchTo(t, cmd, nil)
+}
+
+// launchTo is launch with what it writes to standard output going to a file, unless that is nil.
+func launchTo(t *testing.T, cmd *exec.Cmd, file *os.File) *process {
+	t.Helper()
 	p := &process{t: t, cmd: cmd, stdout: seen.newTranscript(), stderr: seen.newTranscript(), ended: make(chan struct{})}
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
 	}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	if file != nil {
+		cmd.Stdout = file
+	}
 	// Should the tests die without a word, the kernel ends what they started.
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

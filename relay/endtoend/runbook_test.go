@@ -88,7 +88,7 @@ realtorbot-relay() { "$BINARY" "$@"; }
 sudoedit() { cp "$EDITED" "$1"; }
 journalctl() { cat "$JOURNAL"; }
 systemctl() { echo "$@" >"$ASKED"; }
-chown() { [ "$1 $2" = "-R realtorbot-relay:" ] && [ -d "$3" ]; }
+env() { [ "$1" = -C ] && (cd "$2" && "${@:3}"); }
 set -euo pipefail
 `
 
@@ -136,7 +136,7 @@ func (s *site) serve(t *testing.T, asked string) {
 		before := s.stderr.count(done)
 		s.signal(syscall.SIGHUP)
 		eventually(t, "the configuration is reloaded", func() bool { return s.stderr.count(done) > before })
-	case "stop realtorbot-relay":
+	case "disable --now realtorbot-relay":
 		s.stop()
 	case "restart realtorbot-relay":
 		s.stop()
@@ -272,7 +272,8 @@ func TestRunbookMoveToAnotherMachine(t *testing.T) {
 
 	to.intakeAt, to.adminAt = from.intakeAt, from.adminAt // as the configuration has it
 	printed := to.follow(t, blocks[1], home)
-	mustPrint(t, printed, "no relay answers at", `"status": "degraded"`)
+	mustPrint(t, printed, "ok    backup", "whole", "1 deliveries pending", "endpoint      crm: 1 pending", "restored into", "no relay answers at", `"status": "degraded"`)
+	to.awaitLog("the queue was restored from a backup of ")
 	to.turn("POST", "/endpoints/crm/resume")
 	if a := crm.await(1)[0]; a.id != "evt_1" {
 		t.Errorf("then came %+v", a)

@@ -168,20 +168,9 @@ func (r *Relay) Ask(ctx context.Context, method, path string, v, answer any) err
 		}
 		body = strings.NewReader(string(text))
 	}
-	request, err := http.NewRequestWithContext(ctx, method, r.scheme+"://localhost"+path, body)
+	response, err := r.request(ctx, r.client, method, path, body)
 	if err != nil {
 		return err
-	}
-	if !r.token.IsZero() {
-		request.Header.Set("Authorization", "Bearer "+r.token.Reveal())
-	}
-	response, err := r.client.Do(request)
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
-		return ErrAbsent
-	}
-	if err != nil {
-		return errors.New("it does not answer as a relay does")
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, answerLimit))
@@ -199,6 +188,64 @@ func (r *Relay) Ask(ctx context.Context, method, path string, v, answer any) err
 		return errors.New("it does not answer as a relay does")
 	}
 	return nil
+}
+
+// request makes a request whose answer's body is the caller's to close.
+func (r *Relay) request(ctx context.Context, client *http.Client, method, path string, body io.Reader) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, r.scheme+"://localhost"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if !r.token.IsZero() {
+		request.Header.Set("Authorization", "Bearer "+r.token.Reveal())
+	}
+	response, err := client.Do(request)
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return nil, ErrAbsent
+	}
+	if err != nil {
+		return nil, errors.New("it does not answer as a relay does")
+	}
+	return response, nil
+}
+
+// silence is how long the relay may write nothing of an answer that goes on.
+const silence = time.Minute
+
+// Copy asks for something of any length and copies the answer to w as it comes. Errors are ErrAbsent, *Refused, that of w, or
+// a reason in one line.
+func (r *Relay) Copy(ctx context.Context, path string, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	quiet := time.AfterFunc(silence, cancel)
+	defer quiet.Stop()
+	client := *r.client
+	client.Timeout = 0 // it is the pieces that may not take long
+	response, err := r.request(ctx, &client, "GET", path, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode/100 != 2 {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, answerLimit))
+		return newRefused(response.StatusCode, text)
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		quiet.Reset(silence)
+		n, err := response.Body.Read(buf)
+		quiet.Stop() // w may take its time
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return errors.New("its answer broke off")
+		}
+	}
 }
 
 func newRefused(status int, body []byte) error {

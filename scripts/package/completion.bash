@@ -4,11 +4,11 @@ _realtorbot_relay() {
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        serve | check | doctor | listen | send | verify | version) command=$word; break ;;
+        serve | check | doctor | backup | restore | listen | send | verify | version) command=$word; break ;;
         esac
     done
     case $previous in
-    -config | --config)
+    -config | --config | -backup | --backup)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
@@ -23,7 +23,15 @@ _realtorbot_relay() {
     esac
     local words
     case $command in
-    serve | check | doctor) words="-config" ;;
+    serve | check | backup) words="-config" ;;
+    doctor) words="-config -backup" ;;
+    restore) words="-config"
+        if [[ $current != -* ]]; then
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return
+        fi
+        ;;
     status | pause | resume) words="-config -json" ;;
     replay) words="-config -json -failed -since -until -type -class -bin -rate -dry-run" ;;
     failed) words="-config -json -since -until -type -class -bin -limit -after" ;;
@@ -34,7 +42,7 @@ _realtorbot_relay() {
     send) words="-type -data -url -token -secret -id" ;;
     verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
-    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor status pause resume replay failed events reload test listen send verify version $words"; fi
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor status pause resume replay failed events reload backup restore test listen send verify version $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 complete -F _realtorbot_relay realtorbot-relay

@@ -1,6 +1,6 @@
 # fish completion for realtorbot-relay
 set -l relay realtorbot-relay
-set -l commands serve check doctor status pause resume replay failed events reload test listen send verify version
+set -l commands serve check doctor status pause resume replay failed events reload backup restore test listen send verify version
 set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
     appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
 set -l none "not __fish_seen_subcommand_from $commands"
@@ -16,13 +16,26 @@ complete -c $relay -n $none -a replay -d 'deliver again'
 complete -c $relay -n $none -a failed -d 'failed deliveries of an endpoint'
 complete -c $relay -n $none -a events -d 'find events; the story of one'
 complete -c $relay -n $none -a reload -d 'read the configuration file again'
+complete -c $relay -n $none -a backup -d 'a copy of the queue as it is'
+complete -c $relay -n $none -a restore -d 'make a queue of a backup'
 complete -c $relay -n $none -a test -d 'send the test event once'
 complete -c $relay -n $none -a listen -d 'a local receiver that shows what arrives'
 complete -c $relay -n $none -a send -d 'post one event to a relay'
 complete -c $relay -n $none -a verify -d 'say whether a signature matches'
 complete -c $relay -n $none -a version -d 'print the version'
 
-complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check doctor" -o config -r -F -d 'the configuration'
+complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check" -o config -r -F -d 'the configuration'
+
+set -l on "__fish_seen_subcommand_from doctor"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o backup -r -F -d 'look at this backup'
+
+set -l on "__fish_seen_subcommand_from backup"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+
+set -l on "__fish_seen_subcommand_from restore"
+complete -c $relay -n $on -F
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
 
 set -l on "__fish_seen_subcommand_from status pause resume"
 complete -c $relay -n $on -o config -r -F -d 'the configuration'

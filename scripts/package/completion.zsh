@@ -12,6 +12,8 @@ local -a commands=(
     'failed:failed deliveries of an endpoint'
     'events:find events; the story of one'
     'reload:read the configuration file again'
+    'backup:a copy of the queue as it is'
+    'restore:make a queue of a backup'
     'test:send the test event once'
     'listen:a local receiver that shows what arrives'
     'send:post one event to a relay'
@@ -30,11 +32,13 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | doctor | status | pause | resume | replay | failed | events | reload | test | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
+serve | check | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
-serve | check | doctor) _arguments $config ;;
+serve | check | backup) _arguments $config ;;
+doctor) _arguments $config '-backup[look at this backup]:file:_files' ;;
+restore) _arguments $config ':backup:_files' ;;
 status | pause | resume)
     _arguments $config '-json[the answer as it came]' '*:argument:'
     ;;

@@ -1,0 +1,98 @@
+package admin
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http/httputil"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/answer"
+)
+
+// backupBuffer is how many bytes of a backup are gathered before they are written.
+const backupBuffer = 64 << 10
+
+// backup answers with a copy of the queue as it is. Who reads it knows by its end that it is whole; over HTTP/1.1 one that
+// breaks off is also an answer that does.
+func (a *Admin) backup(ctx *fasthttp.RequestCtx) {
+	chunked := ctx.Request.Header.IsHTTP11()
+	a.goOn(ctx, "application/zstd", func(l *live) {
+		began := time.Now()
+		b, err := a.Queue.Backup(a.Version)
+		if err != nil {
+			a.noBackup(l, err)
+			return
+		}
+		defer b.Close()
+		written, damaged, err := sendBackup(l, b, chunked)
+		line := a.Log.Info()
+		switch {
+		case err != nil:
+			a.Log.Warn().Err(err).Int64("bytes", written).Msg("a backup broke off: what was written of it is none")
+			return
+		case damaged > 0:
+			line = a.Log.Warn().Int("damaged", damaged)
+		}
+		line.Int64("bytes", written).Int64("events", b.Contents().Events).Dur("took_ms", time.Since(began)).Msg("backup written")
+	})
+}
+
+// noBackup answers that there is none.
+func (a *Admin) noBackup(l *live, err error) {
+	if errors.Is(err, queue.ErrBackingUp) {
+		l.refuse(409, "backup_running", "another backup is being written: one at a time, since each holds what retention would delete")
+		return
+	}
+	a.Log.Warn().Err(err).Msg("no backup was made")
+	l.refuse(503, "unavailable", err.Error())
+}
+
+// sendBackup writes a backup as the body of an answer. The reader has liveWrite for each piece.
+func sendBackup(l *live, b *queue.Backup, chunked bool) (written int64, damaged int, err error) {
+	head := "HTTP/1.1 200 OK\r\nContent-Type: application/zstd\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
+	name := b.Contents().BeganAt.Format("20060102T150405Z")
+	body := io.Writer(l.Writer)
+	var chunks io.WriteCloser
+	if chunked {
+		head += "Transfer-Encoding: chunked\r\n"
+		chunks = httputil.NewChunkedWriter(l.Writer)
+		body = chunks
+	}
+	fmt.Fprintf(l, "%sContent-Disposition: attachment; filename=\"relay-%s.backup\"\r\n\r\n", head, name)
+	counted := &counting{w: body}
+	gathered := bufio.NewWriterSize(counted, backupBuffer)
+	if damaged, err = b.Write(gathered); err == nil {
+		err = gathered.Flush()
+	}
+	if err == nil && chunked {
+		err = chunks.Close()
+		_, _ = l.WriteString("\r\n") // behind the last chunk there is no trailer
+	}
+	if err == nil {
+		err = l.Flush()
+	}
+	return counted.n, damaged, err
+}
+
+// counting counts what is written.
+type counting struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// refuse answers with an error, in the form that all have.
+func (l *live) refuse(status int, code, message string) {
+	fmt.Fprintf(l, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s",
+		status, fasthttp.StatusMessage(status), answer.Failure(code, message))
+}
