@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"realtorbot-relay/queue/codec"
@@ -85,14 +86,16 @@ const (
 )
 
 // WriteTo writes the file as it was, Size bytes. What the disk can't give is zeros, and is told with whatever else a start
-// would find damaged; events that are told may be told in more than one line. An error is one of w, or that the log was closed.
+// would find damaged, in one line each. An error is one of w, or that the log was closed.
 func (s *HeldSegment) WriteTo(w io.Writer, damaged func(what string)) error {
+	c := copier{HeldSegment: s, w: w, damaged: damaged}
 	blocks := s.blocks
 	if s.sealed {
-		var err error
-		if blocks, err = s.log.table(s.seg); err != nil {
+		footer, err := s.log.footerOf(s.seg)
+		if err != nil {
 			return err
 		}
+		blocks = footer.blocks
 	}
 	at := int64(0)
 	for i := range blocks {
@@ -101,17 +104,17 @@ func (s *HeldSegment) WriteTo(w io.Writer, damaged func(what string)) error {
 			continue
 		}
 		if good := max(at, headerSize); b.Offset > good {
-			damaged(fmt.Sprintf("%s: there is no block that can be read in the bytes %d to %d", s.Name, good, b.Offset-1))
+			c.tell("there is no block that can be read in the bytes %d to %d", good, b.Offset-1)
 		}
-		if err := s.copy(w, at, b.Offset, damaged); err != nil {
+		if err := c.copy(at, b.Offset); err != nil {
 			return err
 		}
-		raw, err := s.fetch(b.Offset, b.end(), damaged)
+		raw, err := c.fetch(b.Offset, b.end())
 		if err != nil {
 			return err
 		}
 		if info, ok := parseHeader(raw, b.Offset); !ok || info.Sum != b.Sum || codec.Sum(raw[blockHeader:]) != b.Sum {
-			damaged(fmt.Sprintf("%s: the block at byte %d can't be read, with %s", s.Name, b.Offset, b.holds()))
+			c.tell("the block at byte %d can't be read, with %s", b.Offset, b.holds())
 		}
 		if _, err := w.Write(raw); err != nil {
 			return err
@@ -119,9 +122,9 @@ func (s *HeldSegment) WriteTo(w io.Writer, damaged func(what string)) error {
 		at = b.end()
 	}
 	if s.sealed && s.stripped {
-		return s.copyIDs(w, at, damaged)
+		return c.copyIDs(at)
 	}
-	return s.copy(w, at, s.Size, damaged)
+	return c.copy(at, s.Size)
 }
 
 // holds says what is in a block.
@@ -135,13 +138,25 @@ func (b *Info) holds() string {
 	return "no event"
 }
 
+// copier writes one held segment.
+type copier struct {
+	*HeldSegment
+	w       io.Writer
+	damaged func(what string)
+	buf     []byte
+}
+
+func (c *copier) tell(format string, args ...any) {
+	c.damaged(c.Name + ": " + fmt.Sprintf(format, args...))
+}
+
 // copy writes bytes as they are.
-func (s *HeldSegment) copy(w io.Writer, from, to int64, damaged func(string)) error {
+func (c *copier) copy(from, to int64) error {
 	for from < to {
 		next := min(to, from+holdPiece)
-		raw, err := s.fetch(from, next, damaged)
+		raw, err := c.fetch(from, next)
 		if err == nil {
-			_, err = w.Write(raw)
+			_, err = c.w.Write(raw)
 		}
 		if err != nil {
 			return err
@@ -151,48 +166,49 @@ func (s *HeldSegment) copy(w io.Writer, from, to int64, damaged func(string)) er
 	return nil
 }
 
-// copyIDs is copy of a segment that has nothing but ids, which are nowhere else.
-func (s *HeldSegment) copyIDs(w io.Writer, from int64, damaged func(string)) error {
-	ids := s.sections[sectionIDs]
-	if err := s.copy(w, from, ids.offset, damaged); err != nil {
+// copyIDs is copy of what is behind a place in a segment that has nothing but ids, which are nowhere else.
+func (c *copier) copyIDs(from int64) error {
+	ids := c.sections[sectionIDs]
+	if err := c.copy(from, ids.offset); err != nil {
 		return err
 	}
 	for at := ids.offset; at < ids.offset+ids.length; at += idPage {
-		raw, err := s.fetch(at, at+idPage, damaged)
+		raw, err := c.fetch(at, at+idPage)
 		if err != nil {
 			return err
 		}
 		if codec.Sum(raw[:idPage-4]) != binary.LittleEndian.Uint32(raw[idPage-4:]) {
-			damaged(fmt.Sprintf("%s: a page of ids at byte %d can't be read: up to %d ids are not known any more", s.Name, at, idsOnPage))
+			c.tell("a page of ids at byte %d can't be read: up to %d ids are not known any more", at, idsOnPage)
 		}
-		if _, err := w.Write(raw); err != nil {
+		if _, err := c.w.Write(raw); err != nil {
 			return err
 		}
 	}
-	return s.copy(w, ids.offset+ids.length, s.Size, damaged)
+	return c.copy(ids.offset+ids.length, c.Size)
 }
 
-// fetch reads bytes, with zeros for the pages that the disk can't give.
-func (s *HeldSegment) fetch(from, to int64, damaged func(string)) ([]byte, error) {
-	raw := make([]byte, to-from)
-	_, err := s.file.ReadAt(raw, from)
+// fetch reads bytes, with zeros for the pages that the disk can't give. They are good until the next call.
+func (c *copier) fetch(from, to int64) ([]byte, error) {
+	c.buf = slices.Grow(c.buf[:0], int(to-from))
+	raw := c.buf[:to-from]
+	_, err := c.file.ReadAt(raw, from)
 	if err == nil {
 		return raw, nil
 	}
 	if errors.Is(err, fs.ErrClosed) {
-		return nil, fmt.Errorf("read %s: %w", s.Name, errGone)
+		return nil, fmt.Errorf("read %s: %w", c.Name, errGone)
 	}
 	clear(raw)
 	unread := 0
 	for at := 0; at < len(raw); at += holdPage {
 		page := raw[at:min(at+holdPage, len(raw))]
-		if _, err := s.file.ReadAt(page, from+int64(at)); err != nil {
+		if _, err := c.file.ReadAt(page, from+int64(at)); err != nil {
 			clear(page)
 			unread += len(page)
 		}
 	}
 	if unread > 0 {
-		damaged(fmt.Sprintf("%s: %d of the bytes %d to %d can't be read: %v", s.Name, unread, from, to-1, err))
+		c.tell("%d of the bytes %d to %d can't be read: %v", unread, from, to-1, err)
 	}
 	return raw, nil
 }
