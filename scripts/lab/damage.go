@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type harm struct {
 	spoil func([]byte) []byte
 
 	derived bool // it is made again from the log: nothing may be missing
+	backup  bool // it is a backup that is spoilt, and restored
+	refused bool // which a restore has to refuse, with nothing written
 }
 
 // damageResult is what a relay made of one harm.
@@ -41,6 +44,7 @@ type damageResult struct {
 	Damaged      int     `json:"damaged"` // as the relay counts
 	Told         string  `json:"told,omitempty"`
 	Ended        string  `json:"ended,omitempty"` // how the process ended, when it did not serve
+	Refused      bool    `json:"refused"`         // a restore wrote nothing
 	StartMs      float64 `json:"start_ms"`
 }
 
@@ -57,6 +61,11 @@ var harms = []harm{
 	{name: "a write-ahead log of zeros", files: "store/*.mem", spoil: zeros, derived: true},
 	{name: "a manifest cut in half", files: "store/MANIFEST", spoil: func(b []byte) []byte { return b[:len(b)/2] }, derived: true},
 	{name: "a mark of zeros", files: "mark", spoil: zeros, derived: true},
+	{name: "nothing in a backup (the control)", spoil: func(b []byte) []byte { return b }, backup: true, derived: true},
+	{name: "a flipped bit in a backup", spoil: flipMiddle, backup: true, refused: true},
+	{name: "a backup cut in half", spoil: func(b []byte) []byte { return b[:len(b)/2] }, backup: true, refused: true},
+	{name: "a backup without its last byte", spoil: func(b []byte) []byte { return b[:len(b)-1] }, backup: true, refused: true},
+	{name: "a backup of zeros", spoil: zeros, backup: true, refused: true},
 }
 
 // flipMiddle turns one bit in the middle of what was written, which ends with the last byte that is not zero.
@@ -98,8 +107,15 @@ func runDamage(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.name, err)
 		}
+		if h.refused != result.Refused {
+			faults = append(faults, fmt.Errorf("%s: refused by restore: %v, want %v", h.name, result.Refused, h.refused))
+		}
 		if err := json.NewEncoder(out).Encode(result); err != nil {
 			return err
+		}
+		if result.Refused {
+			fmt.Fprintf(out, "%s: refused by restore, and nothing was written\n", h.name)
+			continue
 		}
 		fmt.Fprintf(out, "%s: of %d events acknowledged %d are missing, %d mangled; the relay counts %d damaged things; serving after %.0f ms %s\n",
 			h.name, result.Acknowledged, result.Missing, result.Mangled, result.Damaged, result.StartMs, result.Ended)
@@ -175,11 +191,18 @@ func (d *damageRun) suffer(ctx context.Context, name, data string, h harm, acked
 	if err != nil {
 		return result, err
 	}
-	if err := tool("cp", "-a", data, r.data); err != nil {
-		return result, err
-	}
-	if result.File, err = h.strike(r.data); err != nil {
-		return result, err
+	if h.backup {
+		result.File = "backup"
+		if result.Refused, err = h.restore(r, data); err != nil || result.Refused {
+			return result, err
+		}
+	} else {
+		if err := tool("cp", "-a", data, r.data); err != nil {
+			return result, err
+		}
+		if result.File, err = h.strike(r.data); err != nil {
+			return result, err
+		}
 	}
 	took, err := r.start(ctx)
 	defer func() { r.proc.kill() }()
@@ -203,6 +226,27 @@ func (d *damageRun) suffer(ctx context.Context, name, data string, h harm, acked
 	}
 	result.Told = firstWarning(r.proc.log)
 	return result, nil
+}
+
+// restore backs the queue up, spoils that, and has a queue made of it for r. refused says that it has nothing then.
+func (h *harm) restore(r *relay, data string) (refused bool, err error) {
+	if err := tool("cp", "-a", data, r.data); err != nil {
+		return false, err
+	}
+	made := exec.Command(r.bin, "backup", "-config", r.config)
+	text, err := made.Output()
+	if err != nil {
+		return false, fmt.Errorf("back up: %w", err)
+	}
+	file := filepath.Join(r.dir, "backup")
+	if err := errors.Join(os.RemoveAll(r.data), os.WriteFile(file, h.spoil(text), 0o600)); err != nil {
+		return false, err
+	}
+	err = tool(r.bin, "restore", "-config", r.config, file)
+	if _, there := os.Lstat(r.data); err != nil && errors.Is(there, os.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
 }
 
 // strike spoils a file and returns its name.
