@@ -90,11 +90,14 @@ func (b *bench) audit(lanes, ids []string) string {
 
 func TestARestoredQueueIsAsTheOneThatWasBackedUp(t *testing.T) {
 	t.Parallel()
-	b := openBench(t, func(o *Options) { o.segmentSize = 32 << 10 })
+	b := openBench(t, func(o *Options) { o.segmentSize = 1 << 10 })
 	crm, erp, gone := b.lane("crm"), b.lane("erp"), b.lane("gone")
 	set := NewLaneSet(crm.ID(), erp.ID(), gone.ID())
 	all := ids(0, 300)
-	b.append(set, all...)
+	for from := 0; from < len(all); from += 50 {
+		b.append(set, all[from:from+50]...)
+		b.saveAll()
+	}
 	for i := range 200 {
 		d := b.take(crm)
 		switch {
@@ -118,6 +121,9 @@ func TestARestoredQueueIsAsTheOneThatWasBackedUp(t *testing.T) {
 	lanes := []string{"crm", "erp"}
 	want := b.audit(lanes, all)
 	path := b.backUp()
+	if n := len(b.log.Segments()); n < 3 {
+		t.Fatalf("the log has only %d segments", n)
+	}
 
 	// What comes after is not in it.
 	if err := erp.Pause(""); err != nil {
@@ -159,7 +165,7 @@ func TestARestoredQueueIsAsTheOneThatWasBackedUp(t *testing.T) {
 
 func TestABackupUnderLoadHasAllThatWasAnsweredBefore(t *testing.T) {
 	t.Parallel()
-	b := openBench(t, func(o *Options) { o.saveEvery, o.segmentSize = 3*time.Millisecond, 64<<10 })
+	b := openBench(t, func(o *Options) { o.saveEvery, o.segmentSize = 3*time.Millisecond, 8<<10 })
 	crm := b.lane("crm")
 	set := NewLaneSet(crm.ID())
 	var answered, received sync.Map
@@ -553,5 +559,28 @@ func mustBelongTo(t *testing.T, dir string, uid int) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Periods go on where they were, whatever the wall clock was set to before the backup.
+func TestARestoredQueueGoesOnInItsOwnTime(t *testing.T) {
+	t.Parallel()
+	var mono, wall atomic.Int64
+	wall.Store(time.Now().UnixMilli())
+	b := openBench(t, func(o *Options) {
+		o.Now = func() time.Time { return time.UnixMilli(wall.Load()) }
+		o.clocks = func() (int64, int64) { return mono.Load(), wall.Load() }
+	})
+	set := NewLaneSet(b.lane("crm").ID())
+	b.append(set, "evt_1")
+	wall.Add(30 * 24 * time.Hour.Milliseconds())
+	after := b.restored(b.backUp())
+	if r := after.append(set, "evt_1"); !r[0].Duplicate {
+		t.Error("an id is forgotten for a wall clock that was set")
+	}
+	mono.Add(2 * time.Hour.Milliseconds())
+	wall.Add(2 * time.Hour.Milliseconds())
+	if r := after.append(set, "evt_1"); r[0].Duplicate {
+		t.Error("an id is known after its window")
 	}
 }
