@@ -332,9 +332,24 @@ func copyFile(to, from string) error {
 // openIndex opens the store, or makes it from the log when it is not there or proves to be damaged, and applies what the
 // log has and it does not.
 func (q *Queue) openIndex(undo *[]func() error) error {
+	restored := readRestored(q.opts.Dir)
+	taken := filepath.Join(q.opts.Dir, takeName)
+	_, err := os.Lstat(taken)
+	if err := q.openStore(undo, restored != nil || err == nil); err != nil {
+		return err
+	}
+	if restored != nil {
+		if err := q.tellRestored(restored); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(taken)
+}
+
+// openStore is openIndex of a store that is not there yet, when first says so: that is no damage then.
+func (q *Queue) openStore(undo *[]func() error, first bool) error {
 	dir := filepath.Join(q.opts.Dir, storeName)
 	why := ""
-	restored := readRestored(q.opts.Dir)
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		if end, _ := q.log.End(); end > 1 {
 			why = "it is missing"
@@ -348,9 +363,6 @@ func (q *Queue) openIndex(undo *[]func() error) error {
 			why, err = q.catchUp(s)
 			if why == "" && err == nil {
 				*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
-				if restored != nil { // it died before it was told
-					return errors.Join(s.Opened(), q.tellRestored(restored))
-				}
 				return s.Opened()
 			}
 			if err2 := s.Close(failedCloseLimit); err != nil {
@@ -376,10 +388,9 @@ func (q *Queue) openIndex(undo *[]func() error) error {
 	}
 	q.index.store = s
 	*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
-	if restored != nil && aside == "" { // there was none to be damaged
-		return errors.Join(s.Opened(), q.tellRestored(restored))
+	if !first || aside != "" {
+		q.tellRemade(why, aside, s, since(began))
 	}
-	q.tellRemade(why, aside, s, since(began))
 	return s.Opened()
 }
 

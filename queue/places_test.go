@@ -58,6 +58,7 @@ func TestEveryWriteHasAPlaceOfFaults(t *testing.T) {
 		"..tellDamage":        "copies for whoever looks at the damage; told when it fails",
 		"..copyFile":          "copies for whoever looks at the damage; told when it fails",
 		"..deleteSegment":     "log.Remove and log.Strip ask at PlaceGone, PlaceRewrite and PlaceRename",
+		"..openIndex":         "removes what is left empty of a takeover; cut short, the next start does it",
 		"..makeStore":         "removes a store that was never finished; a new one counts only from AtInstallNew on",
 		"..takeOver":          "until FORMAT is renamed it begins anew; each later step is looked for and made by the next start",
 		"..readFormat1":       "makes the folder of a takeover, which begins anew until FORMAT is renamed",

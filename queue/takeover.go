@@ -59,7 +59,7 @@ func (q *Queue) takeOver(f directory.Format) error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(q.opts.Dir), os.RemoveAll(dir))
+	return syncDir(q.opts.Dir) // the empty folder goes when the store is there
 }
 
 // taker writes what a queue of format 1 holds into a new log.
