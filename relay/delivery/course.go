@@ -37,7 +37,7 @@ func (l *Lane) follow(c *course) {
 	if l.last != nil && !leadsTo(l.last, c.endpoint) {
 		l.beginAnewLocked()
 	} else if l.gate.isDown() && former != nil {
-		l.gate.NextProbe = l.now() // it may be mended
+		l.gate.NextProbe, l.gate.awaits = l.now(), l.now() // it may be mended
 	}
 	l.last = c.endpoint
 	l.gate.configure(c.endpoint)

@@ -23,7 +23,7 @@ type gate struct {
 
 	window   float64   // attempts at a time while it is coming back; 0 when it is not
 	probing  int       // probes under way
-	probed   time.Time // when it was probed last
+	awaits   time.Time // since when it waits for a probe: the one before, or when there was nothing to probe it with
 	first    bool      // what was attempted last for the first time, and not for another: they take turns
 	base     float64   // PerSecond when it was last lowered
 	stepped  time.Time // when PerSecond was last raised
@@ -146,7 +146,7 @@ func (g *gate) took(now time.Time, first bool) (probe bool) {
 	g.first = first
 	if g.isSpared() {
 		g.probing++
-		g.probed = now
+		g.awaits = now
 		probe = true
 	}
 	if g.limit != nil {

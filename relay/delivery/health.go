@@ -64,7 +64,7 @@ func (g *gate) fails(now time.Time) change {
 	}
 	switch {
 	case !g.isDown() && g.Failures >= downAfter:
-		g.Down, g.window = now, 1
+		g.Down, g.window, g.awaits = now, 1, now
 		return wentDown
 	case g.policy.DisableAfter > 0 && now.Sub(g.Failing) >= g.policy.DisableAfter:
 		return stayedDown
@@ -162,7 +162,7 @@ func (g *gate) lost(at, now, reached time.Time) (charged bool, c change) {
 	if g.offline {
 		return false, unchanged
 	}
-	g.offline = true
+	g.offline, g.awaits = true, now
 	return false, wentOffline
 }
 

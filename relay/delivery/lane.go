@@ -34,6 +34,7 @@ type Lane struct {
 	last     *config.Endpoint // what it followed last
 	gate     gate
 	damper   damper
+	odd      oddities
 	saved    queue.Health // what the queue has
 	senders  int
 	idle     int
@@ -75,6 +76,7 @@ func (p *Post) newLane(kept *queue.Lane) *Lane {
 		stopped: true,
 	}
 	l.gate = newGate(l.saved, kept.Stats().Paused)
+	l.gate.awaits = l.now()
 	l.timer = time.AfterFunc(time.Hour, l.poke)
 	l.timer.Stop()
 	return l
@@ -192,9 +194,10 @@ func (l *Lane) pickLocked(p permit, now time.Time) (d *queue.Delivery, f *flight
 	sparing := l.gate.isSpared()
 	if sparing {
 		if outlook.Due.IsZero() && outlook.Waiting == 0 && !outlook.Replays {
+			l.gate.awaits = now
 			return nil, nil, false, time.Time{}
 		}
-		if until = l.probes.begin(now, l.gate.place(), l.gate.probed); !until.IsZero() {
+		if until = l.probes.begin(now, l.gate.place(), l.gate.awaits); !until.IsZero() {
 			l.gate.setPlace(until)
 			return nil, nil, false, until
 		}

@@ -13,6 +13,12 @@ type probes struct {
 	next time.Time     // the first place that is free
 	busy int           // probes under way
 	took time.Duration // how long a probe takes, smoothed
+
+	// The longest wait, by the probe before it, among those who found no room in this spell and in the one before.
+	oldest [2]time.Time
+	turned time.Time
+
+	pace time.Time // before then none begins
 }
 
 const (
@@ -24,7 +30,7 @@ const (
 	probeGrace = time.Second
 )
 
-// place returns when an endpoint that was probed last at, zero for never, may be probed, not before earliest.
+// place returns when an endpoint that has waited for a probe since last may be probed, not before earliest.
 func (p *probes) place(earliest, last time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,7 +38,7 @@ func (p *probes) place(earliest, last time.Time) time.Time {
 	if p.next.After(at) {
 		at = p.next
 	}
-	if limit := last.Add(probeAtLeast); !last.IsZero() && at.After(limit) && limit.After(earliest) {
+	if limit := latest(last.Add(probeAtLeast), earliest); at.After(limit) {
 		return limit
 	}
 	// As many as end in the time that one takes may begin in it.
@@ -40,10 +46,10 @@ func (p *probes) place(earliest, last time.Time) time.Time {
 	return at
 }
 
-// begin has a probe go whose place was at, and was probed last at last; else it says when to ask again. A place that was
+// begin has a probe go whose place was at, and that was waited for since last; else it says when to ask again. A place that was
 // not used in time is lost.
 func (p *probes) begin(now, at, last time.Time) (again time.Time) {
-	overdue := !last.IsZero() && now.Sub(last) >= probeAtLeast
+	overdue := now.Sub(last) >= probeAtLeast
 	if !overdue && now.Sub(at) > probeGrace {
 		if at = p.place(now, last); at.After(now) {
 			return at
@@ -51,12 +57,32 @@ func (p *probes) begin(now, at, last time.Time) (again time.Time) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.busy >= probesAtATime && !overdue {
-		return now.Add(probeGrace / 2)
+	if !overdue && !p.hasRoom(now, last) {
+		return now.Add(p.askAgain())
 	}
 	p.busy++
+	p.pace = latest(p.pace, now.Add(-probeGrace/5)).Add(time.Second / probesPerSecond)
 	return time.Time{}
 }
+
+// hasRoom reports whether another probe may begin: fewer than probesAtATime are under way, and nobody who found no room has
+// waited longer by much.
+func (p *probes) hasRoom(now, last time.Time) bool {
+	if now.Sub(p.turned) > p.askAgain() {
+		p.oldest[0], p.oldest[1], p.turned = p.oldest[1], time.Time{}, now
+	}
+	room := p.busy < probesAtATime && !p.pace.After(now)
+	for _, oldest := range p.oldest {
+		room = room && (oldest.IsZero() || last.Sub(oldest) <= probeEvery)
+	}
+	if !room && (p.oldest[1].IsZero() || last.Before(p.oldest[1])) {
+		p.oldest[1] = last
+	}
+	return room
+}
+
+// askAgain is after what time somebody who found no room asks again.
+func (p *probes) askAgain() time.Duration { return min(max(p.took/4, probeGrace/2), probeEvery/3) }
 
 // end is told of a probe that took so long; of one that came to nothing with 0.
 func (p *probes) end(took time.Duration) {

@@ -114,6 +114,7 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 			l.seen.delay.tick(now) // how old it was is no measure of anything
 		}
 		r.charged = true
+		l.odd.well(d.Event.Type, o.At)
 		r.changes = append(r.changes, l.livesLocked(now, true))
 		return r
 	}
@@ -125,15 +126,29 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 		r.charged, r.note, r.pauses, r.due = false, true, true, now
 		l.pauseLocked("the endpoint answered 410 Gone") // at once, for the other senders
 		return r
+	case v.Kind == Later && !g.isSpared() && l.odd.fails(d.Event.Type, now, downAfter):
+		// It says so to this type alone: the others need not wait, nor go slower.
+		if l.odd.times(d.Event.Type) == downAfter+1 {
+			g.AtATime, g.PerSecond = 0, 0
+		}
+		r.charged, r.note, r.aside = false, g.isWorthNoting(o.Status, now), f.first
+		r.due = now.Add(max(v.Hold, g.scheduled(len(p.Retry))))
+		if now.Sub(d.Begun()) > p.MaxAge {
+			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}
+		}
+		return r
 	case v.Kind == Later:
 		r.changes = append(r.changes, g.asks(o.At, now, v.Hold))
-		r.charged, r.due, r.note = false, g.HeldUntil, g.isWorthNoting(o.Status, now)
+		// The one that goes first after the hold is to be another one: it may be this event that it has enough of.
+		r.charged, r.due, r.note, r.aside = false, g.HeldUntil, g.isWorthNoting(o.Status, now), f.first
 		if f.probe && g.isDown() {
 			g.NextProbe = l.probes.place(latest(g.HeldUntil, now.Add(probeEvery)), now)
 		}
 		return r
 	case v.Lives:
 		r.changes = append(r.changes, l.livesLocked(now, false))
+	case !g.isDown() && wasSent(o) && l.odd.fails(d.Event.Type, now, 1):
+		// What it can't stand of one type says nothing of its health, whatever status it says it with.
 	default:
 		r.changes = append(r.changes, l.failsLocked(now, plain, &r))
 	}
@@ -144,8 +159,13 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 	// behind all that waits, so that the next probe is another one.
 	*v = Verdict{Kind: Retry, Lives: v.Lives, Reason: plain}
 	r.aside, r.note = f.first && !v.Lives, g.isWorthNoting(o.Status, now)
-	if r.due = now; !v.Lives {
+	switch {
+	case v.Lives:
+		r.due = now
+	case g.isDown():
 		r.due = now.Add(slices.Max(append([]time.Duration{probeEvery}, p.Retry...)))
+	default: // it was only out of reach, or something that went well beside it brought it back
+		r.due = now.Add(g.scheduled(d.Attempts))
 	}
 	return r
 }

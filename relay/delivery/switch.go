@@ -50,6 +50,7 @@ func (l *Lane) beginAnewLocked() {
 		l.kept.Hasten(l.now())
 	}
 	l.gate.forget()
+	l.odd = oddities{}
 	l.keepHealthLocked()
 }
 

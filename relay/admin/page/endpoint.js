@@ -126,7 +126,7 @@ export function endpointView(name) {
       return
     }
     if (word.firstChild?.lastChild?.textContent !== one.state) swap(word, state(one.state))
-    say(meaning, meanings[one.state] ?? '')
+    say(meaning, one.lagging && one.state === 'up' ? 'It works and lags: it takes less than comes in.' : meanings[one.state] ?? '')
     const reason = one.reason || (one.last_error ? `Last error: ${one.last_error}` : '')
     const since = one.since ?? (one.reason ? null : one.last_error_at)
     const told = reason + since

@@ -1,0 +1,245 @@
+package delivery
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"realtorbot-relay/queue"
+)
+
+func newsOf(list []News) (states []string) {
+	for _, n := range list {
+		states = append(states, n.State)
+	}
+	return states
+}
+
+func TestLaggingAndCatchingUpAreTold(t *testing.T) {
+	slow, arrivals := slowReceiver(t)
+	ep := subscriber("crm", slow)
+	ep.Delivery.Lag = 10 * time.Minute
+	d := openDesk(t, ep)
+	lane := d.post.Lane("crm")
+	d.accept("lead.created", "evt_1")
+	a := mustArrive(t, arrivals)
+	d.leap.Add(int64(11 * time.Minute))
+	lane.look(d.now())
+	if s := d.status("crm"); !s.Lagging || s.State != StateUp {
+		t.Errorf("it is %+v", s)
+	}
+	if news := d.post.TakeNews(); len(news) != 0 {
+		t.Errorf("told at once: %+v", news)
+	}
+	d.leap.Add(int64(2 * time.Minute))
+	lane.look(d.now())
+	lane.look(d.now())
+	a.answer <- 200
+	d.until("crm", "settled", settled)
+	lane.look(d.now())
+	if s := d.status("crm"); s.Lagging {
+		t.Errorf("it is %+v", s)
+	}
+	if news := newsOf(d.post.TakeNews()); fmt.Sprint(news) != "[lagging caught_up]" {
+		t.Errorf("told %v", news)
+	}
+}
+
+// lostTo has a lane judge an attempt that did not leave this machine.
+func lostTo(l *Lane, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := Outcome{At: now, Class: ClassConnectRefused, Err: "connect to 192.168.1.50:443: no route to host", Unreachable: true, Local: true}
+	return l.judgeLocked(&queue.Delivery{}, &flight{course: l.course.Load()}, 1, &o, now).charged
+}
+
+// What is on this machine, or the relay itself, is no proof that the cable is in.
+func TestWhatIsOnThisMachineIsNoProofOfANetwork(t *testing.T) {
+	d := openDesk(t, subscriber("crm", "http://198.51.100.1/"), subscriber("local", "http://127.0.0.1:1/"))
+	crm, local := d.post.Lane("crm"), d.post.Lane("local")
+	now := d.now()
+	if lostTo(crm, now) {
+		t.Fatal("charged")
+	}
+	for _, o := range []Outcome{{Status: 200, Local: true}, {Class: ClassConnectRefused, Local: true, Err: "x"}, {Class: ClassInternal, Err: "x"}} {
+		now = now.Add(time.Minute)
+		o.At = now
+		local.mu.Lock()
+		local.judgeLocked(&queue.Delivery{}, &flight{course: local.course.Load()}, 1, &o, now)
+		local.mu.Unlock()
+		if now = now.Add(time.Minute); lostTo(crm, now) {
+			t.Errorf("charged after %+v elsewhere", o)
+		}
+	}
+	now = now.Add(time.Minute)
+	local.mu.Lock()
+	local.judgeLocked(&queue.Delivery{}, &flight{course: local.course.Load()}, 1, &Outcome{At: now, Status: 200}, now)
+	local.mu.Unlock()
+	if now = now.Add(time.Minute); !lostTo(crm, now) {
+		t.Error("not charged although another machine answered")
+	}
+}
+
+func TestAttemptsTellWhetherTheReceiverIsOnThisMachine(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	ep := subscriber("crm", url)
+	if o := mustClient(t, &ep).Attempt(testParcel()); o.Status != 200 || !o.Local {
+		t.Errorf("got %+v", o)
+	}
+	ep.URL = "http://127.0.0.1:1/"
+	if o := mustClient(t, &ep).Attempt(testParcel()); o.Class != ClassConnectRefused || !o.Local {
+		t.Errorf("got %+v", o)
+	}
+}
+
+// A machine in the local network that is switched off is told, and what it was due becomes failed after max_age.
+func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
+	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
+	lane := d.post.Lane("crm")
+	if err := lane.Pause("until the test is ready"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", numbered(3)...)
+	d.until("crm", "pending", func(s Status) bool { return s.Pending == 3 })
+	now := d.now()
+	lane.mu.Lock()
+	lane.gate.paused = "" // and no sender looks
+	lane.stopped = true
+	lane.mu.Unlock()
+	d.post.TakeNews()
+	for range 100 {
+		if lostTo(lane, now) {
+			t.Fatal("charged")
+		}
+		lane.look(now)
+		now = now.Add(time.Hour)
+	}
+	if s := d.status("crm"); s.State != StateOffline || s.Since == nil || !strings.Contains(s.Reason, "no route") {
+		t.Errorf("it is %+v", s)
+	}
+	if n := lane.expire(now); n != 3 {
+		t.Errorf("%d became failed, want 3", n)
+	}
+	lane.mu.Lock()
+	lane.judgeLocked(&queue.Delivery{}, &flight{course: lane.course.Load()}, 1, &Outcome{At: now, Status: 200}, now)
+	lane.mu.Unlock()
+	if told := newsOf(d.post.TakeNews()); fmt.Sprint(told) != "[offline online]" {
+		t.Errorf("told %v", told)
+	}
+}
+
+// What expires at once is one line with a count.
+func TestExpiryOfManyIsOneLine(t *testing.T) {
+	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
+	lane := d.post.Lane("crm")
+	var log bytes.Buffer
+	lane.log = zerolog.New(&log)
+	if err := lane.Pause("by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", numbered(300)...)
+	d.leap.Add(int64(73 * time.Hour))
+	d.accept("lead.created", "evt_young")
+	gone := 0
+	for deadline := time.Now().Add(patience); gone < 300 && time.Now().Before(deadline); {
+		gone += lane.expire(d.now())
+	}
+	if s := d.status("crm"); gone != 300 || s.Failed != 300 || s.Pending != 1 {
+		t.Errorf("%d became failed: %+v", gone, s)
+	}
+	if lines := strings.Count(log.String(), "\n"); lines > 3 || !strings.Contains(log.String(), `"deliveries":`) {
+		t.Errorf("%d lines: %s", lines, log.String())
+	}
+	if f := d.post.TakeFailures(everything); len(f) != 1 || f[0].Count != 300 || f[0].Classes["expired"] != 300 {
+		t.Errorf("told %+v", f)
+	}
+	// A lane that holds nothing old enough is not asked again at once.
+	lane.mu.Lock()
+	rests := lane.aged.After(d.now())
+	lane.mu.Unlock()
+	if lane.expire(d.now()); !rests {
+		lane.mu.Lock()
+		rests = lane.aged.After(d.now())
+		lane.mu.Unlock()
+	}
+	if !rests {
+		t.Error("it is asked again each round")
+	}
+}
+
+func TestDisabledKeepsWhatItHasHoweverLong(t *testing.T) {
+	ep := subscriber("crm", "http://127.0.0.1:1/")
+	d := openDesk(t, ep)
+	lane := d.post.Lane("crm")
+	if err := lane.Pause("by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", numbered(10)...)
+	ep.Enabled = false
+	d.apply(ep)
+	d.leap.Add(int64(73 * time.Hour))
+	if n := lane.expire(d.now()); n != 0 {
+		t.Errorf("%d became failed", n)
+	}
+	ep.Enabled = true
+	d.apply(ep)
+	if s := d.status("crm"); s.State != StatePaused || s.Reason != "by the operator" || s.Pending != 10 {
+		t.Errorf("enabled again it is %+v", s)
+	}
+}
+
+func TestAnEndpointThatStaysDownIsPaused(t *testing.T) {
+	url, _ := quickReceiver(t, func(*http.Request) int { return 500 })
+	ep := subscriber("crm", url)
+	ep.Delivery.DisableAfter = 5 * time.Hour
+	d := openDesk(t, ep)
+	d.accept("lead.created", numbered(20)...)
+	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 0 && s.NextProbe != nil })
+	d.skip(4 * time.Hour)
+	d.until("crm", "probed", func(s Status) bool { return s.InFlight == 0 && s.LastErrorAt.After(d.now().Add(-time.Minute)) })
+	if s := d.status("crm"); s.State != StateDown {
+		t.Errorf("it is %+v", s)
+	}
+	d.skip(2 * time.Hour)
+	d.until("crm", "paused", func(s Status) bool { return s.State == StatePaused && strings.Contains(s.Reason, "disable_after") })
+	if told := newsOf(d.post.TakeNews()); fmt.Sprint(told) != "[down paused]" {
+		t.Errorf("told %v", told)
+	}
+}
+
+// Poison: what a receiver refuses of one event holds up nothing else, and what it can't stand of one type neither.
+func TestPoisonHoldsUpNothingElse(t *testing.T) {
+	for _, status := range []int{400, 422, 500} {
+		var good atomic.Int32
+		url, _ := quickReceiver(t, func(r *http.Request) int {
+			if r.Header.Get("X-RealtorBot-Event") == "email.opened" {
+				return status
+			}
+			good.Add(1)
+			return 200
+		})
+		ep := subscriber("crm", url)
+		ep.Delivery.Retry = []time.Duration{5 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
+		d := openDesk(t, ep)
+		d.accept("email.opened", "p1", "p2", "p3", "p4", "p5")
+		d.until("crm", "through with the poison", func(s Status) bool { return s.Retrying == 5 && s.InFlight == 0 })
+		d.accept("lead.created", numbered(100)...)
+		for began := d.now(); good.Load() < 100; d.skip(time.Second) {
+			if d.now().Sub(began) > time.Minute {
+				<-time.After(time.Millisecond)
+			}
+			if d.now().Sub(began) > time.Hour {
+				t.Fatalf("%d: after an hour %d of 100 good ones are delivered: %+v", status, good.Load(), d.status("crm"))
+			}
+		}
+		if status < 500 && d.status("crm").State != StateUp {
+			t.Errorf("%d: it is %+v", status, d.status("crm"))
+		}
+	}
+}
