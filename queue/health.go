@@ -26,6 +26,7 @@ type Health struct {
 	LastErrorAt time.Time
 	Paused      time.Time // since when it is paused
 	Lagging     time.Time // since when it lags
+	Hastened    time.Time // when what waited to be retried was brought forward (Hasten), until that has been attempted
 
 	// What whoever runs the relay was told, and since when it is so.
 	ToldDown, ToldLimited, ToldLagging, ToldOffline time.Time
@@ -52,8 +53,8 @@ func (l *Lane) SetHealth(h Health) {
 	l.changed()
 }
 
-// Hasten makes every retry that waits due at now at the latest, to be handed out in the order of their arrival. That is not saved: after a restart they wait as long as
-// Retry was told.
+// Hasten makes every retry that waits due at now at the latest, to be handed out in the order of their arrival. That is not
+// saved: after a restart they wait as long as Retry was told, unless they are brought forward again.
 func (l *Lane) Hasten(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,9 +68,9 @@ func (l *Lane) Hasten(now time.Time) {
 }
 
 // times are the moments of h.
-func (h *Health) times() [14]*time.Time {
+func (h *Health) times() [15]*time.Time {
 	return [...]*time.Time{&h.Failing, &h.Down, &h.NextProbe, &h.Limited, &h.HeldUntil, &h.LastSuccess, &h.LastErrorAt,
-		&h.Paused, &h.Lagging, &h.ToldDown, &h.ToldLimited, &h.ToldLagging, &h.ToldOffline, &h.Flapping}
+		&h.Paused, &h.Lagging, &h.ToldDown, &h.ToldLimited, &h.ToldLagging, &h.ToldOffline, &h.Flapping, &h.Hastened}
 }
 
 // moved is h with every moment turned into another clock's.

@@ -155,6 +155,36 @@ func TestPauseInMemoryAndOnDiskAgree(t *testing.T) {
 	}
 }
 
+// What an outage held back comes forward when it is over, also when the relay is restarted before all of it has.
+func TestWhatComesForwardDoesSoAfterARestartToo(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	ep.Delivery.Retry, ep.Delivery.Concurrency = []time.Duration{24 * time.Hour}, 1
+	d := openDesk(t, ep)
+	ids := numbered(downAfter)
+	d.accept("lead.created", ids...)
+	for range ids {
+		mustArrive(t, arrivals).answer <- 500
+	}
+	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 0 && s.NextProbe != nil })
+	d.skip(probeEvery + time.Second)
+	mustArrive(t, arrivals).answer <- 200
+	cut := mustArrive(t, arrivals)
+	d.restart(ep)
+	cut.answer <- 200 // to nobody
+	for range downAfter - 1 {
+		mustArrive(t, arrivals).answer <- 200
+	}
+	d.until("crm", "settled", settled)
+	lane := d.post.Lane("crm")
+	lane.look(d.now())
+	lane.mu.Lock()
+	defer lane.mu.Unlock()
+	if !lane.gate.Hastened.IsZero() {
+		t.Error("it would be brought forward once more")
+	}
+}
+
 // What is known of an endpoint outlives a reload, a time without configuration, and a restart.
 func TestWhatIsKnownOfAnEndpointOutlivesReloadAndRestart(t *testing.T) {
 	changes := map[string]func(d *desk, ep config.Endpoint){

@@ -77,6 +77,9 @@ func (p *Post) newLane(kept *queue.Lane) *Lane {
 	}
 	l.gate = newGate(l.saved, kept.Stats().Paused)
 	l.gate.awaits = l.now()
+	if !l.gate.Hastened.IsZero() && !l.gate.isDown() {
+		kept.Hasten(l.now())
+	}
 	l.timer = time.AfterFunc(time.Hour, l.poke)
 	l.timer.Stop()
 	return l

@@ -6,12 +6,16 @@ import "time"
 // and that one that bounced keeps to one state now. The housekeeping calls it for every lane.
 func (l *Lane) look(now time.Time) {
 	var waited time.Duration
-	if oldest := l.kept.Stats().Oldest; !oldest.IsZero() {
-		waited = now.Sub(oldest)
+	kept := l.kept.Stats()
+	if !kept.Oldest.IsZero() {
+		waited = now.Sub(kept.Oldest)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := &l.gate
+	if !g.Hastened.IsZero() && now.After(g.Hastened) && (kept.NextRetry.IsZero() || kept.NextRetry.After(now)) && !l.retriesLocked() {
+		g.Hastened = time.Time{}
+	}
 	if n, tell := l.damper.steady(&g.Health, now); tell {
 		l.report(n)
 	}
@@ -52,3 +56,13 @@ func (g *gate) lags(waited time.Duration, now time.Time) {
 
 // holdsBack reports whether the gate, and not the endpoint's pace, is why events wait.
 func (g *gate) holdsBack() bool { return g.isHeld() || g.isSpared() || g.isLimited() }
+
+// retriesLocked reports whether a retry is under way.
+func (l *Lane) retriesLocked() bool {
+	for _, f := range l.under {
+		if !f.first {
+			return true
+		}
+	}
+	return false
+}

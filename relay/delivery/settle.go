@@ -38,6 +38,9 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 	l.seen.attempts++
 	l.seen.took.add(now, o.Took)
 	r := l.judgeLocked(d, f, number, &o, now)
+	if slices.Contains(r.changes, cameBack) {
+		l.hastenLocked(now)
+	}
 	l.keepHealthLocked()
 	l.mu.Unlock()
 	l.count(d, &o, &r, now)
@@ -59,11 +62,6 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 		l.kept.Failed(d, &attempt, r.verdict.Reason)
 	default:
 		l.kept.Retry(d, &attempt, r.due)
-	}
-	for _, c := range r.changes {
-		if c == cameBack {
-			l.kept.Hasten(now)
-		}
 	}
 	if r.pauses {
 		if err := l.savePause(); err != nil {

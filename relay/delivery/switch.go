@@ -47,11 +47,18 @@ func (l *Lane) Resume() error {
 // beginAnewLocked has the endpoint begin anew, with what waits only because it was down.
 func (l *Lane) beginAnewLocked() {
 	if l.gate.isDown() {
-		l.kept.Hasten(l.now())
+		l.hastenLocked(l.now())
 	}
 	l.gate.forget()
 	l.odd = oddities{}
 	l.keepHealthLocked()
+}
+
+// hastenLocked brings forward what waits to be retried, since the endpoint is back: now, and again after a restart as long
+// as some of it was not attempted.
+func (l *Lane) hastenLocked(now time.Time) {
+	l.gate.Hastened = now
+	l.kept.Hasten(now)
 }
 
 // savePause brings to disk whether the lane is paused: what it is now, if somebody changed it meanwhile, so that memory and
