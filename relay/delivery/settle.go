@@ -124,24 +124,26 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 		r.charged, r.note, r.pauses, r.due = false, true, true, now
 		l.pauseLocked("the endpoint answered 410 Gone") // at once, for the other senders
 		return r
-	case v.Kind == Later && !g.isSpared() && l.odd.fails(d.Event.Type, now, downAfter):
-		// It says so to this type alone: the others need not wait, nor go slower.
-		if l.odd.times(d.Event.Type) == downAfter+1 {
-			g.AtATime, g.PerSecond = 0, 0
-		}
-		r.charged, r.note, r.aside = false, g.isWorthNoting(o.Status, now), f.first
-		r.due = now.Add(max(v.Hold, g.scheduled(len(p.Retry))))
-		if now.Sub(d.Begun()) > p.MaxAge {
-			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}
-		}
-		return r
 	case v.Kind == Later:
-		r.changes = append(r.changes, g.asks(o.At, now, v.Hold))
-		// The one that goes first after the hold is to be another one: it may be this event that it has enough of.
-		r.charged, r.due, r.note, r.aside = false, g.HeldUntil, g.isWorthNoting(o.Status, now), f.first
+		if !g.isSpared() && l.odd.fails(d.Event.Type, now, downAfter) {
+			// It says so to this type alone: the others need not wait, nor go slower.
+			if l.odd.times(d.Event.Type) == downAfter+1 {
+				g.AtATime, g.PerSecond = 0, 0
+			}
+			r.due = now.Add(max(v.Hold, g.scheduled(len(p.Retry))))
+		} else {
+			r.changes = append(r.changes, g.asks(o.At, now, v.Hold))
+			r.due = g.HeldUntil
+		}
 		if f.probe && g.isDown() {
 			g.NextProbe = l.probes.place(latest(g.HeldUntil, now.Add(probeEvery)), now)
 		}
+		if now.Sub(d.Begun()) > p.MaxAge {
+			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}
+			return r
+		}
+		// The next one is to be another: it may be this event that it has enough of.
+		r.charged, r.note, r.aside = false, g.isWorthNoting(o.Status, now), f.first
 		return r
 	case v.Lives:
 		r.changes = append(r.changes, l.livesLocked(now, false))

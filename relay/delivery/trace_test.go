@@ -284,3 +284,24 @@ func TestALimitedReceiverIsFoundOutAndLosesNothing(t *testing.T) {
 		t.Errorf("%d failed, the last was delivered after %v, %d attempts were refused", failed, waited, len(refused))
 	}
 }
+
+// A delivery that alone is told 429, while others of its type go well, is charged nothing and becomes failed after max_age.
+func TestWhatIsToldToWaitForeverBecomesFailedAfterMaxAge(t *testing.T) {
+	d := openDesk(t)
+	tr := d.trace(nil)
+	judge := func(status int) ruling {
+		o := answerOf(status)
+		o.At = tr.now
+		return tr.lane.judgeLocked(&queue.Delivery{Event: queue.Stored{At: gateStart.UnixMilli(), Type: []byte("lead")}},
+			&flight{course: tr.lane.course.Load()}, 1, &o, tr.now)
+	}
+	for ; tr.now.Sub(gateStart) <= 72*time.Hour; tr.now = tr.now.Add(time.Hour) {
+		if r := judge(429); r.charged || r.verdict.Kind != Later {
+			t.Fatalf("after %v: %+v", tr.now.Sub(gateStart), r)
+		}
+		judge(200)
+	}
+	if r := judge(429); !r.charged || r.verdict.Kind != Failed {
+		t.Errorf("after %v: %+v", tr.now.Sub(gateStart), r)
+	}
+}
