@@ -1,10 +1,13 @@
 package delivery
 
 import (
+	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
+	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/ingest"
 )
 
@@ -32,7 +35,7 @@ func slacken(p *Parcel) *Parcel {
 }
 
 // slackText is an event for people: its type, and its data.message, as the relay's own alerts and the test event have it,
-// or else its id and its data as they are.
+// or else its id and its data as they are. What somebody else wrote stands in a block of code, where chats see no markup.
 func slackText(p *Parcel) string {
 	var event struct {
 		Data json.RawMessage
@@ -42,16 +45,49 @@ func slackText(p *Parcel) string {
 	}
 	_ = json.Unmarshal(p.Body, &event) // ingest has seen that it is an event
 	_ = json.Unmarshal(event.Data, &data)
-	text := "*" + string(p.Type) + "* "
-	if data.Message != "" {
-		return clipped(text + slackEscapes.Replace(data.Message))
+	text := "*" + harmless(string(p.Type)) + "* "
+	switch {
+	case data.Message != "" && isOwnEvent(p.Type):
+		return clipped(text + harmless(data.Message))
+	case data.Message != "":
+		return clipped(text+"\n```\n"+harmless(data.Message)) + "\n```"
 	}
-	text += string(p.ID) + "\n```"
-	return clipped(text+slackEscapes.Replace(string(event.Data))) + "```"
+	return clipped(text+"`"+harmless(string(p.ID))+"`\n```\n"+harmless(string(event.Data))) + "\n```"
 }
 
-// slackEscapes are the three characters that Slack's own marks are made of; between backticks a backtick would end them.
-var slackEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "```", "'''")
+// isOwnEvent reports whether the relay itself speaks, which no source can do in its name.
+func isOwnEvent(eventType []byte) bool { return bytes.HasPrefix(eventType, []byte(config.AlertPrefix)) }
+
+// unseen is a space of no width: it breaks what a chat would make something of, and nobody sees it.
+const unseen = "\u200b"
+
+// callsAll are the words that call everybody in one chat or another.
+var callsAll = regexp.MustCompile(`(?i)^(all|channel|everyone|group|here)`)
+
+// harmless is text that calls nobody, leads nowhere and ends no code: Slack's own marks are escaped, backticks are gone, links
+// are broken, and every @ is but those of mail addresses, which people copy.
+func harmless(text string) string {
+	text = slackEscapes.Replace(text)
+	var b strings.Builder
+	for i, c := range text {
+		b.WriteRune(c)
+		if c == '@' && (i == 0 || !isInAddress(text[i-1]) || callsAll.MatchString(text[i+1:])) {
+			b.WriteString(unseen)
+		}
+	}
+	return linkStarts.ReplaceAllString(b.String(), "${1}"+unseen+"${2}")
+}
+
+// isInAddress reports whether a byte may stand in front of the @ of a mail address.
+func isInAddress(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '+' || c == '-'
+}
+
+// slackEscapes are the three characters that Slack's own marks are made of, and the one that code ends with.
+var slackEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "`", "'")
+
+// linkStarts finds where something begins that a chat makes a link of.
+var linkStarts = regexp.MustCompile(`(?i)(\b(?:[a-z][a-z0-9+.-]*:|www|mailto|tel)|\])(//|[.:(])`)
 
 func clipped(text string) string {
 	if len(text) <= slackLimit {

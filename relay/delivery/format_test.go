@@ -31,16 +31,54 @@ func slackSays(t *testing.T, p *Parcel) string {
 func TestSlackTextIsForPeople(t *testing.T) {
 	for _, tt := range []struct{ eventType, data, want string }{
 		{"relay.endpoint.down", `{"message":"endpoint \"crm\" is down: a < b & c > d","endpoint":"crm"}`, `*relay.endpoint.down* endpoint "crm" is down: a &lt; b &amp; c &gt; d`},
-		{"lead.created", `{"score":75,"note":"` + "```" + `"}`, "*lead.created* evt_1\n```{\"score\":75,\"note\":\"'''\"}```"},
-		{"lead.created", `{"message":7}`, "*lead.created* evt_1\n```{\"message\":7}```"},
+		{"lead.created", `{"score":75,"note":"` + "```" + `"}`, "*lead.created* `evt_1`\n```\n{\"score\":75,\"note\":\"'''\"}\n```"},
+		{"lead.created", `{"message":7}`, "*lead.created* `evt_1`\n```\n{\"message\":7}\n```"},
+		{"lead.created", `{"message":"*Hi*"}`, "*lead.created* \n```\n*Hi*\n```"},
 	} {
 		if got := slackSays(t, parcelOf(tt.eventType, tt.data)); got != tt.want {
 			t.Errorf("got  %q\nwant %q", got, tt.want)
 		}
 	}
 	long := slackSays(t, parcelOf("lead.created", `{"a":"`+strings.Repeat("é", 3000)+`"}`))
-	if len(long) > 2000 || !utf8.ValidString(long) || !strings.HasSuffix(long, "…```") {
+	if len(long) > 2000 || !utf8.ValidString(long) || !strings.HasSuffix(long, "…\n```") {
 		t.Errorf("%d bytes, ending in %q", len(long), long[len(long)-10:])
+	}
+}
+
+// Whatever a source writes into an event, a chat calls nobody for it, makes no link of it and sees no markup in it.
+func TestSlackTextCallsNobodyAndLeadsNowhere(t *testing.T) {
+	id := "<!channel>`@here`[x](http://evil.example)"
+	typed := "@everyone @channel @here <!channel> <@U123> <https://evil.example|your bank> [your bank](https://evil.example/x) " +
+		"www.evil.example mailto:x@evil.example HTTPS://EVIL.example `*loud*` ```"
+	quoted := appendText(nil, typed)
+	for name, p := range map[string]*Parcel{
+		"message": parcelOf("https://evil.example", `{"message":`+string(quoted)+`}`),
+		"data":    parcelOf("www.evil.example", `{"note":`+string(quoted)+`}`),
+		"alert":   parcelOf("relay.endpoint.down", `{"message":`+string(quoted)+`}`),
+	} {
+		p.ID = []byte(id)
+		said := slackSays(t, p)
+		for _, live := range []string{"@everyone", "@channel", "@here", "@U123", "<", ">", "://", "www.", "mailto:", "]("} {
+			if strings.Contains(strings.ToLower(said), live) {
+				t.Errorf("%s says %q: %s", name, live, said)
+			}
+		}
+		// Outside of code there are the type's own stars, and nothing else that is markup.
+		outside := ""
+		for i, part := range strings.Split(strings.ReplaceAll(said, "```", "`"), "`") {
+			if i%2 == 0 {
+				outside += part
+			}
+		}
+		if name != "alert" && (strings.Count(outside, "*") != 2 || strings.Contains(outside, "loud") || strings.Count(said, "`")%2 != 0) {
+			t.Errorf("%s has markup outside of code: %s", name, said)
+		}
+		if seen := strings.ReplaceAll(said, "\u200b", ""); !strings.Contains(seen, "@everyone @channel @here &lt;!channel&gt;") {
+			t.Errorf("%s is not to be read any more: %s", name, said)
+		}
+	}
+	if said := slackSays(t, parcelOf("lead.created", `{"message":"from jane.roe+x@example.com, at 10:30"}`)); !strings.Contains(said, "\nfrom jane.roe+x@example.com, at 10:30\n") {
+		t.Errorf("what people copy has changed: %q", said)
 	}
 }
 
@@ -69,7 +107,7 @@ func TestSlackBodyIsWhatIsSigned(t *testing.T) {
 	ep.Format = config.FormatSlack
 	d := openDesk(t, ep)
 	d.accept("test", "evt_1")
-	if got, want := <-arrived, "evt_1 {\"text\":\"*test* evt_1\\n```{}```\"} <nil>"; got != want {
+	if got, want := <-arrived, "evt_1 {\"text\":\"*test* `evt_1`\\n```\\n{}\\n```\"} <nil>"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
