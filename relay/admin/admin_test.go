@@ -51,7 +51,7 @@ func openOffice(t *testing.T, token string) *office {
 	}))
 	t.Cleanup(receiver.Close)
 	o.crm = config.Endpoint{
-		Name: "crm", URL: receiver.URL, Events: []string{"*"}, Enabled: true,
+		Name: "crm", URL: config.NewURL(receiver.URL), Events: []string{"*"}, Enabled: true,
 		Secret: sign.NewSecret("example-secret"), Signatures: []string{"realtorbot"},
 		Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 4, MaxAge: 72 * time.Hour},
 	}

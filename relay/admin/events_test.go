@@ -147,7 +147,7 @@ func (o *office) story(id string) map[string]any {
 
 func TestEndpointsShowTheirConfigurationWithoutSecrets(t *testing.T) {
 	o := openOffice(t, "")
-	o.crm.URL += "/hook?key=hidden-in-query"
+	o.crm.URL = config.NewURL(o.crm.URL.Reveal() + "/hook?key=hidden-in-query")
 	o.crm.Headers = map[string]sign.Secret{"X-Key": sign.NewSecret("hidden-in-header")}
 	if err := o.Post.Apply([]config.Endpoint{o.crm}); err != nil {
 		t.Fatal(err)

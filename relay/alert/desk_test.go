@@ -58,7 +58,7 @@ func openBureau(t *testing.T) *bureau {
 		t.Fatal(err)
 	}
 	one := func(name, url, events string) config.Endpoint {
-		return config.Endpoint{Name: name, URL: url, Events: []string{events}, Enabled: true, Signatures: []string{"realtorbot"},
+		return config.Endpoint{Name: name, URL: config.NewURL(url), Events: []string{events}, Enabled: true, Signatures: []string{"realtorbot"},
 			Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 1, MaxAge: time.Hour}}
 	}
 	post, err := delivery.NewPost(q, []config.Endpoint{one("chat", chat.URL, "relay.*"), one("crm", crm.URL, "*")}, "1.2.3", zerolog.Nop(), nil)

@@ -188,9 +188,8 @@ const (
 // Endpoint is where events go.
 type Endpoint struct {
 	Name string // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit; its lane is found under this name again
-	// URL is http or https with a host and without user, fragment or zone. Its query may hold a credential: don't log
-	// it (Describe shows how).
-	URL string
+	// URL is http or https with a host and without user, fragment or zone.
+	URL URL
 	// Events are the types subscribed to: exact, "group.*" or "*"; see Subscribes.
 	Events []string
 	// Secret signs; empty, attempts go out unsigned. PreviousSecret signs as well while secrets are rotated and is

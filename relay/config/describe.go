@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"realtorbot-relay/sign"
 )
 
-// Describe says, for people, what a relay with this configuration does. Secrets and the queries of URLs are stars. It
+// Describe says, for people, what a relay with this configuration does. Secrets are stars, and what may be one in a URL. It
 // ends in a newline.
 func (c *Config) Describe() string {
 	var b strings.Builder
@@ -59,7 +58,7 @@ func (e *Endpoint) describe(b *strings.Builder) {
 		disabled = " (disabled: keeps its place, is sent nothing)"
 	}
 	fmt.Fprintf(b, "endpoint %s%s\n", e.Name, disabled)
-	fmt.Fprintf(b, "  to       %s%s\n", maskQuery(e.URL), ifSet(e.AllowPrivate, ", also if its name resolves to a private address"))
+	fmt.Fprintf(b, "  to       %s%s\n", e.URL, ifSet(e.AllowPrivate, ", also if its name resolves to a private address"))
 	if !e.Delivery.Proxy.IsZero() {
 		fmt.Fprintf(b, "  through  proxy %s\n", e.Delivery.Proxy)
 	}
@@ -89,7 +88,7 @@ func (e *Endpoint) describe(b *strings.Builder) {
 }
 
 func (e *Endpoint) describeTLS(b *strings.Builder) {
-	if !strings.HasPrefix(strings.ToLower(e.URL), "https:") {
+	if !strings.HasPrefix(strings.ToLower(e.URL.Reveal()), "https:") {
 		return
 	}
 	var parts []string
@@ -154,16 +153,6 @@ func masked(what string, secret sign.Secret) string {
 		return "no " + what
 	}
 	return what + " " + secret.String()
-}
-
-// maskQuery hides what may be a credential in a URL that checkURL has admitted.
-func maskQuery(text string) string {
-	parsed, err := url.Parse(text)
-	if err != nil || parsed.RawQuery == "" {
-		return text
-	}
-	parsed.RawQuery = ""
-	return parsed.String() + "?********"
 }
 
 func (f TLSFiles) reach(listen string) string {

@@ -57,13 +57,13 @@ func readEndpoints(root *table, delivery Delivery, custom []string) []Endpoint {
 }
 
 func readURL(t *table, e *Endpoint) target {
-	if !t.text("url", &e.URL) {
-		if !t.has("url") {
+	if !t.url("url", &e.URL) {
+		if written, isText := t.values["url"].(string); !t.has("url") || isText && written == "" {
 			t.fault("url", `is missing: write url = "https://…"`)
 		}
 		return target{}
 	}
-	where, reason := checkURL(e.URL)
+	where, reason := checkURL(e.URL.Reveal())
 	if reason != "" {
 		t.fault("url", "%s", reason)
 		return where

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"realtorbot-relay/sign"
@@ -140,9 +141,7 @@ func checkPair(t *table, e *Endpoint) {
 		t.warn("client_cert", "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"),
 			pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	if info, err := os.Stat(e.ClientKey.name); err == nil && info.Mode().Perm()&0o004 != 0 {
-		t.warn("client_key", "can be read by every user of this machine: chmod 0640 %s", clip(e.ClientKey.name))
-	}
+	t.judgeFile("client_key", strings.TrimPrefix(e.ClientKey.name, "file:"))
 }
 
 func ifElse(is bool, then, otherwise string) string {

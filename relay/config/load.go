@@ -244,9 +244,7 @@ func (t *table) checkPair(f TLSFiles) {
 	} else if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
 		t.warn("tls_cert", "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	if info, err := os.Stat(f.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		t.warn("tls_key", "can be read by every user of this machine: chmod 0640 %s", clip(f.Key))
-	}
+	t.judgeFile("tls_key", f.Key)
 	if f.ClientCA == "" {
 		return
 	}

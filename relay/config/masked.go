@@ -1,7 +1,7 @@
 package config
 
 // Masked is an endpoint's configuration as it may be shown: the keys and spellings of the file, with stars for secrets, for
-// the query of the URL and for what a proxy asks for.
+// what may be one in the URL and for what a proxy asks for.
 type Masked struct {
 	URL            string            `json:"url"`
 	Events         []string          `json:"events"`
@@ -32,7 +32,7 @@ type Masked struct {
 // Masked is what may be shown of the endpoint.
 func (e *Endpoint) Masked() Masked {
 	m := Masked{
-		URL: maskQuery(e.URL), Events: e.Events, Secret: e.Secret.String(), PreviousSecret: e.PreviousSecret.String(),
+		URL: e.URL.String(), Events: e.Events, Secret: e.Secret.String(), PreviousSecret: e.PreviousSecret.String(),
 		Signatures: e.Signatures, Headers: map[string]string{}, Enabled: e.Enabled, AllowPrivate: e.AllowPrivate,
 		Format: e.Format, ClientCert: e.ClientCert.String(), ClientKey: e.ClientKey.String(), ServerName: e.ServerName,
 		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,

@@ -75,12 +75,22 @@ func (t *table) secret(key string, into *sign.Secret) bool {
 			t.lacks(key, err)
 			return true
 		}
+		if path, ok := strings.CutPrefix(text, "file:"); ok {
+			t.judgeFile(key, path)
+		}
 		text = resolved
 	} else if text != exampleSecret {
 		t.literals++
 	}
 	*into = sign.NewSecret(text)
 	return true
+}
+
+// judgeFile warns of a file with a secret that everybody on this machine can read.
+func (t *table) judgeFile(key, path string) {
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 != 0 {
+		t.warn(key, "can be read by every user of this machine: chmod 0640 %s", clip(path))
+	}
 }
 
 // token is secret for one that travels in a header of a request.

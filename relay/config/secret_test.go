@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,6 +62,39 @@ func TestWhatStandsInPlaceOfASecretIsWarnedOf(t *testing.T) {
 		warned := strings.Join(c.Warnings, "\n")
 		if got := strings.Contains(warned, "config.toml:2: admin.token: looks like what somebody was to put a secret in place of"); got != want || strings.Contains(warned, value) {
 			t.Errorf("%s: warned %q, want %v", value, warned, want)
+		}
+	}
+}
+
+// A secret that a file holds for everybody is none, whichever key names the file.
+func TestSecretFilesThatAllCanReadAreWarnedAbout(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	mustWrite(t, path, "a-secret-of-32-characters-or-more\n", 0o640)
+	text := `
+[admin]
+token = "file:` + path + `"
+[[source]]
+name = "platform"
+path = "/events"
+token = "file:` + path + `"
+secret = "file:` + path + `"
+[[endpoint]]
+name = "crm"
+url = "http://127.0.0.1:3000/"
+events = ["*"]
+secret = "file:` + path + `"
+headers = { X-Key = "file:` + path + `" }
+`
+	if warned := mustParse(t, text).Warnings; len(warned) > 0 {
+		t.Errorf("of a file of mode 0640 it warns %q", warned)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	warned := strings.Join(mustParse(t, text).Warnings, "\n")
+	for _, key := range []string{"admin.token", "source.platform.token", "source.platform.secret", "endpoint.crm.secret", "endpoint.crm.headers.X-Key"} {
+		if !strings.Contains(warned, key+": can be read by every user of this machine: chmod 0640 "+path) {
+			t.Errorf("%s is not warned about:\n%s", key, warned)
 		}
 	}
 }

@@ -73,19 +73,3 @@ func readExcerpt(dst []byte, stream io.Reader) (excerpt []byte, ended bool, err 
 	}
 	return dst, false, nil
 }
-
-// mask replaces what is secret about the endpoint by stars, in place: many receivers echo a request when they debug.
-func (r *request) mask(excerpt []byte) {
-	for _, value := range r.ownValues {
-		for rest := excerpt; ; {
-			i := bytes.Index(rest, value)
-			if i < 0 {
-				break
-			}
-			for j := range value {
-				rest[i+j] = '*'
-			}
-			rest = rest[i+len(value):]
-		}
-	}
-}

@@ -182,7 +182,7 @@ func (c *Client) exchange(s *scratch, l *link, p *Parcel, deadline time.Time) (s
 		s.buf = body
 	}
 	if len(body) > 0 {
-		c.request.mask(body)
+		c.request.mask.apply(body)
 		o.Excerpt = append(make([]byte, 0, len(body)), body...)
 	}
 	reusable = fit && err == nil && sendErr == nil

@@ -388,9 +388,9 @@ func TestSuccessCodesDecideTheClass(t *testing.T) {
 
 func TestBadEndpointIsRefusedWithoutItsSecrets(t *testing.T) {
 	for _, change := range []func(*config.Endpoint){
-		func(ep *config.Endpoint) { ep.URL = "ftp://user:hidden@host/hidden" },
-		func(ep *config.Endpoint) { ep.URL = "http://ho st/hidden" },
-		func(ep *config.Endpoint) { ep.URL = "http:///hidden" },
+		func(ep *config.Endpoint) { ep.URL = config.NewURL("ftp://user:hidden@host/hidden") },
+		func(ep *config.Endpoint) { ep.URL = config.NewURL("http://ho st/hidden") },
+		func(ep *config.Endpoint) { ep.URL = config.NewURL("http:///hidden") },
 		func(ep *config.Endpoint) { ep.Signatures, ep.Secret = []string{"standard"}, sign.NewSecret("hidden") },
 	} {
 		ep := testEndpoint("http://127.0.0.1")

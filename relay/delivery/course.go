@@ -17,7 +17,7 @@ type course struct {
 
 // leadsTo reports whether two configurations mean the same receiver: what the one says holds for the other.
 func leadsTo(a, b *config.Endpoint) bool {
-	return a.URL == b.URL && reflect.DeepEqual(a.Delivery.Proxy, b.Delivery.Proxy)
+	return a.URL.Equal(b.URL) && reflect.DeepEqual(a.Delivery.Proxy, b.Delivery.Proxy)
 }
 
 // endpoint is the configuration that the lane follows, nil when none of its name is configured.

@@ -308,7 +308,8 @@ func TestGivingUpWaitsForNoReceiver(t *testing.T) {
 	if lanes := d.Lanes(); len(lanes) != 0 {
 		t.Errorf("%d lanes are left", len(lanes))
 	}
-	ep.URL, _ = quickReceiver(t, well)
+	elsewhere, _ := quickReceiver(t, well)
+	ep.URL = config.NewURL(elsewhere)
 	d.apply(ep)
 	d.accept("lead.created", "evt_3")
 	d.until("crm", "served", func(s Status) bool { return s.Delivered == 1 && settled(s) })

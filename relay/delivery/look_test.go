@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
 )
 
 func newsOf(list []News) (states []string) {
@@ -92,7 +93,7 @@ func TestAttemptsTellWhetherTheReceiverIsOnThisMachine(t *testing.T) {
 	if o := mustClient(t, &ep).Attempt(testParcel()); o.Status != 200 || !o.Local {
 		t.Errorf("got %+v", o)
 	}
-	ep.URL = "http://127.0.0.1:1/"
+	ep.URL = config.NewURL("http://127.0.0.1:1/")
 	if o := mustClient(t, &ep).Attempt(testParcel()); o.Class != ClassConnectRefused || !o.Local {
 		t.Errorf("got %+v", o)
 	}

@@ -283,7 +283,7 @@ func TestGuardStandsBeforeTheProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ep := configured(t, "http://8.8.8.8/", fmt.Sprintf("proxy = \"http://%s:%s\"", c.proxy, port), c.lines)
-			ep.URL = c.url // also what a file can't say
+			ep.URL = config.NewURL(c.url) // also what a file can't say
 			client := mustClient(t, ep)
 			client.links.dialer.Resolver = c.resolver
 			o := client.Attempt(testParcel())

@@ -82,7 +82,7 @@ func answer(status int, headers, body string) string {
 
 func testEndpoint(url string) *config.Endpoint {
 	return &config.Endpoint{
-		Name: "crm", URL: url, Enabled: true,
+		Name: "crm", URL: config.NewURL(url), Enabled: true,
 		Secret: sign.NewSecret("example-secret"), Signatures: []string{"realtorbot"},
 		Delivery: config.Delivery{Timeout: testTimeout, Concurrency: 4},
 	}

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bytes"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,23 +13,19 @@ import (
 // request writes the bytes of an endpoint's attempts. Names of headers go out as they are written here: HTTP doesn't
 // care, but people who compare a capture with a manual do. It never changes, and is safe for concurrent use.
 type request struct {
-	head      []byte // request line and the headers that are the same each time, endpoint's own included
-	signer    *sign.Signer
-	scheme    string // http or https
-	host      string // without port and brackets
-	address   string // host:port, to dial and to show
-	signsRB   bool
-	signsStd  bool
-	ownValues [][]byte // what is secret in the request and about it, for masking what a receiver echoes
+	head     []byte // request line and the headers that are the same each time, endpoint's own included
+	signer   *sign.Signer
+	scheme   string // http or https
+	host     string // without port and brackets
+	address  string // host:port, to dial and to show
+	signsRB  bool
+	signsStd bool
+	mask     mask // of what a receiver echoes
 }
-
-// maskLimit is the length from which such a value is masked in excerpts: shorter ones are no secrets worth the name, and
-// would star out half the text.
-const maskLimit = 6
 
 // newRequest prepares the requests for ep. Errors don't show the URL, which may hold credentials.
 func newRequest(ep *config.Endpoint, version string) (*request, error) {
-	u, err := url.Parse(ep.URL)
+	u, err := url.Parse(ep.URL.Reveal())
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, &endpointError{ep.Name, "url is not an http or https URL with a host"}
 	}
@@ -51,7 +46,7 @@ func newRequest(ep *config.Endpoint, version string) (*request, error) {
 	if ep.Delivery.Proxy.Kind == config.ProxyHTTP && r.scheme == "http" {
 		head = appendHeader(head, "http://", u.Host) // no tunnel: the proxy is asked for the whole URL
 	}
-	head = append(head, requestTarget(ep.URL)...)
+	head = append(head, requestTarget(ep.URL.Reveal())...)
 	head = append(head, " HTTP/1.1"...)
 	head = appendHeader(head, "\r\nHost: ", u.Host)
 	head = appendHeader(head, "\r\nUser-Agent: RealtorBot-Relay/", version)
@@ -68,10 +63,9 @@ func newRequest(ep *config.Endpoint, version string) (*request, error) {
 		value := ep.Headers[name].Reveal()
 		head = appendHeader(head, "\r\n", name)
 		head = appendHeader(head, ": ", value)
-		r.hide(value)
 	}
 	r.head = head
-	r.hideAbout(ep, u)
+	r.mask = newMask(ep)
 	return r, nil
 }
 
@@ -151,43 +145,6 @@ func dialAddress(u *url.URL) string {
 		host = "[" + host + "]"
 	}
 	return host + ":" + port
-}
-
-// hide remembers a secret value, and what follows a scheme ("Bearer …") in it, for mask.
-func (r *request) hide(value string) {
-	values := []string{value}
-	if i := strings.LastIndexByte(value, ' '); i >= 0 {
-		values = append(values, value[i+1:])
-	}
-	for _, v := range values {
-		if len(v) >= maskLimit {
-			r.ownValues = append(r.ownValues, []byte(v))
-		}
-	}
-}
-
-// hideAbout remembers what is secret besides the headers: what signs, the query of the URL, which often holds a key, and
-// what the proxy asks for. Each is hidden as it is written and as a receiver would have it decoded.
-func (r *request) hideAbout(ep *config.Endpoint, u *url.URL) {
-	for _, secret := range []sign.Secret{ep.Secret, ep.PreviousSecret} {
-		r.hide(secret.Reveal())
-		r.hide(strings.TrimPrefix(secret.Reveal(), "whsec_"))
-	}
-	r.hide(u.RawQuery)
-	for pair := range strings.SplitSeq(u.RawQuery, "&") {
-		_, value, _ := strings.Cut(pair, "=")
-		r.hide(value)
-		if decoded, err := url.QueryUnescape(value); err == nil {
-			r.hide(decoded)
-		}
-	}
-	p := ep.Delivery.Proxy
-	r.hide(proxyAuthorization(p))
-	r.hide(p.User.Reveal())
-	r.hide(p.Password.Reveal())
-	// The longest first: a short one that is part of it would leave the rest to be read.
-	slices.SortStableFunc(r.ownValues, func(a, b []byte) int { return len(b) - len(a) })
-	r.ownValues = slices.CompactFunc(r.ownValues, bytes.Equal)
 }
 
 // endpointError is a fault of an endpoint's configuration that shows none of its values.

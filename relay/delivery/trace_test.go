@@ -47,7 +47,7 @@ func (d *desk) trace(receiver func(tr *trace, kind string) Outcome) *trace {
 	tr := &trace{t: d.t, lane: d.post.newLane(kept), now: gateStart, receiver: receiver}
 	tr.lane.now = func() time.Time { return tr.now }
 	tr.lane.probes = &probes{}
-	ep := &config.Endpoint{Name: "crm", URL: "http://198.51.100.1/", Events: []string{"*"}, Enabled: true, Delivery: config.Delivery{
+	ep := &config.Endpoint{Name: "crm", URL: config.NewURL("http://198.51.100.1/"), Events: []string{"*"}, Enabled: true, Delivery: config.Delivery{
 		Concurrency: 16, Retry: traceSchedule, MaxAge: 72 * time.Hour, Lag: 10 * time.Minute}}
 	tr.lane.last = ep
 	tr.lane.course.Store(&course{endpoint: ep})

@@ -94,11 +94,11 @@ func (p *patient) files() finding {
 func (p *patient) names(ctx context.Context) (findings []finding) {
 	for i := range p.config.Endpoints {
 		ep := &p.config.Endpoints[i]
-		if !ep.Enabled {
+		if !ep.Enabled || ep.URL.IsZero() { // or it is a secret of the service, which was told
 			continue
 		}
 		about := "endpoint " + ep.Name
-		u, err := url.Parse(ep.URL)
+		u, err := url.Parse(ep.URL.Reveal())
 		if err != nil {
 			continue // config has checked it
 		}

@@ -35,9 +35,11 @@ scheme = "standard"
 ` + endpoint("crm", crm.url+"?key="+newSecret(), `secret = "`+newStandardSecret()+`"`, `previous_secret = "`+newStandardSecret()+`"`,
 		`signatures = ["realtorbot", "standard"]`, `headers = { Authorization = "Bearer `+newSecret()+`", X-Key = "`+newSecret()+`" }`) +
 		endpoint("gone", "http://127.0.0.1:9/"+"?key="+newSecret(), `secret = "`+newSecret()+`"`, `retry = ["100ms"]`) +
+		endpoint("hooked", "env:HOOK_URL", `secret = "`+newSecret()+`"`) +
+		endpoint("chat", crm.url+"/services/"+newSecret(), `format = "slack"`) +
 		endpoint("proxied", "http://proxied.example/?key="+newSecret(), `secret = "`+newSecret()+`"`, `retry = ["100ms"]`,
 			`proxy = "http://relay:`+newSecret()+`@127.0.0.1:9"`)
-	env := []string{"PREVIOUS_TOKEN=" + fromEnv, "CREDENTIALS_DIRECTORY=" + dir}
+	env := []string{"PREVIOUS_TOKEN=" + fromEnv, "HOOK_URL=" + crm.url + "/in/" + newSecret(), "CREDENTIALS_DIRECTORY=" + dir}
 	r := startIn(t, dir, config, env...)
 
 	body := event("evt_1")
@@ -48,14 +50,14 @@ scheme = "standard"
 		}
 	}
 	r.intake.ask(t, "POST", "/events?token="+token, body, "Content-Type", "application/json")
-	crm.await(1)
+	crm.await(3)
 	as := []string{"Authorization", "Bearer " + admin}
 	r.admin.ask(t, "GET", "/stats", "", "Authorization", "Bearer "+admin+"x")
 	eventually(t, "the others have failed", func() bool {
 		return strings.Count(r.admin.ask(t, "GET", "/events/evt_1", "", as...).body, `"failed"`) >= 2
 	})
-	for _, path := range []string{"GET /stats", "GET /health", "GET /metrics", "GET /endpoints", "GET /endpoints/crm", "GET /endpoints/proxied",
-		"GET /events", "GET /events/evt_1", "POST /endpoints/crm/test", "POST /endpoints/gone/test", "POST /endpoints/proxied/test",
+	for _, path := range []string{"GET /stats", "GET /health", "GET /metrics", "GET /endpoints", "GET /endpoints/crm", "GET /endpoints/proxied", "GET /endpoints/hooked", "GET /config",
+		"GET /events", "GET /events/evt_1", "POST /endpoints/crm/test", "POST /endpoints/gone/test", "POST /endpoints/hooked/test", "POST /endpoints/chat/test", "POST /endpoints/proxied/test",
 		"POST /endpoints/crm/pause", "POST /reload", "POST /reload?dry_run=1", "GET /", "GET /" + admin} {
 		method, path, _ := strings.Cut(path, " ")
 		r.admin.ask(t, method, path, "", as...)

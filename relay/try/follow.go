@@ -40,6 +40,13 @@ type follower struct {
 	key     *sign.StandardKey // signs as Standard Webhooks has it as well; nil when the secret is none for that
 }
 
+// direct asks the relay itself. What HTTP_PROXY names is for the world outside, and would be told the token; so would be
+// whoever an answer points at.
+var direct = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 // errRefused ends a follower: the relay will not answer better next time.
 var errRefused = errors.New("the relay refuses")
 
@@ -86,7 +93,7 @@ func (f *follower) read(ctx context.Context, connected func()) error {
 	}
 	watch := time.AfterFunc(silence, cancel)
 	defer watch.Stop()
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := direct.Do(request)
 	if err != nil {
 		var failed *url.Error
 		if errors.As(err, &failed) {
