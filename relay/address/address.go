@@ -93,23 +93,26 @@ var ranges = sortedRanges([]span{
 	{must("100:0:0:1::/64"), Special, nil},         // dummy prefix
 	{must("2001::/23"), Special, nil},              // IETF protocol assignments
 	{must("2001::/32"), Public, ipv4InTeredo},
-	{must("2001:1::1/128"), Special, nil},       // Port Control Protocol anycast
-	{must("2001:1::2/128"), Special, nil},       // TURN anycast
-	{must("2001:1::3/128"), Special, nil},       // DNS-SD registration anycast
-	{must("2001:2::/48"), Private, nil},         // benchmarking
-	{must("2001:3::/32"), Special, nil},         // AMT
-	{must("2001:4:112::/48"), Special, nil},     // AS112
-	{must("2001:10::/28"), Special, nil},        // ORCHID, deprecated
-	{must("2001:20::/28"), Special, nil},        // ORCHIDv2
-	{must("2001:30::/28"), Special, nil},        // drone remote identification
-	{must("2001:db8::/32"), Special, nil},       // documentation
-	{must("2002::/16"), Public, ipv4At(2)},      // 6to4
-	{must("2620:4f:8000::/48"), Special, nil},   // AS112
-	{must("3fff::/20"), Special, nil},           // documentation
-	{must("5f00::/16"), Special, nil},           // segment routing
-	{must("fc00::/7"), Private, nil},            // unique local
-	{must("fd00:ec2::254/128"), LinkLocal, nil}, // metadata, AWS
-	{must("fd20:ce::254/128"), LinkLocal, nil},  // metadata, Google Cloud
+	{must("2001:1::1/128"), Special, nil},            // Port Control Protocol anycast
+	{must("2001:1::2/128"), Special, nil},            // TURN anycast
+	{must("2001:1::3/128"), Special, nil},            // DNS-SD registration anycast
+	{must("2001:2::/48"), Private, nil},              // benchmarking
+	{must("2001:3::/32"), Special, nil},              // AMT
+	{must("2001:4:112::/48"), Special, nil},          // AS112
+	{must("2001:10::/28"), Special, nil},             // ORCHID, deprecated
+	{must("2001:20::/28"), Special, nil},             // ORCHIDv2
+	{must("2001:30::/28"), Special, nil},             // drone remote identification
+	{must("2001:db8::/32"), Special, nil},            // documentation
+	{must("2002::/16"), Public, ipv4At(2)},           // 6to4
+	{must("2620:4f:8000::/48"), Special, nil},        // AS112
+	{must("3fff::/20"), Special, nil},                // documentation
+	{must("5f00::/16"), Special, nil},                // segment routing
+	{must("fc00::/7"), Private, nil},                 // unique local
+	{must("fd00:42::42/128"), LinkLocal, nil},        // metadata, Scaleway
+	{must("fd00:c1::a9fe:a9fe/128"), LinkLocal, nil}, // metadata, Oracle Cloud
+	{must("fd00:ec2::23/128"), LinkLocal, nil},       // credentials of pods, AWS
+	{must("fd00:ec2::254/128"), LinkLocal, nil},      // metadata, AWS
+	{must("fd20:ce::254/128"), LinkLocal, nil},       // metadata, Google Cloud
 	{must("fe80::/10"), LinkLocal, nil},
 	{must("fec0::/10"), Private, nil}, // site-local, deprecated
 	{must("ff00::/8"), Special, nil},  // multicast

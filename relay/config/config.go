@@ -168,6 +168,8 @@ type Delivery struct {
 	Numbers string
 	// Proxy is what connections go through; the zero Proxy is none.
 	Proxy Proxy
+	// ProxyLookup is LookupHere, LookupAddress or LookupProxy. Without a Proxy it means nothing.
+	ProxyLookup string
 	// CAFile has the certificates, in PEM, of the authorities that an https endpoint's certificate is checked against, in
 	// place of those that the system trusts. The zero File leaves it to the system.
 	CAFile File
@@ -177,6 +179,13 @@ type Delivery struct {
 const (
 	NumbersExact      = "exact"      // as they were posted
 	NumbersJavaScript = "javascript" // as JavaScript writes what it makes of them
+)
+
+// Where the name of an endpoint behind a proxy is looked up.
+const (
+	LookupHere    = "here"    // here, and handed on as a name if all its addresses are allowed
+	LookupAddress = "address" // here, and the address that was looked at is handed on
+	LookupProxy   = "proxy"   // by the proxy alone, which judges where it leads
 )
 
 // The formats of an endpoint.
@@ -264,6 +273,7 @@ func defaults() *Config {
 			MaxAge:      72 * time.Hour,
 			Lag:         10 * time.Minute,
 			Numbers:     NumbersExact,
+			ProxyLookup: LookupHere,
 		},
 	}
 }

@@ -60,7 +60,7 @@ func (e *Endpoint) describe(b *strings.Builder) {
 	fmt.Fprintf(b, "endpoint %s%s\n", e.Name, disabled)
 	fmt.Fprintf(b, "  to       %s%s\n", e.URL, ifSet(e.AllowPrivate, ", also if its name resolves to a private address"))
 	if !e.Delivery.Proxy.IsZero() {
-		fmt.Fprintf(b, "  through  proxy %s\n", e.Delivery.Proxy)
+		fmt.Fprintf(b, "  through  proxy %s%s\n", e.Delivery.Proxy, lookups[e.Delivery.ProxyLookup])
 	}
 	e.describeTLS(b)
 	fmt.Fprintf(b, "  events   %s\n", strings.Join(e.Events, ", "))
@@ -85,6 +85,12 @@ func (e *Endpoint) describe(b *strings.Builder) {
 		fmt.Fprintf(b, "  headers  %s\n", strings.Join(names, ", "))
 	}
 	e.Delivery.describe(b)
+}
+
+// lookups say what is not the default.
+var lookups = map[string]string{
+	LookupAddress: ", asked for the address that its name has here",
+	LookupProxy:   ", which looks up its name and judges where that leads",
 }
 
 func (e *Endpoint) describeTLS(b *strings.Builder) {

@@ -22,6 +22,7 @@ func readDelivery(t *table, d *Delivery) {
 	t.duration("jitter", &d.Jitter, 0, time.Hour)
 	t.choice("numbers", &d.Numbers, NumbersExact, NumbersJavaScript)
 	t.proxy("proxy", &d.Proxy)
+	t.choice("proxy_lookup", &d.ProxyLookup, LookupHere, LookupAddress, LookupProxy)
 	t.authorities("ca_file", &d.CAFile)
 }
 

@@ -86,12 +86,12 @@ max_age = "7d"
 enabled = false
 `)
 	want := Delivery{Timeout: 7 * time.Second, Retry: []time.Duration{}, Concurrency: 16, Rate: 2.5,
-		Success: SuccessCodes(202, 200), MaxAge: 72 * time.Hour, Lag: 10 * time.Minute, Numbers: NumbersExact}
+		Success: SuccessCodes(202, 200), MaxAge: 72 * time.Hour, Lag: 10 * time.Minute, Numbers: NumbersExact, ProxyLookup: LookupHere}
 	if got := c.Endpoints[0].Delivery; !reflect.DeepEqual(got, want) {
 		t.Errorf("a: got %+v, want %+v", got, want)
 	}
 	want = Delivery{Timeout: 3 * time.Second, Retry: []time.Duration{2 * time.Second}, Concurrency: 16, Rate: 2.5,
-		MaxAge: 168 * time.Hour, Lag: 10 * time.Minute, Numbers: NumbersExact}
+		MaxAge: 168 * time.Hour, Lag: 10 * time.Minute, Numbers: NumbersExact, ProxyLookup: LookupHere}
 	if got := c.Endpoints[1].Delivery; !reflect.DeepEqual(got, want) {
 		t.Errorf("b: got %+v, want %+v", got, want)
 	}

@@ -133,6 +133,7 @@ disable_after = "1h"
 jitter = "1s"
 numbers = "javascript"
 proxy = "http://proxy.internal:3128"
+proxy_lookup = "proxy"
 ca_file = "`+authorities+`"
 [[endpoint]]
 name = "crm"

@@ -26,6 +26,7 @@ type Masked struct {
 	Jitter         string            `json:"jitter"`
 	Numbers        string            `json:"numbers"`
 	Proxy          string            `json:"proxy"`
+	ProxyLookup    string            `json:"proxy_lookup"`
 	CAFile         string            `json:"ca_file"`
 }
 
@@ -38,7 +39,8 @@ func (e *Endpoint) Masked() Masked {
 		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,
 		Success: e.Delivery.Success.String(), MaxAge: formatDuration(e.Delivery.MaxAge),
 		Lag: formatDuration(e.Delivery.Lag), DisableAfter: formatDuration(e.Delivery.DisableAfter), Jitter: formatDuration(e.Delivery.Jitter),
-		Numbers: e.Delivery.Numbers, Proxy: e.Delivery.Proxy.String(), CAFile: e.Delivery.CAFile.String(),
+		Numbers: e.Delivery.Numbers, Proxy: e.Delivery.Proxy.String(),
+		ProxyLookup: e.Delivery.ProxyLookup, CAFile: e.Delivery.CAFile.String(),
 	}
 	for name, value := range e.Headers {
 		m.Headers[name] = value.String()

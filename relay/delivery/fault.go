@@ -36,7 +36,11 @@ func dialFault(err error, address string, timeout time.Duration) fault {
 	if errors.As(err, &dns) {
 		// NXDOMAIN is an answer: the resolver was reached. The rest may be our own line.
 		away := !dns.IsNotFound && (dns.IsTimeout || dns.IsTemporary)
-		return fault{class: ClassDNS, text: oneLine("look up " + strconv.Quote(dns.Name) + ": " + dns.Err), unreachable: away}
+		text := oneLine("look up " + strconv.Quote(dns.Name) + ": " + dns.Err)
+		if lookup := (*lookupError)(nil); errors.As(err, &lookup) {
+			text += `; proxy_lookup = "proxy" leaves looking up, and judging where it leads, to the proxy`
+		}
+		return fault{class: ClassDNS, text: text, unreachable: away}
 	}
 	if isTimeout(err) {
 		return fault{class: ClassConnectTimeout, text: "connect to " + address + ": no answer within " + timeout.String()}

@@ -159,9 +159,10 @@ func (ls *links) dial(deadline time.Time, t *Timing) (net.Conn, error) {
 
 // connect makes the connection to the endpoint, or to its proxy and from there to the endpoint.
 func (ls *links) connect(ctx context.Context) (net.Conn, error) {
-	address := ls.address
+	address, target := ls.address, ""
 	if ls.detour != nil {
-		if err := ls.detour.admit(ctx, ls.dialer.Resolver); err != nil {
+		var err error
+		if target, err = ls.detour.admit(ctx, ls.dialer.Resolver); err != nil {
 			return nil, &dialError{err: err}
 		}
 		address = ls.detour.address
@@ -173,7 +174,7 @@ func (ls *links) connect(ctx context.Context) (net.Conn, error) {
 	if ls.detour == nil || ls.detour.tunnel == nil {
 		return conn, nil
 	}
-	if err := ls.detour.tunnel(ctx, conn); err != nil {
+	if err := ls.detour.tunnel(ctx, conn, target); err != nil {
 		conn.Close()
 		return nil, &dialError{at: tunnelling, err: err}
 	}

@@ -20,10 +20,6 @@ import (
 )
 
 const (
-	// lookupLimit is how long the name of an endpoint behind a proxy may take to be looked up here. Behind a proxy there
-	// is often no resolver for such names, and a silent one must not use up the attempt.
-	lookupLimit = 2 * time.Second
-
 	// proxyAnswerLimit bounds what a proxy may say to CONNECT, in bytes.
 	proxyAnswerLimit = 4 << 10
 )
@@ -33,11 +29,13 @@ type detour struct {
 	address string // host:port of the proxy, to dial and to show
 	target  string // host:port of the endpoint
 	host    string // of the endpoint
+	port    string
+	lookup  string // config.Lookup…
 	guard   *guard // of the endpoint; that of the proxy's address sits in the dialer
 
-	// tunnel has the proxy connect to the endpoint. It is nil when the proxy is asked for the whole URL instead, as proxies
-	// refuse to tunnel to the ports of plain HTTP.
-	tunnel func(ctx context.Context, conn net.Conn) error
+	// tunnel has the proxy connect to target. It is nil when the proxy is asked for the whole URL instead, as proxies refuse
+	// to tunnel to the ports of plain HTTP.
+	tunnel func(ctx context.Context, conn net.Conn, target string) error
 }
 
 // newDetour is nil for an endpoint without a proxy.
@@ -46,35 +44,55 @@ func newDetour(ep *config.Endpoint, r *request, version string) *detour {
 	if p.IsZero() {
 		return nil
 	}
-	d := &detour{address: p.Address(), target: r.address, host: r.host, guard: newGuard(ep.Name, r.host, ep.AllowPrivate)}
+	d := &detour{address: p.Address(), target: r.address, host: r.host, lookup: ep.Delivery.ProxyLookup,
+		guard: newGuard(ep.Name, r.host, ep.AllowPrivate)}
+	_, d.port, _ = net.SplitHostPort(r.address)
 	switch {
 	case p.Kind == config.ProxySOCKS5:
-		d.tunnel = socksTunnel(p, r.address)
-	case r.scheme == "https":
-		d.tunnel = connectTunnel(p, r.address, version)
+		d.tunnel = socksTunnel(p)
+	case r.tunnels:
+		d.tunnel = connectTunnel(p, version)
 	}
 	return d
 }
 
-// admit checks where the endpoint's name leads, before the proxy hears of it. A name that is not known here is handed on:
-// where the proxy finds it is the proxy's to judge.
-func (d *detour) admit(ctx context.Context, resolver *net.Resolver) error {
+// admit checks where the endpoint's name leads, before the proxy hears of it, and returns the host:port that the proxy is
+// asked for. A name that can't be looked up is not handed on, unless the operator left the looking up to the proxy: whoever
+// owns the name would only have to be slow here to be judged by nobody.
+func (d *detour) admit(ctx context.Context, resolver *net.Resolver) (target string, err error) {
 	if addr, err := netip.ParseAddr(d.host); err == nil {
-		return d.guard.check(addr)
+		return d.target, d.guard.check(addr)
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
-	defer cancel()
+	if d.lookup == config.LookupProxy {
+		return d.target, nil
+	}
 	addrs, err := resolver.LookupNetIP(ctx, "ip", d.host)
 	if err != nil {
-		return nil
+		return "", &lookupError{err}
 	}
 	for _, addr := range addrs {
 		if err := d.guard.check(addr); err != nil {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	if d.lookup != config.LookupAddress {
+		return d.target, nil
+	}
+	addr := addrs[0]
+	for _, other := range addrs {
+		if other.Unmap().Is4() { // which every proxy reaches
+			addr = other.Unmap()
+			break
+		}
+	}
+	return net.JoinHostPort(addr.String(), d.port), nil
 }
+
+// lookupError tells that the name of an endpoint behind a proxy could not be looked up here.
+type lookupError struct{ err error }
+
+func (e *lookupError) Error() string { return e.err.Error() }
+func (e *lookupError) Unwrap() error { return e.err }
 
 // proxyError is a proxy's refusal to connect to the endpoint.
 type proxyError struct{ reason string }
@@ -89,17 +107,18 @@ func proxyAuthorization(p config.Proxy) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(p.User.Reveal()+":"+p.Password.Reveal()))
 }
 
-// connectTunnel asks an HTTP proxy for a tunnel to target (RFC 9110, section 9.3.6).
-func connectTunnel(p config.Proxy, target, version string) func(context.Context, net.Conn) error {
-	request := appendHeader(nil, "CONNECT ", target)
-	request = appendHeader(request, " HTTP/1.1\r\nHost: ", target)
-	request = appendHeader(request, "\r\nUser-Agent: RealtorBot-Relay/", version)
+// connectTunnel asks an HTTP proxy for a tunnel (RFC 9110, section 9.3.6).
+func connectTunnel(p config.Proxy, version string) func(context.Context, net.Conn, string) error {
+	rest := appendHeader(nil, "\r\nUser-Agent: RealtorBot-Relay/", version)
 	if value := proxyAuthorization(p); value != "" {
-		request = appendHeader(request, "\r\nProxy-Authorization: ", value)
+		rest = appendHeader(rest, "\r\nProxy-Authorization: ", value)
 	}
-	request = append(request, "\r\n\r\n"...)
+	rest = append(rest, "\r\n\r\n"...)
 
-	return func(ctx context.Context, conn net.Conn) error {
+	return func(ctx context.Context, conn net.Conn, target string) error {
+		request := appendHeader(nil, "CONNECT ", target)
+		request = appendHeader(request, " HTTP/1.1\r\nHost: ", target)
+		request = append(request, rest...)
 		deadline, _ := ctx.Deadline()
 		if err := conn.SetDeadline(deadline); err != nil {
 			return err
@@ -135,13 +154,13 @@ func connectTunnel(p config.Proxy, target, version string) func(context.Context,
 	}
 }
 
-// socksTunnel asks a SOCKS 5 proxy for a tunnel to target, whose name it hands on.
-func socksTunnel(p config.Proxy, target string) func(context.Context, net.Conn) error {
+// socksTunnel asks a SOCKS 5 proxy for a tunnel; a name in the target is handed on.
+func socksTunnel(p config.Proxy) func(context.Context, net.Conn, string) error {
 	var auth *xproxy.Auth
 	if !p.User.IsZero() {
 		auth = &xproxy.Auth{User: p.User.Reveal(), Password: p.Password.Reveal()}
 	}
-	return func(ctx context.Context, conn net.Conn) error {
+	return func(ctx context.Context, conn net.Conn, target string) error {
 		dialer, err := xproxy.SOCKS5("tcp", p.Address(), auth, dialled{conn})
 		if err != nil {
 			return err

@@ -155,14 +155,19 @@ func TestAttemptsGoThroughTheProxy(t *testing.T) {
 		url, kind, credentials string
 		asked                  []string
 		excerpt                string
+		lookup                 string
 	}{
-		"http to http":         {"http://crm.receiver.test:8080/a?b=c", "http", "", []string{"POST http://crm.receiver.test:8080/a?b=c crm.receiver.test:8080 ", "POST http://crm.receiver.test:8080/a?b=c crm.receiver.test:8080 "}, "plain"},
-		"http to http, user":   {"http://crm.receiver.test/", "http", "joe:hunter2/3", []string{"POST http://crm.receiver.test/ crm.receiver.test " + basic, "POST http://crm.receiver.test/ crm.receiver.test " + basic}, "plain"},
-		"http to https":        {"https://crm.receiver.test/a", "http", "", []string{"CONNECT crm.receiver.test:443 crm.receiver.test:443 "}, "tls"},
-		"http to https, user":  {"https://crm.receiver.test:8443/a", "http", "joe:hunter2/3", []string{"CONNECT crm.receiver.test:8443 crm.receiver.test:8443 " + basic}, "tls"},
-		"socks to http":        {"http://crm.receiver.test/a", "socks5", "", []string{"crm.receiver.test:80"}, "plain"},
-		"socks to https, user": {"https://crm.receiver.test/a", "socks5", "joe:hunter2/3", []string{"crm.receiver.test:443"}, "tls"},
-		"socks to an address":  {"http://10.1.2.3/a", "socks5", "", []string{"10.1.2.3:80"}, "plain"},
+		"http to http":               {"http://crm.receiver.test:8080/a?b=c", "http", "", []string{"POST http://crm.receiver.test:8080/a?b=c crm.receiver.test:8080 ", "POST http://crm.receiver.test:8080/a?b=c crm.receiver.test:8080 "}, "plain", "proxy"},
+		"http to http, user":         {"http://crm.receiver.test/", "http", "joe:hunter2/3", []string{"POST http://crm.receiver.test/ crm.receiver.test " + basic, "POST http://crm.receiver.test/ crm.receiver.test " + basic}, "plain", "proxy"},
+		"http to https":              {"https://crm.receiver.test/a", "http", "", []string{"CONNECT crm.receiver.test:443 crm.receiver.test:443 "}, "tls", "proxy"},
+		"http to https, user":        {"https://crm.receiver.test:8443/a", "http", "joe:hunter2/3", []string{"CONNECT crm.receiver.test:8443 crm.receiver.test:8443 " + basic}, "tls", "proxy"},
+		"socks to http":              {"http://crm.receiver.test/a", "socks5", "", []string{"crm.receiver.test:80"}, "plain", "proxy"},
+		"socks to https, user":       {"https://crm.receiver.test/a", "socks5", "joe:hunter2/3", []string{"crm.receiver.test:443"}, "tls", "proxy"},
+		"socks to an address":        {"http://10.1.2.3/a", "socks5", "", []string{"10.1.2.3:80"}, "plain", "here"},
+		"http to http, the address":  {"http://crm.receiver.test/a", "http", "joe:hunter2/3", []string{"CONNECT 8.8.8.8:80 8.8.8.8:80 " + basic}, "plain", "address"},
+		"http to https, the address": {"https://crm.receiver.test/a", "http", "", []string{"CONNECT 8.8.8.8:443 8.8.8.8:443 "}, "tls", "address"},
+		"socks, the address":         {"https://crm.receiver.test/a", "socks5", "", []string{"8.8.8.8:443"}, "tls", "address"},
+		"socks, the name":            {"https://crm.receiver.test/a", "socks5", "", []string{"crm.receiver.test:443"}, "tls", "here"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,9 +183,13 @@ func TestAttemptsGoThroughTheProxy(t *testing.T) {
 			if c.credentials != "" {
 				user = "joe:hunter2%2F3@"
 			}
-			ep := configured(t, c.url, lines+fmt.Sprintf("proxy = \"%s://%s%s\"", c.kind, user, proxy.Addr()))
+			ep := configured(t, c.url, lines+fmt.Sprintf("proxy = \"%s://%s%s\"\nproxy_lookup = %q", c.kind, user, proxy.Addr(), c.lookup))
 			client := mustClient(t, ep)
-			client.links.dialer.Resolver = resolve(t, netip.Addr{})
+			known := netip.MustParseAddr("8.8.8.8")
+			if c.lookup == config.LookupProxy {
+				known = netip.Addr{}
+			}
+			client.links.dialer.Resolver = resolve(t, known)
 			for range 2 {
 				o := client.Attempt(testParcel())
 				if o.Status != 200 || string(o.Excerpt) != c.excerpt {
@@ -233,7 +242,7 @@ func TestProxyFaultsNameTheProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ep := configured(t, "https://crm.receiver.test/", fmt.Sprintf("proxy = \"%s://%s%s\"", c.kind, c.user, c.proxy))
+			ep := configured(t, "https://crm.receiver.test/", fmt.Sprintf("proxy = \"%s://%s%s\"\nproxy_lookup = \"proxy\"", c.kind, c.user, c.proxy))
 			if c.class == ClassConnectTimeout {
 				hurried(ep)
 			}
@@ -271,8 +280,9 @@ func TestGuardStandsBeforeTheProxy(t *testing.T) {
 		want       string // empty: it goes well
 	}{
 		"a public name":            {"http://crm.receiver.test/", "127.0.0.1", resolve(t, public), "", ""},
-		"a name not known here":    {"http://crm.receiver.test/", "127.0.0.1", resolve(t, netip.Addr{}), "", ""},
-		"a resolver that is mute":  {"http://crm.receiver.test/", "127.0.0.1", noAnswer, "", ""},
+		"a name not known here":    {"http://crm.receiver.test/", "127.0.0.1", resolve(t, netip.Addr{}), "", `look up "crm.receiver.test": `},
+		"the same, left to it":     {"http://crm.receiver.test/", "127.0.0.1", resolve(t, netip.Addr{}), `proxy_lookup = "proxy"`, ""},
+		"a resolver that is mute":  {"http://crm.receiver.test/", "127.0.0.1", noAnswer, "timeout = \"300ms\"", `proxy_lookup = "proxy" leaves looking up`},
 		"a private name":           {"http://crm.receiver.test/", "127.0.0.1", resolve(t, private), "", `10.0.0.1 of host "crm.receiver.test" is private; set allow_private = true`},
 		"a private name, allowed":  {"http://crm.receiver.test/", "127.0.0.1", resolve(t, private), "allow_private = true", ""},
 		"a metadata name, allowed": {"http://crm.receiver.test/", "127.0.0.1", resolve(t, metadata), "allow_private = true", "no setting allows it"},
@@ -291,7 +301,7 @@ func TestGuardStandsBeforeTheProxy(t *testing.T) {
 			if c.want == "" && (o.Status != 200 || n != 1) {
 				t.Errorf("got %+v, and the proxy %d requests", o, n)
 			}
-			if c.want != "" && (o.Class != ClassBlockedAddress || !strings.Contains(o.Err, c.want) || n != 0) {
+			if c.want != "" && (o.Class != ClassBlockedAddress && o.Class != ClassDNS || !strings.Contains(o.Err, c.want) || n != 0) {
 				t.Errorf("got %+v, and the proxy %d requests; want %q", o, n, c.want)
 			}
 		})
@@ -364,8 +374,8 @@ func FuzzProxyAnswer(f *testing.F) {
 	p := config.Proxy{Kind: config.ProxyHTTP, Host: "127.0.0.1", Port: 3128}
 	d := &detour{address: p.Address(), target: "crm.receiver.test:443"}
 	f.Fuzz(func(t *testing.T, said []byte) {
-		for name, tunnel := range map[string]func(context.Context, net.Conn) error{
-			"http": connectTunnel(p, d.target, "1"), "socks5": socksTunnel(p, d.target),
+		for name, tunnel := range map[string]func(context.Context, net.Conn, string) error{
+			"http": connectTunnel(p, "1"), "socks5": socksTunnel(p),
 		} {
 			ours, theirs := net.Pipe()
 			go io.Copy(io.Discard, theirs)
@@ -374,7 +384,7 @@ func FuzzProxyAnswer(f *testing.F) {
 				theirs.Close()
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
-			err := tunnel(ctx, ours)
+			err := tunnel(ctx, ours, d.target)
 			cancel()
 			ours.Close()
 			theirs.Close()

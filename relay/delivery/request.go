@@ -18,6 +18,7 @@ type request struct {
 	scheme   string // http or https
 	host     string // without port and brackets
 	address  string // host:port, to dial and to show
+	tunnels  bool   // an HTTP proxy is asked for a tunnel, not for the whole URL
 	signsRB  bool
 	signsStd bool
 	mask     mask // of what a receiver echoes
@@ -42,15 +43,17 @@ func newRequest(ep *config.Endpoint, version string) (*request, error) {
 		signsStd: !ep.Secret.IsZero() && slices.Contains(ep.Signatures, sign.SchemeStandard),
 	}
 
+	// An address that was checked has to be connected to: of a whole URL, a proxy takes the host for itself.
+	r.tunnels = r.scheme == "https" || ep.Delivery.ProxyLookup == config.LookupAddress
 	head := []byte("POST ")
-	if ep.Delivery.Proxy.Kind == config.ProxyHTTP && r.scheme == "http" {
+	if ep.Delivery.Proxy.Kind == config.ProxyHTTP && !r.tunnels {
 		head = appendHeader(head, "http://", u.Host) // no tunnel: the proxy is asked for the whole URL
 	}
 	head = append(head, requestTarget(ep.URL.Reveal())...)
 	head = append(head, " HTTP/1.1"...)
 	head = appendHeader(head, "\r\nHost: ", u.Host)
 	head = appendHeader(head, "\r\nUser-Agent: RealtorBot-Relay/", version)
-	if value := proxyAuthorization(ep.Delivery.Proxy); value != "" && r.scheme == "http" && ep.Delivery.Proxy.Kind == config.ProxyHTTP {
+	if value := proxyAuthorization(ep.Delivery.Proxy); value != "" && !r.tunnels && ep.Delivery.Proxy.Kind == config.ProxyHTTP {
 		head = appendHeader(head, "\r\nProxy-Authorization: ", value)
 	}
 	head = append(head, "\r\nContent-Type: application/json"...)

@@ -102,7 +102,7 @@ func (p *patient) names(ctx context.Context) (findings []finding) {
 		if err != nil {
 			continue // config has checked it
 		}
-		if !ep.Delivery.Proxy.IsZero() {
+		if !ep.Delivery.Proxy.IsZero() && ep.Delivery.ProxyLookup == config.LookupProxy {
 			findings = append(findings, finding{ok, about, "goes through its proxy, which looks up the name itself"})
 			continue
 		}

@@ -38,7 +38,7 @@ scheme = "standard"
 		endpoint("hooked", "env:HOOK_URL", `secret = "`+newSecret()+`"`) +
 		endpoint("chat", crm.url+"/services/"+newSecret(), `format = "slack"`) +
 		endpoint("proxied", "http://proxied.example/?key="+newSecret(), `secret = "`+newSecret()+`"`, `retry = ["100ms"]`,
-			`proxy = "http://relay:`+newSecret()+`@127.0.0.1:9"`)
+			`proxy = "http://relay:`+newSecret()+`@127.0.0.1:9"`, `proxy_lookup = "proxy"`)
 	env := []string{"PREVIOUS_TOKEN=" + fromEnv, "HOOK_URL=" + crm.url + "/in/" + newSecret(), "CREDENTIALS_DIRECTORY=" + dir}
 	r := startIn(t, dir, config, env...)
 
