@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,7 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
@@ -27,6 +27,7 @@ import (
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
 	"realtorbot-relay/relay/lines"
+	"realtorbot-relay/relay/memory"
 	"realtorbot-relay/relay/reach"
 	"realtorbot-relay/relay/try"
 )
@@ -361,10 +362,7 @@ func boundMemory() {
 		debug.SetGCPercent(200)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		found, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
-		if err != nil {
-			found = 512 << 20
-		}
+		found := cmp.Or(memory.Available(), 512<<20)
 		debug.SetMemoryLimit(int64(min(max(found/4, 48<<20), 96<<20)))
 	}
 }

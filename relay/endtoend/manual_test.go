@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"maps"
 	"os"
@@ -115,5 +116,35 @@ func sameFlags(t *testing.T, where string, found [][]string, want []string) {
 	want = slices.Sorted(slices.Values(want))
 	if fmt.Sprint(names) != fmt.Sprint(want) {
 		t.Errorf("%s: flags %v, want %v", where, names, want)
+	}
+}
+
+// The manual lists every module that is in the binary, with what it is for, and no other.
+func TestManualListsWhatIsLinked(t *testing.T) {
+	t.Parallel()
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var linked []string
+	for _, module := range info.Deps {
+		linked = append(linked, strings.TrimPrefix(module.Path, "github.com/"))
+	}
+	manual, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(manual), "**What is linked.**")
+	list, _, _ = strings.Cut(list, "\nStart reading")
+	var listed []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`[^|]*`"+`) \| [^|]{5,} \|$`).FindAllStringSubmatch(list, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			listed = append(listed, name[1])
+		}
+	}
+	slices.Sort(linked)
+	slices.Sort(listed)
+	if len(linked) < 10 || !slices.Equal(linked, listed) {
+		t.Errorf("linked are\n%q\nthe manual lists\n%q", linked, listed)
 	}
 }
