@@ -42,7 +42,7 @@ var verbs = map[string]verb{
 	"failed":  {"ENDPOINT", 1, 1, "Lists an endpoint's failed deliveries, the newest event first, each with its reason.", failed, false},
 	"events":  {"[ID]", 0, 1, "Lists events, newest first, or tells the story of one.", events, false},
 	"reload":  {"", 0, 0, "Has the relay read its configuration file again, and says what that changed. Fails when the file was refused.", reload, false},
-	"backup":  {"> FILE", 0, 0, "Writes a copy of the queue as it is to standard output, compressed; of a relay that is stopped, too. It fails unless all of it was written and is as it was sent.", backup, false},
+	"backup":  {"", 0, 0, "Writes a copy of the queue as it is to standard output (> FILE), compressed; of a relay that is stopped, too. It fails unless all of it was written and is as it was sent.", backup, false},
 	"restore": {"FILE", 1, 1, "Makes a queue of a backup, in the empty directory that queue.dir names, and says what it holds. Nothing is written unless all of the backup is as it was written.", restore, true},
 	"test":    {"ENDPOINT", 1, 1, "Sends the test event once, now, past the queue, and says what the endpoint answered.", test, false},
 }
