@@ -12,15 +12,15 @@ func (l *Lane) forgetFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, seq := range seqs {
+		records, err := l.kept(seq, entry.Failed)
+		if err != nil || records[0] == nil {
+			continue
+		}
 		if _, flies := l.replaying[seq]; flies {
 			l.oldestFailed = min(l.oldestFailed, seq) // the janitor looks again
 			continue
 		}
-		record, err := l.kept(entry.Failed, seq)
-		if err != nil || record == nil {
-			continue
-		}
-		if f, err := parseFailure(seq, record); err != nil || !fits(&f) {
+		if f, err := parseFailure(seq, records[0]); err != nil || !fits(&f) {
 			l.oldestFailed = min(l.oldestFailed, seq) // it failed again since, which disk does not know yet
 			continue
 		}
@@ -48,13 +48,12 @@ func (l *Lane) GiveUpFailed(spec ReplaySpec) (count int64, err error) {
 	l.mu.Unlock()
 	for r.read < r.to && err == nil {
 		var seqs []uint64
-		l.mu.Lock()
-		err = l.readReplay(r)
-		for i := range r.ahead {
-			seqs = append(seqs, r.ahead[i].Seq)
+		var b batch
+		b, err = l.readReplay(r)
+		r.read = b.read
+		for i := range b.ahead {
+			seqs = append(seqs, b.ahead[i].Seq)
 		}
-		r.ahead = r.ahead[:0]
-		l.mu.Unlock()
 		if count += int64(l.forgetFailed(seqs, r.wants)); err == nil && (l.isFull() || r.read >= r.to) {
 			err = l.q.keeper.drain(l.q)
 		}

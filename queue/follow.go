@@ -2,7 +2,6 @@ package queue
 
 import (
 	"errors"
-	"fmt"
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
@@ -61,6 +60,7 @@ func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 
 // passOver steps behind events that can't be read any more.
 func (f *Follower) passOver(to uint64, err error) {
+	from := f.next
 	f.next, f.reader = max(to, f.next+1), entry.Reader{}
-	f.q.opts.Notice(fmt.Sprintf("a follower of the log: events up to %d can't be read and are passed over: %v", f.next-1, err))
+	f.q.unreadable(from, f.next, err)
 }

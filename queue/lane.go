@@ -1,10 +1,10 @@
 package queue
 
 import (
+	"cmp"
 	"container/heap"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +26,15 @@ type Lane struct {
 	name string
 	born uint64 // the end of the log when it was made; 0 when that is not known
 
-	// What the committer touches. It must never wait for mu, under which the lane reads from disk.
+	// What the committer touches. It waits for none of the locks below.
 	ready  atomic.Pointer[func()] // tells the endpoint's senders that there is something to take
 	passed atomic.Int64           // deliveries that are not pending any more, ever
 	jump   atomic.Uint64          // nothing below is pending: don't read it
 	gift   given
+
+	// Who reads from disk holds one of these, and never mu: a save, Stats and whoever settles don't wait for a disk.
+	walking   sync.Mutex // reads the log onward; held by Take
+	reviewing sync.Mutex // reads for the replays; held by TakeReplay
 
 	mu        sync.Mutex
 	saved     uint64 // the cursor on disk
@@ -44,12 +48,14 @@ type Lane struct {
 
 	oldestFailed uint64 // no failed delivery below it was recorded since the janitor looked
 
-	// Reading the log. Everything below next has been handed out or was not for this lane.
-	next   uint64
+	// Reading the log (walk.go): changed under walking and mu, so that either is enough to look at it.
+	next   uint64 // everything below has been handed out or was not for this lane
 	reader entry.Reader
 	ahead  []*entry.Frame      // behind the reader's frame
-	finder *log.Finder         // of blocks that have something for it
+	finder *log.Finder         // of blocks that have something for it; under walking alone
 	skip   map[uint64]struct{} // settled before the last start, not below next
+	look   chan struct{}       // closed when the look for the oldest that is under way ends; nil: none is
+	walkAt int64               // when the last event that was read was accepted, Unix milliseconds as it is shown
 
 	window []*flight // first attempts handed out and those settled since, by event; the first one is not settled
 	open   int64     // of these, not settled
@@ -69,6 +75,7 @@ type Lane struct {
 	made        []entry.Made
 	madeBytes   int
 	unsaved     map[recordName]unsaved // records that the store does not have yet
+	landings    uint64                 // how often some of them came into the store
 	countSaved  int64                  // deliveries it was given, as they were saved last
 }
 
@@ -188,187 +195,42 @@ func (l *Lane) wake() {
 	}
 }
 
-// Take hands out the next delivery that was not attempted yet, in order of arrival, and says whether there are more. It
-// returns nil when there is none now.
-func (l *Lane) Take() (d *Delivery, more bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.takeLocked()
-}
-
-func (l *Lane) takeLocked() (d *Delivery, more bool) {
-	if l.full() {
-		return nil, false // save wakes
-	}
-	if len(l.again) > 0 {
-		f := l.again[0]
-		l.again = slices.Delete(l.again, 0, 1)
-		return &Delivery{Event: f.ev, flight: f}, true
-	}
-	if l.waiting() <= 0 || len(l.window)+len(l.skip) >= maxWindow || l.gone {
-		return nil, false
-	}
-	if l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
-		return nil, false
-	}
-	if jump := l.jump.Load(); jump > l.next {
-		l.next, l.reader, l.ahead, l.skip = jump, entry.Reader{}, nil, nil
-	}
-	ev, ok := l.read()
-	if !ok {
-		return nil, false
-	}
-	ev.At = l.q.shown(ev.At)
-	f := &flight{ev: ev}
-	l.window = append(l.window, f)
-	l.open++
-	return &Delivery{Event: ev, flight: f}, l.waiting() > 0
-}
-
-// waiting is the number of pending deliveries that are not handed out.
-func (l *Lane) waiting() int64 { return l.given() - l.passed.Load() - l.open }
-
-// read steps to the next event of the log that is for this lane.
-func (l *Lane) read() (Stored, bool) {
-	for {
-		ev, ok, err := l.reader.Next()
-		switch {
-		case err != nil:
-			l.passOver(l.reader.Frame().End(), err)
-			continue
-		case ok:
-			if ev.Seq < l.next {
-				continue
-			}
-			l.next = ev.Seq + 1
-			if !ev.Lanes.Has(l.id) {
-				continue
-			}
-			if _, settled := l.skip[ev.Seq]; settled {
-				delete(l.skip, ev.Seq)
-				if len(l.window) > 0 {
-					// The cursor stays below it: the next save must still tell that it is settled.
-					l.window = append(l.window, &flight{ev: Stored{Seq: ev.Seq}, settled: true})
-				}
-				continue
-			}
-			return ev, true
-		}
-		if len(l.ahead) == 0 {
-			if err = l.stepOver(); err != nil && !errors.Is(err, codec.ErrDamaged) {
-				l.tryLater(err)
-				return Stored{}, false
-			}
-			var damagedTo uint64
-			l.ahead, damagedTo, err = l.q.frames(l.next)
-			if err != nil && !errors.Is(err, codec.ErrDamaged) {
-				l.tryLater(err)
-				return Stored{}, false
-			}
-			if err != nil {
-				l.passOver(damagedTo, err)
-				continue
-			}
-			if len(l.ahead) == 0 {
-				l.reader = entry.Reader{}
-				if applied := l.q.applied.Load(); l.next < applied {
-					// Neither the store nor the log has any of them.
-					l.q.missing(l.name, l.next, applied)
-					l.next = applied
-					continue
-				}
-				l.forgetLost()
-				return Stored{}, false
-			}
-		}
-		if first := l.ahead[0].First; first > l.next {
-			l.q.missing(l.name, l.next, first)
-		}
-		l.reader = l.ahead[0].Reader()
-		l.ahead = l.ahead[1:]
-	}
-}
-
-// stepOver goes on to the next block that has something for this lane: what lies between is not read.
-func (l *Lane) stepOver() error {
-	if _, end := l.q.log.End(); l.next >= end {
-		return nil
-	}
-	if l.finder == nil {
-		l.finder = l.q.finder(&sieve{lane: l})
-	}
-	from, _, err := l.finder.From(l.next)
-	if err == nil {
-		l.next = max(l.next, from)
-	}
-	return err
-}
-
-// forgetLost corrects what is pending when the lane has come to the end of the log and more was counted than it found: that
-// was in what can't be read any more, of which it has told.
-func (l *Lane) forgetLost() {
-	l.gift.mu.Lock()
-	lost := int64(0)
-	if l.gift.counted <= l.next && l.next >= l.q.end.Load() {
-		lost = l.gift.matched - l.passed.Load() - l.open
-	}
-	l.gift.matched -= max(lost, 0)
-	l.gift.mu.Unlock()
-	if lost > 0 {
-		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d of its deliveries were among the events that can't be read any more, and are not pending any more", l.name, lost))
-		l.changed()
-	}
-}
-
-// tryLater leaves all as it is after a read that failed without showing damage, and has the senders look again.
-func (l *Lane) tryLater(err error) {
-	if errors.Is(err, ErrClosed) {
-		return
-	}
-	l.q.opts.Notice(fmt.Sprintf("endpoint %q: the store can't be read and is tried again: %v", l.name, err))
-	time.AfterFunc(readAgain, l.wake)
-}
-
-// missing tells of events that are not in the log any more although a lane needs them.
-func (q *Queue) missing(lane string, from, to uint64) {
-	q.damaged.Add(int64(to - from))
-	q.opts.Notice(fmt.Sprintf("endpoint %q: events %d to %d are missing from the log and are passed over", lane, from, to-1))
-}
-
-// passOver steps behind events that can't be read any more. How many of them were for this lane is known when it has come to
-// the end of the log (forgetLost).
-func (l *Lane) passOver(to uint64, err error) {
-	l.next, l.reader = max(to, l.next+1), entry.Reader{}
-	l.q.damaged.Add(1)
-	l.q.opts.Notice(fmt.Sprintf("endpoint %q: events up to %d can't be read and are passed over: %v", l.name, l.next-1, err))
-}
-
 // TakeDue hands out the retry that is due first, if it is due by now. With a later moment than now whoever probes an
-// endpoint has one before its time.
+// endpoint has one before its time. It reads from disk.
 func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.retries) > 0 && !l.retries[0].due.After(now) && !l.gone && !l.full() {
+	for {
+		l.mu.Lock()
+		if len(l.retries) == 0 || l.retries[0].due.After(now) || l.gone || l.full() {
+			l.mu.Unlock()
+			return nil, false
+		}
 		r := heap.Pop(&l.retries).(*retry)
+		l.mu.Unlock()
 		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, began: l.q.shown(int64(r.replay)), retry: r}
 		ev, found, err := l.q.find(r.seq)
+		if err == nil && found {
+			ev.At = l.q.shown(ev.At)
+			d.Event = ev
+			return d, true
+		}
+		l.mu.Lock()
 		if err != nil && !errors.Is(err, codec.ErrDamaged) {
-			heap.Push(&l.retries, r)
+			if !l.gone {
+				heap.Push(&l.retries, r)
+			}
+			l.mu.Unlock()
 			l.tryLater(err)
 			return nil, false
 		}
-		if err != nil || !found {
-			l.q.damaged.Add(1)
-			l.q.opts.Notice(fmt.Sprintf("endpoint %q: event %d can't be read and its delivery is given up: %v", l.name, r.seq, err))
-			l.fail(d, nil, Failure{Class: "unreadable", Reason: "the event can't be read from disk any more"})
-			continue
-		}
-		ev.At = l.q.shown(ev.At)
-		d.Event = ev
-		return d, true
+		l.q.damaged.Add(1)
+		l.q.opts.Notice(fmt.Sprintf("endpoint %q: event %d can't be read and its delivery is given up: %v", l.name, r.seq, cmp.Or(err, errNotKept)))
+		l.fail(d, nil, Failure{Class: "unreadable", Reason: "the event can't be read from disk any more"})
+		l.mu.Unlock()
 	}
-	return nil, false
 }
+
+// errNotKept: an event that is needed is in no segment.
+var errNotKept = errors.New("the log does not have it any more")
 
 // close makes the lane give out nothing any more. It returns how many retries it held.
 func (l *Lane) close() (retries int64) {

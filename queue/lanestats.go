@@ -8,12 +8,12 @@ type LaneStats struct {
 	Retrying  int64
 	Failed    int64
 	Delivered int64     // ever
-	Oldest    time.Time // when the oldest pending event was accepted; zero when there is none
+	Oldest    time.Time // when the oldest pending event was accepted, or before; zero when there is none
 	NextRetry time.Time // zero when there is none
 	Paused    string    // why, empty when it is not
 }
 
-// Stats tells how the lane is.
+// Stats tells how the lane is. It waits for the disk for lookWait at most.
 func (l *Lane) Stats() LaneStats {
 	l.mu.Lock()
 	s := LaneStats{
@@ -22,17 +22,9 @@ func (l *Lane) Stats() LaneStats {
 	if len(l.retries) > 0 {
 		s.NextRetry = l.retries[0].due
 	}
-	for _, f := range l.window {
-		if !f.settled {
-			s.Oldest = time.UnixMilli(f.ev.At)
-			break
-		}
-	}
-	if s.Oldest.IsZero() && s.Pending > 0 {
-		// Within the lock: a sender that looked in between would find nothing, and nobody would wake it again.
-		if d, _ := l.takeLocked(); d != nil {
-			s.Oldest = time.UnixMilli(d.Event.At)
-			l.putBack(d.flight)
+	if s.Pending > 0 {
+		if at := l.oldest(); at != 0 {
+			s.Oldest = time.UnixMilli(at)
 		}
 	}
 	l.mu.Unlock()

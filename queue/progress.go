@@ -97,6 +97,7 @@ func (l *Lane) landed(batch uint64, changes []entry.Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wasFull := l.full()
+	l.landings++
 	for i := range changes {
 		name := recordName{changes[i].What, changes[i].Seq}
 		if u, ok := l.unsaved[name]; ok && u.batch <= batch {
@@ -189,16 +190,12 @@ func (l *Lane) needs(from, to uint64, set map[uint64]struct{}) {
 func (l *Lane) needsOne(seq uint64) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, flies := l.replaying[seq]; flies {
-		return true, nil
+	records, err := l.kept(seq, entry.Retry, entry.Failed)
+	if err != nil {
+		return true, err
 	}
-	for _, what := range []entry.What{entry.Retry, entry.Failed} {
-		record, err := l.kept(what, seq)
-		if err != nil || record != nil {
-			return true, err
-		}
-	}
-	return false, nil
+	_, flies := l.replaying[seq]
+	return flies || records[0] != nil || records[1] != nil, nil
 }
 
 // failedSince reports whether the lane has failed deliveries, and below which event none was recorded since it was asked

@@ -146,6 +146,7 @@ type Queue struct {
 	accepted atomic.Int64
 	repeats  atomic.Int64
 	damaged  atomic.Int64
+	lost     lost
 }
 
 const (

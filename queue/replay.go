@@ -73,7 +73,7 @@ var (
 // delivery keeps the state and the record that it has until its attempt is settled. So a replay that is cut short has lost
 // nothing, and its record, which is saved in one transaction with what it changed, says where to go on.
 //
-// Everything is under the lane's mu.
+// Everything is under the lane's mu; what is read is changed under reviewing as well, so that either is enough to look at it.
 type replay struct {
 	number  uint64 // when it began, Unix milliseconds, made unique
 	spec    ReplaySpec
@@ -209,15 +209,17 @@ func (l *Lane) CountReplay(spec ReplaySpec, limit time.Duration) (count int64, c
 }
 
 func (l *Lane) countSome(r *replay) (count int64, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.readReplay(r); err != nil {
+	b, err := l.readReplay(r)
+	if err != nil {
 		return 0, err
 	}
+	r.add(b)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, ev := range r.ahead {
 		takes := r.bare
 		if !takes {
-			if takes, err = l.takesUp(r, ev.Seq); err != nil {
+			if takes, _, err = l.takesUp(r, ev.Seq); err != nil {
 				return count, err
 			}
 		}
@@ -289,14 +291,16 @@ func (l *Lane) mayReplay() bool {
 }
 
 // TakeReplay hands out the first attempt of a delivery that is replayed. When there is none now, again says when to ask
-// again if time alone will change that, else it is zero.
+// again if time alone will change that, else it is zero. It reads from disk, one caller at a time.
 func (l *Lane) TakeReplay(now time.Time) (d *Delivery, again time.Time) {
+	l.reviewing.Lock()
+	defer l.reviewing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.gone || l.full() || l.halfFull() || l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
 		return nil, time.Time{}
 	}
-	for range l.replays {
+	for n := len(l.replays); n > 0 && len(l.replays) > 0; n-- {
 		l.turn++
 		r := l.replays[l.turn%len(l.replays)]
 		d, wait := l.takeFrom(r, now)
@@ -310,6 +314,8 @@ func (l *Lane) TakeReplay(now time.Time) (d *Delivery, again time.Time) {
 	return nil, again
 }
 
+// takeFrom is TakeReplay from one of them. The caller holds reviewing and mu, and mu is let go while the disk is read: the
+// replay may be cancelled then.
 func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time) {
 	if r.walked {
 		return nil, time.Time{}
@@ -328,16 +334,18 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 	for reads := 0; ; reads++ {
 		for len(r.ahead) > 0 {
 			ev := r.ahead[0]
-			r.ahead = r.ahead[1:]
-			takes, err := l.takesUp(r, ev.Seq)
+			takes, failed, err := l.takesUp(r, ev.Seq)
 			if err != nil {
 				l.tryLater(err)
-				r.ahead = slices.Insert(r.ahead, 0, ev)
 				return nil, time.Time{}
 			}
+			if r.walked {
+				return nil, time.Time{}
+			}
+			r.ahead = r.ahead[1:]
 			r.next, r.dirty = ev.Seq+1, true
 			if takes {
-				return l.takeUp(r, ev, now)
+				return l.takeUp(r, ev, failed, now), time.Time{}
 			}
 		}
 		if r.read >= r.to {
@@ -349,32 +357,44 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 		if reads == replayReads {
 			return nil, now // there is more to look through
 		}
-		if err := l.readReplay(r); err != nil {
+		l.mu.Unlock()
+		b, err := l.readReplay(r)
+		l.mu.Lock()
+		if r.walked {
+			return nil, time.Time{}
+		}
+		if err != nil {
 			l.tryLater(err)
 			return nil, time.Time{}
 		}
+		r.add(b)
 		l.changed()
 	}
 }
 
-// takesUp reports whether a replay is to attempt a delivery. What it is not for any more it passes over.
-func (l *Lane) takesUp(r *replay, seq uint64) (bool, error) {
-	r.stepOver(seq)
+// takesUp reports whether a replay is to attempt a delivery, and whether that has failed. What it is not for any more it
+// passes over. The caller holds mu, and it is let go while the store is read.
+func (l *Lane) takesUp(r *replay, seq uint64) (takes, failed bool, err error) {
 	_, over := r.skip[seq]
-	delete(r.skip, seq)
 	if !over {
-		state, err := l.stateLocked(seq)
-		if err != nil {
-			return false, err
+		now, err := l.standing(seq)
+		if err != nil || r.walked {
+			return false, false, err
 		}
 		_, flies := l.replaying[seq]
-		if !flies && (state == GivenUp || state == Settled && !r.spec.Failed) {
-			return true, nil
-		}
+		failed = now.state == GivenUp
+		takes = !flies && (failed || now.state == Settled && !r.spec.Failed)
+	}
+	r.stepOver(seq)
+	delete(r.skip, seq)
+	if takes {
+		return true, failed, nil
+	}
+	if !over {
 		r.passed++
 	}
 	r.done(seq)
-	return false, nil
+	return false, false, nil
 }
 
 // done notes that a delivery needs no attempt any more.
@@ -404,23 +424,17 @@ func (r *replay) stepOver(to uint64) {
 	}
 }
 
-func (l *Lane) takeUp(r *replay, ev Stored, now time.Time) (d *Delivery, again time.Time) {
-	failed, err := l.kept(entry.Failed, ev.Seq)
-	if err != nil {
-		l.tryLater(err)
-		r.ahead = slices.Insert(r.ahead, 0, ev)
-		return nil, time.Time{}
-	}
+func (l *Lane) takeUp(r *replay, ev Stored, failed bool, now time.Time) *Delivery {
 	if r.spec.Rate > 0 {
 		r.due = maxTime(r.due, now.Add(-replayCatchUp)).Add(time.Duration(float64(time.Second) / r.spec.Rate))
 	}
-	f := &flight{ev: ev, replay: r, failed: failed != nil}
+	f := &flight{ev: ev, replay: r, failed: failed}
 	r.window = append(r.window, f)
 	if l.replaying == nil {
 		l.replaying = map[uint64]struct{}{}
 	}
 	l.replaying[ev.Seq] = struct{}{}
-	return &Delivery{Event: ev, Replay: r.number, began: l.q.shown(int64(r.number)), flight: f}, time.Time{}
+	return &Delivery{Event: ev, Replay: r.number, began: l.q.shown(int64(r.number)), flight: f}
 }
 
 // replayCatchUp is how much of its pace a replay makes good that was kept waiting.

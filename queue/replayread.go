@@ -11,21 +11,37 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// readReplay reads a little more of what a replay may be for. The caller holds mu.
-func (l *Lane) readReplay(r *replay) error {
+// batch is what was read at a time for a replay.
+type batch struct {
+	ahead  []Stored
+	passed int64  // that were not fit
+	read   uint64 // everything below was read
+}
+
+// readReplay reads a little more of what a replay may be for. Nobody else reads for it meanwhile, and the caller does not
+// hold mu: it adds what was read.
+func (l *Lane) readReplay(r *replay) (b batch, err error) {
+	b.read = r.read
 	switch {
 	case len(r.spec.Seqs) > 0:
-		return l.readSeqs(r)
+		err = l.readSeqs(r, &b)
 	case r.spec.Failed:
-		return l.readFailed(r)
+		err = l.readFailed(r, &b)
 	default:
-		return l.readSettled(r)
+		err = l.readSettled(r, &b)
 	}
+	return b, err
+}
+
+// add takes over what was read. The caller holds mu, or nobody else knows the replay.
+func (r *replay) add(b batch) {
+	r.ahead, r.read = append(r.ahead, b.ahead...), b.read
+	r.passed += b.passed
 }
 
 // readSeqs reads the events that the replay names.
-func (l *Lane) readSeqs(r *replay) error {
-	at, _ := slices.BinarySearch(r.spec.Seqs, r.read)
+func (l *Lane) readSeqs(r *replay, b *batch) error {
+	at, _ := slices.BinarySearch(r.spec.Seqs, b.read)
 	var s reading
 	for n := 0; at < len(r.spec.Seqs) && n < replayRead && s.bytes < replayReadBytes; n++ {
 		seq := r.spec.Seqs[at]
@@ -33,36 +49,36 @@ func (l *Lane) readSeqs(r *replay) error {
 		if err != nil {
 			return err
 		}
-		at, r.read = at+1, seq+1
+		at, b.read = at+1, seq+1
 		if ok && ev.Lanes.Has(l.id) {
-			r.ahead = append(r.ahead, ev)
+			b.ahead = append(b.ahead, ev)
 		} else {
-			r.passed++
+			b.passed++
 		}
 	}
 	return nil
 }
 
 // readFailed reads events whose deliveries failed before the replay began.
-func (l *Lane) readFailed(r *replay) error {
+func (l *Lane) readFailed(r *replay, b *batch) error {
 	type one struct {
 		seq     uint64
 		failure Failure
 	}
 	var list []one
 	keys := 0
-	err := l.q.index.scan(recordKey(l.id, entry.Failed, r.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
+	err := l.q.index.scan(recordKey(l.id, entry.Failed, b.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
 		seq := key.Number
 		if seq >= r.to {
 			return false, nil
 		}
-		f, err := parseFailure(seq, record)
-		if err != nil {
-			l.q.damaged.Add(1)
-			r.passed++
-		}
-		list = append(list, one{seq, f})
 		keys++
+		if f, err := parseFailure(seq, record); err != nil {
+			l.q.unreadable(seq, seq+1, err)
+			b.passed++
+		} else {
+			list = append(list, one{seq, f})
+		}
 		return keys < replayRead, nil
 	})
 	if err != nil {
@@ -73,28 +89,28 @@ func (l *Lane) readFailed(r *replay) error {
 		if s.bytes >= replayReadBytes {
 			return nil
 		}
-		r.read = o.seq + 1
+		b.read = o.seq + 1
 		if !r.wants(&o.failure) {
 			continue
 		}
 		if r.bare {
-			r.ahead = append(r.ahead, Stored{Seq: o.seq})
+			b.ahead = append(b.ahead, Stored{Seq: o.seq})
 			continue
 		}
 		ev, ok, err := s.find(l.q, o.seq)
 		if err != nil {
-			r.read = o.seq
+			b.read = o.seq
 			return err
 		}
 		switch {
 		case !ok:
-			r.passed++
+			b.passed++
 		case matchesType(r.spec.Types, ev.Type):
-			r.ahead = append(r.ahead, ev)
+			b.ahead = append(b.ahead, ev)
 		}
 	}
 	if keys < replayRead {
-		r.read = r.to
+		b.read = r.to
 	}
 	return nil
 }
@@ -108,25 +124,25 @@ func (r *replay) wants(f *Failure) bool {
 }
 
 // readSettled reads events of the log that were accepted when the replay says.
-func (l *Lane) readSettled(r *replay) error {
+func (l *Lane) readSettled(r *replay, b *batch) error {
 	sv := sieve{types: r.spec.Types, lane: l, since: unixMilli(r.spec.Since), until: unixMilli(r.spec.Until)}
 	add := func(ev *Stored, to uint64) {
-		if ev.Seq >= r.read && ev.Seq < to && sv.passes(ev) {
-			r.ahead = append(r.ahead, *ev)
+		if ev.Seq >= b.read && ev.Seq < to && sv.passes(ev) {
+			b.ahead = append(b.ahead, *ev)
 		}
 	}
-	if low := min(l.q.log.Low(), r.to); r.read < low {
-		return l.readCarried(r, low, add)
+	if low := min(l.q.log.Low(), r.to); b.read < low {
+		return l.readCarried(b, low, add)
 	}
 	if r.finder == nil {
 		r.finder = l.q.finder(&sv)
 	}
-	from, to, err := r.finder.From(r.read)
+	from, to, err := r.finder.From(b.read)
 	if err != nil {
 		return err
 	}
 	if from >= r.to {
-		r.read = r.to
+		b.read = r.to
 		return nil
 	}
 	frames, damagedTo, err := l.q.frames(from)
@@ -134,31 +150,36 @@ func (l *Lane) readSettled(r *replay) error {
 		return err
 	}
 	if damagedTo > 0 {
-		r.read = min(damagedTo, r.to)
+		b.read = min(damagedTo, r.to)
+		l.q.unreadable(from, b.read, err)
 		return nil
 	}
 	if len(frames) == 0 {
-		r.read = r.to
+		b.read = r.to
 		return nil
 	}
 	to = min(max(to, frames[len(frames)-1].End()), r.to)
 	for _, f := range frames {
 		for rd := f.Reader(); ; {
+			at := rd.Seq()
 			ev, ok, err := rd.Next()
+			if err != nil {
+				l.q.unreadable(max(at, b.read), min(f.End(), r.to), err)
+			}
 			if err != nil || !ok {
-				break // damage, of which the lanes tell
+				break
 			}
 			add(&ev, to)
 		}
 	}
-	r.read = max(min(to, frames[len(frames)-1].End()), from+1)
+	b.read = max(min(to, frames[len(frames)-1].End()), from+1)
 	return nil
 }
 
 // readCarried reads events below low, whose segments are gone and which were carried.
-func (l *Lane) readCarried(r *replay, low uint64, add func(*Stored, uint64)) error {
+func (l *Lane) readCarried(b *batch, low uint64, add func(*Stored, uint64)) error {
 	var seqs []uint64
-	err := l.q.index.scan(store.CarriedKey(r.read), store.CarriedKey(low-1), func(key store.Key, _ []byte) (bool, error) {
+	err := l.q.index.scan(store.CarriedKey(b.read), store.CarriedKey(low-1), func(key store.Key, _ []byte) (bool, error) {
 		seqs = append(seqs, key.Number)
 		return len(seqs) < replayRead, nil
 	})
@@ -167,18 +188,22 @@ func (l *Lane) readCarried(r *replay, low uint64, add func(*Stored, uint64)) err
 	}
 	for _, seq := range seqs {
 		f, err := l.q.carriedFrame(seq)
-		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+		var ev Stored
+		if f != nil && err == nil {
+			ev, err = f.Find(seq)
+		}
+		switch {
+		case errors.Is(err, codec.ErrDamaged):
+			l.q.unreadable(seq, seq+1, err)
+		case err != nil:
 			return err
+		case f != nil:
+			add(&ev, low)
 		}
-		if f != nil {
-			if ev, err := f.Find(seq); err == nil {
-				add(&ev, low)
-			}
-		}
-		r.read = seq + 1
+		b.read = seq + 1
 	}
 	if len(seqs) < replayRead {
-		r.read = low
+		b.read = low
 	}
 	return nil
 }

@@ -322,12 +322,12 @@ func (w *descent) failure(what entry.What, seq uint64) (f *Failure, fits bool, e
 	}
 	w.steps--
 	l.mu.Lock()
-	record, err := l.kept(entry.Failed, seq)
+	records, err := l.kept(seq, entry.Failed)
 	l.mu.Unlock()
-	if err != nil || record == nil {
+	if err != nil || records[0] == nil {
 		return nil, false, err
 	}
-	one, err := parseFailure(seq, record)
+	one, err := parseFailure(seq, records[0])
 	if err != nil {
 		return nil, false, nil // the janitor leaves it where it is
 	}

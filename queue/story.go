@@ -126,27 +126,21 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	s := DeliveryStory{Lane: l.name, State: Settled}
 	l.mu.Lock()
-	state, err := l.stateLocked(seq)
-	var record []byte
-	if err == nil && state == GivenUp {
-		record, err = l.kept(entry.Failed, seq)
-	} else if err == nil && state == Retrying {
-		record, err = l.kept(entry.Retry, seq)
-	}
+	now, err := l.standing(seq)
 	l.mu.Unlock()
 	if err != nil {
 		return s, err
 	}
-	switch s.State = state; state {
+	switch s.State = now.state; now.state {
 	case GivenUp:
-		f, err := parseFailure(seq, record)
+		f, err := parseFailure(seq, now.record)
 		if err != nil {
 			return s, err
 		}
 		f.At = time.UnixMilli(q.shown(f.At.UnixMilli()))
 		s.Failure = &f
 	case Retrying:
-		r, err := parseRetry(seq, record)
+		r, err := parseRetry(seq, now.record)
 		if err != nil {
 			return s, err
 		}

@@ -1,9 +1,9 @@
-// Package fault has the hook through which tests make a write fail, or the process end, at a named place. In life there is
+// Package fault has the hook through which tests make a write or a read fail or wait, or the process end, at a named place. In life there is
 // no hook and nothing is asked.
 package fault
 
-// Func is asked before and after each write, by the name of its place. An error from before keeps the write from being
-// made; one from after tells of a write that was made all the same. nil asks nobody.
+// Func is asked before and after each write, and each read of a segment, by the name of its place. An error from before
+// keeps it from being made; one from after tells of one that was made all the same. nil asks nobody.
 type Func func(place string, made bool) error
 
 // Before is called in front of a write. After an error the write is not to be made.

@@ -42,6 +42,7 @@ const (
 	PlaceGone    = "name of a deleted segment"
 	PlaceShorten = "shortening a deleted segment"
 	PlaceUnlink  = "unlinking a deleted segment"
+	PlaceRead    = "read of a segment"
 )
 
 // Log is the segments of a queue. One goroutine writes: Add, Local, Save, Seal, Remove, Strip, Shorten, Hold. All else is safe

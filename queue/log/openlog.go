@@ -82,7 +82,7 @@ func (l *Log) openSegments(found *Found) error {
 		if err != nil {
 			return err
 		}
-		s := &segment{number: number, path: f.Name(), file: f}
+		s := &segment{number: number, path: f.Name(), file: f, fault: l.opts.Fault}
 		l.segments = append(l.segments, s)
 	}
 	for i := 0; i < len(l.segments); i++ {

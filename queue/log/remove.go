@@ -84,7 +84,7 @@ func (l *Log) Strip(number uint64) error {
 	t.sections[sectionIDs] = section{offset: headerSize, length: ids.length, sum: ids.sum}
 	end := headerSize + ids.length
 	t.sections[sectionPostings], t.sections[sectionSpoken] = section{offset: end}, section{offset: end}
-	fresh := &segment{number: s.number, path: s.path, key: s.key, made: s.made, trailer: t, sealed: true}
+	fresh := &segment{number: s.number, path: s.path, key: s.key, fault: s.fault, made: s.made, trailer: t, sealed: true}
 	fresh.filter.words.Store(s.filter.words.Load())
 	fresh.remade.Store(s.remade.Load())
 	path := l.path(s.number, suffixNew)

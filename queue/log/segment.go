@@ -11,6 +11,7 @@ import (
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/fault"
 )
 
 // segment is one file. What a sealed one says does not change; of the open one the writer alone changes the fields, under
@@ -20,6 +21,7 @@ type segment struct {
 	path   string
 	file   *os.File
 	key    entry.Key
+	fault  fault.Func // of reads
 	trailer
 	sealed bool
 	made   int64 // queue time at which it was begun, Unix milliseconds
@@ -138,7 +140,11 @@ func parseTrailer(raw []byte) (t trailer, ok bool) {
 
 // readAt fills buf. An error is damage, but for that of a segment that was deleted meanwhile.
 func (s *segment) readAt(buf []byte, at int64) error {
-	_, err := s.file.ReadAt(buf, at)
+	err := s.fault.Before(PlaceRead)
+	if err == nil {
+		_, err = s.file.ReadAt(buf, at)
+		err = s.fault.After(PlaceRead, err)
+	}
 	switch {
 	case err == nil:
 		return nil

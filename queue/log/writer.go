@@ -317,7 +317,7 @@ func (s *segment) footer() ([]byte, trailer) {
 
 // begin makes the file of a new segment.
 func (l *Log) begin(number, firstEntry, firstEvent uint64) (*segment, error) {
-	s := &segment{number: number, path: l.path(number, suffix), key: l.key, made: l.opts.Now(), size: headerSize}
+	s := &segment{number: number, path: l.path(number, suffix), key: l.key, fault: l.opts.Fault, made: l.opts.Now(), size: headerSize}
 	s.firstEntry, s.endEntry, s.firstEvent, s.endEvent = firstEntry, firstEntry, firstEvent, firstEvent
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
