@@ -15,7 +15,7 @@ func filled(b *testing.B, k Kind, n int) (dir string, took time.Duration) {
 	b.Helper()
 	dir = filepath.Join(b.TempDir(), "store")
 	began := time.Now()
-	s, err := Open(Options{Dir: dir, Fresh: true})
+	s, err := openUnforked(Options{Dir: dir, Fresh: true})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func BenchmarkOpenWithAMillionRetries(b *testing.B) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		s, err := Open(Options{Dir: dir})
+		s, err := openUnforked(Options{Dir: dir})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func BenchmarkOpenWithAMillionRetries(b *testing.B) {
 func BenchmarkCheckOfAMillionPlaces(b *testing.B) {
 	dir, took := filled(b, Place, million)
 	b.ReportMetric(took.Seconds(), "s/making")
-	s, err := Open(Options{Dir: dir})
+	s, err := openUnforked(Options{Dir: dir})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func BenchmarkHash(b *testing.B) {
 func BenchmarkSet(b *testing.B) {
 	for _, k := range []Kind{Retry, Place} {
 		b.Run(fmt.Sprint(k), func(b *testing.B) {
-			s, err := Open(Options{Dir: filepath.Join(b.TempDir(), "store")})
+			s, err := openUnforked(Options{Dir: filepath.Join(b.TempDir(), "store")})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -129,7 +129,7 @@ func BenchmarkSet(b *testing.B) {
 
 // A commit of 100 retries, synced; each replaces one.
 func BenchmarkCommit(b *testing.B) {
-	s, err := Open(Options{Dir: filepath.Join(b.TempDir(), "store")})
+	s, err := openUnforked(Options{Dir: filepath.Join(b.TempDir(), "store")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func BenchmarkCommit(b *testing.B) {
 
 func BenchmarkMerged(b *testing.B) {
 	dir, _ := filled(b, Place, million)
-	s, err := Open(Options{Dir: dir})
+	s, err := openUnforked(Options{Dir: dir})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func BenchmarkGet(b *testing.B) {
 	for _, k := range []Kind{Retry, Place} {
 		b.Run(fmt.Sprint(k), func(b *testing.B) {
 			dir, _ := filled(b, k, 200_000)
-			s, err := Open(Options{Dir: dir})
+			s, err := openUnforked(Options{Dir: dir})
 			if err != nil {
 				b.Fatal(err)
 			}

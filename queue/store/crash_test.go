@@ -65,7 +65,7 @@ func (s *Store) commitEntry(n uint64) error {
 
 // goOn opens the store and commits entries up to one, each of which it tells.
 func goOn(o Options, to uint64, tell func(uint64)) error {
-	s, err := Open(o)
+	s, err := openUnforked(o)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func play(dir string, f fault.Func, tell func(uint64)) error {
 	}
 	fresh := o
 	fresh.Dir, fresh.Fresh = dir+".new", true
-	s, err := Open(fresh)
+	s, err := openUnforked(fresh)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func play(dir string, f fault.Func, tell func(uint64)) error {
 func playUntil(t *testing.T, dir string, f fault.Func, to uint64) uint64 {
 	t.Helper()
 	running := filepath.Join(t.TempDir(), "store")
-	s, err := Open(Options{Dir: running, MemTable: 1 << 20, Fault: f})
+	s, err := openUnforked(Options{Dir: running, MemTable: 1 << 20, Fault: f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func mustBeAtAnEntry(t *testing.T, dir string, told uint64, mayLose bool) {
 		}
 	}
 	sh := &shelf{t: t, o: Options{Dir: dir, MemTable: 1 << 20}}
-	s, err := Open(sh.o)
+	s, err := openUnforked(sh.o)
 	if mayLose && errors.Is(err, codec.ErrDamaged) {
 		return
 	}

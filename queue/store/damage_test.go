@@ -74,7 +74,7 @@ func (sh *shelf) rewrite(path string, change func([]byte) []byte) {
 // mustNotice opens the store and checks it: one of both must find damage, or it is whole as of an earlier entry.
 func (sh *shelf) mustNotice() {
 	sh.t.Helper()
-	s, err := Open(sh.o)
+	s, err := openUnforked(sh.o)
 	if err != nil {
 		if !errors.Is(err, codec.ErrDamaged) {
 			sh.t.Errorf("open says %v", err)
@@ -182,7 +182,7 @@ func TestDamageOfFilesWithoutRecordsIsNoticedOrHarmless(t *testing.T) {
 						harm(sh, path)
 					}
 				}
-				s, err := Open(sh.o)
+				s, err := openUnforked(sh.o)
 				if err != nil {
 					if !errors.Is(err, codec.ErrDamaged) {
 						t.Errorf("open says %v", err)

@@ -21,7 +21,7 @@ func TestATableWithoutAnEndIsDamage(t *testing.T) {
 	sh.mustHold()
 	sh.must(sh.Close(testLimit))
 	sh.rewrite(sh.files("*.sst")[0], func(raw []byte) []byte { clear(raw); return raw })
-	if _, err := Open(sh.o); !errors.Is(err, codec.ErrDamaged) {
+	if _, err := openUnforked(sh.o); !errors.Is(err, codec.ErrDamaged) {
 		t.Fatalf("open says %v", err)
 	}
 }
@@ -40,10 +40,10 @@ func TestAStoreThatEndsTheProcessIsRefused(t *testing.T) {
 			t.Fatalf("start %d ended with %v:\n%s", n+1, err, out)
 		}
 	}
-	if _, err := Open(sh.o); !errors.Is(err, ErrDied) {
+	if _, err := openUnforked(sh.o); !errors.Is(err, ErrDied) {
 		t.Fatalf("the third start says %v", err)
 	}
-	if _, err := Open(sh.o); !errors.Is(err, ErrDied) {
+	if _, err := openUnforked(sh.o); !errors.Is(err, ErrDied) {
 		t.Fatalf("the fourth start says %v", err)
 	}
 	sh.must(SetAside(sh.o.Dir, sh.o.Dir+".aside", nil))
@@ -58,7 +58,7 @@ const openEnv = "RELAY_STORE_OPEN"
 // TestChildOpensAStore is the child's side; in the parent there is nothing to open.
 func TestChildOpensAStore(t *testing.T) {
 	if dir := os.Getenv(openEnv); dir != "" {
-		_, err := Open(Options{Dir: dir, MemTable: 1 << 20, Fault: func(place string, _ bool) error {
+		_, err := openUnforked(Options{Dir: dir, MemTable: 1 << 20, Fault: func(place string, _ bool) error {
 			if place == AtMapLog {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
@@ -85,7 +85,7 @@ func TestOnlyStartsThatEndWhileTheyOpenAreCounted(t *testing.T) {
 	sh.must(err)
 	sh.must(os.Remove(manifest))
 	for range 2 * deaths {
-		if _, err := Open(sh.o); !errors.Is(err, codec.ErrDamaged) {
+		if _, err := openUnforked(sh.o); !errors.Is(err, codec.ErrDamaged) {
 			t.Fatalf("open says %v", err)
 		}
 	}

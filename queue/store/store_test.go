@@ -9,11 +9,20 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 const testLimit = 30 * time.Second
+
+// openUnforked opens a store while no child is on its way from fork to exec: until then a child has every file that its
+// parent had, and with it Badger's lock of a store that was closed meanwhile.
+func openUnforked(o Options) (*Store, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return Open(o)
+}
 
 // shelf is a store in a test, and what should be in it.
 type shelf struct {
@@ -43,7 +52,7 @@ func (sh *shelf) must(err error) {
 
 func (sh *shelf) open() {
 	sh.t.Helper()
-	s, err := Open(sh.o)
+	s, err := openUnforked(sh.o)
 	sh.must(err)
 	sh.Store = s
 }
@@ -324,7 +333,7 @@ func TestAFreshStoreIsSealedAndTakesItsName(t *testing.T) {
 	sh.must(SetAside(dir, aside, nil))
 	sh.o.Fresh = true
 	sh.o.Dir = aside
-	if _, err := Open(sh.o); err == nil {
+	if _, err := openUnforked(sh.o); err == nil {
 		t.Error("a fresh store is made over another")
 	}
 	if err := SetAside(dir, aside, nil); err == nil {

@@ -58,7 +58,7 @@ func TestSumsOfTheLogAreComparedWith(t *testing.T) {
 		t.Errorf("the store is at %d, was at %d", sh.Applied(), applied)
 	}
 	sh.must(sh.Close(testLimit))
-	if _, err := Open(sh.o); !errors.Is(err, codec.ErrDamaged) || !strings.Contains(err.Error(), "retries") {
+	if _, err := openUnforked(sh.o); !errors.Is(err, codec.ErrDamaged) || !strings.Contains(err.Error(), "retries") {
 		t.Errorf("the next start says %v", err)
 	}
 }
@@ -140,7 +140,7 @@ func TestARecordDroppedBehindTheSumsIsFound(t *testing.T) {
 					t.Errorf("the second check says %v, %v", list, err)
 				}
 				sh.must(sh.Close(testLimit))
-				again, err := Open(sh.o)
+				again, err := openUnforked(sh.o)
 				if k.remembered() {
 					if !errors.Is(err, codec.ErrDamaged) || !strings.Contains(err.Error(), k.String()) {
 						t.Errorf("the next start says %v", err)
@@ -170,7 +170,7 @@ func TestAnOlderPositionIsFound(t *testing.T) {
 		t.Errorf("the check says %v, %v", list, err)
 	}
 	sh.must(sh.Close(testLimit))
-	if _, err := Open(sh.o); !errors.Is(err, codec.ErrDamaged) {
+	if _, err := openUnforked(sh.o); !errors.Is(err, codec.ErrDamaged) {
 		t.Errorf("the next start says %v", err)
 	}
 	for _, harm := range []func(*badger.Txn) error{
@@ -184,7 +184,7 @@ func TestAnOlderPositionIsFound(t *testing.T) {
 			t.Errorf("the check says %v, %v", list, err)
 		}
 		sh.must(sh.Close(testLimit))
-		if _, err := Open(sh.o); !errors.Is(err, codec.ErrDamaged) || !strings.Contains(err.Error(), "position") {
+		if _, err := openUnforked(sh.o); !errors.Is(err, codec.ErrDamaged) || !strings.Contains(err.Error(), "position") {
 			t.Errorf("the next start says %v", err)
 		}
 	}
