@@ -84,15 +84,21 @@ func (tr *trace) step() bool {
 			return false
 		}
 	}
-	slices.SortStableFunc(tr.retrying, func(a, b *traced) int { return a.due.Compare(b.due) })
-	retry := len(tr.retrying) > 0 && (p.early || !tr.retrying[0].due.After(tr.now))
+	next := 0 // of those that retry, the one that is due first
+	for i, d := range tr.retrying {
+		if d.due.Before(tr.retrying[next].due) {
+			next = i
+		}
+	}
+	retry := len(tr.retrying) > 0 && (p.early || !tr.retrying[next].due.After(tr.now))
 	var d *traced
 	first := len(tr.pending) > 0 && (p.turn || !retry)
 	switch {
 	case first:
 		d, tr.pending = tr.pending[0], tr.pending[1:]
 	case retry:
-		d, tr.retrying = tr.retrying[0], tr.retrying[1:]
+		d = tr.retrying[next]
+		tr.retrying = slices.Delete(tr.retrying, next, next+1)
 	default:
 		if g.isSpared() {
 			l.probes.end(0)
