@@ -4,6 +4,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery"
 )
 
 func TestACertificateThatEndsSoonIsAReason(t *testing.T) {
@@ -31,5 +34,27 @@ func TestStatsTellOfTheCertificate(t *testing.T) {
 	o.Certificate = func() (time.Time, string) { return time.Now().Add(3*24*time.Hour + time.Hour), "" }
 	if _, body := o.ask("GET", "/stats"); !strings.Contains(body, `"days_left": 3`) || !strings.Contains(body, "ends in 3 days") {
 		t.Errorf("with TLS: %s", body)
+	}
+}
+
+func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
+	o := openOffice(t, "")
+	long, lately := time.Now().Add(-delivery.ToldAfter-time.Minute), time.Now().Add(-time.Minute)
+	for _, c := range []struct {
+		status delivery.Status
+		want   string
+	}{
+		{delivery.Status{State: delivery.StateUp, LagSeconds: 960}, ""},
+		{delivery.Status{State: delivery.StateUp, LagSeconds: 960, Lagging: true}, `endpoint "crm" lags: its oldest event has waited for 16m0s`},
+		{delivery.Status{State: delivery.StatePaused, Reason: "by you", LagSeconds: 960, Lagging: true}, `endpoint "crm" is paused: by you`},
+		{delivery.Status{State: delivery.StateOffline, Reason: "no route to host"}, `endpoint "crm" is offline: no route to host`},
+		{delivery.Status{State: delivery.StateLimited, Reason: "answered 429", Since: &lately}, ""},
+		{delivery.Status{State: delivery.StateLimited, Reason: "answered 429", Since: &long}, `endpoint "crm" is limited: answered 429`},
+	} {
+		c.status.Name = "crm"
+		h := o.Admin.judge([]delivery.Status{c.status}, queue.Stats{FreeDisk: -1})
+		if got := strings.Join(h.Reasons, "\n"); got != c.want || (h.Status == "ok") != (c.want == "") {
+			t.Errorf("%+v: %s, %q, want %q", c.status, h.Status, got, c.want)
+		}
 	}
 }

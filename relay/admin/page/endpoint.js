@@ -76,6 +76,7 @@ function figures() {
       say(cells.lag, span(one.lag_seconds))
       for (const what of ['pending', 'retrying', 'failed', 'delivered']) say(cells[what], count(one[what]))
       say(cells['under way'], count(one.in_flight))
+      cells.lag.className = one.lagging ? 'care' : ''
       cells.failed.className = one.failed > 0 ? 'ill' : ''
     },
   }

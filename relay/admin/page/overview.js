@@ -24,7 +24,7 @@ class Lane {
 
   update(endpoint) {
     if (this.state.textContent.slice(-endpoint.state.length) !== endpoint.state) swap(this.state, state(endpoint.state))
-    const why = endpoint.reason ?? ''
+    const why = endpoint.reason ?? (endpoint.lagging ? 'It lags: it takes less than comes in.' : '')
     say(this.why, why)
     this.why.hidden = !why
     const samples = now.history.get(endpoint.name) ?? []
@@ -32,6 +32,7 @@ class Lane {
     this.took.draw(samples, now.step, millis(endpoint.attempt_ms?.p50))
     say(this.counts.lag, span(endpoint.lag_seconds))
     for (const what of ['pending', 'retrying', 'failed']) say(this.counts[what], count(endpoint[what]))
+    this.counts.lag.className = endpoint.lagging ? 'care' : ''
     this.counts.failed.className = endpoint.failed > 0 ? 'ill' : ''
     this.counts.retrying.className = endpoint.retrying > 0 ? 'care' : ''
   }
