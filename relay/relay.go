@@ -65,6 +65,8 @@ type Relay struct {
 	loaded   loaded                            // what became of the file
 	followed atomic.Pointer[[sha256.Size]byte] // sum of the file that is followed; nil: there is none
 
+	refused map[string]*answer.Refusals // connections, by listener; never changes
+
 	intakeServer, adminServer, controlServer *fasthttp.Server
 	serving                                  sync.WaitGroup
 	broken                                   chan error
@@ -97,7 +99,10 @@ type front struct {
 //
 // lines tells what became of the lines of log, which must never wait; nil: they are not asked about.
 func Start(cfg *config.Config, version string, log zerolog.Logger, lines admin.Lines, intake, adm []net.Listener) (*Relay, error) {
-	r := &Relay{config: cfg, version: version, log: log, lines: lines}
+	r := &Relay{config: cfg, version: version, log: log, lines: lines, refused: map[string]*answer.Refusals{}}
+	for _, listener := range []string{"intake", "admin"} {
+		r.refused[listener] = answer.NewRefusals(listener, log)
+	}
 	if err := r.start(intake, adm); err != nil {
 		for _, ln := range append(intake, adm...) {
 			_ = ln.Close()
@@ -137,6 +142,7 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	r.certificate.secure(intake)
 	r.adminCertificate.secure(adm)
 	atIntake, atAdmin := shares(descriptors())
+	atIntake.Refused, atAdmin.Refused = r.refused["intake"], r.refused["admin"]
 	atIntake.Health = func() (int, string) { return r.front.Load().health() }
 	r.intakeServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().intake(ctx) }, answer.Limits{
 		Body: int(cfg.Server.MaxBody), Connections: atIntake.All, Idle: cfg.Server.IdleTimeout, Stream: true,
@@ -230,6 +236,7 @@ func (r *Relay) open() error {
 		Queue: kept, Post: post, Intake: intake,
 		Token: r.config.Admin.Token, Version: r.version, Started: time.Now(), Log: r.log,
 		Reload: r.ReloadFile, Describe: r.describe, Raised: r.desk.Raised, Dir: r.dir, UntilLow: r.desk.UntilLow,
+		Refused: r.refused,
 		Exposed: func() []string { return *r.exposed.Load() },
 		Lines:   r.lines, File: r.file, Source: r.source,
 	}

@@ -40,6 +40,8 @@ type Admin struct {
 	Dir      string
 	UntilLow func() (in time.Duration, known bool)
 
+	// Refused counts the connections that were refused, by listener: intake and admin.
+	Refused map[string]*answer.Refusals
 	// Exposed says which tokens and secrets are so short that others may guess them. Nil: none.
 	Exposed func() []string
 

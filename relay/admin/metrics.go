@@ -29,6 +29,7 @@ func (a *Admin) metrics(ctx *fasthttp.RequestCtx) {
 	statuses, q := a.Post.Statuses(), a.Queue.Stats()
 	a.healthMetrics(e, a.judge(statuses, q).Status)
 	a.ingestMetrics(e)
+	a.connectionMetrics(e)
 	diskMetrics(e, q.FreeDisk, q.MinFree)
 	queueMetrics(e, q)
 	a.deliveryMetrics(e, statuses)
@@ -80,6 +81,17 @@ func (a *Admin) ingestMetrics(e *exposition) {
 	for _, t := range tallies {
 		for _, status := range slices.Sorted(maps.Keys(t.Requests)) {
 			e.sample("relay_ingest_requests_total", float64(t.Requests[status]), "source", t.Source, "status", status)
+		}
+	}
+}
+
+func (a *Admin) connectionMetrics(e *exposition) {
+	const name = "relay_answer_connections_refused_total"
+	e.family(name, counter, "Connections that got no place: address (its address has as many as one may have) or full.")
+	for _, listener := range slices.Sorted(maps.Keys(a.Refused)) {
+		counts := a.Refused[listener].Counts()
+		for _, reason := range slices.Sorted(maps.Keys(counts)) {
+			e.sample(name, float64(counts[reason]), "listener", listener, "reason", reason)
 		}
 	}
 }

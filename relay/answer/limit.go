@@ -20,6 +20,8 @@ type Share struct {
 	// Health answers "GET /health" for connections beyond the limits, so that a relay that is full is not taken for one
 	// that is gone. Its body is a line of JSON.
 	Health func() (status int, body string)
+	// Refused is told of each connection that gets no place. Nil: nobody is.
+	Refused *Refusals
 }
 
 // Limit makes a listener that lets so many connections be open at a time. When all places are taken, the connection that
@@ -77,9 +79,11 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		c := &counted{Conn: conn, at: l, address: Group(addressOf(conn.RemoteAddr()))}
 		c.since.Store(l.now().UnixNano())
-		if l.admit(c) {
+		why := l.admit(c)
+		if why == "" {
 			return c, nil
 		}
+		l.share.Refused.note(why, addressOf(conn.RemoteAddr()))
 		if l.mayTurn(c.address) {
 			go l.turnAway(c) // ends by itself within turnAwayTime
 		} else {
@@ -106,25 +110,25 @@ func (l *limited) spare() {
 	time.Sleep(acceptPause)
 }
 
-// admit gives a connection a place, if there is one or one can be made.
-func (l *limited) admit(c *counted) bool {
+// admit gives a connection a place, if there is one or one can be made, and says else why not.
+func (l *limited) admit(c *counted) (refused string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	of := l.addresses[c.address]
 	switch {
 	case c.address.IsValid() && of.open >= l.share.PerAddress:
 		if !l.giveUpLocked(c.address) {
-			return false
+			return RefusedAddress
 		}
 	case len(l.open) >= l.share.All:
 		if !l.giveUpLocked(netip.Addr{}) {
-			return false
+			return RefusedFull
 		}
 	}
 	c.place = len(l.open)
 	l.open = append(l.open, c)
 	l.countLocked(c.address, 1, 0)
-	return true
+	return ""
 }
 
 // giveUpLocked cuts the connection that has kept us waiting for the longest, of one address or, with none, of all.

@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 )
 
@@ -117,6 +119,50 @@ func TestTooManyConnectionsAreAnsweredInOurForm(t *testing.T) {
 	if status, body := h.status(h.enter(2, "")); status != 503 || body != tooMany {
 		t.Errorf("to one that says nothing it answers %d %q", status, body)
 	}
+}
+
+// Whoever looks at a proxy that answers 502 finds the reason here.
+func TestRefusedConnectionsAreCountedAndTold(t *testing.T) {
+	var told lockedText
+	refused := NewRefusals("intake", zerolog.New(&told))
+	h := openHall(t, Share{All: 6, PerAddress: 4, Refused: refused}, welcome)
+	h.fill(1, 4)
+	if counts := refused.Counts(); counts[RefusedAddress]+counts[RefusedFull] != 0 || told.String() != "" {
+		t.Errorf("the control: %v %s", counts, told.String())
+	}
+	h.ahead.Store(-int64(time.Hour)) // nobody has kept us waiting for long, however long this takes
+	for range 3 {
+		h.status(h.enter(1, knock))
+	}
+	h.fill(2, 2)
+	h.ahead.Store(-2 * int64(time.Hour))
+	h.status(h.enter(3, knock))
+	if counts := refused.Counts(); counts[RefusedAddress] != 3 || counts[RefusedFull] != 1 {
+		t.Errorf("counted %v", counts)
+	}
+	for _, part := range []string{`"listener":"intake"`, `"from":"127.0.0.1"`, `"refused":1`, "one address has as many as one may have"} {
+		if !strings.Contains(told.String(), part) {
+			t.Errorf("%s is not in %s", part, told.String())
+		}
+	}
+}
+
+// lockedText is what was written to it.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func TestWhoKeepsUsWaitingLongestGivesUpItsPlace(t *testing.T) {
@@ -315,7 +361,7 @@ func TestServingGoesOnWhenThereAreNoDescriptors(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := &counted{Conn: ours, at: l}
 		c.since.Store(int64(3 - i)) // the last has kept us waiting for the longest
-		if !l.admit(c) {
+		if l.admit(c) != "" {
 			t.Fatal("no place")
 		}
 		clients = append(clients, theirs)
