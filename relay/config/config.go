@@ -144,7 +144,7 @@ type Events struct {
 
 // Delivery is how deliveries are attempted, as the default and, merged, per endpoint.
 type Delivery struct {
-	// Timeout is the limit of one attempt, from connecting to the last byte of the answer: 100 ms to 10 minutes.
+	// Timeout is the limit of one attempt, from connecting to the status of its answer: 100 ms to 10 minutes.
 	Timeout time.Duration
 	// Retry are the waits after the first attempt and after each retry, at most 20, each above 0 and at most 24 h. When
 	// they are used up the delivery is failed. Empty: one attempt.

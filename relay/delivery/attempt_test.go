@@ -3,6 +3,7 @@ package delivery
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"net"
@@ -74,7 +75,7 @@ func TestOutcomeTellsWhatTheReceiverDid(t *testing.T) {
 				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ndrip")
 				io.Copy(io.Discard, in) // until the other side gives up
 			},
-			class: ClassTimeout, status: 200, err: "timed out after 200ms while reading the answer", excerpt: "drip",
+			status: 200, excerpt: "drip",
 		},
 		"a body that breaks off": {serve: answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", true), status: 200, excerpt: "short"},
 		"a broken chunk":         {serve: answering("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nZZ\r\n", true), status: 201, excerpt: "ok"},
@@ -117,14 +118,47 @@ func TestOutcomeTellsWhatTheReceiverDid(t *testing.T) {
 				mustSwallow(in)
 				repeat(conn, "HTTP/1.1 102 Processing\r\n\r\n")
 			},
-			class: ClassBadResponse, err: "not valid HTTP/1.1", length: -1,
+			class: ClassBadResponse, err: "no status within the first 64 KiB", length: -1,
 		},
+		"endless blank lines": {
+			serve: func(conn net.Conn, in *bufio.Reader) {
+				mustSwallow(in)
+				repeat(conn, "\r\n\r\n\n\n")
+			},
+			class: ClassBadResponse, err: "no status within the first 64 KiB", length: -1,
+		},
+		"endless chunk extensions": {
+			serve: func(conn net.Conn, in *bufio.Reader) {
+				mustSwallow(in)
+				io.WriteString(conn, "HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n")
+				repeat(conn, "1;"+strings.Repeat("a", 30_000)+"\r\nx\r\n")
+			},
+			class: ClassStatus, status: 500, err: "answered 500", excerpt: "x", length: 2,
+		},
+		"endless trailers": {
+			serve: func(conn net.Conn, in *bufio.Reader) {
+				mustSwallow(in)
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+				repeat(conn, "X-More: and more\r\n")
+			},
+			status: 200, excerpt: "ok",
+		},
+		"200 without a length, open": {serve: answering("HTTP/1.1 200 OK\r\n\r\nok", false), status: 200, excerpt: "ok"},
+		"401 without a length, open": {serve: answering("HTTP/1.1 401 No\r\n\r\nwho?", false), class: ClassStatus, status: 401, err: "answered 401 Unauthorized", excerpt: "who?"},
+		"410 without a length, open": {serve: answering("HTTP/1.1 410 Gone\r\n\r\n", false), class: ClassStatus, status: 410, err: "answered 410 Gone"},
+		"lines that end in LF":       {serve: answering("\nHTTP/1.1 202 Fine\nX-A: b\nContent-Length: 2\n\nok", false), status: 202, excerpt: "ok"},
+		"some lines that end in LF":  {serve: answering("HTTP/1.1 503 No\r\nX-A: b\nContent-Length: 2\n\r\nok", false), class: ClassStatus, status: 503, err: "answered 503", excerpt: "ok"},
+		"a head of 10 KiB":           {serve: answering(answer(200, "X-Long: "+strings.Repeat("x", 10<<10)+"\r\n", "ok"), false), status: 200, excerpt: "ok"},
+		"a head of 10 KiB in LF":     {serve: answering("HTTP/1.1 200 OK\nX-Long: "+strings.Repeat("x", 10<<10)+"\nContent-Length: 2\n\nok", false), status: 200, excerpt: "ok"},
+		"gzip, unasked":              {serve: answering(answer(400, "Content-Encoding: gzip\r\n", zipped("what is wrong")), false), class: ClassStatus, status: 400, err: "answered 400", excerpt: "what is wrong"},
+		"gzip, a bomb":               {serve: answering(answer(400, "Content-Encoding: gzip\r\n", zipped(strings.Repeat("0", 100<<20))), false), class: ClassStatus, status: 400, err: "answered 400", excerpt: "000", length: excerptLimit},
+		"brotli, unasked":            {serve: answering(answer(400, "Content-Encoding: br\r\n", "\x0b\x02\x80"), false), class: ClassStatus, status: 400, err: "answered 400", excerpt: `(3 bytes compressed as "br")`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ep := testEndpoint("http://" + receive(t, "127.0.0.1:0", c.serve).Addr().String())
-			if c.class == ClassTimeout {
+			if c.class == ClassTimeout || name == "a dripping body" {
 				hurried(ep)
 			}
 			o := mustClient(t, ep).Attempt(testParcel())
@@ -149,6 +183,15 @@ func TestOutcomeTellsWhatTheReceiverDid(t *testing.T) {
 			}
 		})
 	}
+}
+
+// zipped is text as gzip has it.
+func zipped(text string) string {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	io.WriteString(w, text)
+	w.Close()
+	return out.String()
 }
 
 func TestRefusedConnectionIsConnectRefused(t *testing.T) {
@@ -210,24 +253,22 @@ func TestUnfitConnectionIsNotUsedAgain(t *testing.T) {
 	}
 }
 
-// A receiver that closes each connection after an answer without saying so, as one that restarts does.
+// A receiver that closes a connection after an answer without saying so, as one that restarts does: once the close is here
+// the connection isn't used again, and when it comes across the next request, that is made again on a new one.
 func TestStaleConnectionCostsNoAttempt(t *testing.T) {
 	for name, linger := range map[string]int{"closed": -1, "reset": 0} {
 		t.Run(name, func(t *testing.T) {
-			closed := make(chan struct{}, 10)
 			r := receive(t, "127.0.0.1:0", func(conn net.Conn, in *bufio.Reader) {
 				mustSwallow(in)
 				io.WriteString(conn, answer(200, "", ""))
+				in.Peek(1) // of the next request
 				conn.(*net.TCPConn).SetLinger(linger)
-				conn.Close()
-				closed <- struct{}{}
 			})
 			c := clientTo(t, r)
 			for i := range 3 {
 				if o := c.Attempt(testParcel()); o.Status != 200 || o.Resent != (i > 0) {
 					t.Fatalf("attempt %d: got %+v", i, o)
 				}
-				<-closed
 			}
 			if n := r.accepted.Load(); n != 3 {
 				t.Errorf("got %d connections, want 3", n)

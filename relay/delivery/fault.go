@@ -81,14 +81,15 @@ func exchangeFault(err error, doing, address string, timeout time.Duration, t *t
 	if alert := tlsError(err); alert != nil && t != nil && !isTimeout(err) {
 		return tlsFault(alert, address, timeout, t)
 	}
-	var tooLong *fasthttp.ErrSmallBuffer
 	switch {
 	case isTimeout(err):
 		return fault{class: ClassTimeout, text: "timed out after " + timeout.String() + " while " + doing}
 	case isBroken(err):
 		return fault{class: ClassReset, text: address + " closed the connection while " + doing}
-	case errors.As(err, &tooLong):
+	case errors.Is(err, errHeadTooLong):
 		return fault{class: ClassBadResponse, text: "the answer's headers pass " + strconv.Itoa(headerLimit>>10) + " KiB"}
+	case errors.Is(err, errTooLong):
+		return fault{class: ClassBadResponse, text: "no status within the first " + strconv.Itoa(answerLimit>>10) + " KiB of the answer"}
 	}
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		return fault{ClassReset, address + ": " + errno.Error() + " while " + doing, isOurs(errno)}

@@ -46,10 +46,12 @@ type links struct {
 
 // link is one connection; it belongs to one attempt between take and keep or drop.
 type link struct {
-	net.Conn
-	born   time.Time
-	idle   time.Time // since when
-	reused bool      // it has carried an answer already
+	net.Conn          // to read from: sock, or TLS on it
+	out      net.Conn // to write to: past sock, so that several buffers go out in one write
+	sock     *socket
+	born     time.Time
+	idle     time.Time // since when
+	reused   bool      // it has carried an answer already
 }
 
 // stage is how far a connection had come.
@@ -88,22 +90,25 @@ func newLinks(ep *config.Endpoint, r *request, t *trust, d *detour) *links {
 }
 
 // take returns the connection that was used last, or a new one when there is none or fresh is wanted; for a new one it
-// fills in t. Errors are errClosed and *dialError.
+// fills in t. An idle connection on which anything has come is not used again: a late 408, an answer that nobody waits
+// for, or its end. Errors are errClosed and *dialError.
 func (ls *links) take(deadline time.Time, fresh bool, t *Timing) (*link, error) {
 	if !fresh {
-		if l := ls.takeIdle(); l != nil {
-			return l, nil
+		for l := ls.takeIdle(); l != nil; l = ls.takeIdle() {
+			if l.sock.isQuiet(l.Conn) {
+				return l, nil
+			}
+			ls.drop(l)
 		}
 	}
-	conn, err := ls.dial(deadline, t)
+	l, err := ls.dial(deadline, t)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{Conn: conn, born: time.Now()}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.closed {
-		conn.Close()
+		l.Close()
 		return nil, errClosed
 	}
 	ls.open[l] = struct{}{}
@@ -125,7 +130,7 @@ func (ls *links) takeIdle() *link {
 
 // dial connects, through the proxy if there is one, and for https shakes hands, all of it before the deadline. The dialer
 // tries IPv6 and IPv4 side by side (RFC 8305) and asks the guard before each address.
-func (ls *links) dial(deadline time.Time, t *Timing) (net.Conn, error) {
+func (ls *links) dial(deadline time.Time, t *Timing) (*link, error) {
 	ctx, cancel := context.WithDeadline(ls.ctx, deadline)
 	defer cancel()
 
@@ -135,30 +140,31 @@ func (ls *links) dial(deadline time.Time, t *Timing) (net.Conn, error) {
 	lookup := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		DNSDone: func(httptrace.DNSDoneInfo) { t.DNS = time.Since(start) },
 	})
-	conn, err := ls.connect(lookup)
+	sock, err := ls.connect(lookup)
 	t.Connect = time.Since(start) - t.DNS
 	if err != nil {
 		return nil, err
 	}
 	if ls.trust == nil {
-		return conn, nil
+		return &link{Conn: sock, out: sock.Conn, sock: sock, born: time.Now()}, nil
 	}
 
 	start = time.Now()
-	secure := tls.Client(conn, ls.trust.config(start))
+	sock.secure = true
+	secure := tls.Client(sock, ls.trust.config(start))
 	err = secure.HandshakeContext(ctx)
 	t.TLS = time.Since(start)
 	if err != nil {
-		conn.Close()
+		sock.Close()
 		return nil, &dialError{at: handshake, err: err}
 	}
 	state := secure.ConnectionState()
 	ls.trust.note(&state)
-	return secure, nil
+	return &link{Conn: secure, out: secure, sock: sock, born: time.Now()}, nil
 }
 
 // connect makes the connection to the endpoint, or to its proxy and from there to the endpoint.
-func (ls *links) connect(ctx context.Context) (net.Conn, error) {
+func (ls *links) connect(ctx context.Context) (*socket, error) {
 	address, target := ls.address, ""
 	if ls.detour != nil {
 		var err error
@@ -171,14 +177,19 @@ func (ls *links) connect(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, &dialError{err: err}
 	}
-	if ls.detour == nil || ls.detour.tunnel == nil {
-		return conn, nil
-	}
-	if err := ls.detour.tunnel(ctx, conn, target); err != nil {
+	sock, err := newSocket(conn)
+	if err != nil {
 		conn.Close()
+		return nil, &dialError{err: err}
+	}
+	if ls.detour == nil || ls.detour.tunnel == nil {
+		return sock, nil
+	}
+	if err := ls.detour.tunnel(ctx, sock, target); err != nil {
+		sock.Close()
 		return nil, &dialError{at: tunnelling, err: err}
 	}
-	return conn, nil
+	return sock, nil
 }
 
 // fault explains why no connection came about within timeout.

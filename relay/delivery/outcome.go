@@ -7,7 +7,7 @@ import (
 // Outcome is what one attempt came to. It belongs to the caller and shares no memory with the Client.
 type Outcome struct {
 	At     time.Time     // when the attempt began; its seconds are what webhook-timestamp said
-	Took   time.Duration // from At until the answer was read, or until the attempt was given up
+	Took   time.Duration // from At until the answer was read as far as it is, or until the attempt was given up
 	Timing Timing
 
 	Status int    // of the answer, 0 when there was none
@@ -18,7 +18,8 @@ type Outcome struct {
 	RetryAfter time.Duration
 
 	// Excerpt is the beginning of the answer's body, at most 16 KiB, with the endpoint's secrets, header values and query
-	// starred out in case they were echoed. When the answer was not HTTP, it is the beginning of that.
+	// starred out in case they were echoed. When it came compressed, it is unpacked or says so. When the answer was not HTTP,
+	// it is the beginning of that.
 	Excerpt []byte
 
 	// Unreachable is set when the cause may lie with this machine rather than with the endpoint: no route, no network,
@@ -32,8 +33,9 @@ type Outcome struct {
 	// Resent is set when the POST was made twice, see Client.Attempt. The receiver may have got the event twice, too.
 	Resent bool
 
-	// Aborted is set when the Client was closed under the attempt. Such an outcome says nothing about the endpoint and
-	// is not to be judged: the event may or may not have arrived.
+	// Aborted is set when the Client was closed under the attempt, or when this process or its machine stood still under it
+	// and no answer was found afterwards. Such an outcome says nothing about the endpoint and is not to be judged: the event
+	// may or may not have arrived.
 	Aborted bool
 }
 
@@ -57,7 +59,7 @@ const (
 	ClassConnectRefused Class = "connect_refused" // no connection came about
 	ClassConnectTimeout Class = "connect_timeout" // no connection came about in time
 	ClassTLS            Class = "tls"             // handshake or certificate
-	ClassTimeout        Class = "timeout"         // the answer was not complete in time; Status is set if it had begun
+	ClassTimeout        Class = "timeout"         // no status came in time
 	ClassReset          Class = "reset"           // the connection broke before there was a status
 	ClassBlockedAddress Class = "blocked_address" // the address guard refused to dial
 	ClassBadResponse    Class = "bad_response"    // what came was no HTTP/1 answer, or its headers pass 16 KiB

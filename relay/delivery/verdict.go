@@ -61,8 +61,8 @@ type Verdict struct {
 // that were not charged. o must not be Aborted. Judge knows nothing of how the endpoint was before, nor of the machine's
 // being offline: that is the gate's, which may leave an attempt uncharged whatever its verdict.
 //
-// The success codes come first, also when they name 410 or a redirect. An answer that did not end in time is a timeout
-// whatever its status.
+// The success codes come first, also when they name 410 or a redirect. A status decides whatever became
+// of the body behind it.
 func Judge(o Outcome, attempt int, p config.Delivery) Verdict {
 	answered := o.Class == ClassNone || o.Class == ClassStatus
 	if answered && p.Success.Has(o.Status) {
