@@ -135,7 +135,7 @@ func tell(ctx context.Context, addr, request string) int {
 }
 
 func runAttack(ctx context.Context, args []string, out io.Writer) error {
-	fs := newFlags("attack", "Attacks a relay by framing, credentials and bodies, each with controls that must get in, and then by memory: bodies that\n"+
+	fs := newFlags("attack", "Attacks a relay by framing, credentials, bodies and at its admin listener, each with controls that must get in, and then by memory: bodies that\n"+
 		"wait and compressed ones without a credential, and chunk extensions, while honest ones post. Exit code 1 when anything gets in\n"+
 		"that may not, a control does not, an honest post is refused, or the relay takes more than "+fmt.Sprint(attackMemory)+" MiB.")
 	var s site
@@ -180,6 +180,9 @@ func runAttack(ctx context.Context, args []string, out io.Writer) error {
 	if stats.Totals.Accepted != entered {
 		failed = errors.Join(failed, fmt.Errorf("%d events got in, not the %d of the controls", stats.Totals.Accepted, entered))
 	}
+	cases, err := besiegeAdmin(ctx, &s)
+	failed = errors.Join(failed, err)
+	fmt.Fprintf(out, "admin: %d cases\n", cases)
 	failed = errors.Join(failed, overrun(ctx, relay, *d, out), relay.alive(), ctx.Err())
 	return failed
 }
