@@ -39,7 +39,7 @@ func TestURLsThatAreCredentialsAreShownToTheirHost(t *testing.T) {
 			t.Errorf("%s is described as\n%s", written, c.Describe())
 		}
 		masked, _ := json.Marshal(e.Masked())
-		bare, _ := json.Marshal(e.URL)
+		bare, _ := json.Marshal([]any{e.URL})
 		shown := fmt.Sprintf("%v %+v %#v %s %s", e, *e, e.URL, masked, bare)
 		if _, behind, _ := strings.Cut(strings.TrimPrefix(e.URL.Reveal(), "https://"), "/"); strings.Contains(want, "/***") && strings.Contains(shown, behind) {
 			t.Errorf("%s is printed as %s", written, shown)
