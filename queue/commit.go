@@ -290,7 +290,11 @@ func (c *committer) commit() error {
 	}
 	c.q.nextEntry.Store(next)
 	c.q.keeper.journalBytes.Store(c.q.journal.Bytes())
-	c.q.keeper.slot.Store(c.q.journal.Generation())
+	if slot := c.q.journal.Generation(); c.q.keeper.slot.Swap(slot) != slot {
+		if err := c.q.mark.turned(slot); err != nil {
+			return err
+		}
+	}
 	list[len(list)-1].size = int64(pages(len(buf)))
 	if f != nil {
 		c.q.log.Accept(f)

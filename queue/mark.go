@@ -1,19 +1,21 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/fault"
 )
 
 // The high-water mark lies beside journal, log and store: how far the store had come, how far the log went, which slot of the
-// journal was in use, what the clocks showed then, and when no lane needed what any more. It is written after each save and
-// not synced, so it is never ahead of what it tells of on an honest disk: a journal and a log that end before it have lost
+// journal was in use, what the clocks showed then, and when no lane needed what any more. It is written after each save, and
+// when the journal goes on in another slot before anything in that is answered; it is not synced, so it is never ahead of what it tells of on an honest disk: a journal and a log that end before it have lost
 // their end. Without it nothing is lost but that, and retention counts anew.
 //
 //	file:   two slots of 4 KiB, written in turn; the one with the higher entry counts
@@ -43,11 +45,14 @@ const (
 	markHead  = 76 // bytes before the marks of retention
 )
 
-// marker keeps the file. The keeper owns it.
+// marker keeps the file. The keeper writes all of it, the committer which slot of the journal is in use.
 type marker struct {
 	file  *os.File
-	turn  int64
 	fault fault.Func
+
+	mu   sync.Mutex // held while the file is written to, which is not synced
+	turn int64
+	last highWater
 }
 
 // openMark opens the file, making it when there is none, and reads what it says. A slot that can't be read is passed over;
@@ -63,7 +68,8 @@ func openMark(dir string, fault fault.Func) (*marker, highWater, error) {
 	raw := make([]byte, 2*markSlot)
 	n, _ := f.ReadAt(raw, 0)
 	for slot := range int64(2) {
-		if h, ok := parseMark(raw[slot*markSlot : (slot+1)*markSlot]); ok && h.version >= best.version {
+		h, ok := parseMark(raw[slot*markSlot : (slot+1)*markSlot])
+		if ok && cmp.Or(cmp.Compare(h.version, best.version), cmp.Compare(h.slot, best.slot)) >= 0 {
 			best, m.turn = h, 1-slot
 		}
 	}
@@ -76,6 +82,7 @@ func openMark(dir string, fault fault.Func) (*marker, highWater, error) {
 			return nil, highWater{}, errors.Join(fmt.Errorf("make mark: %w", err), f.Close())
 		}
 	}
+	m.last = best
 	return m, best, nil
 }
 
@@ -116,7 +123,25 @@ func (h *highWater) append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(raw, codec.Sum(raw[from:]))
 }
 
+// write notes all of it.
 func (m *marker) write(h highWater) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h.slot = max(h.slot, m.last.slot)
+	return m.put(h)
+}
+
+// turned notes that the journal goes on in another slot. Until that is noted nothing in it is answered: should the slot be
+// lost as a whole, nothing else tells that there was one.
+func (m *marker) turned(slot uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.last
+	h.slot = slot
+	return m.put(h)
+}
+
+func (m *marker) put(h highWater) error {
 	raw := h.append(make([]byte, 0, markSlot))
 	err := m.fault.Before(placeMark)
 	if err == nil {
@@ -126,7 +151,7 @@ func (m *marker) write(h highWater) error {
 	if err != nil {
 		return fmt.Errorf("write mark: %w", err)
 	}
-	m.turn = 1 - m.turn
+	m.turn, m.last = 1-m.turn, h
 	return nil
 }
 

@@ -1,0 +1,50 @@
+package queue
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A slot of the journal that is lost as a whole is missed, also when the journal went on in it only just now, and nothing
+// was saved since.
+func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
+	b := openBench(t, nil)
+	set := NewLaneSet(b.lane("crm").ID())
+	b.append(set, "evt")
+	b.saveAll()
+	b.hold()
+	before := b.keeper.slot.Load()
+	for i := 0; b.keeper.slot.Load() == before; i++ { // the keeper is held: what it wrote last names the slot of before
+		ids := make([]string, 500)
+		for n := range ids {
+			ids[n] = fmt.Sprint("evt_", i, "_", n)
+		}
+		b.append(set, ids...)
+	}
+	// As the process would leave it if it died now, with the slot in use all zeros.
+	after := &bench{t: t, opts: b.opts}
+	after.opts.Dir = filepath.Join(t.TempDir(), "data")
+	if err := copyTree(after.opts.Dir, b.opts.Dir); err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir(filepath.Join(b.opts.Dir, journalName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var newest os.FileInfo // of the slots, the one that was written to last
+	for _, e := range list {
+		if info, err := e.Info(); err == nil && (newest == nil || info.ModTime().After(newest.ModTime())) {
+			newest = info
+		}
+	}
+	name := filepath.Join(after.opts.Dir, journalName, newest.Name())
+	mustPut(t, name, make([]byte, len(mustRead(t, name))))
+	after.opts.Notice = func(line string) { t.Log(line) }
+	after.open()
+	defer after.Close()
+	if after.Stats().Damaged == 0 {
+		t.Error("nobody misses it")
+	}
+}
