@@ -283,7 +283,15 @@ func (k *keeper) landed(q *Queue) error {
 		q.applied.Store(last)
 		q.tail.trim(last, q.opts.tailBytes)
 	}
-	return q.mark.write(highWater{version: q.index.store.Applied(), end: q.end.Load(), slot: k.slot.Load(), clock: q.clockState(), marks: k.retain.marks})
+	return k.writeMark(q, &q.log.Segments()[0])
+}
+
+// writeMark notes how far all has come. low is the first segment of the log.
+func (k *keeper) writeMark(q *Queue, low *log.Segment) error {
+	return q.mark.write(highWater{
+		version: q.index.store.Applied(), end: q.end.Load(), slot: k.slot.Load(), low: low.Number, first: low.FirstEvent,
+		clock: q.clockState(), marks: k.retain.marks,
+	})
 }
 
 // entriesFrom calls fn with the entries of the log from a number on.

@@ -86,7 +86,8 @@
 //	a segment                              its events; what was carried into it
 //	a record of the journal                its entries, unless the log has them
 //	the journal's last record              it looks like one that a crash cut short
-//	the mark                               that a lost end of the journal is noticed; retention counts anew
+//	the mark                               that a lost end of the journal or a lost first segment is noticed; retention
+//	                                       counts anew
 //	FORMAT                                 nothing is opened: see the error
 //
 // # What is not as planned

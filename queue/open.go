@@ -169,6 +169,9 @@ func (q *Queue) openLog(undo *[]func() error, high highWater) error {
 	for _, gap := range found.Gaps {
 		q.tellGap("log", gap.FromEvent, gap.ToEvent, gap.FromEntry, gap.ToEntry, nil)
 	}
+	if low := l.Segments()[0]; high.low > 0 && low.Number > high.low {
+		q.tellGap("log", high.first, low.FirstEvent, 0, 0, nil)
+	}
 	q.tellJournal(damages)
 	return q.addRecords(list, found, damages, high)
 }

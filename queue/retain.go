@@ -128,7 +128,8 @@ func (r *retainer) note(q *Queue, now time.Time) (done uint64) {
 
 // deleteSegment deletes the oldest segment of which nobody needs anything, or strips one.
 func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, err error) {
-	for i, s := range q.log.Segments() {
+	segments := q.log.Segments()
+	for i, s := range segments {
 		if !s.Sealed || s.EndEvent > done || s.EndEntry > q.index.store.Applied()+1 {
 			return false, nil
 		}
@@ -153,7 +154,17 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 			}
 		}
 		if idsGone {
-			err = q.log.Remove()
+			// First the mark, on disk: a first segment that it does not name was not deleted by us.
+			low := log.Segment{Number: s.Number + 1, FirstEvent: s.EndEvent}
+			if i+1 < len(segments) {
+				low = segments[i+1]
+			}
+			if err = q.keeper.writeMark(q, &low); err == nil {
+				err = q.mark.sync()
+			}
+			if err == nil {
+				err = q.log.Remove()
+			}
 		} else {
 			err = q.log.Strip(s.Number)
 		}

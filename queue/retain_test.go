@@ -3,6 +3,9 @@ package queue
 import (
 	"fmt"
 	"math/rand"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -239,5 +242,44 @@ func TestRetentionLeavesWhatIsNotSaved(t *testing.T) {
 	d, in := crm.TakeDue(b.opts.Now())
 	if !in || string(d.Event.ID) != "a" {
 		t.Errorf("the retry is %+v, said %q", d, b.said)
+	}
+}
+
+// The log begins where retention says. A first segment that retention did not delete is missing, whatever the store says.
+func TestAFirstSegmentThatIsGoneIsToldWithItsEvents(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	crm, held := b.lane("crm"), b.lane("held")
+	for i := range 6 {
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(crm.ID(), held.ID()), id)
+		crm.Delivered(mustTake(t, crm, id), ok(1))
+		if i < 2 {
+			held.Delivered(mustTake(t, held, id), ok(1))
+		}
+		b.saveAll()
+		if err := b.update(func() error { return b.log.Seal() }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.tidy()
+	clock.Add(2 * time.Hour.Milliseconds())
+	b.tidy()
+	if low := b.log.Low(); low < 2 {
+		t.Fatalf("the log begins with event %d: nothing was deleted", low)
+	}
+	if after := b.crash(nil); after.Stats().Damaged != 0 {
+		t.Errorf("what retention deleted is taken for damage: %q", after.said)
+	}
+	first := b.log.Segments()[0]
+	after := b.crash(func(dir string) {
+		if err := os.Remove(filepath.Join(dir, logName, fmt.Sprintf("%010d.seg", first.Number))); err != nil {
+			t.Fatal(err)
+		}
+	})
+	lost := int64(first.EndEvent - first.FirstEvent)
+	want := fmt.Sprintf("events %d to %d can't be read", first.FirstEvent, first.EndEvent-1)
+	if n := after.Stats().Damaged; n < lost || lost == 0 || !strings.Contains(strings.Join(after.said, "\n"), want) {
+		t.Errorf("%d events are gone, %d are counted, told %q", lost, n, after.said)
 	}
 }

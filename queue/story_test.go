@@ -41,3 +41,41 @@ func TestAStoryHasTheAttemptsThatLedToItsState(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// Both events of an id lie in a segment that is not sealed yet, then in a sealed one.
+func TestAnIDThatIsUsedAgainHidesNoFailedDelivery(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.DedupWindow, o.Retention = time.Minute, 100*time.Hour })
+	crm := b.lane("crm")
+	first := b.append(NewLaneSet(crm.ID()), "a")[0].Seq
+	crm.Failed(mustTake(t, crm, "a"), broken(1), "answered 500")
+	clock.Add(2 * time.Minute.Milliseconds())
+	again := b.append(NewLaneSet(crm.ID()), "a")[0]
+	if again.Duplicate || again.Seq == first {
+		t.Fatalf("after its window the id is answered %+v", again)
+	}
+	crm.Delivered(mustTake(t, crm, "a"), ok(1))
+	look := func(when string) {
+		t.Helper()
+		seqs, err := b.kept([]byte("a"))
+		if err != nil || fmt.Sprint(seqs) != fmt.Sprint([]uint64{again.Seq, first}) {
+			t.Errorf("%s: the id has the events %v, %v, want %v", when, seqs, err, []uint64{again.Seq, first})
+		}
+		standings, err := b.Standings(b.lane("crm"), []string{"a"})
+		if err != nil || standings[0] != (Standing{first, GivenUp}) {
+			t.Errorf("%s: a replay by the id means %+v, %v, want the failed one, %d", when, standings, err, first)
+		}
+	}
+	look("at once")
+	b.saveAll()
+	look("saved")
+	b.reopen()
+	look("opened again")
+	if err := b.update(func() error { return b.log.Seal() }); err != nil {
+		t.Fatal(err)
+	}
+	look("sealed")
+	if len(b.log.Segments()) < 2 {
+		t.Error("no segment was sealed")
+	}
+}

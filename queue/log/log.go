@@ -58,6 +58,7 @@ type Log struct {
 	young   sync.RWMutex
 	ids     map[entry.Hash]uint64   // of events behind the sealed segments, and a little longer: their sequence numbers
 	times   []timed                 // when they were accepted, ascending
+	former  map[entry.Hash][]uint64 // events in no sealed segment whose id was used again
 	carried map[entry.Hash][]uint64 // of events that were carried into the open segment
 	seals   atomic.Uint64           // how often a segment was sealed
 	moves   atomic.Uint64           // how often ids came to another place

@@ -25,7 +25,11 @@ func (l *Log) Accept(f *entry.Frame) {
 	}
 	l.young.Lock()
 	for i := range ids {
-		l.ids[ids[i]] = f.First + uint64(i)
+		seq := f.First + uint64(i)
+		if had, twice := l.ids[ids[i]]; twice && had != seq { // used again after its window
+			l.former[ids[i]] = append(l.former[ids[i]], had)
+		}
+		l.ids[ids[i]] = seq
 	}
 	l.times = append(l.times, timed{f.First, f.At})
 	l.young.Unlock()
@@ -49,8 +53,15 @@ func (l *Log) forget(s *segment, ids []placedID) {
 		for i := range ids[:n] {
 			if ids[i].place >= carriedPlaces {
 				delete(l.carried, ids[i].hash)
-			} else if l.ids[ids[i].hash] == s.seqOf(ids[i].place) {
-				delete(l.ids, ids[i].hash)
+				continue
+			}
+			h, seq := ids[i].hash, s.seqOf(ids[i].place)
+			if l.ids[h] == seq {
+				delete(l.ids, h)
+			} else if left := slices.DeleteFunc(l.former[h], func(one uint64) bool { return one == seq }); len(left) > 0 {
+				l.former[h] = left
+			} else {
+				delete(l.former, h)
 			}
 		}
 		l.young.Unlock()
@@ -123,7 +134,7 @@ func (l *Log) lookupAll(h *entry.Hash) (seqs []uint64, err error) {
 	if seq, ok := l.ids[*h]; ok {
 		seqs = append(seqs, seq)
 	}
-	seqs = append(seqs, l.carried[*h]...)
+	seqs = append(append(seqs, l.former[*h]...), l.carried[*h]...)
 	l.young.RUnlock()
 	for _, s := range slices.Backward(l.list()) {
 		if sealed, _ := l.state(s); !sealed {

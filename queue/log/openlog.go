@@ -25,7 +25,7 @@ var NoStart = Start{^uint64(0), ^uint64(0)}
 // Open opens the log in o.Dir, making it when there is none. It reads the open segment and the trailers of all others. What
 // can't be read is told in what it found, never deleted. Entries from start on are to be added again.
 func Open(o Options, start Start) (l *Log, found Found, err error) {
-	l = &Log{opts: o, ids: map[entry.Hash]uint64{}, carried: map[entry.Hash][]uint64{}}
+	l = &Log{opts: o, ids: map[entry.Hash]uint64{}, former: map[entry.Hash][]uint64{}, carried: map[entry.Hash][]uint64{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
