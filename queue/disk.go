@@ -257,8 +257,11 @@ func (o *Options) unwritable(err error) error {
 }
 
 // lacking reports that an error tells of a full disk or of another resource that is used up, and remembers of which: it
-// goes away by itself, and what was to be done is done then.
+// goes away by itself, and what was to be done is done then. A store that does not know any more what it has stays so.
 func (d *disk) lacking(q *Queue, err error) bool {
+	if errors.Is(err, store.ErrUnsure) {
+		return false
+	}
 	for _, full := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, store.ErrNoSpace} {
 		if errors.Is(err, full) {
 			d.unfit.Store(d.lackOf(q.opts, err))

@@ -528,7 +528,7 @@ func (q *Queue) restore() error {
 	if err := q.countMatched(); err != nil {
 		return err
 	}
-	if err := k.retain.countCarried(q); err != nil {
+	if err := errors.Join(k.retain.countCarried(q), k.retain.dropPlaces(q)); err != nil {
 		return err
 	}
 	k.showCounts(q)

@@ -84,6 +84,7 @@ func (k *keeper) check(q *Queue, kinds []store.Kind) {
 
 // compare compares the whole store with its sums and makes it again when they differ.
 func (k *keeper) compare(q *Queue) error {
+	var what []string
 	list, err := q.index.store.Check()
 	if err == nil && len(list) == 0 && q.index.store.Cause() == nil {
 		// What was missed is there: it was deleted, or read while it was being written. Only the log can tell.
@@ -92,11 +93,13 @@ func (k *keeper) compare(q *Queue) error {
 			k.suspected.Store(false)
 			return nil
 		}
+		if lost {
+			what = append(what, "places of blocks are missing")
+		}
 	}
 	if errors.Is(err, store.ErrClosed) {
 		return nil
 	}
-	var what []string
 	for _, m := range list {
 		what = append(what, m.String())
 	}
@@ -136,28 +139,32 @@ func (k *keeper) remake(q *Queue, why string) error {
 	if err := q.makeStore(); err != nil {
 		return err
 	}
-	q.index.mu.Lock()
-	defer q.index.mu.Unlock()
-	old := q.index.store
-	close(q.replaced)
-	_ = old.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
-	aside, err := q.installStore()
-	var s *store.Store
-	if err == nil {
-		s, err = store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false))
-	}
-	if err == nil {
-		err = s.Opened()
-	}
+	aside, err := k.replace(q)
 	if err != nil {
 		// There is no store in use any more: whatever it is, only the next start goes on, with what it finds.
 		return fmt.Errorf("replace the store: %v", err)
 	}
-	q.index.store = s
 	k.places = nil // it has them, and what is pending
-	q.watch(s)
-	q.tellRemade(why, aside, s, time.Since(began))
-	return nil
+	q.watch(q.index.store)
+	q.tellRemade(why, aside, q.index.store, time.Since(began))
+	return k.retain.countCarried(q) // those that nobody needs any more are not in it
+}
+
+// replace closes the store in use and opens the one that was made. Whoever reads waits meanwhile.
+func (k *keeper) replace(q *Queue) (aside string, err error) {
+	q.index.mu.Lock()
+	defer q.index.mu.Unlock()
+	close(q.replaced)
+	_ = q.index.store.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
+	if aside, err = q.installStore(); err != nil {
+		return "", err
+	}
+	s, err := store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false))
+	if err != nil {
+		return "", err
+	}
+	q.index.store = s
+	return aside, s.Opened()
 }
 
 func (q *Queue) tellRemade(why, aside string, s *store.Store, took time.Duration) {

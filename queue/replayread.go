@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -61,45 +62,46 @@ func (l *Lane) readSeqs(r *replay, b *batch) error {
 
 // readFailed reads events whose deliveries failed before the replay began.
 func (l *Lane) readFailed(r *replay, b *batch) error {
-	type one struct {
-		seq     uint64
-		failure Failure
-	}
-	var list []one
-	keys := 0
+	var list []Failure
+	keys, last := 0, b.read
 	err := l.q.index.scan(recordKey(l.id, entry.Failed, b.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
 		seq := key.Number
 		if seq >= r.to {
 			return false, nil
 		}
-		keys++
+		keys, last = keys+1, seq
 		if f, err := parseFailure(seq, record); err != nil {
 			l.q.unreadable(seq, seq+1, err)
 			b.passed++
 		} else {
-			list = append(list, one{seq, f})
+			list = append(list, f)
 		}
 		return keys < replayRead, nil
 	})
 	if err != nil {
 		return err
 	}
+	to := r.to
+	if keys >= replayRead {
+		to = last + 1
+	}
+	list = l.withUnsaved(list, b.read, to)
 	var s reading
 	for _, o := range list {
 		if s.bytes >= replayReadBytes {
 			return nil
 		}
-		b.read = o.seq + 1
-		if !r.wants(&o.failure) {
+		b.read = o.Seq + 1
+		if !r.wants(&o) {
 			continue
 		}
 		if r.bare {
-			b.ahead = append(b.ahead, Stored{Seq: o.seq})
+			b.ahead = append(b.ahead, Stored{Seq: o.Seq})
 			continue
 		}
-		ev, ok, err := s.find(l.q, o.seq)
+		ev, ok, err := s.find(l.q, o.Seq)
 		if err != nil {
-			b.read = o.seq
+			b.read = o.Seq
 			return err
 		}
 		switch {
@@ -113,6 +115,27 @@ func (l *Lane) readFailed(r *replay, b *batch) error {
 		b.read = r.to
 	}
 	return nil
+}
+
+// withUnsaved corrects failed deliveries of events from one up to below to, as they were read from the store, by what it
+// does not have yet: when the disk is full that may be much.
+func (l *Lane) withUnsaved(list []Failure, from, to uint64) []Failure {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, u := range l.unsaved {
+		if name.what != entry.Failed || name.seq < from || name.seq >= to {
+			continue
+		}
+		list = slices.DeleteFunc(list, func(f Failure) bool { return f.Seq == name.seq })
+		if u.record == nil {
+			continue
+		}
+		if f, err := parseFailure(name.seq, u.record); err == nil {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b Failure) int { return cmp.Compare(a.Seq, b.Seq) })
+	return list
 }
 
 // wants reports whether the replay is for a delivery that was given up so.

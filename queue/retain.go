@@ -57,7 +57,7 @@ func (r *retainer) run(q *Queue) error {
 		}
 		more, err := r.turn(q)
 		if q.disk.lacking(q, err) {
-			return nil
+			return r.countCarried(q) // nobody knows how far it came
 		}
 		if err != nil || !more {
 			return err
@@ -149,9 +149,6 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 			if err := r.carry(q, &s); err != nil {
 				return false, err
 			}
-			if err := r.dropPlaces(q, &s); err != nil {
-				return false, err
-			}
 		}
 		if idsGone {
 			// First the mark, on disk: a first segment that it does not name was not deleted by us.
@@ -167,6 +164,9 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 			}
 		} else {
 			err = q.log.Strip(s.Number)
+		}
+		if err == nil {
+			err = r.dropPlaces(q)
 		}
 		q.keeper.showCounts(q)
 		return err == nil, err
@@ -388,12 +388,14 @@ func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
 	return a.end()
 }
 
-// dropPlaces deletes the places of a segment's blocks.
-func (r *retainer) dropPlaces(q *Queue, s *log.Segment) error {
+// dropPlaces deletes the places of blocks that are gone. They go after their segment: a place that the log has and the store
+// lacks would be damage, and one that is left over, since we died or the disk was full in between, is found the next time.
+func (r *retainer) dropPlaces(q *Queue) error {
 	a := newApplier(q.index.store)
+	low := q.log.Low()
 	var keys []store.Key
-	err := q.index.scan(store.PlaceKey(s.FirstEvent), store.Last(store.Place), func(key store.Key, _ []byte) (bool, error) {
-		if key.Number >= s.EndEvent {
+	err := q.index.scan(store.First(store.Place), store.Last(store.Place), func(key store.Key, _ []byte) (bool, error) {
+		if key.Number >= low {
 			return false, nil
 		}
 		keys = append(keys, key)
@@ -551,9 +553,10 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 	return true, nil
 }
 
-// countCarried counts the carried events at a start.
+// countCarried counts the carried events in a store that was just opened.
 func (r *retainer) countCarried(q *Queue) error {
-	r.sweep = true // what was not needed any more may have outlived the last process
+	r.carriedEvents, r.carriedBytes = 0, 0
+	r.sweep, r.at = true, 0 // what was not needed any more may have outlived the last process
 	return q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(_ store.Key, value []byte) (bool, error) {
 		c, err := parseCarried(value)
 		r.carriedEvents++

@@ -230,8 +230,11 @@ func (l *Log) publish(s *segment) {
 	l.events.Store(w.nextSeq)
 }
 
-// full reports that an error says that there is no space.
-func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+// full reports that an error says that there is no space, or that another resource is used up: it goes away by itself, and
+// whoever saves takes it so.
+func full(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
 
 // maxIDs is how many ids a segment gets, about. Those of the open one are in memory, some 90 bytes each until it is sealed,
 // and a start reads all of it: small events that pack well would fill 64 MiB with a million of them.

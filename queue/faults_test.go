@@ -1,0 +1,321 @@
+package queue
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/token"
+	"math/rand"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue/store"
+)
+
+// The fault matrix: every place where the queue writes, in every situation that comes there, crossed with every way in which
+// a write goes wrong. A sample from a seed, and with -args -faults all the whole.
+
+var (
+	faultsFlag = flag.String("faults", "", "all: the whole matrix of faults")
+	seedFlag   = flag.Int64("faultseed", 0, "of the sample; 0: the time")
+)
+
+// situation is something that the queue does when a fault may happen.
+type situation struct {
+	name string
+	do   func(*play)
+}
+
+func situations() []situation {
+	return []situation{
+		{"starting", func(p *play) {
+			p.arm(false)
+			p.must(p.Close())
+			p.Queue = nil
+			p.arm(true)
+			_ = p.open()
+		}},
+		{"starting after a death", func(p *play) {
+			p.arm(false)
+			dir := filepath.Join(p.t.TempDir(), "data")
+			p.must(p.update(func() error { return copyTree(dir, p.opts.Dir) }))
+			p.must(p.Close())
+			p.Queue, p.opts.Dir, p.died = nil, dir, true
+			p.arm(true)
+			_ = p.open()
+		}},
+		{"starting after a death between log and store", func(p *play) {
+			p.arm(false)
+			dir := filepath.Join(p.t.TempDir(), "data")
+			p.capture(store.AtCommit, dir)
+			p.must(p.append(5, "evt"))
+			_ = p.save()
+			p.must(p.Close())
+			p.Queue, p.opts.Dir, p.died = nil, dir, true
+			p.arm(true)
+			_ = p.open()
+		}},
+		{"starting anew", func(p *play) {
+			p.arm(false)
+			p.must(p.Close())
+			p.Queue, p.ledger, p.opts.Dir = nil, newLedger(), filepath.Join(p.t.TempDir(), "data")
+			p.arm(true)
+			_ = p.open()
+		}},
+		{"appending", func(p *play) {
+			for range 4 {
+				_ = p.append(1+p.r.Intn(20), "evt")
+				_ = p.append(1, "big")
+			}
+		}},
+		{"saving", func(p *play) {
+			for range 3 {
+				for _, l := range p.Lanes() {
+					p.work(l, 8)
+				}
+				_ = p.append(3, "evt")
+				_ = p.save()
+			}
+		}},
+		{"pausing and making", func(p *play) {
+			for _, l := range p.Lanes() {
+				p.pause(l, fmt.Sprint("why ", l.ID()))
+			}
+			p.lane("fresh")
+		}},
+		{"sealing", func(p *play) {
+			for range 2 {
+				_ = p.append(5, "big")
+				_ = p.save()
+				_ = p.update(p.seal)
+			}
+		}},
+		{"writing a snapshot", func(p *play) {
+			_ = p.update(func() error { return p.keep(p.keeper.snapshot(p.Queue)) })
+		}},
+		{"carrying and stripping", func(p *play) {
+			p.retire()
+			p.advance(playRetain + time.Second)
+			p.tidy()
+		}},
+		{"carrying and deleting", func(p *play) {
+			p.retire()
+			p.advance(playWindow + time.Minute)
+			p.tidy()
+		}},
+		{"deleting a large segment", func(p *play) {
+			p.arm(false)
+			for range 9 {
+				p.must(p.append(10, "big"))
+			}
+			p.retire()
+			p.advance(playWindow + time.Minute)
+			p.tidy()
+		}},
+		{"running out of space", func(p *play) {
+			p.free.Store(criticalFree - 1)
+			for _, l := range p.Lanes() {
+				p.work(l, 3)
+			}
+			_ = p.save()
+			_ = p.append(1, "evt")
+			p.free.Store(1 << 40)
+			for n := 0; p.keeper.starved.Load() && p.Err() == nil && n < 200; n++ { // the keeper looks for room twice a second
+				time.Sleep(10 * time.Millisecond)
+			}
+			_ = p.append(1, "evt")
+			_ = p.save()
+		}},
+		{"giving up", func(p *play) {
+			if l := p.laneNamed("old"); l != nil {
+				p.giveUp(l)
+			}
+			if l := p.laneNamed("crm"); l != nil {
+				p.giveUpFailed(l)
+			}
+		}},
+		{"replaying", func(p *play) {
+			l := p.laneNamed("crm")
+			if status, err := l.StartReplay(ReplaySpec{}, -1); err == nil {
+				p.replay(l, 4)
+				_ = p.save()
+				p.replay(l, 4)
+				_, _ = l.CancelReplay(status.ID)
+			}
+			_ = p.save()
+		}},
+		{"making the store again", func(p *play) {
+			_ = p.update(func() error { return p.keep(p.keeper.remake(p.Queue, "a test says so")) })
+		}},
+		{"stopping", func(p *play) {
+			_ = p.Close()
+			p.Queue = nil
+		}},
+	}
+}
+
+// seal ends the segment, as the keeper does when it is full.
+func (p *play) seal() error {
+	k := &p.keeper
+	err := k.flush(p.Queue)
+	if err == nil && !k.starved.Load() {
+		err = p.log.Seal()
+	}
+	return p.keep(err)
+}
+
+// keep treats an error as the keeper does.
+func (p *play) keep(err error) error {
+	if err != nil && !p.Queue.disk.lacking(p.Queue, err) {
+		p.fail(err)
+	}
+	return err
+}
+
+// retire settles and seals, so that the next step of the clock lets segments go. Nothing goes wrong meanwhile.
+func (p *play) retire() {
+	p.arm(false)
+	for _, l := range p.Lanes() {
+		p.pause(l, "")
+		p.finish(l)
+	}
+	p.mustSave()
+	p.must(p.update(func() error { return p.log.Seal() }))
+	p.tidy()
+	p.arm(true)
+}
+
+// suffer plays a situation with a harm, nil for none, and judges the queue afterwards. It returns the places that it visited.
+func suffer(t *testing.T, s situation, h *harm, seed int64) (visited map[string]bool, fired int) {
+	t.Helper()
+	p := newPlay(t, seed)
+	defer func() {
+		if p.Queue != nil {
+			_ = p.Close()
+		}
+	}()
+	p.begin()
+	p.harm = h
+	p.arm(true)
+	s.do(p)
+	p.arm(false)
+	p.free.Store(1 << 40)
+	if p.Queue != nil && p.Err() != nil {
+		_ = p.Close()
+		p.Queue = nil
+	}
+	if p.Queue == nil {
+		p.must(p.open())
+		p.died = true
+	}
+	if !p.died { // else what was not saved may have to be done again
+		p.mustSave()
+	}
+	p.look("when it was over")
+	p.repeat("when it was over")
+	p.must(p.Close())
+	p.must(p.open())
+	p.look("opened again")
+	p.repeat("opened again")
+	for _, name := range []string{"crm", "mail"} {
+		p.mustLane(name)
+	}
+	await(t, "room", func() bool { return p.append(3, "evt") == nil })
+	p.end()
+	p.look("delivered")
+	p.advance(2 * playWindow)
+	p.tidy()
+	p.advance(2 * playWindow)
+	p.tidy()
+	p.look("after the retention")
+	p.must(p.Close())
+	p.Queue = nil
+	return p.visited, p.fired
+}
+
+// The ways in which writes go wrong.
+var (
+	hows   = []string{"once", "for a while", "from then on", "every third"}
+	errnos = []error{syscall.EIO, syscall.ENOSPC, syscall.EMFILE}
+)
+
+// places are the names of all places of faults, as the sources define them.
+func places(t *testing.T) (list []string) {
+	for _, f := range sources(t) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != 1 {
+				return true
+			}
+			text, ok := spec.Values[0].(*ast.BasicLit)
+			name := spec.Names[0].Name
+			if ok && text.Kind == token.STRING && (strings.HasPrefix(name, "Place") || strings.HasPrefix(name, "place") || strings.HasPrefix(name, "At")) {
+				one, _ := strconv.Unquote(text.Value)
+				list = append(list, one)
+			}
+			return true
+		})
+	}
+	return list
+}
+
+func TestNoFaultLosesWhatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	seed := cmp.Or(*seedFlag, time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	type one struct {
+		s situation
+		h harm
+	}
+	var matrix []one
+	visited := map[string]bool{}
+	for _, s := range situations() {
+		at, _ := suffer(t, s, nil, seed) // without harm, which shows where it comes
+		for place := range at {
+			visited[place] = true
+			for _, made := range []bool{false, true} {
+				for _, how := range hows {
+					for _, err := range errnos {
+						matrix = append(matrix, one{s, harm{place, made, how, err}})
+					}
+				}
+			}
+		}
+	}
+	for _, place := range places(t) {
+		if !visited[place] {
+			t.Errorf("no situation comes to %q", place)
+		}
+	}
+	slices.SortFunc(matrix, func(a, b one) int {
+		return cmp.Or(cmp.Compare(a.s.name, b.s.name), cmp.Compare(a.h.String(), b.h.String()))
+	})
+	count := len(matrix)
+	if *faultsFlag != "all" {
+		r := rand.New(rand.NewSource(seed))
+		r.Shuffle(len(matrix), func(i, j int) { matrix[i], matrix[j] = matrix[j], matrix[i] })
+		matrix = matrix[:min(len(matrix), sampled)]
+	}
+	t.Logf("%d of %d faults at %d places", len(matrix), count, len(visited))
+	fired := 0
+	for i, m := range matrix {
+		t.Run(fmt.Sprintf("%s, %v", m.s.name, m.h), func(t *testing.T) {
+			_, n := suffer(t, m.s, &m.h, seed+int64(i))
+			if n > 0 {
+				fired++
+			}
+		})
+	}
+	if fired < len(matrix)/2 {
+		t.Errorf("of %d faults %d happened", len(matrix), fired)
+	}
+}
+
+// sampled is how many faults of the matrix are tried without -faults all.
+const sampled = 24
