@@ -346,7 +346,10 @@ func (q *Queue) openIndex(undo *[]func() error) error {
 			return err
 		}
 	}
-	return os.RemoveAll(taken)
+	if err != nil {
+		return nil
+	}
+	return q.step(placeTakeEnd, func() error { return os.RemoveAll(taken) })
 }
 
 // openStore is openIndex of a store that is not there yet, when first says so: that is no damage then.

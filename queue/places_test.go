@@ -58,10 +58,10 @@ func TestEveryWriteHasAPlaceOfFaults(t *testing.T) {
 		"..tellDamage":        "copies for whoever looks at the damage; told when it fails",
 		"..copyFile":          "copies for whoever looks at the damage; told when it fails",
 		"..deleteSegment":     "log.Remove and log.Strip ask at PlaceGone, PlaceRewrite and PlaceRename",
-		"..openIndex":         "removes what is left empty of a takeover; cut short, the next start does it",
+		"..openIndex":         "asks through step",
 		"..makeStore":         "removes a store that was never finished; a new one counts only from AtInstallNew on",
-		"..takeOver":          "until FORMAT is renamed it begins anew; each later step is looked for and made by the next start",
-		"..readFormat1":       "makes the folder of a takeover, which begins anew until FORMAT is renamed",
+		"..takeOver":          "each of its steps asks through step",
+		"..readFormat1":       "each of its steps asks through step",
 		"..Backup":            "writes nothing: it rounds a time",
 		"..BackupStopped":     "writes to whoever asked for a backup",
 		"..Write":             "writes to whoever asked for a backup, who knows by its end whether it is whole",
@@ -73,7 +73,7 @@ func TestEveryWriteHasAPlaceOfFaults(t *testing.T) {
 		"log.copyIDs":         "writes to whoever asked for a backup",
 		"..clearRestore":      "removes what a restore that failed left; what is left of that is no obstacle to the next one, or is told by it",
 		"..tellRestored":      "at a start, before anything is answered; when it fails it is told once more",
-		"..importIDs":         "log.Importer writes into the folder of a takeover, which begins anew until FORMAT is renamed",
+		"..importIDs":         "asks through step",
 	}
 	used := map[string]bool{}
 	found := 0

@@ -19,11 +19,31 @@ import (
 // that the new files take the places of the old ones, and a start that was cut short goes on with that.
 const takeName = "taken-over"
 
+// The places of faults.
+const (
+	placeTakeClear = "removal of a takeover that was cut short"
+	placeTakeMake  = "folder of a takeover"
+	placeTakeIDs   = "ids of a takeover"
+	placeTakeSync  = "sync of a takeover"
+	placeTakeOld   = "removal of what was taken over"
+	placeTakeName  = "name of what was taken over"
+	placeTakeEnd   = "end of a takeover"
+)
+
+// step makes one step of a takeover.
+func (q *Queue) step(place string, fn func() error) error {
+	err := q.opts.fault.Before(place)
+	if err == nil {
+		err = q.opts.fault.After(place, fn())
+	}
+	return err
+}
+
 // takeOver brings the directory to this version's format.
 func (q *Queue) takeOver(f directory.Format) error {
 	dir := filepath.Join(q.opts.Dir, takeName)
 	if f.Version == 1 {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := q.step(placeTakeClear, func() error { return os.RemoveAll(dir) }); err != nil {
 			return err
 		}
 		if err := q.readFormat1(dir); err != nil {
@@ -35,31 +55,33 @@ func (q *Queue) takeOver(f directory.Format) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	for _, name := range []string{storeName, journalName, logName, markFile} {
+	// The old store and the old journal go before the new log gets its place: the new store is made from it, the new journal
+	// is empty. When the log has its place, they are the new ones.
+	moves := []string{logName, markFile}
+	if _, err := os.Lstat(filepath.Join(dir, logName)); err == nil {
+		moves = []string{storeName, journalName, logName, markFile}
+	}
+	for _, name := range moves {
 		from, to := filepath.Join(dir, name), filepath.Join(q.opts.Dir, name)
-		if _, err := os.Lstat(from); errors.Is(err, os.ErrNotExist) && name != storeName && name != journalName {
+		_, err := os.Lstat(from)
+		there := err == nil
+		if !there && name != storeName && name != journalName {
 			continue // it has its place already
 		}
-		if name == storeName || name == journalName {
-			// The old ones. The new store is made from the log, the new journal is empty.
-			if _, err := os.Lstat(filepath.Join(dir, logName)); err == nil {
-				if err := os.RemoveAll(to); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		if err := os.RemoveAll(to); err != nil {
+		if err := q.step(placeTakeOld, func() error { return os.RemoveAll(to) }); err != nil {
 			return err
 		}
-		if err := os.Rename(from, to); err != nil {
+		if !there {
+			continue
+		}
+		if err := q.step(placeTakeName, func() error { return errors.Join(os.Rename(from, to), syncDir(q.opts.Dir)) }); err != nil {
 			return err
 		}
 	}
-	return syncDir(q.opts.Dir) // the empty folder goes when the store is there
+	return nil // the folder, which is empty, goes when the store is there
 }
 
 // taker writes what a queue of format 1 holds into a new log.
@@ -90,7 +112,7 @@ func (q *Queue) readFormat1(dir string) error {
 	if need := 2*r.Size() + criticalFree; q.opts.free() < need {
 		return fmt.Errorf("%w: %d MiB of disk are needed for the new files beside the old ones, and %d MiB are free: make room", ErrUnwritable, need>>20, q.opts.free()>>20)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, logName), 0o700); err != nil {
+	if err := q.step(placeTakeMake, func() error { return os.MkdirAll(filepath.Join(dir, logName), 0o700) }); err != nil {
 		return err
 	}
 	now := max(state.Clock.Now, 1)
@@ -127,7 +149,10 @@ func (q *Queue) readFormat1(dir string) error {
 	for _, one := range state.Marks {
 		high.marks = append(high.marks, mark{one.At, one.Next})
 	}
-	if err := errors.Join(m.write(high), m.close(), syncDir(dir)); err != nil {
+	if err := errors.Join(m.write(high), m.close()); err != nil {
+		return err
+	}
+	if err := q.step(placeTakeSync, func() error { return errors.Join(syncDir(dir), syncDir(q.opts.Dir)) }); err != nil {
 		return err
 	}
 	q.opts.Notice(fmt.Sprintf("the queue was written by an older version of the relay: its %d events, %d lanes and %d known ids were taken over in %v",
@@ -137,7 +162,6 @@ func (q *Queue) readFormat1(dir string) error {
 
 // importIDs writes the ids that are known and whose events are gone. first is the first event that is kept.
 func (q *Queue) importIDs(r *format1.Reader, dir string, now int64) (count int, first uint64, err error) {
-	kept := map[uint64]bool{}
 	if err := r.Frames(func(f *format1.Frame) error {
 		if first == 0 {
 			first = f.First
@@ -153,7 +177,6 @@ func (q *Queue) importIDs(r *format1.Reader, dir string, now int64) (count int, 
 	if first == 0 {
 		first = state.Next
 	}
-	_ = kept
 	var im log.Importer
 	err = r.IDs(func(id []byte, seq uint64, at int64) error {
 		if seq < first && q.withinWindow(at, now) {
@@ -165,7 +188,7 @@ func (q *Queue) importIDs(r *format1.Reader, dir string, now int64) (count int, 
 	if err != nil || count == 0 {
 		return 0, first, err
 	}
-	return count, first, im.Write(filepath.Join(dir, logName), first, now)
+	return count, first, q.step(placeTakeIDs, func() error { return im.Write(filepath.Join(dir, logName), first, now) })
 }
 
 func (t *taker) add(h entry.Header, raw []byte, f *entry.Frame, p *entry.Progress) error {
