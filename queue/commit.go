@@ -334,6 +334,9 @@ func (c *committer) write(buf []byte, first, end uint64) error {
 		if !errors.Is(err, journal.ErrFull) {
 			return err
 		}
+		if free == first {
+			return c.q.disk.lackOf(c.q.opts, nil) // the log has all there is: only a slot that the disk refuses makes room
+		}
 		if err := c.q.keeper.makeRoom(c.q); err != nil {
 			return err
 		}

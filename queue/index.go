@@ -108,10 +108,3 @@ func parseCarried(raw []byte) (c carried, err error) {
 	}
 	return c, nil
 }
-
-// bytes is about how much disk the store takes.
-func (x *index) bytes() int64 {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.store.Bytes()
-}

@@ -1,11 +1,13 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
 )
 
@@ -29,7 +31,7 @@ type keeper struct {
 	starved atomic.Bool // the last save was refused for want of disk space
 
 	// What Stats shows.
-	events, bytes, journalBytes, logBytes atomic.Int64
+	events, bytes, journalBytes, logBytes, storeBytes atomic.Int64
 
 	slot   atomic.Uint64 // generation of the journal's slot in use, for the mark
 	saving atomic.Int64  // since when a save is under way (uptime), 0 when none is
@@ -252,7 +254,10 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 			}
 			c.done <- c.fn()
 		case <-tidy.C:
-			err = k.retain.run(q)
+			if err = k.retain.run(q); errors.Is(err, codec.ErrDamaged) {
+				q.opts.Notice(fmt.Sprintf("retention waits for what can't be read: %v", err))
+				err = k.compare(q)
+			}
 		case <-shorten.C:
 			_, err = q.log.Shorten()
 		case <-look.C:
@@ -465,6 +470,7 @@ func (k *keeper) showCounts(q *Queue) {
 	k.events.Store(events + int64(k.retain.carriedEvents))
 	k.bytes.Store(bodies + k.retain.carriedBytes)
 	k.logBytes.Store(bytes)
+	k.storeBytes.Store(q.index.store.Bytes())
 }
 
 // close saves all that is left. The committer has left, so the keeper writes into the journal what the lanes did last: what the

@@ -90,7 +90,7 @@ func TestARecordThatTheStoreDropsWhileItRunsIsFoundAndMended(t *testing.T) {
 				return nil
 			}))
 			for n := 0; !p.saidMended(); n++ { // it serves meanwhile
-				p.must(p.append(1, "evt"))
+				p.mustAppend(1, "evt")
 				if n == 20_000 {
 					t.Fatal("nobody noticed")
 				}

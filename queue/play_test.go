@@ -77,7 +77,7 @@ func newPlay(t *testing.T, seed int64) *play {
 	p.free.Store(1 << 40)
 	p.opts = Options{
 		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: playWindow, Retention: playRetain, FailedRetention: 1000 * time.Hour,
-		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, AppendTimeout: 300 * time.Millisecond,
+		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, AppendTimeout: time.Second,
 		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond, tailBytes: 1, ballast: 64 << 10, fault: p.fault,
 		Free: func() (int64, error) { return p.free.Load(), nil },
 		Notice: func(line string) {
@@ -207,6 +207,18 @@ func (p *play) append(n int, prefix string) error {
 	return err
 }
 
+// mustAppend is append for times without harm.
+func (p *play) mustAppend(n int, prefix string) {
+	p.t.Helper()
+	await(p.t, "an append", func() bool {
+		err := p.append(n, prefix)
+		if err != nil && !errors.Is(err, ErrOverloaded) && !errors.Is(err, ErrDiskLow) {
+			p.must(err)
+		}
+		return err == nil
+	})
+}
+
 // settle settles a delivery.
 func (p *play) settle(l *Lane, d *Delivery, state string) {
 	p.ledger.settle(l.Name(), string(d.Event.ID), state, p.now())
@@ -286,7 +298,7 @@ func (p *play) begin() {
 	p.t.Helper()
 	p.must(p.open())
 	crm, mail, old := p.mustLane("crm"), p.mustLane("mail"), p.mustLane("old")
-	p.must(p.append(30, "evt"))
+	p.mustAppend(30, "evt")
 	for _, l := range []*Lane{crm, mail, old} {
 		p.work(l, 25)
 	}
@@ -300,7 +312,7 @@ func (p *play) begin() {
 	p.tidy()
 	p.advance(2 * playRetain)
 	p.tidy()
-	p.must(p.append(20, "evt"))
+	p.mustAppend(20, "evt")
 	p.pause(mail, "by hand")
 	p.work(crm, 10)
 	if _, err := crm.StartReplay(ReplaySpec{Failed: true}, -1); err != nil {
@@ -308,7 +320,7 @@ func (p *play) begin() {
 	}
 	p.replay(crm, 2)
 	p.mustSave()
-	p.must(p.append(10, "evt"))
+	p.mustAppend(10, "evt")
 	p.work(crm, 5)
 	p.work(old, 8)
 }

@@ -238,7 +238,7 @@ func (q *Queue) Stats() Stats {
 		FreeDisk: free, MinFree: q.disk.acceptFloor(q.opts),
 		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
 		CommitEvents: q.commitEvents.Buckets(), CommitTimes: q.commitTimes.Buckets(),
-		StoreBytes: q.keeper.logBytes.Load() + q.index.bytes(), JournalBytes: q.keeper.journalBytes.Load(),
+		StoreBytes: q.keeper.logBytes.Load() + q.keeper.storeBytes.Load(), JournalBytes: q.keeper.journalBytes.Load(),
 		Err: q.Err(),
 	}
 	return s

@@ -64,6 +64,7 @@ func (l *Lane) readSeqs(r *replay, b *batch) error {
 func (l *Lane) readFailed(r *replay, b *batch) error {
 	var list []Failure
 	keys, last := 0, b.read
+	fresh := l.unsavedFailed() // before the store is asked: what it gets meanwhile is in both
 	err := l.q.index.scan(recordKey(l.id, entry.Failed, b.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
 		seq := key.Number
 		if seq >= r.to {
@@ -85,7 +86,7 @@ func (l *Lane) readFailed(r *replay, b *batch) error {
 	if keys >= replayRead {
 		to = last + 1
 	}
-	list = l.withUnsaved(list, b.read, to)
+	list = correct(list, fresh, b.read, to)
 	var s reading
 	for _, o := range list {
 		if s.bytes >= replayReadBytes {
@@ -117,20 +118,28 @@ func (l *Lane) readFailed(r *replay, b *batch) error {
 	return nil
 }
 
-// withUnsaved corrects failed deliveries of events from one up to below to, as they were read from the store, by what it
-// does not have yet: when the disk is full that may be much.
-func (l *Lane) withUnsaved(list []Failure, from, to uint64) []Failure {
+// unsavedFailed are the records of failed deliveries that the store does not have yet, nil where one is to be deleted: when
+// the disk is full that may be much.
+func (l *Lane) unsavedFailed() map[uint64][]byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	fresh := map[uint64][]byte{}
 	for name, u := range l.unsaved {
-		if name.what != entry.Failed || name.seq < from || name.seq >= to {
+		if name.what == entry.Failed {
+			fresh[name.seq] = u.record
+		}
+	}
+	return fresh
+}
+
+// correct puts fresh records of events from one up to below to in the place of those that were read from the store.
+func correct(list []Failure, fresh map[uint64][]byte, from, to uint64) []Failure {
+	for seq, record := range fresh {
+		if seq < from || seq >= to {
 			continue
 		}
-		list = slices.DeleteFunc(list, func(f Failure) bool { return f.Seq == name.seq })
-		if u.record == nil {
-			continue
-		}
-		if f, err := parseFailure(name.seq, u.record); err == nil {
+		list = slices.DeleteFunc(list, func(f Failure) bool { return f.Seq == seq })
+		if f, err := parseFailure(seq, record); record != nil && err == nil {
 			list = append(list, f)
 		}
 	}
@@ -237,12 +246,14 @@ type reading struct {
 	bytes  int // read
 }
 
-// find returns an event; ok is false when it can't be read any more.
+// find returns an event; ok is false when it is not kept any more, or can't be read, which is told.
 func (s *reading) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
 	for fresh := false; ; fresh = true {
 		for _, f := range s.frames {
 			if f.First <= seq && seq < f.End() {
-				ev, err = f.Find(seq)
+				if ev, err = f.Find(seq); err != nil {
+					q.unreadable(seq, seq+1, err)
+				}
 				return ev, err == nil, nil
 			}
 		}
@@ -260,6 +271,7 @@ func (s *reading) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
 	ev, ok, err = q.find(seq)
 	s.bytes += len(ev.Body)
 	if errors.Is(err, codec.ErrDamaged) {
+		q.unreadable(seq, seq+1, err)
 		err = nil
 	}
 	return ev, ok, err

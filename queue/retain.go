@@ -268,6 +268,12 @@ func (r *retainer) tellLost(q *Queue, p log.Place) {
 	q.opts.Notice(fmt.Sprintf("log: a block of segment %d with failed or retrying deliveries can't be read: they are told when they are due", p.Segment))
 }
 
+// tellHistory tells of attempts that can't be carried.
+func (q *Queue) tellHistory(segment uint64, err error) {
+	q.damaged.Add(1)
+	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and go with it: %v", segment, err))
+}
+
 // carryAttempts appends again what a segment tells of the attempts of the events that are carried, now or before.
 func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) error {
 	list := make([]uint64, 0, len(now))
@@ -298,7 +304,8 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 	for _, p := range places {
 		b, err := q.log.Read(p)
 		if errors.Is(err, codec.ErrDamaged) {
-			continue // history that can't be read
+			q.tellHistory(s.Number, err)
+			continue
 		}
 		if err != nil {
 			return err
@@ -309,7 +316,7 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 			}
 			p, err := entry.ParseProgress(h, raw)
 			if err != nil {
-				return nil
+				return err
 			}
 			for _, m := range p.Attempts {
 				is, err := wanted(m.Seq)
@@ -322,7 +329,9 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+		if errors.Is(err, codec.ErrDamaged) {
+			q.tellHistory(s.Number, err)
+		} else if err != nil {
 			return err
 		}
 	}

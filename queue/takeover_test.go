@@ -293,6 +293,9 @@ func TestATakeoverThatIsCutShortLosesNothing(t *testing.T) {
 		}
 	}
 	for _, at := range visits {
+		if strings.HasPrefix(at.place, "read of") {
+			continue // what can't be read is damage, and told
+		}
 		for _, how := range []error{nil, syscall.EIO, syscall.ENOSPC} {
 			if *faultsFlag != "all" && (at.n > 1 && at.place != placeTakeOld && at.place != placeTakeName || how != nil && (at.made || how == syscall.ENOSPC)) {
 				continue // much as another one

@@ -23,8 +23,8 @@ def case():
         time.sleep(random.uniform(1.5, 4))
         if not ground.CONTROL:
             fill(disk + "/fill")
-            free = os.statvfs(disk).f_bavail
-            filled += free == 0
+            there = os.statvfs(disk)
+            filled += there.f_bavail * there.f_frsize < 16 << 20
             time.sleep(2)
             os.remove(disk + "/fill")
         acked += some.wait()

@@ -1,0 +1,142 @@
+package queue
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue/log"
+)
+
+// harmBlock flips a bit in the first block of entries that which says.
+func (b *bench) harmBlock(dir string, which func(*log.Info) bool) {
+	b.t.Helper()
+	found := false
+	err := b.log.Blocks(log.Entries, 0, func(p log.Place, info *log.Info) error {
+		if found || !which(info) {
+			return nil
+		}
+		found = true
+		path := filepath.Join(dir, logName, fmt.Sprintf("%010d.seg", p.Segment))
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		one := make([]byte, 1)
+		at := p.Offset + 100
+		if _, err = f.ReadAt(one, at); err == nil {
+			one[0] ^= 1
+			_, err = f.WriteAt(one, at)
+		}
+		return err
+	})
+	if err != nil || !found {
+		b.t.Fatalf("no block to harm: %v", err)
+	}
+}
+
+// Whoever passes over what can't be read tells it with its numbers, and counts it: replays of all kinds, followers, and
+// retention, which can't carry it.
+func TestWhoeverPassesOverDamageTellsIt(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, nil)
+	crm := b.lane("crm")
+	for i := range 9 { // a block of events each, and one of what the lane did
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(crm.ID()), id)
+		b.saveAll()
+		if i%3 == 1 {
+			crm.Failed(mustTake(t, crm, id), broken(1), "answered 500")
+		} else {
+			crm.Delivered(mustTake(t, crm, id), ok(1))
+		}
+		b.saveAll()
+	}
+	if err := b.update(func() error { return b.log.Seal() }); err != nil {
+		t.Fatal(err)
+	}
+	events := func(info *log.Info) bool { return info.Events > 0 && info.FirstEvent <= 5 && info.EndEvent() > 5 }
+	history := func(info *log.Info) bool { return info.Events == 0 && info.FirstEvent == 6 }
+	take := func(after *bench) {
+		l := after.lane("crm")
+		for d, _ := l.TakeReplay(after.opts.Now()); d != nil; d, _ = l.TakeReplay(after.opts.Now()) {
+			l.Delivered(d, ok(1))
+		}
+	}
+	for _, test := range []struct {
+		name, want string
+		which      func(*log.Info) bool
+		do         func(*testing.T, *bench)
+	}{
+		{"a replay of all", "events 5 to 5 can't be read", events, func(t *testing.T, after *bench) {
+			if _, err := after.lane("crm").StartReplay(ReplaySpec{}, -1); err != nil {
+				t.Fatal(err)
+			}
+			take(after)
+		}},
+		{"a replay of what failed", "events 5 to 5 can't be read", events, func(t *testing.T, after *bench) {
+			if _, err := after.lane("crm").StartReplay(ReplaySpec{Failed: true}, -1); err != nil {
+				t.Fatal(err)
+			}
+			take(after)
+		}},
+		{"a replay of some", "events 5 to 5 can't be read", events, func(t *testing.T, after *bench) {
+			if _, err := after.lane("crm").StartReplay(ReplaySpec{Seqs: []uint64{4, 5, 6}}, 3); err != nil {
+				t.Fatal(err)
+			}
+			take(after)
+		}},
+		{"a follower", "events 5 to 5 can't be read", events, func(t *testing.T, after *bench) { follow(t, after.Follow(1)) }},
+		{"retention, of an event", "events 5 to 5 can't be read", events, func(t *testing.T, after *bench) {
+			after.tidy()
+			clock.Add(2 * time.Hour.Milliseconds())
+			after.tidy()
+		}},
+		{"retention, of attempts", "attempts of failed or retrying deliveries in segment 1", history, func(t *testing.T, after *bench) {
+			after.tidy()
+			clock.Add(2 * time.Hour.Milliseconds())
+			after.tidy()
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			after := b.crash(func(dir string) { b.harmBlock(dir, test.which) })
+			after.mu.Lock()
+			before, lines := after.Stats().Damaged, len(after.said)
+			after.mu.Unlock()
+			test.do(t, after)
+			after.mu.Lock()
+			said := strings.Join(after.said[lines:], "\n")
+			after.mu.Unlock()
+			if !strings.Contains(said, test.want) || after.Stats().Damaged <= before {
+				t.Errorf("%d things are counted, %d before; said %q, want %q", after.Stats().Damaged, before, said, test.want)
+			}
+			if err := after.Err(); err != nil {
+				t.Errorf("the queue failed: %v", err)
+			}
+		})
+	}
+}
+
+// A store that is being replaced is closed and opened, which may take its time: whoever looks at the queue does not wait.
+func TestStatsDoNotWaitForTheStore(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	b.append("", "a")
+	b.saveAll()
+	b.index.mu.Lock()
+	defer b.index.mu.Unlock()
+	told := make(chan Stats, 1)
+	go func() { told <- b.Stats() }()
+	select {
+	case s := <-told:
+		if s.StoreBytes == 0 {
+			t.Error("the store has no bytes")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("Stats waits for the store")
+	}
+}
