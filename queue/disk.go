@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"realtorbot-relay/queue/directory"
 	"realtorbot-relay/queue/store"
 )
 
@@ -131,6 +132,8 @@ func (o *Options) freeFiles() (n int64, known bool) {
 func (d *disk) lackOf(o Options, err error) *Lack {
 	low := d.lacks(o)
 	switch {
+	case errors.Is(err, store.ErrNoReserve):
+		return &Lack{"disk", "the kernel or the container does not let the relay reserve disk space (fallocate): allow it that call"}
 	case errors.Is(err, unix.EDQUOT):
 		return &Lack{"quota", "the disk quota of the relay's user, group or project is used up: raise it or make room (quota, xfs_quota)"}
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
@@ -243,30 +246,40 @@ func (d *disk) requireSpace(o Options) error {
 	return nil
 }
 
-// unwritable marks an error of Open that a full or read-only disk explains: it may go away by itself.
+// unwritable marks an error of Open that a full or read-only disk explains, a quota, or calls that are refused: it may go away
+// by itself. What lacks is said in one sentence, without what the store makes of it.
 func (o *Options) unwritable(err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrUnwritable):
 		return err
 	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: its file system is read-only: see what the kernel says of it (dmesg), repair it and mount it writable: %w", ErrUnwritable, err)
-	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || o.free() < criticalFree:
+	case errors.Is(err, directory.ErrNoLocks):
+		return fmt.Errorf("%w: %w", ErrUnwritable, err)
+	case isLack(err):
+		return fmt.Errorf("%w: %w", ErrUnwritable, new(disk).lackOf(*o, err))
+	case o.free() < criticalFree:
 		return fmt.Errorf("%w: its disk is full: make room: %w", ErrUnwritable, err)
 	}
 	return err
 }
 
-// lacking reports that an error tells of a full disk or of another resource that is used up, and remembers of which: it
-// goes away by itself, and what was to be done is done then. A store that does not know any more what it has stays so.
-func (d *disk) lacking(q *Queue, err error) bool {
-	if errors.Is(err, store.ErrUnsure) {
-		return false
-	}
-	for _, full := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, store.ErrNoSpace} {
+// isLack reports that an error tells of a full disk or of another resource that is used up.
+func isLack(err error) bool {
+	for _, full := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, store.ErrNoSpace, store.ErrNoReserve} {
 		if errors.Is(err, full) {
-			d.unfit.Store(d.lackOf(q.opts, err))
 			return true
 		}
 	}
 	return false
+}
+
+// lacking is isLack, and remembers what there is too little of: that goes away by itself, and what was to be done is done then.
+// A store that does not know any more what it has stays so.
+func (d *disk) lacking(q *Queue, err error) bool {
+	if errors.Is(err, store.ErrUnsure) || !isLack(err) {
+		return false
+	}
+	d.unfit.Store(d.lackOf(q.opts, err))
+	return true
 }

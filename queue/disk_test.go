@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"realtorbot-relay/queue/directory"
 	"realtorbot-relay/queue/store"
 )
 
@@ -187,6 +188,43 @@ func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
 	free.Store(1 << 20)
 	b.open()
 	mustTake(t, b.lane("crm"), "a")
+}
+
+// Whatever keeps the store from getting its blocks is waited for, and said in one sentence; so are locks that are refused.
+func TestAStartThatIsRefusedSpaceOrLocksMayBeTriedAgain(t *testing.T) {
+	t.Parallel()
+	for errno, says := range map[error]string{
+		unix.EDQUOT: "disk quota", unix.ENOSPC: "refuses to give space", unix.EMFILE: "LimitNOFILE", unix.EPERM: "fallocate", unix.ENOSYS: "fallocate",
+	} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			t.Parallel()
+			var out atomic.Bool
+			b, _ := openOnDisk(t, func(o *Options) {
+				o.fault = func(place string, made bool) error {
+					if place == store.AtSpare && made && out.Load() {
+						return errno
+					}
+					return nil
+				}
+			})
+			b.append(NewLaneSet(b.lane("crm").ID()), "a")
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			out.Store(true)
+			_, err := openUnforked(b.opts)
+			if !errors.Is(err, ErrUnwritable) || !strings.Contains(err.Error(), says) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "log of the store") {
+				t.Errorf("open says %v", err)
+			}
+			out.Store(false)
+			b.open()
+			mustTake(t, b.lane("crm"), "a")
+		})
+	}
+	o := (&Options{Dir: t.TempDir()}).withDefaults()
+	if err := o.unwritable(fmt.Errorf("lock: %w", directory.ErrNoLocks)); !errors.Is(err, ErrUnwritable) {
+		t.Errorf("locks that are refused: %v", err)
+	}
 }
 
 // A crash between the making of the store's log and its first length must not be the last start.

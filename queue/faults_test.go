@@ -25,7 +25,7 @@ import (
 
 var (
 	faultsFlag = flag.String("faults", "20", "how many of the matrix of faults are tried, or all")
-	seedFlag   = flag.Int64("faultseed", 0, "of the sample; 0: the time")
+	seedFlag   = flag.Int64("faultseed", 1, "of the sample; 0: the time")
 )
 
 // situation is something that the queue does when a fault may happen.

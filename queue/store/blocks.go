@@ -98,8 +98,17 @@ func reserve(fd int, offset, length int64) error {
 			_ = unix.Ftruncate(fd, 0)
 			_ = os.Remove(path)
 		}
-		return err
+		return refusal(err)
 	}
+}
+
+// refusal is the error of an fallocate, as ErrNoReserve when it tells of the call and not of the file: a container's rules, for
+// one, answer so for calls that they don't let through.
+func refusal(err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("%w: %w", ErrNoReserve, err)
+	}
+	return err
 }
 
 // A spare is the log of the store's next table in memory, made beforehand: a file of no length that has its blocks. Badger
@@ -139,7 +148,7 @@ func makeSpare(path string, memTable int64, f fault.Func) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = nil
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err = errors.Join(refusal(err), file.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil

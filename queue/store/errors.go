@@ -28,6 +28,8 @@ var (
 	ErrUnsure = errors.New("it is not known whether an earlier transaction was made")
 	// ErrDied: the process ended twice in a row while it opened this store. It is to be set aside and made again.
 	ErrDied = errors.New("the last starts ended while they opened this store")
+	// ErrNoReserve: space may not be reserved. It is an ErrNoSpace of its own kind.
+	ErrNoReserve = errors.New("reserving disk space (fallocate) is refused")
 	// ErrInUse: this process has the directory open.
 	ErrInUse = errors.New("the store's directory is in use")
 )
@@ -54,6 +56,8 @@ func classify(err error) error {
 		return false
 	}
 	switch {
+	case speaksOf(ErrNoReserve):
+		return classified{ErrNoSpace, classified{ErrNoReserve, err}}
 	case speaksOf(unix.ENOSPC, unix.EDQUOT):
 		return classified{ErrNoSpace, err}
 	case speaksOf(unix.EIO, unix.ENXIO, unix.ENODEV, unix.EREMOTEIO, unix.ESTALE, unix.ETIMEDOUT):
@@ -69,6 +73,9 @@ func classifyOpen(err error) error {
 	text := err.Error()
 	if strings.Contains(text, "Cannot acquire directory lock") {
 		return classified{ErrInUse, err}
+	}
+	if strings.Contains(text, ErrNoReserve.Error()) {
+		return classify(err)
 	}
 	for _, outside := range []error{unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, outside) || strings.Contains(text, outside.Error()) {
