@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
@@ -22,6 +23,8 @@ type segment struct {
 	file   *os.File
 	key    entry.Key
 	fault  fault.Func // of reads
+	// unsound: a read failed, however often it was made.
+	unsound atomic.Bool
 	trailer
 	sealed bool
 	made   int64 // queue time at which it was begun, Unix milliseconds
@@ -138,23 +141,37 @@ func parseTrailer(raw []byte) (t trailer, ok bool) {
 	return t, true
 }
 
-// readAt fills buf. An error is damage, but for that of a segment that was deleted meanwhile.
+// readAt fills buf. A read that fails is made again a few times, since what is taken for damage is lost: entries that are
+// passed over while the store is made are in no lane any more. After that an error is damage, but for that of a segment that
+// was deleted meanwhile.
 func (s *segment) readAt(buf []byte, at int64) error {
-	err := s.fault.Before(PlaceRead)
-	if err == nil {
-		_, err = s.file.ReadAt(buf, at)
-		err = s.fault.After(PlaceRead, err)
+	for try := 1; ; try++ {
+		err := s.fault.Before(PlaceRead)
+		if err == nil {
+			_, err = s.file.ReadAt(buf, at)
+			err = s.fault.After(PlaceRead, err)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, fs.ErrClosed):
+			return fmt.Errorf("read segment %d: %w", s.number, errGone)
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("read segment %d at byte %d: it ends before: %w", s.number, at, codec.ErrDamaged)
+		}
+		if try >= readTries || s.unsound.Load() {
+			s.unsound.Store(true)
+			return fmt.Errorf("read segment %d at byte %d: %w: %w", s.number, at, err, codec.ErrDamaged)
+		}
+		time.Sleep(readAgain)
 	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrClosed):
-		return fmt.Errorf("read segment %d: %w", s.number, errGone)
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("read segment %d at byte %d: it ends before: %w", s.number, at, codec.ErrDamaged)
-	}
-	return fmt.Errorf("read segment %d at byte %d: %w: %w", s.number, at, err, codec.ErrDamaged)
 }
+
+const (
+	// readTries is how often a read is made before its error is damage; in a segment that has some, once.
+	readTries = 4
+	readAgain = 200 * time.Millisecond
+)
 
 // errGone: the segment was deleted.
 var errGone = errors.New("the segment is deleted")
