@@ -106,14 +106,17 @@ func parseMoment(text string, now time.Time) (at time.Time, wrong string) {
 }
 
 // limit is how much goes on a page.
-func (q *query) limit() int {
-	text := q.text("limit")
+func (q *query) limit() int { return q.number("limit", 1, maxPageLength, pageLength) }
+
+// number reads a whole number from least to most; usual when it is not given.
+func (q *query) number(name string, least, most, usual int) int {
+	text := q.text(name)
 	if text == "" {
-		return pageLength
+		return usual
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > maxPageLength {
-		q.wrong("limit must be 1 to %d", maxPageLength)
+	if err != nil || n < least || n > most {
+		q.wrong("%s must be %d to %d", name, least, most)
 	}
 	return n
 }

@@ -71,6 +71,8 @@ var routes = []route{
 	{"POST", "/endpoints/{name}/replay", nil, takesBody, (*Admin).replay},
 	{"GET", "/endpoints/{name}/replays", nil, alsoOrphan, (*Admin).listReplays},
 	{"DELETE", "/endpoints/{name}/replays/{id}", nil, alsoOrphan, (*Admin).cancelReplay},
+	{"GET", "/debug/pprof", nil, 0, plain((*Admin).listProfiles)},
+	{"GET", "/debug/pprof/{id}", []string{"seconds", "debug"}, 0, (*Admin).profile},
 }
 
 // plain is an answer that is about nothing in particular.
@@ -148,9 +150,13 @@ func (a *Admin) enter(ctx *fasthttp.RequestCtx) (r *route, t target, ok bool) {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, strings.Join(allowed, ", "))
 		answer.Error(ctx, 405, "method_not_allowed", "this path takes "+strings.Join(allowed, ", "))
 	default:
-		answer.Error(ctx, 404, "not_found", "there is nothing at this path; see README, \"Operating\"")
+		nothingHere(ctx)
 	}
 	return nil, t, false
+}
+
+func nothingHere(ctx *fasthttp.RequestCtx) {
+	answer.Error(ctx, 404, "not_found", "there is nothing at this path; see README, \"Operating\"")
 }
 
 // accepts refuses what does not belong to the route.
