@@ -29,40 +29,69 @@ const (
 	GivenUp  = "failed"
 )
 
-// Story looks up an event by its id, with everything that happened to it. found is false when no such event is kept. It
-// first saves the lanes' progress and is for those who ask now and then.
+// EventStory is an event with everything that happened to it.
+type EventStory struct {
+	Stored
+	Deliveries []DeliveryStory
+}
+
+// Story looks up an event by its id, with everything that happened to it: the newest, when the id was used again after its
+// window. found is false when no such event is kept. It first saves the lanes' progress and is for those who ask now and
+// then.
 func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found bool, err error) {
-	if err := q.settled(); err != nil {
+	list, err := q.Stories(id, 1)
+	if len(list) == 0 {
 		return ev, nil, false, err
+	}
+	return list[0].Stored, list[0].Deliveries, true, err
+}
+
+// Stories looks up the events that have an id, the newest first, at most so many. It is as Story otherwise.
+func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
+	if err := q.settled(); err != nil {
+		return nil, err
 	}
 	seqs, err := q.kept(id)
-	if err != nil || len(seqs) == 0 {
-		return ev, nil, false, err
+	if err != nil {
+		return nil, err
 	}
-	seq := seqs[0]
-	if ev, found, err = q.find(seq); err != nil || !found {
-		return ev, nil, false, err
-	}
-	ev.At = q.shown(ev.At)
-	var lanes []*Lane
-	for _, l := range q.Lanes() {
-		if ev.Lanes.Has(l.id) {
-			story, err := q.deliveryStory(l, seq)
-			if err != nil {
-				return ev, nil, true, err
-			}
-			lanes, deliveries = append(lanes, l), append(deliveries, story)
+	lanes := make([][]*Lane, min(len(seqs), most))
+	for i := range lanes {
+		ev, found, err := q.find(seqs[i])
+		if err != nil {
+			return nil, err
 		}
+		if !found {
+			lanes = lanes[:i] // it went just now, and those before it
+			break
+		}
+		one := EventStory{Stored: ev}
+		one.At = q.shown(ev.At)
+		for _, l := range q.Lanes() {
+			if ev.Lanes.Has(l.id) {
+				story, err := q.deliveryStory(l, ev.Seq)
+				if err != nil {
+					return nil, err
+				}
+				lanes[i], one.Deliveries = append(lanes[i], l), append(one.Deliveries, story)
+			}
+		}
+		list = append(list, one)
+	}
+	if len(list) == 0 {
+		return nil, nil
 	}
 	// The states are as of now, the attempts as of the last save: without another one, some that led to a state could be
 	// missing.
 	if err := q.settled(); err != nil {
-		return ev, nil, true, err
+		return nil, err
 	}
-	if err := q.addAttempts(seq, lanes, deliveries); err != nil {
-		return ev, nil, true, err
+	for i := range list {
+		if err := q.addAttempts(list[i].Seq, lanes[i], list[i].Deliveries); err != nil {
+			return nil, err
+		}
 	}
-	return ev, deliveries, true, nil
+	return list, nil
 }
 
 // kept lists the events that are kept and have an id, newest first: there are several when it was used again after its

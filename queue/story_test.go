@@ -61,6 +61,15 @@ func TestAnIDThatIsUsedAgainHidesNoFailedDelivery(t *testing.T) {
 		if err != nil || fmt.Sprint(seqs) != fmt.Sprint([]uint64{again.Seq, first}) {
 			t.Errorf("%s: the id has the events %v, %v, want %v", when, seqs, err, []uint64{again.Seq, first})
 		}
+		stories, err := b.Stories([]byte("a"), 5)
+		if err != nil || len(stories) != 2 {
+			t.Fatalf("%s: the id has the stories %+v, %v", when, stories, err)
+		}
+		for i, want := range []string{Settled, GivenUp} {
+			if d := stories[i].Deliveries; stories[i].Seq != seqs[i] || len(d) != 1 || d[0].State != want || len(d[0].Attempts) != 1 {
+				t.Errorf("%s: story %d is %+v, want one %s delivery of event %d with its attempt", when, i, stories[i], want, seqs[i])
+			}
+		}
 		standings, err := b.Standings(b.lane("crm"), []string{"a"})
 		if err != nil || standings[0] != (Standing{first, GivenUp}) {
 			t.Errorf("%s: a replay by the id means %+v, %v, want the failed one, %d", when, standings, err, first)

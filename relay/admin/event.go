@@ -23,8 +23,12 @@ type story struct {
 	Event      json.RawMessage `json:"event"`
 	Body       string          `json:"body"` // the same, byte for byte as it was kept, signed and sent
 	Deliveries []deliveryStory `json:"deliveries"`
-	Unmatched  []unmatched     `json:"unmatched"` // the configured endpoints that it is not for
+	Unmatched  []unmatched     `json:"unmatched"`         // the configured endpoints that it is not for
+	Earlier    []story         `json:"earlier,omitempty"` // events of the same id, which was used again after its window
 }
+
+// mostEarlier is how many events of one id a story has beside the newest.
+const mostEarlier = 9
 
 // unmatched is an endpoint that an event is not for.
 type unmatched struct {
@@ -64,29 +68,37 @@ type timing struct {
 }
 
 func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
-	ev, deliveries, found, err := a.Queue.Story([]byte(t.event))
+	list, err := a.Queue.Stories([]byte(t.event), 1+mostEarlier)
 	switch {
 	case err != nil:
 		a.unread(ctx, err, "the event could not be looked up")
 		return
-	case !found:
+	case len(list) == 0:
 		answer.Error(ctx, 404, "no_event", "no event with this id is kept: it never came, or it is past queue.retention")
 		return
 	}
+	statuses := a.Post.Statuses()
+	newest := a.storyOf(&list[0], statuses)
+	for i := range list[1:] {
+		newest.Earlier = append(newest.Earlier, a.storyOf(&list[1+i], statuses))
+	}
+	answer.Value(ctx, 200, newest)
+}
+
+func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story {
 	s := story{
 		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(),
-		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(&ev),
+		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(&ev.Stored),
 	}
 	if kept := ingest.KeptNumber(ev.Body); kept != nil {
 		s.Note = "the documented receiver will refuse this, unless its endpoint has numbers = \"javascript\": JavaScript writes another number than " + clipNumber(kept)
 	}
-	statuses := a.Post.Statuses()
-	for i := range deliveries {
-		told := tellDelivery(&deliveries[i])
-		told.Next = whatNext(&deliveries[i], status(statuses, told.Endpoint))
+	for i := range ev.Deliveries {
+		told := tellDelivery(&ev.Deliveries[i])
+		told.Next = whatNext(&ev.Deliveries[i], status(statuses, told.Endpoint))
 		s.Deliveries = append(s.Deliveries, told)
 	}
-	answer.Value(ctx, 200, s)
+	return s
 }
 
 // clipNumber is a number as it can be shown on a line.

@@ -22,6 +22,10 @@ def case():
     relay.must_hold("x", "the second one", pending=0, retrying=0, failed=1)
     failed = relay.must("GET", "/endpoints/x/failed")["deliveries"]
     promise([one["id"] for one in failed] == ["a"], "the failed list has %s" % failed)
+    if not ground.CONTROL:
+        story = relay.must("GET", "/events/a")
+        states = [one["deliveries"][0]["state"] for one in [story] + story.get("earlier", [])]
+        promise(states == ["delivered", "failed"], "the story of the id tells of %s" % states)
     replay = relay.must("POST", "/endpoints/x/replay", '{"ids": ["a"]}')
     relay.must_hold("x", "after the replay %s" % replay, failed=0)
     return "the failed delivery of the first event was replayed by its id"
