@@ -2,7 +2,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -192,7 +190,7 @@ func serve(args []string) int {
 		refuse(path, err)
 		return exitUsage
 	}
-	boundMemory()
+	memory.Bound()
 	log := lines.Open(os.Stderr, cfg.Log)
 	defer log.Close(lastLines)
 	for _, warning := range cfg.Warnings {
@@ -353,19 +351,6 @@ serving:
 
 // closeTime is what a stop has beyond server.shutdown_timeout to save the queue. The unit's TimeoutStopSec is above both.
 const closeTime = 30 * time.Second
-
-// boundMemory keeps the heap small: the relay's own live memory is bounded by its design, so what grows is garbage. It may
-// grow to three times what lives, which costs the least time, but not beyond the limit. On a machine or in a control group
-// with little memory the limit is lower. GOGC and GOMEMLIMIT in the environment win.
-func boundMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		found := cmp.Or(memory.Available(), 512<<20)
-		debug.SetMemoryLimit(int64(min(max(found/4, 48<<20), 96<<20)))
-	}
-}
 
 // stallLimit is how long a write to disk or a lane's next step may take before the watchdog is left to bite.
 const stallLimit = 20 * time.Second

@@ -1,0 +1,94 @@
+package memory
+
+import (
+	"cmp"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	// pace is how far the heap may grow beyond what lives, in percent of it: what costs the least time.
+	pace = 200
+	// leastCeiling and mostCeiling bound the memory that the process takes as long as little lives; between them it is a
+	// quarter of what it may use.
+	leastCeiling, mostCeiling = 48 << 20, 96 << 20
+	// followEvery is how often the ceiling follows what lives.
+	followEvery = time.Second
+)
+
+// Bound keeps the memory of the Go runtime small. What the relay holds is bounded by its design, so what grows is garbage: it
+// may grow to three times what lives, but as a rule not beyond a ceiling of at most 96 MiB, which is lower on a machine or in
+// a control group with little memory. When more lives than fits below it at an ordinary pace, the ceiling rises, until the
+// process takes three quarters of what it may use: a collector that has no room runs all the time. GOGC and GOMEMLIMIT in
+// the environment win. The goroutine that follows runs as long as the process.
+func Bound() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(pace)
+	}
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	c := newCeiling(cmp.Or(Available(), 512<<20))
+	go func() {
+		for range time.Tick(followEvery) {
+			c.follow()
+		}
+	}()
+}
+
+// ceiling is the runtime's limit of memory, which follows what lives.
+type ceiling struct {
+	least, most, now int64 // bytes
+	cycles           uint64
+	samples          []metrics.Sample
+}
+
+// The order of the samples.
+const (
+	sampleCycles = iota
+	sampleLive
+	sampleObjects
+	sampleUnused
+	sampleFree
+	sampleReleased
+	sampleTotal
+)
+
+// newCeiling sets the limit for a process that may use so many bytes.
+func newCeiling(available uint64) *ceiling {
+	least := min(max(int64(available/4), leastCeiling), mostCeiling)
+	c := &ceiling{least: least, most: max(int64(available/4*3), least), now: least}
+	for _, name := range []string{
+		"/gc/cycles/total:gc-cycles", "/gc/heap/live:bytes", "/memory/classes/heap/objects:bytes", "/memory/classes/heap/unused:bytes",
+		"/memory/classes/heap/free:bytes", "/memory/classes/heap/released:bytes", "/memory/classes/total:bytes",
+	} {
+		c.samples = append(c.samples, metrics.Sample{Name: name})
+	}
+	debug.SetMemoryLimit(least)
+	return c
+}
+
+// follow moves the limit to where what lived after the last collection has room. Setting it stops the process for a moment,
+// so it is only done when it makes a difference.
+func (c *ceiling) follow() {
+	metrics.Read(c.samples)
+	of := func(i int) int64 { return int64(c.samples[i].Value.Uint64()) }
+	if cycles := uint64(of(sampleCycles)); cycles == c.cycles {
+		return
+	} else {
+		c.cycles = cycles
+	}
+	beside := of(sampleTotal) - of(sampleReleased) - of(sampleObjects) - of(sampleUnused) - of(sampleFree) // stacks and the runtime's own
+	to := c.over(of(sampleLive), beside)
+	if to-c.now > c.now/16 || c.now-to > c.now/4 || to == c.least && c.now > to {
+		c.now = to
+		debug.SetMemoryLimit(to)
+	}
+}
+
+// over is the limit when so many bytes live on the heap and so many are used beside it: room for as much garbage as lives.
+func (c *ceiling) over(live, beside int64) int64 {
+	return min(max(c.least, 2*live+beside+beside/4), c.most)
+}
