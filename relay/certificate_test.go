@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +24,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"realtorbot-relay/relay/answer"
 )
 
 // authority signs certificates for localhost, each with the key of its own.
@@ -383,5 +387,68 @@ func TestNoSuiteEncryptsBlocksInAChain(t *testing.T) {
 		if isChain && err == nil || isOurs && err != nil {
 			t.Errorf("%s: %v", suite.Name, err)
 		}
+	}
+}
+
+// A proxy that passes connections on as they are introduces them before TLS begins.
+func TestTheProxyProtocolComesBeforeTLS(t *testing.T) {
+	ca := newAuthority(t, "an authority")
+	dir := t.TempDir()
+	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
+	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	mustWrite(t, cfg.Server.TLSCert, cert)
+	mustWrite(t, cfg.Server.TLSKey, key)
+	cfg.Server.TrustedProxies, cfg.Server.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, true
+	cfg.Sources[0].Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}
+	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	post := func(introduction, id string) (int, error) {
+		conn, err := net.Dial("tcp", intake.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(conn, introduction); err != nil {
+			return 0, err
+		}
+		over := tls.Client(conn, &tls.Config{RootCAs: ca.pool(), ServerName: "localhost"})
+		body := `{"id":"` + id + `","type":"test","data":{}}`
+		request, err := http.NewRequest("POST", "https://localhost/events", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Authorization", "Bearer example-token-of-the-platform")
+		if err := request.Write(over); err != nil {
+			return 0, err
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(over), request)
+		if err != nil {
+			return 0, err
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode, nil
+	}
+	if status, err := post("PROXY TCP4 192.0.2.7 192.0.2.8 1 443\r\n", "evt_1"); status != 200 {
+		t.Errorf("a client that is allowed is answered %d, %v", status, err)
+	}
+	if status, err := post("PROXY TCP4 192.0.2.9 192.0.2.8 1 443\r\n", "evt_2"); status != 403 {
+		t.Errorf("a client that is not is answered %d, %v", status, err)
+	}
+	if status, err := post("", "evt_3"); err == nil {
+		t.Errorf("without an introduction it is answered %d", status)
+	}
+	if counts := r.refused["intake"].Counts(); counts[answer.RefusedProxy] != 1 {
+		t.Errorf("counted: %v", counts)
 	}
 }

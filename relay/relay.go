@@ -139,9 +139,14 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	if r.adminCertificate, err = newCertificate(cfg.Admin.TLS(), r.log); err != nil {
 		return err
 	}
+	atIntake, atAdmin := shares(descriptors())
+	atIntake.Proxies = answer.Proxies{Networks: cfg.Server.TrustedProxies, Protocol: cfg.Server.ProxyProtocol}
+	atAdmin.Proxies = answer.Proxies{Networks: cfg.Server.TrustedProxies}
+	for i := range intake {
+		intake[i] = answer.Introduced(intake[i], atIntake.Proxies)
+	}
 	r.certificate.secure(intake)
 	r.adminCertificate.secure(adm)
-	atIntake, atAdmin := shares(descriptors())
 	atIntake.Refused, atAdmin.Refused = r.refused["intake"], r.refused["admin"]
 	atIntake.Health = func() (int, string) { return r.front.Load().health() }
 	r.intakeServer = answer.Server(func(ctx *fasthttp.RequestCtx) { r.front.Load().intake(ctx) }, answer.Limits{

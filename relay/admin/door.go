@@ -65,28 +65,14 @@ func (a *Admin) known(ctx *fasthttp.RequestCtx) bool {
 // strange answers a request whose token is wrong or, which is no guess, missing.
 func (a *Admin) strange(ctx *fasthttp.RequestCtx, guess bool, line, message string) {
 	if a.strikes.mayLog() {
-		a.Log.Warn().Stringer("from", ctx.RemoteIP()).Msg(line)
+		answer.From(a.Log.Warn(), answer.Client(ctx)).Msg(line)
 	}
-	if guess && !a.strikes.serve(addressOf(ctx)) {
+	if guess && !a.strikes.serve(answer.Group(answer.Client(ctx))) {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
 		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens are presented, this one among them; the right one is answered at any time")
 		return
 	}
 	answer.Error(ctx, 401, "unauthorized", message)
-}
-
-// addressOf is the client's address, the zero one on a unix socket. Of IPv6 it is the /64, which one client has.
-func addressOf(ctx *fasthttp.RequestCtx) netip.Addr {
-	tcp, ok := ctx.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	address := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if address.Is6() {
-		whole, _ := address.Prefix(64) // which an IPv6 address always has
-		address = whole.Addr()
-	}
-	return address
 }
 
 func ownHost(host string) bool {

@@ -130,7 +130,7 @@ func (a *Admin) signIn(ctx *fasthttp.RequestCtx) {
 	}
 	id, one := a.sessions.begin(time.Now())
 	a.setCookie(ctx, id, int(sessionLife.Seconds()))
-	a.Log.Info().Stringer("from", ctx.RemoteIP()).Msg("admin sign-in")
+	answer.From(a.Log.Info(), answer.Client(ctx)).Msg("admin sign-in")
 	answer.Value(ctx, 200, sessionState{SignedIn: true, CSRF: one.csrf, Version: a.Version})
 }
 

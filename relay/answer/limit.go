@@ -22,6 +22,8 @@ type Share struct {
 	Health func() (status int, body string)
 	// Refused is told of each connection that gets no place. Nil: nobody is.
 	Refused *Refusals
+	// Proxies have connections of their own as many as there are: what is sent on one counts for the client that they name.
+	Proxies Proxies
 }
 
 // Limit makes a listener that lets so many connections be open at a time. When all places are taken, the connection that
@@ -77,13 +79,19 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &counted{Conn: conn, at: l, address: Group(addressOf(conn.RemoteAddr()))}
+		c := &counted{Conn: conn, at: l}
+		if c.origin = addressOf(conn.RemoteAddr()); l.share.Proxies.has(c.origin) {
+			c.ofProxy, c.nameless = true, l.share.Proxies.Protocol
+		} else {
+			c.address = Group(c.origin)
+		}
+		c.client = c.origin
 		c.since.Store(l.now().UnixNano())
 		why := l.admit(c)
 		if why == "" {
 			return c, nil
 		}
-		l.share.Refused.note(why, addressOf(conn.RemoteAddr()))
+		l.share.Refused.note(why, c.origin)
 		if l.mayTurn(c.address) {
 			go l.turnAway(c) // ends by itself within turnAwayTime
 		} else {
@@ -129,6 +137,23 @@ func (l *limited) admit(c *counted) (refused string) {
 	l.open = append(l.open, c)
 	l.countLocked(c.address, 1, 0)
 	return ""
+}
+
+// count has an open connection count for another address, or for none, from here on. It reports false when that address has
+// as many as one may have, and none of them makes room: then nothing is changed.
+func (l *limited) count(c *counted, address netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case c.place < 0 || address == c.address: // it was given up: whoever reads from it notices
+		return true
+	case address.IsValid() && l.addresses[address].open >= l.share.PerAddress && !l.giveUpLocked(address):
+		return false
+	}
+	l.countLocked(c.address, -1, 0)
+	c.address = address
+	l.countLocked(address, 1, 0)
+	return true
 }
 
 // giveUpLocked cuts the connection that has kept us waiting for the longest, of one address or, with none, of all.
@@ -268,8 +293,15 @@ func cut(conn net.Conn) error {
 type counted struct {
 	net.Conn
 	at      *limited
-	address netip.Addr
-	place   int // in at.open, under at.mu; -1 for none
+	address netip.Addr // that it counts for, under at.mu; the zero Addr for none
+	place   int        // in at.open, under at.mu; -1 for none
+
+	// Of its reader:
+	origin   netip.Addr // who connected, by the PROXY protocol if a proxy did
+	ofProxy  bool       // origin is a proxy, which names a client in each request
+	nameless bool       // the PROXY protocol has not been read yet
+	client   netip.Addr // who sent the request that is answered
+
 	// since is when it began to keep us waiting, in nanoseconds since 1970; 0 while we keep it waiting.
 	since   atomic.Int64
 	wire    wire // of its reader
@@ -280,6 +312,12 @@ type counted struct {
 // Read reads what the client sends, as long as that is requests.
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if c.nameless && (n > 0 || err != nil) {
+		c.nameless = false
+		if refused := c.introduce(err); refused != nil {
+			return 0, refused
+		}
+	}
 	if n > 0 {
 		if bad := c.wire.read(p[:n]); bad != nil {
 			return 0, bad

@@ -12,12 +12,13 @@ import (
 const (
 	RefusedAddress = "address" // its address has as many as one may have: behind a proxy, everybody is one
 	RefusedFull    = "full"    // there are as many as there may be
+	RefusedProxy   = "proxy"   // a proxy began it without the PROXY protocol
 )
 
 // Refusals counts the connections to a listener that got no place, and tells of them. Safe for concurrent use.
 type Refusals struct {
-	address, full atomic.Uint64
-	log           zerolog.Logger
+	address, full, proxy atomic.Uint64
+	log                  zerolog.Logger
 }
 
 // toldEvery is how often a line tells of refused connections: a flood of them must not become one of lines.
@@ -30,7 +31,7 @@ func NewRefusals(listener string, log zerolog.Logger) *Refusals {
 
 // Counts are how many were refused since the start, by reason.
 func (r *Refusals) Counts() map[string]uint64 {
-	return map[string]uint64{RefusedAddress: r.address.Load(), RefusedFull: r.full.Load()}
+	return map[string]uint64{RefusedAddress: r.address.Load(), RefusedFull: r.full.Load(), RefusedProxy: r.proxy.Load()}
 }
 
 // note counts one; nil counts nothing.
@@ -39,13 +40,12 @@ func (r *Refusals) note(why string, from netip.Addr) {
 		return
 	}
 	count, said := &r.full, "connections refused: there are as many as there may be"
-	if why == RefusedAddress {
-		count, said = &r.address, "connections refused: one address has as many as one may have; behind a proxy, have it keep fewer"
+	switch why {
+	case RefusedAddress:
+		count, said = &r.address, "connections refused: one address has as many as one may have; if that is a proxy, name it in server.trusted_proxies"
+	case RefusedProxy:
+		count, said = &r.proxy, "connections refused: server.proxy_protocol asks trusted_proxies for the PROXY protocol, and this one began without"
 	}
 	n := count.Add(1)
-	line := r.log.Warn().Uint64("refused", n)
-	if from.IsValid() { // a client of a unix socket has none
-		line = line.Stringer("from", from)
-	}
-	line.Msg(said)
+	From(r.log.Warn().Uint64("refused", n), from).Msg(said)
 }

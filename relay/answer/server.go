@@ -47,6 +47,12 @@ func Server(handle fasthttp.RequestHandler, l Limits, panicked func(any)) *fasth
 			if !l.Stream {
 				Received(ctx)
 			}
+			if c, ok := ctx.Conn().(*counted); ok && c.ofProxy {
+				if !c.begin(ctx) {
+					return
+				}
+				defer c.end()
+			}
 			if why := ctx.Request.Header.Peek(unreadMark); len(why) > 0 {
 				turnDown(ctx, handle, string(why))
 			} else {
@@ -149,6 +155,8 @@ func malformed(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
 	var wrong disagreement
 	switch {
+	case errors.Is(err, errAddressFull):
+		addressFull(ctx)
 	case errors.As(err, &wrong):
 		Error(ctx, 400, "bad_request", string(wrong))
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):

@@ -42,6 +42,11 @@ type Server struct {
 	// ClientCA names a PEM file of authorities. Set, a client needs a certificate that one of them signed, whatever it asks
 	// for. It is empty without TLSCert.
 	ClientCA string
+	// TrustedProxies are the networks of the proxies in front of either listener that are believed when they say who a client
+	// is, in X-Forwarded-For or Forwarded. None of them is everybody.
+	TrustedProxies []netip.Prefix
+	// ProxyProtocol: they begin each connection to the intake with the PROXY protocol, version 1 or 2.
+	ProxyProtocol bool
 	// MaxBody is the largest request body in bytes, one event or one batch: 1 KiB to 16 MiB.
 	MaxBody int64
 	// IdleTimeout is how long a connection may wait for its next request: 1 s to 1 h.

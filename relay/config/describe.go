@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,10 @@ func (c *Config) Describe() string {
 
 func (c *Config) describeListeners(b *strings.Builder) {
 	fmt.Fprintf(b, "intake    %s, at most %s a request%s\n", c.Server.TLS().reach(c.Server.Listen), formatSize(c.Server.MaxBody), c.Server.TLS().clients())
+	if len(c.Server.TrustedProxies) > 0 {
+		fmt.Fprintf(b, "proxies   %s say who a client is%s\n", networkList(c.Server.TrustedProxies),
+			ifSet(c.Server.ProxyProtocol, "; to the intake by the PROXY protocol"))
+	}
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		fmt.Fprintf(b, "  source %s: POST %s, %s%s\n", s.Name, s.Path, s.credential(), s.limits())
@@ -143,15 +148,21 @@ func (s *Source) credential() string {
 
 func (s *Source) limits() string {
 	var b strings.Builder
-	for i, network := range s.Allow {
-		b.WriteString(ifSet(i == 0, ", from "))
-		b.WriteString(ifSet(i > 0, " "))
-		b.WriteString(network.String())
+	if len(s.Allow) > 0 {
+		b.WriteString(", from " + networkList(s.Allow))
 	}
 	if s.Rate > 0 {
 		b.WriteString(", at most " + strconv.FormatFloat(s.Rate, 'g', -1, 64) + " requests a second")
 	}
 	return b.String()
+}
+
+func networkList(networks []netip.Prefix) string {
+	texts := make([]string, len(networks))
+	for i, network := range networks {
+		texts[i] = network.String()
+	}
+	return strings.Join(texts, " ")
 }
 
 func masked(what string, secret sign.Secret) string {

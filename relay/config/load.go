@@ -164,11 +164,29 @@ func read(root *table) *Config {
 func readServer(t *table, s *Server) {
 	t.listen("listen", &s.Listen)
 	t.tls(&s.TLSCert, &s.TLSKey, &s.ClientCA)
+	readProxies(t, s)
 	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
 	t.duration("idle_timeout", &s.IdleTimeout, time.Second, time.Hour)
 	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
 	t.rest()
 	t.checkTLS(s.TLS())
+}
+
+func readProxies(t *table, s *Server) {
+	t.networks("trusted_proxies", &s.TrustedProxies)
+	for _, network := range s.TrustedProxies {
+		if network.Bits() == 0 {
+			t.fault("trusted_proxies", "holds %s, which is everybody: anybody could say who he is; name the proxies' own addresses", network)
+		}
+	}
+	t.yesNo("proxy_protocol", &s.ProxyProtocol)
+	switch {
+	case !s.ProxyProtocol:
+	case !t.has("trusted_proxies"):
+		t.fault("proxy_protocol", "needs trusted_proxies beside it: it is taken from those alone")
+	case strings.HasPrefix(s.Listen, unixPrefix):
+		t.fault("proxy_protocol", "does nothing on a unix socket, whose clients have no address: leave it out, or listen on 127.0.0.1 or [::1]")
+	}
 }
 
 // tls reads the keys of a listener's files; checkTLS judges them.

@@ -448,7 +448,7 @@ func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
 		in.unavailable.Store(&why.message)
 	}
 	if said != "" {
-		in.door.Warn().Str("source", s.Name).Stringer("from", ctx.RemoteIP()).Msg(said)
+		answer.From(in.door.Warn().Str("source", s.Name), answer.Client(ctx)).Msg(said)
 	}
 	why.answer(ctx)
 }
