@@ -334,7 +334,7 @@ func TestStatsHaveTheDocumentedFields(t *testing.T) {
 		{q, []string{"events", "bytes", "free_disk", "min_free", "oldest_pending_seconds", "pending", "retrying", "failed", "damaged"}},
 		{totals, []string{"accepted", "duplicates", "delivered", "attempts"}},
 		{endpoint, []string{"name", "state", "pending", "retrying", "failed", "delivered", "in_flight", "lag_seconds",
-			"delivered_per_second", "attempt_ms", "delivery_ms", "last_success", "last_error", "last_error_at"}},
+			"delivered_per_second", "success_rate", "attempt_ms", "delivery_ms", "last_success", "last_error", "last_error_at"}},
 	} {
 		for _, key := range tt.keys {
 			if _, ok := tt.in[key]; !ok {

@@ -26,6 +26,7 @@ func status(c *call) error {
 			Name, State, Reason       string
 			Pending, Retrying, Failed int64
 			Delivered                 int64
+			SuccessRate               *float64   `json:"success_rate"`
 			LagSeconds                float64    `json:"lag_seconds"`
 			LastSuccess               *time.Time `json:"last_success"`
 			LastError                 string     `json:"last_error"`
@@ -41,13 +42,16 @@ func status(c *call) error {
 	}
 	c.say("queue: %d events, %d MiB; %d pending, %d retrying, %d failed; %d MiB of disk free\n\n",
 		s.Queue.Events, s.Queue.Bytes>>20, s.Queue.Pending, s.Queue.Retrying, s.Queue.Failed, s.Queue.FreeDisk>>20)
-	rows := [][]string{{"ENDPOINT", "STATE", "PENDING", "RETRYING", "FAILED", "DELIVERED", "LAG", "LAST SUCCESS"}}
+	rows := [][]string{{"ENDPOINT", "STATE", "PENDING", "RETRYING", "FAILED", "DELIVERED", "WENT WELL, 1 H", "LAG", "LAST SUCCESS"}}
 	for _, e := range s.Endpoints {
-		last := "-"
+		last, well := "-", "-"
 		if e.LastSuccess != nil {
 			last = e.LastSuccess.UTC().Format(time.RFC3339)
 		}
-		rows = append(rows, []string{e.Name, e.State, text(e.Pending), text(e.Retrying), text(e.Failed), text(e.Delivered),
+		if e.SuccessRate != nil {
+			well = fmt.Sprintf("%.2f %%", *e.SuccessRate*100)
+		}
+		rows = append(rows, []string{e.Name, e.State, text(e.Pending), text(e.Retrying), text(e.Failed), text(e.Delivered), well,
 			(time.Duration(e.LagSeconds) * time.Second).String(), last})
 	}
 	c.table(rows)

@@ -1,66 +1,174 @@
 package delivery
 
 import (
+	"cmp"
+	"math/bits"
 	"slices"
 	"time"
 )
 
-// meter counts over the last minute and keeps a sample of the latest durations. It is its owner's to lock.
+// meter counts over the last minute and over the last hour, and keeps how long things took over the last minutes. Its zero
+// value is ready; it is its owner's to lock. It takes memory for what was noted of late, and none once that is long ago: a
+// relay has thousands of them.
 type meter struct {
-	buckets [60]uint32 // by second
-	second  int64      // of the latest bucket
-	sample  [1024]uint32
-	count   int // of durations ever
+	seconds ring[uint32]
+	minutes ring[uint32]
+	took    ring[spread]
 }
+
+// What a meter looks back on. A quantile is of five full minutes and of the one that has begun.
+var (
+	lastMinute  = span{time.Second, 60}
+	lastHour    = span{time.Minute, 60}
+	lastMinutes = span{time.Minute, 6}
+)
 
 // add counts one at now, with a duration.
 func (m *meter) add(now time.Time, d time.Duration) {
 	m.tick(now)
-	m.sample[m.count%len(m.sample)] = uint32(min(d/time.Microsecond, 1<<32-1))
-	m.count++
+	m.time(now, d)
 }
 
 // tick counts one at now.
 func (m *meter) tick(now time.Time) {
-	m.advance(now)
-	m.buckets[m.second%60]++
+	*m.seconds.at(lastMinute, now)++
+	*m.minutes.at(lastHour, now)++
 }
 
-func (m *meter) advance(now time.Time) {
-	second := now.Unix()
-	if second-m.second >= 60 || second < m.second {
-		m.buckets, m.second = [60]uint32{}, second
-	}
-	for m.second < second {
-		m.second++
-		m.buckets[m.second%60] = 0
-	}
-}
+// time notes a duration at now, and counts nothing.
+func (m *meter) time(now time.Time, d time.Duration) { m.took.at(lastMinutes, now).add(d) }
 
 // perSecond is the average over the last minute.
 func (m *meter) perSecond(now time.Time) float64 {
-	m.advance(now)
-	sum := 0.0
-	for _, n := range m.buckets {
-		sum += float64(n)
-	}
-	return sum / 60
+	return float64(total(m.seconds.all(lastMinute, now))) / lastMinute.length().Seconds()
 }
 
-// Quantiles are durations in milliseconds, of the latest thousand.
+// inHour is how many were counted in the last hour.
+func (m *meter) inHour(now time.Time) int64 { return total(m.minutes.all(lastHour, now)) }
+
+func total(counts []uint32) (sum int64) {
+	for _, n := range counts {
+		sum += int64(n)
+	}
+	return sum
+}
+
+// Quantiles are durations in milliseconds, of the last five minutes, within 3 %.
 type Quantiles struct {
 	P50 float64 `json:"p50"`
 	P90 float64 `json:"p90"`
 	P99 float64 `json:"p99"`
 }
 
-func (m *meter) quantiles() *Quantiles {
-	n := min(m.count, len(m.sample))
+// quantiles are nil when there was nothing in the last minutes.
+func (m *meter) quantiles(now time.Time) *Quantiles {
+	var counts [sizes]int64
+	n := int64(0)
+	for _, s := range m.took.all(lastMinutes, now) {
+		for _, b := range s {
+			counts[b.size] += int64(b.count)
+			n += int64(b.count)
+		}
+	}
 	if n == 0 {
 		return nil
 	}
-	sorted := slices.Clone(m.sample[:n])
-	slices.Sort(sorted)
-	at := func(q float64) float64 { return float64(sorted[min(int(q*float64(n)), n-1)]) / 1000 }
+	at := func(q float64) float64 {
+		before := min(int64(q*float64(n)), n-1) // so many are smaller or as large
+		for size, count := range counts {
+			if before -= count; before < 0 {
+				return millisOf(size)
+			}
+		}
+		return millisOf(sizes - 1)
+	}
 	return &Quantiles{at(0.5), at(0.9), at(0.99)}
+}
+
+// span is a time that is looked back on, in so many periods of equal length.
+type span struct {
+	period  time.Duration
+	periods int
+}
+
+func (s span) length() time.Duration { return s.period * time.Duration(s.periods) }
+
+// ring has a value for each of the latest periods of a span. They are counted by the clock of the moments that it is given:
+// where those have a monotonic reading, no jump of the wall clock matters. It is used with one span.
+type ring[T any] struct {
+	slots []T       // nil when there is nothing of late
+	start time.Time // of period 0
+	last  int64     // the latest period
+}
+
+// at is the value of the period that now is in. One that is a little older than the latest has a value of its own.
+func (r *ring[T]) at(s span, now time.Time) *T {
+	r.advance(s, now)
+	if r.slots == nil {
+		// The first period is a whole span behind the start, so that those who come a little late have one, too.
+		r.slots, r.start, r.last = make([]T, s.periods), now.Add(-s.length()), int64(s.periods)
+	}
+	return &r.slots[r.period(s, now)%int64(s.periods)]
+}
+
+// all are the values of the span that now ends, in no order.
+func (r *ring[T]) all(s span, now time.Time) []T {
+	r.advance(s, now)
+	return r.slots
+}
+
+func (r *ring[T]) period(s span, now time.Time) int64 { return int64(now.Sub(r.start) / s.period) }
+
+// advance forgets what is too old by now. A clock that went back by more than the span has it begin anew.
+func (r *ring[T]) advance(s span, now time.Time) {
+	if r.slots == nil {
+		return
+	}
+	period := r.period(s, now)
+	if now.Before(r.start) || max(period-r.last, r.last-period) >= int64(s.periods) {
+		r.slots = nil
+		return
+	}
+	for r.last < period {
+		r.last++
+		var none T
+		r.slots[r.last%int64(s.periods)] = none
+	}
+}
+
+// spread counts durations by their size, in the order of sizes: those that occur take 8 bytes each, and those of a receiver
+// are few.
+type spread []sized
+
+type sized struct {
+	size  uint16
+	count uint32
+}
+
+func (s *spread) add(d time.Duration) {
+	size := sizeOf(d)
+	i, found := slices.BinarySearchFunc(*s, size, func(one sized, size uint16) int { return cmp.Compare(one.size, size) })
+	if !found {
+		*s = slices.Insert(*s, i, sized{size: size})
+	}
+	(*s)[i].count++
+}
+
+// Sizes are microseconds, each below 16 µs a size of its own and then 16 in each doubling, up to twelve days and more.
+const (
+	sizes   = 16 * (longest - 3)
+	longest = 40 // bits of the microseconds of the largest size
+)
+
+func sizeOf(d time.Duration) uint16 {
+	micros := min(uint64(max(d, 0)/time.Microsecond), 1<<longest-1)
+	shift := max(bits.Len64(micros)-5, 0)
+	return uint16(16*shift) + uint16(micros>>shift)
+}
+
+// millisOf is the middle of a size, in milliseconds.
+func millisOf(size int) float64 {
+	shift := max(size/16-1, 0)
+	low := uint64(size-16*shift) << shift
+	return float64(low+(1<<shift-1)/2) / 1000
 }

@@ -36,7 +36,7 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 	}
 	l.mu.Lock()
 	l.seen.attempts++
-	l.seen.took.add(now, o.Took)
+	l.seen.took.time(now, o.Took)
 	r := l.judgeLocked(d, f, number, &o, now)
 	if slices.Contains(r.changes, cameBack) {
 		l.hastenLocked(now)
@@ -117,7 +117,7 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 		return r
 	}
 	g.LastError, g.LastErrorAt = plain, now
-	l.seen.failing.add(now, o.Took)
+	l.seen.failing.tick(now)
 	r.charged, r.due = !f.probe, now.Add(v.Wait+jitter(p.Jitter))
 	switch {
 	case v.Kind == Gone:

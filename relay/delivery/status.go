@@ -27,8 +27,9 @@ type Status struct {
 	Pace        float64    `json:"pace,omitempty"`        // attempts a second that it bears, once it asked for fewer
 	PerSecond   float64    `json:"delivered_per_second"`  // over the last minute
 	FailPerSec  float64    `json:"failed_attempts_per_second"`
-	AttemptMS   *Quantiles `json:"attempt_ms,omitempty"`  // how long attempts took
-	DeliveryMS  *Quantiles `json:"delivery_ms,omitempty"` // from accepted to delivered
+	SuccessRate *float64   `json:"success_rate,omitempty"` // of the attempts of the last hour, 1 when all went well; nil when there were none
+	AttemptMS   *Quantiles `json:"attempt_ms,omitempty"`   // how long attempts took
+	DeliveryMS  *Quantiles `json:"delivery_ms,omitempty"`  // from accepted to delivered
 	LastSuccess *time.Time `json:"last_success,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
@@ -86,7 +87,7 @@ func (l *Lane) status(now time.Time) Status {
 		InFlight: g.inflight, Attempts: l.seen.attempts,
 		LagSeconds: age(now, kept.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: moment(kept.NextRetry),
 		PerSecond: round(l.seen.delay.perSecond(now)), FailPerSec: round(l.seen.failing.perSecond(now)),
-		AttemptMS: l.seen.took.quantiles(), DeliveryMS: l.seen.delay.quantiles(),
+		SuccessRate: l.seen.successRate(now), AttemptMS: l.seen.took.quantiles(now), DeliveryMS: l.seen.delay.quantiles(now),
 		LastSuccess: moment(g.LastSuccess), LastError: g.LastError, LastErrorAt: moment(g.LastErrorAt), Replays: replays,
 	}
 	if c := l.course.Load(); c != nil {
@@ -119,6 +120,15 @@ func (l *Lane) status(now time.Time) Status {
 	}
 	s.Pace = round(g.PerSecond)
 	return s
+}
+
+// successRate is rounded down, so that it is 1 only when nothing failed.
+func (s *seen) successRate(now time.Time) *float64 {
+	well, failed := s.delay.inHour(now), s.failing.inHour(now)
+	if well+failed == 0 {
+		return nil
+	}
+	return new(math.Floor(float64(well)/float64(well+failed)*10000) / 10000)
 }
 
 func round(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }

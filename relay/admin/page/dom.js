@@ -75,6 +75,12 @@ export function millis(ms) {
   return `${(ms / 1000).toFixed(ms < 10000 ? 1 : 0)} s`
 }
 
+// share is a part of a whole in per cent, never rounded up: all is 100 %, and nothing else is.
+export function share(part) {
+  if (part === null || part === undefined) return '–'
+  return `${Math.floor(part * 1000) / 10} %`
+}
+
 export function span(seconds) {
   if (seconds < 1) return seconds > 0 ? '<1 s' : '0 s'
   if (seconds < 120) return `${Math.round(seconds)} s`

@@ -1,6 +1,6 @@
 // One endpoint: how it is, what to do about it, the last hour, what failed, and what it is told to be.
 
-import { at, count, h, millis, once, rate, say, span, state, swap } from './dom.js'
+import { at, count, h, millis, once, rate, say, share, span, state, swap } from './dom.js'
 import { Chart } from './chart.js'
 import { ask, endpointPath, get, now, post } from './relay.js'
 import { confirm } from './confirm.js'
@@ -68,11 +68,12 @@ const plots = () => [
 
 function figures() {
   const cells = {}
-  const node = h('dl', { class: 'figures' }, ['lag', 'pending', 'retrying', 'failed', 'delivered', 'under way'].map((what) =>
+  const node = h('dl', { class: 'figures' }, ['went well', 'lag', 'pending', 'retrying', 'failed', 'delivered', 'under way'].map((what) =>
     h('div', {}, h('dt', {}, what), cells[what] = h('dd'))))
   return {
     node,
     update(one) {
+      say(cells['went well'], share(one.success_rate))
       say(cells.lag, span(one.lag_seconds))
       for (const what of ['pending', 'retrying', 'failed', 'delivered']) say(cells[what], count(one[what]))
       say(cells['under way'], count(one.in_flight))

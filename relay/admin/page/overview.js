@@ -1,6 +1,6 @@
 // Now: is all well, and if not, what isn't.
 
-import { bytes, count, h, millis, plural, rate, say, span, state, swap } from './dom.js'
+import { bytes, count, h, millis, plural, rate, say, share, span, state, swap } from './dom.js'
 import { Chart } from './chart.js'
 import { now } from './relay.js'
 import { Latest } from './events.js'
@@ -14,7 +14,7 @@ class Lane {
     this.why = h('p', { class: 'why', hidden: true })
     this.rate = new Chart({ what: 'delivered', show: (v) => `${rate(v)}/s`, value: (one) => one.delivered_per_second })
     this.took = new Chart({ what: 'attempts took', show: millis, value: (one) => one.attempt_ms_p50 })
-    this.counts = Object.fromEntries(['lag', 'pending', 'retrying', 'failed'].map((what) => [what, h('dd')]))
+    this.counts = Object.fromEntries(['well', 'lag', 'pending', 'retrying', 'failed'].map((what) => [what, h('dd')]))
     this.node = h('li', { class: 'lane' },
       h('div', { class: 'who' }, h('h3', {}, h('a', { href: `#/endpoints/${encodeURIComponent(name)}` }, name)), this.state),
       this.rate.node, this.took.node,
@@ -30,6 +30,7 @@ class Lane {
     const samples = now.history.get(endpoint.name) ?? []
     this.rate.draw(samples, now.step, `${rate(endpoint.delivered_per_second)}/s`)
     this.took.draw(samples, now.step, millis(endpoint.attempt_ms?.p50))
+    say(this.counts.well, share(endpoint.success_rate))
     say(this.counts.lag, span(endpoint.lag_seconds))
     for (const what of ['pending', 'retrying', 'failed']) say(this.counts[what], count(endpoint[what]))
     this.counts.lag.className = endpoint.lagging ? 'care' : ''
@@ -60,7 +61,7 @@ export function overview() {
     h('div', { class: 'verdict', role: 'status' }, heading, under, reasons),
     h('dl', { class: 'figures' }, Object.values(figures).map((one) => one.node)),
     h('section', { 'aria-labelledby': 'endpoints' }, h('div', { class: 'head' }, h('h2', { id: 'endpoints' }, 'Endpoints'),
-      h('span', { class: 'quiet' }, 'charts: the last hour')), list),
+      h('span', { class: 'quiet' }, 'charts, and how much went well: the last hour')), list),
     h('section', { 'aria-labelledby': 'latest' }, h('div', { class: 'head' }, h('h2', { id: 'latest' }, 'Latest events'),
       h('a', { href: '#/events' }, 'Find an event')), latest.node))
 
