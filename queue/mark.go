@@ -46,7 +46,7 @@ const (
 
 const (
 	markFile  = "mark"
-	markMagic = "RBMARK02"
+	markMagic = "RBMARK03"
 	markSlot  = 4 << 10
 	markHead  = 92 // bytes before the marks of retention
 )

@@ -1,10 +1,13 @@
 package queue
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"realtorbot-relay/queue/codec"
 )
 
 // A slot of the journal that is lost as a whole is missed, also when the journal went on in it only just now, and nothing
@@ -46,5 +49,30 @@ func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
 	defer after.Close()
 	if after.Stats().Damaged == 0 {
 		t.Error("nobody misses it")
+	}
+}
+
+// The layout before had no first segment: what is read in its place would be a time of retention.
+func TestAMarkOfAnotherLayoutIsPassedOver(t *testing.T) {
+	t.Parallel()
+	for magic, want := range map[string]uint64{markMagic: 7, "RBMARK02": 0} {
+		dir := t.TempDir()
+		h := highWater{version: 7, end: 9, low: 1, first: 1}
+		raw := h.append(nil)
+		copy(raw, magic)
+		binary.LittleEndian.PutUint32(raw[markSlot-4:], codec.Sum(raw[:markSlot-4]))
+		if err := os.WriteFile(filepath.Join(dir, markFile), append(raw, make([]byte, markSlot)...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, got, err := openMark(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.version != want {
+			t.Errorf("a mark that begins with %q says entry %d, want %d", magic, got.version, want)
+		}
+		if err := m.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
