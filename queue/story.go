@@ -51,35 +51,25 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 	if err := q.settled(); err != nil {
 		return nil, err
 	}
-	seqs, err := q.kept(id)
-	if err != nil {
-		return nil, err
-	}
-	lanes := make([][]*Lane, min(len(seqs), most))
-	for i := range lanes {
-		ev, found, err := q.find(seqs[i])
-		if err != nil {
-			return nil, err
-		}
-		if !found {
-			lanes = lanes[:i] // it went just now, and those before it
-			break
-		}
-		one := EventStory{Stored: ev}
+	var lanes [][]*Lane
+	err = q.eachOf(id, func(ev *Stored) (bool, error) {
+		one := EventStory{Stored: *ev}
 		one.At = q.shown(ev.At)
+		var of []*Lane
 		for _, l := range q.Lanes() {
 			if ev.Lanes.Has(l.id) {
 				story, err := q.deliveryStory(l, ev.Seq)
 				if err != nil {
-					return nil, err
+					return false, err
 				}
-				lanes[i], one.Deliveries = append(lanes[i], l), append(one.Deliveries, story)
+				of, one.Deliveries = append(of, l), append(one.Deliveries, story)
 			}
 		}
-		list = append(list, one)
-	}
-	if len(list) == 0 {
-		return nil, nil
+		list, lanes = append(list, one), append(lanes, of)
+		return len(list) < most, nil
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
 	// The states are as of now, the attempts as of the last save: without another one, some that led to a state could be
 	// missing.
@@ -94,24 +84,27 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 	return list, nil
 }
 
-// kept lists the events that are kept and have an id, newest first: there are several when it was used again after its
-// window.
-func (q *Queue) kept(id []byte) (seqs []uint64, err error) {
+// eachOf calls fn with the events that are kept and have an id, newest first, until it has seen enough: there are several when
+// the id was used again after its window.
+func (q *Queue) eachOf(id []byte, fn func(ev *Stored) (more bool, err error)) error {
 	h := q.log.Key().Hash(id)
-	if seqs, err = q.log.LookupAll(&h); err != nil {
-		return nil, err
+	seqs, err := q.log.LookupAll(&h)
+	if err != nil {
+		return err
 	}
-	kept := seqs[:0]
 	for _, seq := range seqs {
-		_, ok, err := q.find(seq)
+		ev, ok, err := q.find(seq)
 		if err != nil && !errors.Is(err, codec.ErrDamaged) {
-			return nil, err
+			return err
 		}
-		if ok {
-			kept = append(kept, seq)
+		if !ok || err != nil {
+			continue
+		}
+		if more, err := fn(&ev); err != nil || !more {
+			return err
 		}
 	}
-	return kept, nil
+	return nil
 }
 
 // Standing is how an event's delivery to a lane stands.
@@ -127,25 +120,21 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 	}
 	list := make([]Standing, len(ids))
 	for i, id := range ids {
-		seqs, err := q.kept([]byte(id))
-		if err != nil {
-			return nil, err
-		}
-		// Of several events the one counts whose delivery failed, else the newest.
-		for n, seq := range seqs {
-			ev, _, err := q.find(seq)
-			if err != nil {
-				return nil, err
-			}
-			state := ""
+		// Of several events the newest counts whose delivery failed, else the newest.
+		err := q.eachOf([]byte(id), func(ev *Stored) (more bool, err error) {
+			one := Standing{Seq: ev.Seq}
 			if ev.Lanes.Has(l.id) {
-				if state, err = l.state(seq); err != nil {
-					return nil, err
+				if one.State, err = l.state(ev.Seq); err != nil {
+					return false, err
 				}
 			}
-			if n == 0 || state == GivenUp && list[i].State != GivenUp {
-				list[i] = Standing{seq, state}
+			if list[i].Seq == 0 || one.State == GivenUp {
+				list[i] = one
 			}
+			return one.State != GivenUp, nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return list, nil
