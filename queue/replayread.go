@@ -134,12 +134,15 @@ func (l *Lane) unsavedFailed() map[uint64][]byte {
 
 // correct puts fresh records of events from one up to below to in the place of those that were read from the store.
 func correct(list []Failure, fresh map[uint64][]byte, from, to uint64) []Failure {
+	list = slices.DeleteFunc(list, func(f Failure) bool {
+		_, is := fresh[f.Seq]
+		return is
+	})
 	for seq, record := range fresh {
-		if seq < from || seq >= to {
+		if seq < from || seq >= to || record == nil {
 			continue
 		}
-		list = slices.DeleteFunc(list, func(f Failure) bool { return f.Seq == seq })
-		if f, err := parseFailure(seq, record); record != nil && err == nil {
+		if f, err := parseFailure(seq, record); err == nil {
 			list = append(list, f)
 		}
 	}
