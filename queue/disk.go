@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"realtorbot-relay/queue/directory"
+	"realtorbot-relay/queue/fault"
 	"realtorbot-relay/queue/store"
 )
 
@@ -266,12 +267,7 @@ func (o *Options) unwritable(err error) error {
 
 // isLack reports that an error tells of a full disk or of another resource that is used up.
 func isLack(err error) bool {
-	for _, full := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, store.ErrNoSpace, store.ErrNoReserve} {
-		if errors.Is(err, full) {
-			return true
-		}
-	}
-	return false
+	return fault.UsedUp(err) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoReserve)
 }
 
 // lacking is isLack, and remembers what there is too little of: that goes away by itself, and what was to be done is done then.

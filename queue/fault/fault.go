@@ -1,6 +1,18 @@
-// Package fault has the hook through which tests make a write or a read fail or wait, or the process end, at a named place. In life there is
-// no hook and nothing is asked.
+// Package fault says what an error of the system means, and has the hook through which tests make a write or a read fail or
+// wait, or the process end, at a named place. In life there is no hook and nothing is asked.
 package fault
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// UsedUp reports that an error says only that there is no more of something: space, a quota's share, files that may be open.
+// It goes away by itself, and what was to be done is done then.
+func UsedUp(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
 
 // Func is asked before and after each write, and each read of a segment, by the name of its place. An error from before
 // keeps it from being made; one from after tells of one that was made all the same. nil asks nobody.

@@ -208,10 +208,8 @@ func (j *Journal) choose(need int64, free uint64) (*slot, error) {
 
 // lacking makes ErrFull of an error that says only that there can't be more of something. The rest is as it was before.
 func lacking(err error) error {
-	for _, errno := range [...]error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
-		if errors.Is(err, errno) {
-			return fmt.Errorf("%w, and it can't grow: %w", ErrFull, err)
-		}
+	if fault.UsedUp(err) {
+		return fmt.Errorf("%w, and it can't grow: %w", ErrFull, err)
 	}
 	return err
 }

@@ -7,10 +7,9 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/fault"
 )
 
 // writer gathers entries until they are saved. One goroutine uses it.
@@ -191,7 +190,7 @@ func (l *Log) Save() (saved []Saved, err error) {
 	}
 	if err != nil {
 		err = fmt.Errorf("write segment %d: %w", s.number, err)
-		if !full(err) { // else it is written anew by the next save
+		if !fault.UsedUp(err) { // else it is written anew by the next save
 			l.broken = err
 		}
 		return nil, err
@@ -230,12 +229,6 @@ func (l *Log) publish(s *segment) {
 	l.events.Store(w.nextSeq)
 }
 
-// full reports that an error says that there is no space, or that another resource is used up: it goes away by itself, and
-// whoever saves takes it so.
-func full(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
-}
-
 // maxIDs is how many ids a segment gets, about. Those of the open one are in memory, some 90 bytes each until it is sealed,
 // and a start reads all of it: small events that pack well would fill 64 MiB with a million of them.
 const maxIDs = 256 << 10
@@ -269,7 +262,7 @@ func (l *Log) Seal() error {
 	}
 	if err != nil {
 		err = fmt.Errorf("seal segment %d: %w", s.number, err)
-		if full(err) {
+		if fault.UsedUp(err) {
 			return errors.Join(err, s.file.Truncate(s.size))
 		}
 		l.broken = err
