@@ -41,7 +41,7 @@ func Bound() {
 // ceiling is the runtime's limit of memory, which follows what lives.
 type ceiling struct {
 	least, most, now int64 // bytes
-	cycles           uint64
+	cycles           int64 // collections when it was looked last
 	samples          []metrics.Sample
 }
 
@@ -75,11 +75,11 @@ func newCeiling(available uint64) *ceiling {
 func (c *ceiling) follow() {
 	metrics.Read(c.samples)
 	of := func(i int) int64 { return int64(c.samples[i].Value.Uint64()) }
-	if cycles := uint64(of(sampleCycles)); cycles == c.cycles {
+	cycles := of(sampleCycles)
+	if cycles == c.cycles {
 		return
-	} else {
-		c.cycles = cycles
 	}
+	c.cycles = cycles
 	beside := of(sampleTotal) - of(sampleReleased) - of(sampleObjects) - of(sampleUnused) - of(sampleFree) // stacks and the runtime's own
 	to := c.over(of(sampleLive), beside)
 	if to-c.now > c.now/16 || c.now-to > c.now/4 || to == c.least && c.now > to {
