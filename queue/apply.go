@@ -57,6 +57,19 @@ func (a *applier) room(n, size int) error {
 	return a.commit()
 }
 
+// delete deletes keys.
+func (a *applier) delete(keys ...store.Key) error {
+	for _, key := range keys {
+		if err := a.room(1, 0); err != nil {
+			return err
+		}
+		if err := a.batch.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *applier) commit() error {
 	a.missing = append(a.missing, a.batch.Missing()...)
 	if err := a.batch.Commit(a.applied); err != nil {
@@ -193,13 +206,8 @@ func (a *applier) drop(id LaneID) error {
 			if err != nil {
 				return err
 			}
-			for _, key := range keys {
-				if err := a.room(1, 0); err != nil {
-					return err
-				}
-				if err := a.batch.Delete(key); err != nil {
-					return err
-				}
+			if err := a.delete(keys...); err != nil {
+				return err
 			}
 			if err := a.commit(); err != nil {
 				return err

@@ -43,6 +43,15 @@ func (p *play) saidMended() bool {
 	return strings.Contains(strings.Join(p.said, "\n"), "made again from the log")
 }
 
+// lookMended judges a queue whose store was made again, and delivers all.
+func (p *play) lookMended() {
+	p.t.Helper()
+	p.look("mended")
+	p.repeat("mended")
+	p.end()
+	p.look("delivered")
+}
+
 func TestARecordThatTheStoreDropsIsFoundAtAStartAndMended(t *testing.T) {
 	t.Parallel()
 	for _, kind := range store.Kinds {
@@ -64,10 +73,7 @@ func TestARecordThatTheStoreDropsIsFoundAtAStartAndMended(t *testing.T) {
 			p.must(p.open())
 			await(t, "the store to be made again", p.saidMended)
 			await(t, "it to be settled", func() bool { return !p.keeper.suspected.Load() })
-			p.look("mended")
-			p.repeat("mended")
-			p.end()
-			p.look("delivered")
+			p.lookMended()
 		})
 	}
 }
@@ -97,10 +103,7 @@ func TestARecordThatTheStoreDropsWhileItRunsIsFoundAndMended(t *testing.T) {
 			}
 			await(t, "it to be settled", func() bool { return !p.keeper.suspected.Load() })
 			p.mustSave()
-			p.look("mended")
-			p.repeat("mended")
-			p.end()
-			p.look("delivered")
+			p.lookMended()
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -413,13 +412,8 @@ func (r *retainer) dropPlaces(q *Queue) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if err := a.room(1, 0); err != nil {
-			return err
-		}
-		if err := a.batch.Delete(key); err != nil {
-			return err
-		}
+	if err := a.delete(keys...); err != nil {
+		return err
 	}
 	return a.end()
 }
@@ -544,7 +538,7 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 			if needed {
 				continue
 			}
-			if err := cmp.Or(a.room(1, 0), a.batch.Delete(o.key)); err != nil {
+			if err := a.delete(o.key); err != nil {
 				return false, err
 			}
 			r.carriedEvents--

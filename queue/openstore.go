@@ -1,0 +1,190 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
+)
+
+// openIndex opens the store, or makes it from the log when it is not there or proves to be damaged, and applies what the
+// log has and it does not.
+func (q *Queue) openIndex(undo *[]func() error) error {
+	restored := readRestored(q.opts.Dir)
+	taken := filepath.Join(q.opts.Dir, takeName)
+	_, err := os.Lstat(taken)
+	if err := q.openStore(undo, restored != nil || err == nil); err != nil {
+		return err
+	}
+	if restored != nil {
+		if err := q.tellRestored(restored); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	return q.step(placeTakeEnd, func() error { return os.RemoveAll(taken) })
+}
+
+// openStore is openIndex of a store that is not there yet, when first says so: that is no damage then.
+func (q *Queue) openStore(undo *[]func() error, first bool) error {
+	dir := filepath.Join(q.opts.Dir, storeName)
+	why := ""
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		if end, _ := q.log.End(); end > 1 {
+			why = "it is missing"
+		}
+	}
+	if why == "" {
+		s, err := store.Open(q.storeOptions(dir, false))
+		switch {
+		case err == nil:
+			q.index.store = s
+			why, err = q.catchUp(s)
+			if why == "" && err == nil {
+				*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
+				return s.Opened()
+			}
+			if err2 := s.Close(failedCloseLimit); err != nil {
+				return errors.Join(err, err2)
+			}
+		case errors.Is(err, codec.ErrDamaged) || errors.Is(err, store.ErrNoAnswer) || errors.Is(err, store.ErrDied):
+			why = err.Error()
+		default:
+			return err
+		}
+	}
+	began := uptime()
+	if err := q.makeStore(); err != nil {
+		return err
+	}
+	aside, err := q.installStore()
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(q.storeOptions(dir, false))
+	if err != nil {
+		return err
+	}
+	q.index.store = s
+	*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
+	if !first || aside != "" {
+		q.tellRemade(why, aside, s, since(began))
+	}
+	return s.Opened()
+}
+
+// catchUp applies to the store what the log has behind it. why says what is wrong with the store, "" when nothing is.
+func (q *Queue) catchUp(s *store.Store) (why string, err error) {
+	applied := s.Applied()
+	if first := q.log.Segments()[0].FirstEntry; applied+1 < first {
+		return fmt.Sprintf("it is an older one: it ends with entry %d, and the log begins with %d", applied, first), nil
+	}
+	a := newApplier(s)
+	next := applied + 1
+	_, err = q.entriesFrom(applied+1, func(h entry.Header, raw []byte) error {
+		next = h.Number + 1
+		return a.entry(h, raw)
+	})
+	if err == nil {
+		// Numbers behind the last entry, which the log skipped, are the store's, too.
+		a.applied = max(a.applied, next-1)
+		err = q.placeLast(a, applied)
+	}
+	if err == nil {
+		err = a.end()
+	}
+	if err == nil && len(a.missing) == 0 {
+		err = q.dropLanes(a)
+	}
+	switch {
+	case errors.Is(err, codec.ErrDamaged):
+		return err.Error(), nil
+	case err != nil:
+		return "", err
+	case len(a.missing) > 0:
+		return fmt.Sprintf("%d records that were to be replaced are not there", len(a.missing)), nil
+	}
+	return "", nil
+}
+
+// placeLast tells the store the places of the blocks behind the entries that it had, and of those that were appended anew.
+func (q *Queue) placeLast(a *applier, applied uint64) error {
+	segments := q.log.Segments()
+	last := segments[len(segments)-1]
+	var drop []store.Key
+	err := a.store.Scan(store.PlaceKey(last.FirstEvent), store.Last(store.Place), func(key store.Key, _ []byte) (bool, error) {
+		drop = append(drop, key)
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.delete(drop...); err != nil {
+		return err
+	}
+	from := min(last.FirstEntry, applied+1)
+	err = q.log.Blocks(log.Entries, from, func(p log.Place, info *log.Info) error {
+		if info.Events == 0 {
+			return nil
+		}
+		b := placeOf(p, info)
+		return a.place(&b, p.Segment != last.Number)
+	})
+	if err != nil {
+		return err
+	}
+	return q.log.BlocksOf(last.Number, log.Carried, func(p log.Place, _ *log.Info) error {
+		b, err := q.log.Read(p)
+		if err != nil {
+			return nil // whoever needs one of them tells
+		}
+		var failed error
+		err = eachCarried(b, p, func(seq uint64, c carried) {
+			had, err := a.store.Get(store.CarriedKey(seq))
+			if err == nil && had != nil {
+				if err = a.room(1, len(had)+8); err == nil {
+					err = a.batch.Set(store.CarriedKey(seq), c.append(nil))
+				}
+			}
+			failed = errors.Join(failed, err)
+		})
+		return errors.Join(err, failed)
+	})
+}
+
+// dropLanes deletes what is left of lanes whose giving up was cut short: their own record went first.
+func (q *Queue) dropLanes(a *applier) error {
+	for _, kind := range []store.Kind{store.Retry, store.Replay, store.Failed} {
+		for from := store.First(kind); ; {
+			key, _, found, err := a.store.Seek(from, store.Last(kind))
+			if err != nil || !found {
+				if err != nil {
+					return err
+				}
+				break
+			}
+			record, err := a.store.Get(store.LaneKey(key.Lane))
+			if err != nil {
+				return err
+			}
+			if record == nil {
+				if err := a.drop(LaneID(key.Lane)); err != nil {
+					return err
+				}
+			}
+			if key.Lane == math.MaxUint32 {
+				break
+			}
+			from = store.Key{Kind: kind, Lane: key.Lane + 1}
+		}
+	}
+	return nil
+}
