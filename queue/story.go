@@ -35,6 +35,11 @@ type EventStory struct {
 	Deliveries []DeliveryStory
 }
 
+// IsSettled reports that nothing of the event is pending or retrying.
+func (e *EventStory) IsSettled() bool {
+	return !slices.ContainsFunc(e.Deliveries, func(d DeliveryStory) bool { return d.State == Pending || d.State == Retrying })
+}
+
 // Story looks up an event by its id, with everything that happened to it: the newest, when the id was used again after its
 // window. found is false when no such event is kept. It first saves the lanes' progress and is for those who ask now and
 // then.

@@ -60,6 +60,7 @@ type Admin struct {
 	Describe func() string
 
 	lives    lives
+	waiting  places // of requests that wait for an event
 	history  history
 	sessions sessions
 	strikes  strikes

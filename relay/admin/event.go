@@ -19,6 +19,7 @@ type story struct {
 	Type       string          `json:"type"`
 	Source     string          `json:"source"`
 	Accepted   time.Time       `json:"accepted"`
+	Settled    bool            `json:"settled"`        // nothing of it is pending or retrying
 	Note       string          `json:"note,omitempty"` // what people should know of it
 	Event      json.RawMessage `json:"event"`
 	Body       string          `json:"body"` // the same, byte for byte as it was kept, signed and sent
@@ -68,7 +69,20 @@ type timing struct {
 }
 
 func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
-	list, err := a.Queue.Stories([]byte(t.event), 1+mostEarlier)
+	q := readQuery(ctx)
+	wait := q.wait("wait", storyWait)
+	if q.refuse(ctx) {
+		return
+	}
+	if wait > 0 {
+		if !a.waiting.begin() {
+			ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "1")
+			answer.Error(ctx, 503, "unavailable", "too many wait for events already: ask without wait, or come again in a moment")
+			return
+		}
+		defer a.waiting.end()
+	}
+	list, err := a.stories(ctx.Done(), []byte(t.event), wait)
 	switch {
 	case err != nil:
 		a.unread(ctx, err, "the event could not be looked up")
@@ -87,7 +101,7 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 
 func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story {
 	s := story{
-		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(),
+		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Settled: ev.IsSettled(),
 		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(&ev.Stored),
 	}
 	if kept := ingest.KeptNumber(ev.Body); kept != nil {

@@ -139,6 +139,19 @@ func (q *query) after() uint64 {
 	return n
 }
 
+// wait reads how long an answer may take at most; zero when it is not given.
+func (q *query) wait(name string, most time.Duration) time.Duration {
+	text := q.text(name)
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > most {
+		q.wrong(`%s must be how long to wait, such as "5s", at most %s`, name, most)
+	}
+	return d
+}
+
 // refuse answers when something is wrong with the values.
 func (q *query) refuse(ctx *fasthttp.RequestCtx) bool {
 	if q.err != "" {

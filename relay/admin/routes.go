@@ -59,7 +59,7 @@ var routes = []route{
 	{"GET", "/config", nil, 0, plain((*Admin).shownConfig)},
 	{"POST", "/reload", []string{"dry_run"}, 0, plain((*Admin).reload)},
 	{"GET", "/events", append([]string{"type", "status", "endpoint", "since", "until"}, pageParams...), 0, plain((*Admin).search)},
-	{"GET", "/events/{event}", nil, 0, (*Admin).event},
+	{"GET", "/events/{event}", []string{"wait"}, 0, (*Admin).event},
 	{"GET", "/endpoints", nil, 0, plain((*Admin).listEndpoints)},
 	{"GET", "/endpoints/{name}", nil, alsoOrphan, (*Admin).showEndpoint},
 	{"DELETE", "/endpoints/{name}", nil, alsoOrphan, (*Admin).giveUp},
