@@ -114,6 +114,8 @@ type committer struct {
 	draft   entry.Draft
 	drafted map[entry.Hash]uint64 // ids of the draft
 	counts  []int64               // events by lane set of the draft
+	given   []int64               // and by lane
+	reached []*Lane               // that have some of them
 	buf     []byte                // of the last record, for the next
 }
 
@@ -303,8 +305,7 @@ func (c *committer) commit() error {
 		c.q.commitEvents.Add(int64(n))
 		c.q.commitTimes.Add(int64(time.Since(began)))
 		c.q.accepted.Add(int64(n))
-		c.counts = c.draft.Counts(c.counts[:0])
-		c.q.publish(f, c.counts)
+		c.publish(f)
 	}
 	c.q.keeper.grown(list)
 	return nil
@@ -355,23 +356,31 @@ func (c *committer) answer(err error) {
 }
 
 // publish shows a frame that is on disk to the lanes: first its deliveries are counted, then it can be read, then those
-// who wait are woken. counts has the number of events for each of the frame's lane sets.
-func (q *Queue) publish(f *entry.Frame, counts []int64) {
-	q.tail.add(f)
-	lanes := *q.lanes.Load()
+// who wait are woken. What a lane is given is counted at once, whatever number of the frame's lane sets it is in: a count
+// that is saved in between would miss the rest for good.
+func (c *committer) publish(f *entry.Frame) {
+	c.q.tail.add(f)
+	lanes := *c.q.lanes.Load()
+	c.counts = c.draft.Counts(c.counts[:0])
+	c.given = slices.Grow(c.given, len(lanes))[:max(len(lanes), len(c.given))]
 	for i, set := range f.Sets {
 		set.Each(func(id LaneID) {
 			if int(id) < len(lanes) && lanes[id] != nil {
-				lanes[id].arrive(f.First, f.End(), counts[i])
+				if c.given[id] == 0 {
+					c.reached = append(c.reached, lanes[id])
+				}
+				c.given[id] += c.counts[i]
 			}
 		})
 	}
-	q.end.Store(f.End())
-	for _, set := range f.Sets {
-		set.Each(func(id LaneID) {
-			if int(id) < len(lanes) && lanes[id] != nil {
-				lanes[id].wake()
-			}
-		})
+	for _, l := range c.reached {
+		l.arrive(f.First, f.End(), c.given[l.id])
+		c.given[l.id] = 0
 	}
+	c.q.end.Store(f.End())
+	for _, l := range c.reached {
+		l.wake()
+	}
+	clear(c.reached)
+	c.reached = c.reached[:0]
 }

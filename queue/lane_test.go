@@ -37,6 +37,49 @@ func TestWhatIsSettledBehindASlowOneStaysSo(t *testing.T) {
 	mustTake(t, crm, "evt_7")
 }
 
+// A record of a lane that is saved while events arrive counts all of a frame or nothing of it: what it missed would not be
+// counted at the next start either, and a lane that seems to have nothing pending is not read any more.
+func TestWhatALaneIsGivenByAFrameIsCountedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	var events []Event
+	for i := range 64 { // each with a lane set of its own
+		other := b.lane(fmt.Sprint("other-", i))
+		events = append(events, Event{Type: []byte("test"), Lanes: NewLaneSet(crm.ID(), other.ID())})
+	}
+	done := make(chan error)
+	go func() {
+		var err error
+		for n := 0; n < 200 && err == nil; n++ {
+			for i := range events {
+				id := fmt.Sprint("evt_", n, "_", i)
+				events[i].ID, events[i].Body = []byte(id), body(id)
+			}
+			err = b.Append("platform", events, make([]Receipt, len(events)))
+		}
+		done <- err
+	}()
+	for {
+		crm.mu.Lock()
+		r := crm.record()
+		crm.mu.Unlock()
+		if int64(r.counted) != r.matched+1 { // all events are for it
+			t.Errorf("of the events below %d it counted %d", r.counted, r.matched)
+			break
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+	<-done
+}
+
 // Whoever looks at the lane must not hide its next event from a sender, who would not be woken again.
 func TestLookingAtALaneHidesNothingFromItsSenders(t *testing.T) {
 	t.Parallel()
