@@ -67,12 +67,16 @@ func descriptors() uint64 {
 
 // shares are the connections at the intake and at the admin listener. Where descriptors are few, so are they: half of them
 // and a sixteenth, since the queue and the deliveries need theirs, and a queue that can't open a file is a queue that failed.
+//
+// A flood of connections that ask nothing holds the places of a second, then they are given to others: at this pace those of
+// sixteen addresses leave some.
 func shares(descriptors uint64) (intake, adm answer.Share) {
 	intake.All, adm.All = intakeConnections, adminConnections
 	if descriptors < 2*intakeConnections {
 		intake.All, adm.All = max(int(descriptors)/2, 16), max(int(descriptors)/16, 16)
 	}
 	intake.PerAddress, adm.PerAddress = max(intake.All/4, 8), max(adm.All/4, 8)
+	intake.PerSecond, adm.PerSecond = max(intake.All/32, 8), max(adm.All/32, 8)
 	return intake, adm
 }
 

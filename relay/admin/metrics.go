@@ -87,7 +87,7 @@ func (a *Admin) ingestMetrics(e *exposition) {
 
 func (a *Admin) connectionMetrics(e *exposition) {
 	const name = "relay_answer_connections_refused_total"
-	e.family(name, counter, "Connections that got no place: address (its address has as many as one may have), full, or proxy (a trusted one began it without the PROXY protocol).")
+	e.family(name, counter, "Connections that got no place: address (its address has as many as one may have), full, pace (its address begins too many a second, on which it asks nothing), or proxy (a trusted one began it without the PROXY protocol).")
 	for _, listener := range slices.Sorted(maps.Keys(a.Refused)) {
 		counts := a.Refused[listener].Counts()
 		for _, reason := range slices.Sorted(maps.Keys(counts)) {

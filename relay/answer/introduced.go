@@ -120,18 +120,30 @@ func (c *introduced) CloseWrite() error {
 var errAddressFull = errors.New("the client's address has as many connections as one may have")
 
 // introduce counts a connection whose PROXY protocol has been read, or why it could not be, for the client that it names.
-func (c *counted) introduce(err error) (refused error) {
+func (c *counted) introduce(err error) error {
 	if errors.Is(err, badIntroduction) {
 		c.at.share.Refused.note(RefusedProxy, c.origin)
 		return nil // the reader has it already
 	}
 	c.origin = addressOf(c.Conn.RemoteAddr())
 	c.client, c.ofProxy = c.origin, c.at.share.Proxies.has(c.origin)
-	if !c.ofProxy && !c.at.count(c, Group(c.origin)) {
-		c.at.share.Refused.note(RefusedAddress, c.origin)
-		return errAddressFull
+	if c.ofProxy {
+		return nil
 	}
-	return nil
+	address, refused := Group(c.origin), ""
+	c.at.mu.Lock()
+	begins := c.at.beginLocked(c, address)
+	c.at.mu.Unlock()
+	switch {
+	case !begins:
+		refused = RefusedPace
+	case !c.at.count(c, address):
+		refused = RefusedAddress
+	default:
+		return nil
+	}
+	c.at.share.Refused.note(refused, c.origin)
+	return errAddressFull
 }
 
 // begin finds out who sent a request that came from a proxy, and counts the connection for that client until end. It

@@ -17,6 +17,9 @@ import (
 type Share struct {
 	All        int
 	PerAddress int // of one client address, an IPv6 one being its /64; clients of a unix socket have none
+	// PerSecond is how many one address may begin a second, once all together begin more than eight times as many; 0 for no
+	// bound. Those on which a request was answered don't count.
+	PerSecond int
 	// Health answers "GET /health" for connections beyond the limits, so that a relay that is full is not taken for one
 	// that is gone. Its body is a line of JSON.
 	Health func() (status int, body string)
@@ -31,7 +34,7 @@ type Share struct {
 // slowly can't keep out those who don't. Where none has, one more is told so, in our form and with Retry-After, and
 // closed; fasthttp's own limit would answer it in plain text.
 func Limit(ln net.Listener, s Share) net.Listener {
-	return &limited{Listener: ln, share: s, addresses: map[netip.Addr]tally{}, now: time.Now}
+	return &limited{Listener: ln, share: s, addresses: map[netip.Addr]tally{}, pace: newPace(s.PerSecond), now: time.Now}
 }
 
 type limited struct {
@@ -43,6 +46,7 @@ type limited struct {
 	open      []*counted           // all that have a place, in no order
 	addresses map[netip.Addr]tally // of those with an address
 	turning   int                  // connections that are being told
+	pace      pace
 }
 
 // tally is what one client address has.
@@ -92,7 +96,7 @@ func (l *limited) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		l.share.Refused.note(why, c.origin)
-		if l.mayTurn(c.address) {
+		if why != RefusedPace && l.mayTurn(c.address) {
 			go l.turnAway(c) // ends by itself within turnAwayTime
 		} else {
 			_ = cut(conn)
@@ -124,6 +128,8 @@ func (l *limited) admit(c *counted) (refused string) {
 	defer l.mu.Unlock()
 	of := l.addresses[c.address]
 	switch {
+	case !l.beginLocked(c, c.address):
+		return RefusedPace
 	case c.address.IsValid() && of.open >= l.share.PerAddress:
 		if !l.giveUpLocked(c.address) {
 			return RefusedAddress
@@ -137,6 +143,15 @@ func (l *limited) admit(c *counted) (refused string) {
 	l.open = append(l.open, c)
 	l.countLocked(c.address, 1, 0)
 	return ""
+}
+
+// beginLocked takes leave for an address to begin a connection.
+func (l *limited) beginLocked(c *counted, address netip.Addr) bool {
+	if !l.pace.begin(address, l.now()) {
+		return false
+	}
+	c.paced = address
+	return true
 }
 
 // count has an open connection count for another address, or for none, from here on. It reports false when that address has
@@ -301,6 +316,7 @@ type counted struct {
 	ofProxy  bool       // origin is a proxy, which names a client in each request
 	nameless bool       // the PROXY protocol has not been read yet
 	client   netip.Addr // who sent the request that is answered
+	paced    netip.Addr // for whom its beginning counts; the zero Addr for nobody
 
 	// since is when it began to keep us waiting, in nanoseconds since 1970; 0 while we keep it waiting.
 	since   atomic.Int64

@@ -24,10 +24,21 @@ type hall struct {
 	t       *testing.T
 	address string
 	limited *limited
-	ahead   atomic.Int64 // of the real clock
+	ahead   atomic.Int64 // of its clock
 }
 
 func openHall(t *testing.T, s Share, handle fasthttp.RequestHandler) *hall {
+	t.Helper()
+	return openHallAt(t, s, handle, time.Now)
+}
+
+// standing is a clock that stands still but for what the test turns.
+func standing() func() time.Time {
+	at := time.Now()
+	return func() time.Time { return at }
+}
+
+func openHallAt(t *testing.T, s Share, handle fasthttp.RequestHandler, now func() time.Time) *hall {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,7 +46,7 @@ func openHall(t *testing.T, s Share, handle fasthttp.RequestHandler) *hall {
 	}
 	h := &hall{t: t, address: ln.Addr().String()}
 	h.limited = Limit(ln, s).(*limited)
-	h.limited.now = func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }
+	h.limited.now = func() time.Time { return now().Add(time.Duration(h.ahead.Load())) }
 	server := Server(handle, Limits{Body: 1 << 20, Connections: s.All + 8}, func(any) {})
 	done := make(chan struct{})
 	go func() {

@@ -164,11 +164,13 @@ func openIntroduced(t *testing.T, s Share) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limited := Limit(Introduced(ln, s.Proxies), s).(*limited)
+	limited.now = standing()
 	server := Server(tellClient, Limits{Body: 1 << 20, Connections: s.All + 8}, func(any) {})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(Limit(Introduced(ln, s.Proxies), s))
+		_ = server.Serve(limited)
 	}()
 	t.Cleanup(func() {
 		_ = server.Shutdown()

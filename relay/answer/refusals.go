@@ -12,26 +12,47 @@ import (
 const (
 	RefusedAddress = "address" // its address has as many as one may have: behind a proxy, everybody is one
 	RefusedFull    = "full"    // there are as many as there may be
+	RefusedPace    = "pace"    // its address begins more a second, on which it asks nothing, than one may
 	RefusedProxy   = "proxy"   // a proxy began it without the PROXY protocol
 )
 
-// Refusals counts the connections to a listener that got no place, and tells of them. Safe for concurrent use.
-type Refusals struct {
-	address, full, proxy atomic.Uint64
-	log                  zerolog.Logger
+// refusedSaid is what a line says of each.
+var refusedSaid = map[string]string{
+	RefusedAddress: "connections refused: one address has as many as one may have; if that is a proxy, name it in server.trusted_proxies",
+	RefusedFull:    "connections refused: there are as many as there may be",
+	RefusedPace:    "connections refused: one address begins too many a second on which it asks nothing; if that is a proxy, name it in server.trusted_proxies",
+	RefusedProxy:   "connections refused: server.proxy_protocol asks trusted_proxies for the PROXY protocol, and this one began without",
 }
 
-// toldEvery is how often a line tells of refused connections: a flood of them must not become one of lines.
-const toldEvery = 10 * time.Second
+// Refusals counts the connections to a listener that got no place, and tells of them. Safe for concurrent use.
+type Refusals struct{ of map[string]*refusal }
+
+type refusal struct {
+	count atomic.Uint64
+	log   zerolog.Logger
+}
+
+// toldEvery is how often a line tells of connections that were refused for one reason: a flood of them must not become one of
+// lines.
+const toldEvery = time.Minute
 
 // NewRefusals makes the count of a listener, named as the configuration does: intake or admin.
 func NewRefusals(listener string, log zerolog.Logger) *Refusals {
-	return &Refusals{log: log.With().Str("listener", listener).Logger().Sample(&zerolog.BurstSampler{Burst: 1, Period: toldEvery})}
+	log = log.With().Str("listener", listener).Logger()
+	r := &Refusals{map[string]*refusal{}}
+	for why := range refusedSaid {
+		r.of[why] = &refusal{log: log.Sample(&zerolog.BurstSampler{Burst: 1, Period: toldEvery})}
+	}
+	return r
 }
 
 // Counts are how many were refused since the start, by reason.
 func (r *Refusals) Counts() map[string]uint64 {
-	return map[string]uint64{RefusedAddress: r.address.Load(), RefusedFull: r.full.Load(), RefusedProxy: r.proxy.Load()}
+	counts := map[string]uint64{}
+	for why, one := range r.of {
+		counts[why] = one.count.Load()
+	}
+	return counts
 }
 
 // note counts one; nil counts nothing.
@@ -39,13 +60,7 @@ func (r *Refusals) note(why string, from netip.Addr) {
 	if r == nil {
 		return
 	}
-	count, said := &r.full, "connections refused: there are as many as there may be"
-	switch why {
-	case RefusedAddress:
-		count, said = &r.address, "connections refused: one address has as many as one may have; if that is a proxy, name it in server.trusted_proxies"
-	case RefusedProxy:
-		count, said = &r.proxy, "connections refused: server.proxy_protocol asks trusted_proxies for the PROXY protocol, and this one began without"
-	}
-	n := count.Add(1)
-	From(r.log.Warn().Uint64("refused", n), from).Msg(said)
+	one := r.of[why]
+	n := one.count.Add(1)
+	From(one.log.Warn().Uint64("refused", n), from).Msg(refusedSaid[why])
 }

@@ -37,6 +37,7 @@ const (
 func Server(handle fasthttp.RequestHandler, l Limits, panicked func(any)) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler: func(ctx *fasthttp.RequestCtx) {
+			answered(ctx)
 			defer func() {
 				if what := recover(); what != nil {
 					panicked(what)
@@ -158,10 +159,13 @@ func malformed(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, errAddressFull):
 		addressFull(ctx)
 	case errors.As(err, &wrong):
+		answered(ctx)
 		Error(ctx, 400, "bad_request", string(wrong))
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		answered(ctx)
 		tooLarge(ctx)
 	case errors.As(err, &small):
+		answered(ctx)
 		Error(ctx, 431, "headers_too_large", "the headers are larger than 8 KiB")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		Error(ctx, 408, "timeout", "the request did not arrive in time")

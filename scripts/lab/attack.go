@@ -135,9 +135,10 @@ func tell(ctx context.Context, addr, request string) int {
 }
 
 func runAttack(ctx context.Context, args []string, out io.Writer) error {
-	fs := newFlags("attack", "Attacks a relay by framing, credentials, bodies and at its admin listener, each with controls that must get in, and then by memory: bodies that\n"+
-		"wait and compressed ones without a credential, and chunk extensions, while honest ones post. Exit code 1 when anything gets in\n"+
-		"that may not, a control does not, an honest post is refused, or the relay takes more than "+fmt.Sprint(attackMemory)+" MiB.")
+	fs := newFlags("attack", "Attacks a relay by framing, credentials, bodies and at its admin listener, each with controls that must get in; by a flood of new connections\n"+
+		"from eight addresses; and then by memory: bodies that wait and compressed ones without a credential, and chunk extensions, while\n"+
+		"honest ones post. Exit code 1 when anything gets in that may not, a control does not, an honest post is refused (of those beside\n"+
+		"the flood 2 %), or the relay takes more than "+fmt.Sprint(attackMemory)+" MiB.")
 	var s site
 	s.flags(fs)
 	d := fs.Duration("d", 15*time.Second, "how long the attack on memory takes")
@@ -183,6 +184,7 @@ func runAttack(ctx context.Context, args []string, out io.Writer) error {
 	cases, err := besiegeAdmin(ctx, &s)
 	failed = errors.Join(failed, err)
 	fmt.Fprintf(out, "admin: %d cases\n", cases)
+	failed = errors.Join(failed, besiegePlaces(ctx, &s, out))
 	failed = errors.Join(failed, overrun(ctx, relay, *d, out), relay.alive(), ctx.Err())
 	return failed
 }
