@@ -78,7 +78,7 @@ func newCertificate(f config.TLSFiles, log zerolog.Logger) (*certificate, error)
 }
 
 func readPair(f config.TLSFiles) (*pair, error) {
-	own, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	own, err := loadPair(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s.tls_cert %q with %s.tls_key %q: %w", f.Section, f.Cert, f.Section, f.Key, err)
 	}
@@ -95,7 +95,7 @@ func readPair(f config.TLSFiles) (*pair, error) {
 	if f.ClientCA == "" {
 		return p, nil
 	}
-	authorities, err := os.ReadFile(f.ClientCA)
+	authorities, err := config.ReadPEM(f.ClientCA)
 	if err != nil {
 		return nil, fmt.Errorf("%s.client_ca: %w", f.Section, err)
 	}
@@ -106,6 +106,18 @@ func readPair(f config.TLSFiles) (*pair, error) {
 	p.config.ClientAuth = tls.RequireAndVerifyClientCert
 	p.config.SessionTicketsDisabled = true // who resumes a session would be let in by the authorities of before
 	return p, nil
+}
+
+func loadPair(f config.TLSFiles) (pair tls.Certificate, err error) {
+	cert, err := config.ReadPEM(f.Cert)
+	if err != nil {
+		return pair, err
+	}
+	key, err := config.ReadPEM(f.Key)
+	if err != nil {
+		return pair, err
+	}
+	return config.Pair(cert, key)
 }
 
 func (c *certificate) stamps() (now [3]stamp) {

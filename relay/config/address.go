@@ -106,6 +106,9 @@ func checkURL(text string) (where target, reason string) {
 			return where, "must not hold spaces, control characters or backslashes: write them as %XX"
 		}
 	}
+	if what := unseen(text); what != "" {
+		return where, "must not hold " + what + ": type it anew"
+	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	scheme = strings.ToLower(scheme)
 	if !ok || scheme != "http" && scheme != "https" {

@@ -147,7 +147,7 @@ func readHeaders(t *table, into *map[string]sign.Secret) {
 		case !named && isText(t.values[name]):
 			t.fault(name, "is empty: give it a value or leave it out")
 		case !isHeaderValue(value.Reveal()):
-			t.fault(name, "must be printable ASCII without spaces at its ends")
+			t.fault(name, "must be printable ASCII without spaces at its ends%s", holding(value.Reveal()))
 		case named:
 			if *into == nil {
 				*into = map[string]sign.Secret{}

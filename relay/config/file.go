@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -88,7 +89,7 @@ func (t *table) authorities(key string, into *File) {
 			continue
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			t.fault(key, "%q: certificate %d can't be read: %s", clip(file.name), found+1, err)
+			t.fault(key, "%q: certificate %d can't be read: its content is damaged", clip(file.name), found+1)
 			return
 		}
 		found++
@@ -132,7 +133,7 @@ func readTLS(t *table, e *Endpoint, where target) {
 // checkPair judges a client certificate. One that has expired is no fault, as it must not keep the others from being
 // delivered to.
 func checkPair(t *table, e *Endpoint) {
-	pair, err := tls.X509KeyPair(e.ClientCert.Content(), e.ClientKey.Content())
+	pair, err := Pair(e.ClientCert.Content(), e.ClientKey.Content())
 	if err != nil {
 		t.fault("client_cert", "%q with key %q: %s", clip(e.ClientCert.name), clip(e.ClientKey.name), err)
 		return
@@ -173,5 +174,42 @@ func readRegular(path string, limit int64, what string) (string, error) {
 	if int64(len(content)) > limit {
 		return "", fmt.Errorf("file %q is longer than %s can be (%s)", path, what, formatSize(limit))
 	}
+	if reason := Misencoded(string(content)); reason != "" {
+		return "", fmt.Errorf("file %q %s", path, reason)
+	}
 	return string(content), nil
+}
+
+// ReadPEM reads a file that holds certificates or a key.
+func ReadPEM(path string) ([]byte, error) {
+	text, err := readRegular(path, maxPEM, "a certificate")
+	return []byte(text), err
+}
+
+// Pair is a certificate with its key, both in PEM. Its error says in the operator's words what is wrong with the two.
+func Pair(cert, key []byte) (tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return pair, errors.New(pairReason(err.Error()))
+	}
+	return pair, nil
+}
+
+// pairReason has the sentences of crypto/tls, which has no types for them, in ours.
+func pairReason(text string) string {
+	for _, known := range []struct{ part, reason string }{
+		{"does not match public key", "the key belongs to another certificate"},
+		{"type does not match", "the key belongs to another certificate"},
+		{"but did find a private key", "there is a key where the certificate should be: have they changed places?"},
+		{"found a certificate rather than a key", "there is a certificate where the key should be: have they changed places?"},
+		{"PEM data in certificate input", "there is no certificate: it must have one between BEGIN CERTIFICATE and END CERTIFICATE"},
+		{"failed to find", "there is no key: it must have one between BEGIN PRIVATE KEY and END PRIVATE KEY"},
+		{"failed to parse private key", "the key can't be read: is it encrypted? A service can't be asked for its passphrase"},
+		{"x509: ", "the certificate can't be read: its content is damaged"},
+	} {
+		if strings.Contains(text, known.part) {
+			return known.reason
+		}
+	}
+	return strings.TrimPrefix(text, "tls: ")
 }

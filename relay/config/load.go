@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -118,6 +118,11 @@ var echo = regexp.MustCompile(`^expected value but|"[^"]{3,}"|: '`)
 // decode turns the text into maps, in which, unlike in the library's structs, keys keep their case. The library stops
 // at the first thing that isn't TOML.
 func decode(name, text string) (values map[string]any, fault *Fault) {
+	// A byte order mark before UTF-8 does no harm here, where it can't become part of a value.
+	text = strings.TrimPrefix(text, "\uFEFF")
+	if reason := Misencoded(text); reason != "" {
+		return nil, &Fault{File: name, Text: reason}
+	}
 	_, err := toml.Decode(text, &values)
 	if err == nil {
 		return values, nil
@@ -126,12 +131,32 @@ func decode(name, text string) (values map[string]any, fault *Fault) {
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
 		fault.Line = syntax.Position.Line
-		fault.Text += ": " + strings.Map(printable, syntax.Message)
-		if echo.MatchString(syntax.Message) {
-			fault.Text = "is not valid TOML: the value is no number, no date, no true or false; a text needs quotes"
-		}
+		fault.Text += ": " + notTOML(syntax.Message, text[min(syntax.Position.Start, len(text)):])
 	}
 	return nil, fault
+}
+
+// notTOML says what is wrong with a text that isn't TOML. message is the library's, at is the text from where it stopped.
+// Nothing of a value is repeated but a single character.
+func notTOML(message, at string) string {
+	r, n := utf8.DecodeRuneInString(at)
+	switch {
+	case isCurly(r) || r == '`' && strings.HasPrefix(message, "expected value"):
+		return fmt.Sprintf(`%c is no quote that TOML knows: write "straight ones", as on a keyboard`, r)
+	case n > 0 && r != '\n' && r != '\r' && r != '\t' && unseen(at[:n]) != "":
+		return fmt.Sprintf("there is %U, which nobody sees: delete it", r)
+	case strings.HasPrefix(message, "invalid escape"), strings.Contains(message, "hexadecimal digits after"):
+		return `a backslash in "…" begins an escape: write \\ for one, or the text in '…', where it stands for itself`
+	case strings.HasPrefix(message, "strings cannot contain newlines"), strings.HasPrefix(message, `unexpected EOF; expected '"'`), strings.HasPrefix(message, `unexpected EOF; expected "'"`):
+		return "a quote that begins a text on this line has no end"
+	case strings.HasPrefix(message, "invalid UTF-8"):
+		return "this line is not in UTF-8: save the file as UTF-8"
+	case strings.HasPrefix(message, "expected a top-level item to end"):
+		return "there is more on this line than one key and its value; a text needs quotes around all of it"
+	case echo.MatchString(message):
+		return "the value is no number, no date, no true or false; a text needs quotes"
+	}
+	return strings.Map(printable, message)
 }
 
 // printable keeps a message that quotes the file on one line, and from steering the terminal.
@@ -245,18 +270,18 @@ func (t *table) checkPair(f TLSFiles) {
 	if isReference(f.Cert) || isReference(f.Key) || isReference(f.ClientCA) {
 		return // it was told that they can't be had
 	}
-	cert, certErr := os.ReadFile(f.Cert)
+	cert, certErr := ReadPEM(f.Cert)
 	if certErr != nil {
-		t.fault("tls_cert", "file %q: %s", f.Cert, reasonOf(certErr))
+		t.fault("tls_cert", "%s", certErr)
 	}
-	key, keyErr := os.ReadFile(f.Key)
+	key, keyErr := ReadPEM(f.Key)
 	if keyErr != nil {
-		t.lacks("tls_key", fmt.Errorf("file %q: %w", f.Key, reasonOf(keyErr)))
+		t.lacks("tls_key", keyErr)
 	}
 	if certErr != nil || keyErr != nil {
 		return
 	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := Pair(cert, key)
 	if err != nil {
 		t.fault("tls_cert", "file %q with key file %q: %s", f.Cert, f.Key, err)
 	} else if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
@@ -266,8 +291,8 @@ func (t *table) checkPair(f TLSFiles) {
 	if f.ClientCA == "" {
 		return
 	}
-	if authorities, err := os.ReadFile(f.ClientCA); err != nil {
-		t.fault("client_ca", "file %q: %s", f.ClientCA, reasonOf(err))
+	if authorities, err := ReadPEM(f.ClientCA); err != nil {
+		t.fault("client_ca", "%s", err)
 	} else if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
 		t.fault("client_ca", "file %q holds no certificate in PEM form", f.ClientCA)
 	}

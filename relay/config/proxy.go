@@ -77,7 +77,7 @@ func parseProxy(text string) (p Proxy, reason string) {
 	const example = `must be like "http://proxy.internal:3128" or "socks5://user:password@127.0.0.1:1080"`
 	for _, c := range []byte(text) {
 		if c <= ' ' || c >= 0x7f || c == '\\' {
-			return p, "must be printable ASCII without spaces and backslashes: write others as %XX"
+			return p, "must be printable ASCII without spaces and backslashes: write others as %XX" + holding(text)
 		}
 	}
 	kind, rest, ok := strings.Cut(text, "://")

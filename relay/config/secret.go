@@ -82,6 +82,9 @@ func (t *table) secret(key string, into *sign.Secret) bool {
 	} else if text != exampleSecret {
 		t.literals++
 	}
+	if what := unseen(strings.TrimSpace(text)); what != "" {
+		t.warn(key, "holds a character, %s, and it becomes part of the value: type it anew unless it is meant", unseen(text))
+	}
 	*into = sign.NewSecret(text)
 	return true
 }
@@ -98,7 +101,7 @@ func (t *table) token(key string, into *sign.Secret) bool {
 	named := t.secret(key, into)
 	for _, c := range []byte(into.Reveal()) {
 		if c <= ' ' || c > '~' {
-			t.fault(key, "must be printable ASCII without spaces, to fit into a header")
+			t.fault(key, "must be printable ASCII without spaces, to fit into a header%s", holding(into.Reveal()))
 			break
 		}
 	}
@@ -119,6 +122,8 @@ func (t *table) judgeSecret(key string, secret sign.Secret, known bool) {
 		t.warn(key, "looks like what somebody was to put a secret in place of: make one with: openssl rand -hex 32")
 	case secret.Len() < shortestSecret:
 		t.warn(key, "is shorter than %d bytes and may be guessed: make one with: openssl rand -hex 32", shortestSecret)
+	case quoted(text):
+		t.warn(key, "stands in quotes of its own, which become part of the key: take them away")
 	case strings.TrimSpace(text) != text:
 		t.warn(key, "begins or ends with white space, which becomes part of the key")
 	}

@@ -46,7 +46,7 @@ func newTrust(ep *config.Endpoint, r *request) (*trust, error) {
 		}
 	}
 	if !ep.ClientCert.IsZero() {
-		pair, err := tls.X509KeyPair(ep.ClientCert.Content(), ep.ClientKey.Content())
+		pair, err := config.Pair(ep.ClientCert.Content(), ep.ClientKey.Content())
 		if err != nil {
 			return nil, &endpointError{ep.Name, "client_cert and client_key: " + err.Error()}
 		}

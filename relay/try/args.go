@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"realtorbot-relay/relay/config"
 	"realtorbot-relay/sign"
 )
 
@@ -93,6 +94,9 @@ func (c *command) secret(flagName, value string) (sign.Secret, error) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return sign.Secret{}, fmt.Errorf("read -%s: %w", flagName, err)
+		}
+		if reason := config.Misencoded(string(text)); reason != "" {
+			return sign.Secret{}, fmt.Errorf("read -%s: file %q %s", flagName, path, reason)
 		}
 		// Editors and echo end a file with a line break, which is no part of the secret. The configuration cuts the same.
 		cut := false
