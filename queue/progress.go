@@ -30,8 +30,11 @@ func (l *Lane) change(what entry.What, seq uint64, record []byte) {
 		l.unsaved = map[recordName]unsaved{}
 	}
 	l.unsaved[recordName{what, seq}] = unsaved{record, l.batch}
-	if record == nil && what != entry.Replay && seq < l.q.log.Low() {
-		l.q.freed.Store(true)
+	if what != entry.Replay {
+		l.q.watched.noticed(seq)
+		if record == nil && seq < l.q.log.Low() {
+			l.q.freed.Store(true)
+		}
 	}
 }
 
@@ -167,6 +170,13 @@ func (l *Lane) mayHave(what entry.What) bool {
 		return l.retrying > 0
 	}
 	return l.failed > 0
+}
+
+// records is how many deliveries are retrying or failed.
+func (l *Lane) records() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.retrying + l.failed
 }
 
 // needs adds to set the events of a range that are retrying or failed, or that a replay has under way, as far as the store

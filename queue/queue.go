@@ -124,6 +124,7 @@ type Queue struct {
 	logged    atomic.Uint64
 	nextEntry atomic.Uint64
 
+	watched  watch                   // of the records that retention has read
 	freed    atomic.Bool             // a carried event may not be needed any more
 	lanes    atomic.Pointer[[]*Lane] // by id, nil where a lane was given up; replaced by the keeper
 	names    atomic.Pointer[map[string]*Lane]

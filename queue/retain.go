@@ -20,6 +20,9 @@ import (
 type retainer struct {
 	marks    []mark // ascending; the last one may be saved later than it was made
 	failures map[LaneID]uint64
+	expiring LaneID // whose failed deliveries are looked at next
+	expired  bool   // those of all lanes were, in this run
+	needs    needs
 
 	// Of the events that were carried and are still needed.
 	carriedEvents int
@@ -50,6 +53,8 @@ func (o *Options) segmentAge() int64 {
 
 // run takes turns with saving until there is nothing more to delete.
 func (r *retainer) run(q *Queue) error {
+	r.expired = false
+	defer r.needs.forget(q)
 	for {
 		if _, clean := q.disk.tend(q); !clean {
 			return nil // even a deletion is written first
@@ -75,9 +80,11 @@ func (r *retainer) turn(q *Queue) (more bool, err error) {
 	over := func() bool { return uptime()-began > int64(retainTurn) }
 	now := time.UnixMilli(q.now())
 	done := r.note(q, now)
-	more, err = r.expireFailures(q, now, over)
-	if err != nil || more {
-		return more, err
+	if !r.expired {
+		if more, err = r.expireFailures(q, now, over); err != nil || more {
+			return more, err
+		}
+		r.expired = true
 	}
 	if len(q.keeper.pending)+len(q.keeper.added) > 0 {
 		return false, nil // the disk is full: what the store does not know yet can't be looked for in it
@@ -102,8 +109,10 @@ func (r *retainer) note(q *Queue, now time.Time) (done uint64) {
 	at := now.UnixMilli()
 	n := len(r.marks)
 	if n == 0 || r.marks[n-1].next < floor {
-		if n > 1 && r.marks[n-1].at-r.marks[n-2].at < q.opts.Retention.Milliseconds()/maxMarks && at >= r.marks[n-1].at {
-			// The last mark is still close to the one before it: it moves on, until it is far enough to stay.
+		near := q.opts.Retention.Milliseconds() / maxMarks
+		if n > 1 && r.marks[n-1].at-r.marks[n-2].at < near && at >= r.marks[n-1].at && at-r.marks[n-1].at < near {
+			// The last mark is still close to the one before it: it moves on, until it is far enough to stay. After a time in
+			// which nobody looked, such as that of a relay that was off, it stays: what it tells of is that old.
 			r.marks[n-1] = mark{at, floor}
 		} else {
 			r.marks = append(r.marks, mark{at, floor})
@@ -145,7 +154,7 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 			}
 		}
 		if !s.Stripped {
-			if err := r.carry(q, &s); err != nil {
+			if err := r.carry(q, &s, done); err != nil {
 				return false, err
 			}
 		}
@@ -174,9 +183,9 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 }
 
 // carry appends again what is needed of a segment: events that are retrying or failed, or that a replay has under way, and
-// their attempts.
-func (r *retainer) carry(q *Queue, s *log.Segment) error {
-	needed, err := q.needed(s.FirstEvent, s.EndEvent)
+// their attempts. done is up to where retention may come now.
+func (r *retainer) carry(q *Queue, s *log.Segment, done uint64) error {
+	needed, err := r.needs.within(q, s.FirstEvent, s.EndEvent, done)
 	if err != nil {
 		return err
 	}
@@ -418,56 +427,32 @@ func (r *retainer) dropPlaces(q *Queue) error {
 	return a.end()
 }
 
-// needed finds the events of a range, up to below to, that are retrying or failed, or that a replay has under way,
-// ascending.
-func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
-	if from >= to {
-		return nil, nil
-	}
-	set := map[uint64]struct{}{}
-	for _, l := range q.Lanes() {
-		for _, what := range []entry.What{entry.Retry, entry.Failed} {
-			if !l.mayHave(what) {
-				continue
-			}
-			err := q.index.scan(recordKey(l.id, what, from), recordKey(l.id, what, to-1), func(key store.Key, _ []byte) (bool, error) {
-				set[key.Number] = struct{}{}
-				return true, nil
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-		l.needs(from, to, set)
-	}
-	for seq := range set {
-		list = append(list, seq)
-	}
-	slices.Sort(list)
-	return list, nil
-}
-
 // expireFailures forgets failed deliveries whose time is over, and says how many.
 func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (more bool, err error) {
 	if r.failures == nil {
 		r.failures = map[LaneID]uint64{}
 	}
+	looked := false
 	for _, l := range q.Lanes() {
+		if l.id < r.expiring {
+			continue
+		}
 		any, oldest := l.failedSince()
 		r.failures[l.id] = min(r.failures[l.id], oldest)
 		if !any {
 			continue
 		}
-		if over() {
+		if looked && over() { // a turn has one lane at least, or many would never all be looked at
 			l.lookAgain(r.failures[l.id])
+			r.expiring = l.id
 			return true, nil
 		}
+		looked = true
 		var gone []uint64
-		young, looked := 0, 0
+		young := 0
 		from := store.FailedKey(uint32(l.id), r.failures[l.id])
 		to := store.FailedKey(uint32(l.id), math.MaxUint64)
 		err := q.index.scan(from, to, func(key store.Key, value []byte) (bool, error) {
-			looked++
 			f, err := parseFailure(key.Number, value)
 			if err != nil {
 				return true, nil // left where it is
@@ -490,6 +475,7 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 		}
 		more = more || len(gone) == maxChanges
 	}
+	r.expiring = 0
 	return more, nil
 }
 

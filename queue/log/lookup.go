@@ -96,13 +96,13 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 	if seq, ok = l.Young(h); ok {
 		return seq, true, nil
 	}
-	for _, s := range slices.Backward(l.list()) {
-		sealed, t := l.state(s)
-		if !sealed {
-			continue
-		}
-		if t.lastAt != 0 && t.lastAt < oldest {
+	list := l.list()
+	for _, s := range slices.Backward(list[:max(len(list)-1, 0)]) { // all but the last were sealed before they came into the list
+		if s.lastAt != 0 && s.lastAt < oldest {
 			break
+		}
+		if s.remade.Load() == nil && !s.filter.mayHave(h) {
+			continue
 		}
 		seqs, err := l.findIn(s, h)
 		for _, found := range seqs {

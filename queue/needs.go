@@ -1,0 +1,125 @@
+package queue
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/store"
+)
+
+// needs are the events that retention has to carry, of all that it may come to in one run. To ask each lane for each segment
+// costs two searches in the store a lane, which with thousands of lanes is more than all the rest: where lanes have few
+// records each, all records are read once instead. That holds until one of an event below changes. The keeper's.
+type needs struct {
+	from, below uint64
+	list        []uint64 // ascending
+	lanes       *[]*Lane
+	changes     uint64
+}
+
+// watch counts the records of events below one that are made or deleted.
+type watch struct{ below, changes atomic.Uint64 }
+
+// noticed is told of each.
+func (w *watch) noticed(seq uint64) {
+	if seq < w.below.Load() {
+		w.changes.Add(1)
+	}
+}
+
+// fewRecords is how many records lanes have at most, on average, for all of them to be read at once.
+const fewRecords = 16
+
+// within returns what is needed of a range, up to below to, ascending. below is up to where the run may come.
+func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
+	if n.from > from || n.below < to || n.lanes != q.lanes.Load() || n.changes != q.watched.changes.Load() {
+		all, records := q.Lanes(), int64(0)
+		for _, l := range all {
+			records += l.records()
+		}
+		if records > fewRecords*int64(len(all)) {
+			return q.needed(from, to)
+		}
+		if err := n.gather(q, from, max(to, below)); err != nil {
+			return nil, err
+		}
+	}
+	at, _ := slices.BinarySearch(n.list, from)
+	end, _ := slices.BinarySearch(n.list, to)
+	set := map[uint64]struct{}{}
+	for _, l := range q.Lanes() {
+		l.needs(from, to, set) // a replay that is under way is in no record
+	}
+	if len(set) == 0 {
+		return n.list[at:end], nil
+	}
+	for _, seq := range n.list[at:end] {
+		set[seq] = struct{}{}
+	}
+	return ascending(set), nil
+}
+
+// gather reads all records of events of a range. Those that are not in the store yet, and may be when it is asked next, are
+// taken from the lanes.
+func (n *needs) gather(q *Queue, from, below uint64) error {
+	q.watched.below.Store(below)
+	*n = needs{from: from, below: below, lanes: q.lanes.Load(), changes: q.watched.changes.Load()}
+	set := map[uint64]struct{}{}
+	for _, kind := range []store.Kind{store.Retry, store.Failed} {
+		err := q.index.scan(store.First(kind), store.Last(kind), func(key store.Key, _ []byte) (bool, error) {
+			if lanes := *n.lanes; from <= key.Number && key.Number < below && int(key.Lane) < len(lanes) && lanes[key.Lane] != nil {
+				set[key.Number] = struct{}{}
+			}
+			return true, nil
+		})
+		if err != nil {
+			n.forget(q)
+			return err
+		}
+	}
+	for _, l := range q.Lanes() {
+		l.needs(from, below, set)
+	}
+	n.list = ascending(set)
+	return nil
+}
+
+func (n *needs) forget(q *Queue) {
+	q.watched.below.Store(0)
+	*n = needs{}
+}
+
+func ascending(set map[uint64]struct{}) []uint64 {
+	list := make([]uint64, 0, len(set))
+	for seq := range set {
+		list = append(list, seq)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// needed finds, lane by lane, the events of a range, up to below to, that are retrying or failed, or that a replay has under way,
+// ascending.
+func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
+	if from >= to {
+		return nil, nil
+	}
+	set := map[uint64]struct{}{}
+	for _, l := range q.Lanes() {
+		for _, what := range []entry.What{entry.Retry, entry.Failed} {
+			if !l.mayHave(what) {
+				continue
+			}
+			err := q.index.scan(recordKey(l.id, what, from), recordKey(l.id, what, to-1), func(key store.Key, _ []byte) (bool, error) {
+				set[key.Number] = struct{}{}
+				return true, nil
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		l.needs(from, to, set)
+	}
+	return ascending(set), nil
+}
