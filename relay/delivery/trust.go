@@ -3,10 +3,6 @@ package delivery
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"net"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -79,76 +75,4 @@ func (t *trust) certificateExpires() time.Time {
 		return time.Unix(unix, 0)
 	}
 	return time.Time{}
-}
-
-// explain says in the operator's words why a handshake failed. Names in certificates are the far side's own words.
-func (t *trust) explain(err error) string {
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var name x509.HostnameError
-	var noRoots x509.SystemRootsError
-	var record tls.RecordHeaderError
-	switch {
-	case errors.As(err, &name):
-		return "its certificate is for " + certifiedNames(name.Certificate) + " and not for " + name.Host +
-			": correct url, or set server_name if the certificate has the name that you mean"
-	case errors.As(err, &unknown):
-		return unknownAuthority(unknown.Cert, t.ownRoots)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		if invalid.Cert.NotBefore.After(time.Now()) {
-			return "its certificate is valid from " + invalid.Cert.NotBefore.UTC().Format(time.RFC3339) + " on: is the clock of this machine right?"
-		}
-		return "its certificate expired on " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339) + ": the receiver must renew it"
-	case errors.As(err, &noRoots):
-		return "this system trusts no authority at all: install its ca-certificates, or set ca_file"
-	case errors.As(err, &record):
-		return "what answers there speaks no TLS: should url be http://, or have another port?"
-	}
-	return err.Error() + t.clientCertificateHint(err)
-}
-
-func unknownAuthority(cert *x509.Certificate, ownRoots bool) string {
-	text := "its certificate is issued by " + strconv.Quote(cert.Issuer.String())
-	if cert.Issuer.String() == cert.Subject.String() {
-		text = "its certificate is issued by itself, " + strconv.Quote(cert.Subject.String())
-	}
-	if ownRoots {
-		return text + ", and not by an authority in ca_file"
-	}
-	return text + ", which this system does not trust: set ca_file to the certificate of that authority if you do"
-}
-
-// certifiedNames are the first names that a certificate is for.
-func certifiedNames(cert *x509.Certificate) string {
-	const most = 3
-	names := append([]string(nil), cert.DNSNames...)
-	for _, ip := range cert.IPAddresses {
-		names = append(names, ip.String())
-	}
-	switch {
-	case len(names) == 0:
-		return "no name at all"
-	case len(names) > most:
-		return strings.Join(names[:most], ", ") + " and " + strconv.Itoa(len(names)-most) + " more"
-	}
-	return strings.Join(names, ", ")
-}
-
-// clientCertificateHint says what to do about an alert with which receivers ask who is calling: before TLS 1.3 it was not
-// "certificate required" but one of the other two.
-func (t *trust) clientCertificateHint(err error) string {
-	var alert *net.OpError
-	if !errors.As(err, &alert) || alert.Op != "remote error" || alert.Err == nil {
-		return ""
-	}
-	text := alert.Err.Error()
-	switch {
-	case t.own.IsZero() && strings.Contains(text, "certificate required"):
-		return ": set client_cert and client_key"
-	case t.own.IsZero() && (strings.Contains(text, "bad certificate") || strings.Contains(text, "handshake failure")):
-		return ": it may ask for client_cert and client_key"
-	case !t.own.IsZero() && strings.Contains(text, "certificate"):
-		return ": it does not accept client_cert"
-	}
-	return ""
 }
