@@ -36,7 +36,7 @@ func dialFault(err error, address string, timeout time.Duration) fault {
 	if errors.As(err, &dns) {
 		// NXDOMAIN is an answer: the resolver was reached. The rest may be our own line.
 		away := !dns.IsNotFound && (dns.IsTimeout || dns.IsTemporary)
-		text := oneLine("look up " + strconv.Quote(dns.Name) + ": " + dns.Err)
+		text := oneLine("look up " + strconv.Quote(dns.Name) + ": " + Unresolved(dns))
 		if lookup := (*lookupError)(nil); errors.As(err, &lookup) {
 			text += `; proxy_lookup = "proxy" leaves looking up, and judging where it leads, to the proxy`
 		}
@@ -50,6 +50,32 @@ func dialFault(err error, address string, timeout time.Duration) fault {
 		return fault{ClassConnectRefused, "connect to " + address + ": " + errno.Error(), isOurs(errno)}
 	}
 	return fault{class: ClassConnectRefused, text: oneLine("connect to " + address + ": " + err.Error())}
+}
+
+// Unresolved says why a name has no address, in words of those who run the name server.
+func Unresolved(err error) string {
+	var dns *net.DNSError
+	if !errors.As(err, &dns) {
+		return err.Error()
+	}
+	switch {
+	case dns.IsNotFound:
+		return "there is no such host"
+	case dns.IsTimeout:
+		return "the name server does not answer" + at(dns.Server)
+	case strings.HasSuffix(dns.Err, syscall.ECONNREFUSED.Error()):
+		return "no name server answers" + at(dns.Server) + ": connection refused"
+	case dns.Err == "server misbehaving":
+		return "the name server could not find out" + at(dns.Server) + " (SERVFAIL or REFUSED)"
+	}
+	return dns.Err
+}
+
+func at(server string) string {
+	if server == "" {
+		return ""
+	}
+	return " (" + server + ")"
 }
 
 // tunnelFault explains why a proxy did not connect to the endpoint.

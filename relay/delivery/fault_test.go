@@ -42,6 +42,25 @@ func TestDialFaultKnowsOurOwnTrouble(t *testing.T) {
 	}
 }
 
+// A name that leads nowhere is told in words of those who run name servers.
+func TestANameWithoutAnAddressIsToldInWords(t *testing.T) {
+	refused := "read udp 127.0.0.1:40000->127.0.0.53:53: read: connection refused"
+	for _, c := range []struct {
+		err  *net.DNSError
+		want string
+	}{
+		{&net.DNSError{Name: "x", Err: "no such host", Server: "127.0.0.53:53", IsNotFound: true}, `look up "x": there is no such host`},
+		{&net.DNSError{Name: "x", Err: "i/o timeout", Server: "127.0.0.53:53", IsTimeout: true}, `look up "x": the name server does not answer (127.0.0.53:53)`},
+		{&net.DNSError{Name: "x", Err: "server misbehaving", Server: "127.0.0.53:53", IsTemporary: true}, `look up "x": the name server could not find out (127.0.0.53:53) (SERVFAIL or REFUSED)`},
+		{&net.DNSError{Name: "x", Err: refused, Server: "127.0.0.53:53"}, `look up "x": no name server answers (127.0.0.53:53): connection refused`},
+		{&net.DNSError{Name: "x", Err: "server misbehaving"}, `look up "x": the name server could not find out (SERVFAIL or REFUSED)`},
+	} {
+		if f := dialFault(&net.OpError{Op: "dial", Err: c.err}, "x:443", time.Second); f.text != c.want {
+			t.Errorf("%v: told %q, want %q", c.err, f.text, c.want)
+		}
+	}
+}
+
 func TestOnlyABrokenConnectionIsStale(t *testing.T) {
 	for err, want := range map[error]bool{
 		io.EOF:              true,

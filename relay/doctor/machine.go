@@ -117,7 +117,7 @@ func lookUp(ctx context.Context, about string, ep *config.Endpoint, host string)
 	began := time.Now()
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return finding{fail, about, fmt.Sprintf("its host %q can't be looked up (%s): mend the URL, /etc/resolv.conf or the resolver", host, plainDNS(err))}
+		return finding{fail, about, fmt.Sprintf("its host %q can't be looked up (%s): mend the URL, /etc/resolv.conf or the resolver", host, delivery.Unresolved(err))}
 	}
 	guard := delivery.Guarded("endpoint "+ep.Name, host, ep.AllowPrivate)
 	var allowed []string
@@ -133,13 +133,6 @@ func lookUp(ctx context.Context, about string, ep *config.Endpoint, host string)
 		return finding{fail, about, fmt.Sprintf("no delivery goes to its host %q: %s", host, refusedBy)}
 	}
 	return finding{ok, about, fmt.Sprintf("its host %q is %s, looked up in %s", host, strings.Join(allowed, ", "), brief(time.Since(began)))}
-}
-
-func plainDNS(err error) string {
-	if dns, ok := err.(*net.DNSError); ok {
-		return dns.Err
-	}
-	return err.Error()
 }
 
 // certificates looks at when those that the relay shows, and those that it was shown, end.
