@@ -97,5 +97,5 @@ func (a *Admin) done(ctx *fasthttp.RequestCtx, name, what string, err error) {
 // unsaved answers a change of an endpoint that may not be on disk.
 func (a *Admin) unsaved(ctx *fasthttp.RequestCtx, err error, name string) {
 	a.Log.Error().Err(err).Str("endpoint", name).Msg("a change of the operator could not be saved")
-	answer.Error(ctx, 503, "unavailable", "the change could not be saved; the log says why")
+	answer.Error(ctx, 503, "unavailable", whyNot("the change could not be saved", err))
 }

@@ -49,7 +49,7 @@ func (a *Admin) noBackup(l *live, err error) {
 		return
 	}
 	a.Log.Warn().Err(err).Msg("no backup was made")
-	l.refuse(503, "unavailable", err.Error())
+	l.refuse(503, "unavailable", whyNot("no backup was made", err))
 }
 
 // sendBackup writes a backup as the body of an answer. The reader has liveWrite for each piece.

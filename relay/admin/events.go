@@ -67,5 +67,5 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 // unread answers a look-up that failed.
 func (a *Admin) unread(ctx *fasthttp.RequestCtx, err error, what string) {
 	a.Log.Error().Err(err).Msg(what)
-	answer.Error(ctx, 503, "unavailable", what+"; the log says why")
+	answer.Error(ctx, 503, "unavailable", whyNot(what, err))
 }

@@ -1,11 +1,8 @@
 package admin
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -19,31 +16,21 @@ import (
 
 // replayRequest is the body of POST /endpoints/{name}/replay: ids, or failed, or a time, each with what goes with it.
 type replayRequest struct {
-	IDs    []string `json:"ids"`
-	Failed bool     `json:"failed"`
-	Since  string   `json:"since"`
-	Until  string   `json:"until"`
-	Type   texts    `json:"type"`
-	Class  texts    `json:"class"`
-	Bin    string   `json:"bin"`
-	Rate   float64  `json:"rate"`
-	DryRun bool     `json:"dry_run"`
+	IDs          []string
+	Failed       bool
+	Since, Until string
+	Type, Class  texts
+	Bin          string
+	Rate         float64
+	DryRun       bool
 }
 
-// texts is a text, or a list of them.
-type texts []string
-
-// UnmarshalJSON takes both forms.
-func (t *texts) UnmarshalJSON(raw []byte) error {
-	if len(raw) > 0 && raw[0] == '[' {
-		return json.Unmarshal(raw, (*[]string)(t))
+func (r *replayRequest) members() []member {
+	return []member{
+		{"ids", &r.IDs, "a list of texts"}, {"failed", &r.Failed, "true or false"}, {"since", &r.Since, "a text"}, {"until", &r.Until, "a text"},
+		{"type", &r.Type, "a text or a list of texts"}, {"class", &r.Class, "a text or a list of texts"}, {"bin", &r.Bin, "a text"},
+		{"rate", &r.Rate, "a number"}, {"dry_run", &r.DryRun, "true or false"},
 	}
-	var one string
-	if err := json.Unmarshal(raw, &one); err != nil {
-		return err
-	}
-	*t = texts{one}
-	return nil
 }
 
 // replayAnswer tells what a replay will do, or would.
@@ -76,18 +63,8 @@ const (
 // replay starts a replay, or says what it would do.
 func (a *Admin) replay(ctx *fasthttp.RequestCtx, t target) {
 	var r replayRequest
-	d := json.NewDecoder(bytes.NewReader(ctx.PostBody()))
-	d.DisallowUnknownFields()
-	err := d.Decode(&r)
-	if err == nil {
-		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			err = nil
-		} else {
-			err = errors.New("something follows the object")
-		}
-	}
-	if err != nil {
-		answer.Error(ctx, 400, "invalid_replay", "the body must be an object such as {\"failed\":true}: "+strings.TrimPrefix(err.Error(), "json: "))
+	if wrong := readObject(ctx.PostBody(), `{"failed":true}`, r.members()); wrong != "" {
+		answer.Error(ctx, 400, "invalid_replay", wrong)
 		return
 	}
 	spec, reason := r.spec(time.Now())
@@ -96,6 +73,7 @@ func (a *Admin) replay(ctx *fasthttp.RequestCtx, t target) {
 		return
 	}
 	said := replayAnswer{Endpoint: t.name, DryRun: r.DryRun, Skipped: []skipped{}}
+	var err error
 	if len(r.IDs) > 0 {
 		if spec.Seqs, said.Skipped, err = a.replayed(t.kept, r.IDs); err != nil {
 			a.unread(ctx, err, "the events could not be looked up")
@@ -120,7 +98,7 @@ func (a *Admin) replay(ctx *fasthttp.RequestCtx, t target) {
 	}
 	status, err := t.kept.StartReplay(spec, total)
 	if errors.Is(err, queue.ErrReplays) {
-		answer.Error(ctx, 409, "too_many_replays", err.Error())
+		answer.Error(ctx, 409, "too_many_replays", queue.ErrReplays.Error())
 		return
 	}
 	if err != nil {
@@ -207,7 +185,7 @@ func (a *Admin) listReplays(ctx *fasthttp.RequestCtx, t target) {
 func (a *Admin) cancelReplay(ctx *fasthttp.RequestCtx, t target) {
 	status, err := t.kept.CancelReplay(t.id)
 	if errors.Is(err, queue.ErrNoReplay) {
-		answer.Error(ctx, 404, "no_replay", err.Error())
+		answer.Error(ctx, 404, "no_replay", queue.ErrNoReplay.Error())
 		return
 	}
 	if err != nil {

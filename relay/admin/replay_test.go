@@ -231,6 +231,41 @@ func TestReplaysThatMakeNoSenseAreRefused(t *testing.T) {
 	}
 }
 
+// What can't be read is told in words that say what to send, and none of them is from the language the relay is written in.
+func TestABodyThatCannotBeReadIsToldWhatToSend(t *testing.T) {
+	o := openOffice(t, "")
+	const object = `the body must be an object such as {"failed":true}`
+	for body, want := range map[string]string{
+		``:                               object + ": unexpected end at byte 0",
+		`[]`:                             object,
+		`null`:                           object,
+		`{“failed”:true}`:                object + `: unexpected curly quote at byte 1: JSON has straight ones, "`,
+		`{'failed':true}`:                object + `: unexpected quote that is not a double one at byte 1: JSON has double ones, "`,
+		`{failed:true}`:                  object + ": unexpected text without quotes at byte 1",
+		"\uFEFF{\"failed\":true}":        object + ": unexpected byte order mark at byte 0: send UTF-8 without one",
+		"{\x00\"\x00f\x00":               object + ": the body is in UTF-16: send it as UTF-8",
+		`{"failed":true} x`:              object + ": unexpected character at byte 16",
+		`{"failed":true,"failed":false}`: object + ": duplicate member name at byte 15",
+		`{"failed":"yes"}`:               `"failed" must be true or false`,
+		`{"ids":"evt_1"}`:                `"ids" must be a list of texts`,
+		`{"failed":true,"type":7}`:       `"type" must be a text or a list of texts`,
+		`{"failed":true,"class":[7]}`:    `"class" must be a text or a list of texts`,
+		`{"failed":true,"rate":"fast"}`:  `"rate" must be a number`,
+		`{"failed":true,"rate":1e999}`:   `"rate" must be a number`,
+		`{"since":7}`:                    `"since" must be a text`,
+		`{"all":true,"zoo":1}`:           `there is no "all" here: there are ids, failed, since, until, type, class, bin, rate, dry_run`,
+		`{"Failed":true}`:                `there is no "Failed" here: there are ids, failed,`,
+	} {
+		status, answer := o.post("/endpoints/crm/replay", body)
+		var said struct {
+			Error struct{ Code, Message string }
+		}
+		if err := json.Unmarshal([]byte(answer), &said); err != nil || status != 400 || said.Error.Code != "invalid_replay" || !strings.HasPrefix(said.Error.Message, want) {
+			t.Errorf("%q answered %d %s, want %q", body, status, answer, want)
+		}
+	}
+}
+
 func TestFailedDeliveriesAreGivenUp(t *testing.T) {
 	o := openOffice(t, "")
 	o.failSome()

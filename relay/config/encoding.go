@@ -13,10 +13,15 @@ func Misencoded(text string) string {
 	switch {
 	case strings.HasPrefix(text, "\uFEFF"):
 		return "begins with a byte order mark: save it as UTF-8 without one (sed -i '1s/^\\xEF\\xBB\\xBF//' FILE)"
-	case strings.HasPrefix(text, "\xFE\xFF") || strings.HasPrefix(text, "\xFF\xFE") || isWide(text, 0) || isWide(text, 1):
+	case IsUTF16(text):
 		return "is in UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
 	}
 	return ""
+}
+
+// IsUTF16 reports whether a text begins as one in UTF-16 does: with its byte order mark, or with Latin letters.
+func IsUTF16(text string) bool {
+	return strings.HasPrefix(text, "\xFE\xFF") || strings.HasPrefix(text, "\xFF\xFE") || isWide(text, 0) || isWide(text, 1)
 }
 
 // isWide reports whether every other byte from one on is zero, as in UTF-16 all Latin letters have it.
@@ -56,7 +61,7 @@ func quoted(text string) bool {
 	return len(text) > a+b && isQuote(first) && isQuote(last)
 }
 
-func isQuote(r rune) bool { return strings.ContainsRune("\"'`", r) || isCurly(r) }
+func isQuote(r rune) bool { return strings.ContainsRune("\"'`", r) || IsCurlyQuote(r) }
 
-// isCurly reports whether r is a quote of a word processor, which takes no part in any notation.
-func isCurly(r rune) bool { return strings.ContainsRune("“”„‟‘’‚‛«»‹›", r) }
+// IsCurlyQuote reports whether r is a quote of a word processor, which takes no part in any notation.
+func IsCurlyQuote(r rune) bool { return strings.ContainsRune("“”„‟‘’‚‛«»‹›", r) }

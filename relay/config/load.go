@@ -141,7 +141,7 @@ func decode(name, text string) (values map[string]any, fault *Fault) {
 func notTOML(message, at string) string {
 	r, n := utf8.DecodeRuneInString(at)
 	switch {
-	case isCurly(r) || r == '`' && strings.HasPrefix(message, "expected value"):
+	case IsCurlyQuote(r) || r == '`' && strings.HasPrefix(message, "expected value"):
 		return fmt.Sprintf(`%c is no quote that TOML knows: write "straight ones", as on a keyboard`, r)
 	case n > 0 && r != '\n' && r != '\r' && r != '\t' && unseen(at[:n]) != "":
 		return fmt.Sprintf("there is %U, which nobody sees: delete it", r)

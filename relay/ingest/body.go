@@ -161,7 +161,7 @@ func (in *Intake) refuseBody(ctx *fasthttp.RequestCtx, s *source, err error) {
 		in.refuse(ctx, s, overloaded)
 	case errors.Is(err, errCorrupt):
 		in.counts.Invalid.Add(1)
-		answer.Error(ctx, 400, "invalid_encoding", err.Error())
+		answer.Error(ctx, 400, "invalid_encoding", errCorrupt.Error())
 	default:
 		answer.Unreadable(ctx, err)
 	}

@@ -11,11 +11,9 @@ const (
 	maxEvents = 10_000
 )
 
-// What a body is refused for. Those of canon are completed with the byte at which they were found.
+// What a body is refused for. Those of canon are completed with the byte at which they were found, and with the hint to them.
+// What stands where it may not is in unexpected.go.
 const (
-	unexpectedByte    = "unexpected character"
-	unexpectedEnd     = "unexpected end"
-	byteOrderMark     = "unexpected byte order mark"
 	invalidUTF8       = "invalid UTF-8"
 	rawControl        = "unescaped control character in a string"
 	badEscape         = "invalid escape in a string"
@@ -60,14 +58,17 @@ type fault struct {
 // text says what is wrong to a client. line is where in an NDJSON body canon.in was found, counted from 1; 0 means that
 // canon.in was the whole body.
 func (f fault) text(line int) string {
-	switch {
-	case f.at < 0:
-		return f.reason
-	case line > 0:
-		return fmt.Sprintf("%s at byte %d of line %d", f.reason, f.at, line)
-	default:
-		return fmt.Sprintf("%s at byte %d", f.reason, f.at)
+	text := f.reason
+	if f.at >= 0 {
+		text = fmt.Sprintf("%s at byte %d", text, f.at)
+		if line > 0 {
+			text = fmt.Sprintf("%s of line %d", text, line)
+		}
 	}
+	if hint := hints[f.reason]; hint != "" {
+		text += ": " + hint
+	}
+	return text
 }
 
 // read takes in as the text to read from its start. out and the scratch stay.
@@ -245,9 +246,13 @@ func (c *canon) array(depth int) bool {
 
 // word reads true, false or null.
 func (c *canon) word(w string) bool {
+	from := c.at
 	for i := range len(w) {
-		if c.peek() != w[i] {
+		switch {
+		case c.at >= len(c.in):
 			return c.unexpected()
+		case c.in[c.at] != w[i]:
+			return c.malformed(bareWord, from)
 		}
 		c.at++
 	}
@@ -331,20 +336,11 @@ func (c *canon) peek() byte {
 	return 0
 }
 
-// unexpected refuses the byte at c.at, or the end when that is there.
-func (c *canon) unexpected() bool {
-	reason := unexpectedByte
-	switch {
-	case c.at >= len(c.in):
-		reason = unexpectedEnd
-	case c.at == 0 && len(c.in) >= 3 && string(c.in[:3]) == "\uFEFF":
-		reason = byteOrderMark
-	}
-	return c.malformed(reason, c.at)
-}
-
 // malformed refuses what is not JSON, refuse what is.
 func (c *canon) malformed(reason string, at int) bool {
+	if isWide(c.in) {
+		reason, at = wideText, -1
+	}
 	c.fault = fault{reason: reason, at: at, notJSON: true}
 	return false
 }
