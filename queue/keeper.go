@@ -50,7 +50,8 @@ type keeper struct {
 	nextLane LaneID // to be given to the next name
 	retain   retainer
 	snapped  snapshotState
-	counted  int64 // bytes of frames since lanes that only arrive were saved
+	snapping *snapshotting // nil: none is under way
+	counted  int64         // bytes of frames since lanes that only arrive were saved
 }
 
 // committed is an entry that the journal has.
@@ -439,7 +440,7 @@ func (k *keeper) flush(q *Queue) error {
 	return k.turn(q)
 }
 
-// turn ends a segment that is full, and writes a snapshot when one is due.
+// turn ends a segment that is full, and writes some of a snapshot when one is due.
 func (k *keeper) turn(q *Queue) error {
 	if err := k.snapshotWhenDue(q); err != nil {
 		return err

@@ -47,6 +47,7 @@ type Options struct {
 	maxSlots    int
 	tailBytes   int64         // how much of the newest events is kept in memory
 	saveEvery   time.Duration // the longest that progress stays unsaved
+	snapshots   time.Duration // how long a turn of writing one may take
 	files       func() int64  // how many files can be made where Dir is; nil asks the file system
 	ballast     int64         // bytes of disk that are held for the clean-up
 	clocks      func() (mono, wall int64)
@@ -62,6 +63,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.maxSlots, 6)
 	setDefault(&o.tailBytes, 4<<20)
 	setDefault(&o.saveEvery, 100*time.Millisecond)
+	setDefault(&o.snapshots, snapshotTime)
 	setDefault(&o.ballast, 32<<20)
 	if o.Notice == nil {
 		o.Notice = func(string) {}

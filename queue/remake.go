@@ -136,6 +136,7 @@ func (q *Queue) lostPlaces() (lost bool, err error) {
 // remake makes a store from the log and puts it in the place of the one in use.
 func (k *keeper) remake(q *Queue, why string) error {
 	began := time.Now()
+	k.endSnapshot()
 	if err := q.makeStore(); err != nil {
 		return err
 	}

@@ -146,12 +146,7 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 			continue
 		}
 		if q.keeper.snapped.segment <= s.Number {
-			if err := q.keeper.snapshot(q); err != nil {
-				return false, err
-			}
-			if q.keeper.snapped.segment <= s.Number {
-				return false, nil // the store is in doubt: the log is needed as it is
-			}
+			return q.keeper.snapshotTurn(q) // without one the log is needed as it is
 		}
 		if !s.Stripped {
 			if err := r.carry(q, &s, done); err != nil {

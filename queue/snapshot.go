@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/log"
@@ -11,77 +12,135 @@ import (
 )
 
 // A snapshot is what the store has of lanes, retries, replays and failed deliveries as of an entry, written into the log in
-// pieces. The store can be made again from the newest whole one and the entries behind it, so that how long that takes
-// depends on what is retrying and failed, and not on how much was ever logged. Each piece begins with the number of the
-// entry, its own number and whether it is the last one; the records follow. It is written only when what was read of the
-// store agrees with its sums.
+// pieces, which other blocks may lie between. The store can be made again from the newest whole one and the entries behind it,
+// so that how long that takes depends on what is retrying and failed, and not on how much was ever logged. Each piece begins
+// with the number of the entry, its own number and whether it is the last one; the records follow. The last piece is written
+// only when what was read of the store agrees with its sums.
+//
+// With a million retries it takes a second to write. So the keeper writes it in turns, between two saves.
 const (
 	snapshotPiece = 256 << 10
+	// snapshotTime is how long the keeper writes one before it saves again.
+	snapshotTime = 30 * time.Millisecond
 	// snapshotEvery is the least that is logged between two snapshots, and snapshotRatio how many times the size of the last.
 	snapshotEvery = 16 << 20
 	snapshotRatio = 8
 )
 
-// snapshotState is the keeper's memory of the last snapshot.
+// snapshotState is the keeper's memory of the last whole snapshot.
 type snapshotState struct {
-	at      uint64 // the entry
 	segment uint64 // it begins in
 	size    int64
 	mark    int64 // bytes that the log had written behind it
 }
 
-// snapshotWhenDue writes a snapshot when enough was logged since the last one.
-func (k *keeper) snapshotWhenDue(q *Queue) error {
-	if q.log.Written()-k.snapped.mark < max(snapshotEvery, snapshotRatio*k.snapped.size) {
-		return nil
-	}
-	return k.snapshot(q)
+// snapshotting is a snapshot under way. Until it is whole the last one counts, and the segments from that on stay.
+type snapshotting struct {
+	dump    *store.Dump
+	segment uint64 // it begins in
+	size    int64  // so far
+	pieces  uint64 // so far
+	records []byte // of the next piece
 }
 
-// snapshot writes one as of now: all that is in the log is in the store.
+// snapshotWhenDue goes on with the snapshot under way, or begins one when enough was logged since the last one.
+func (k *keeper) snapshotWhenDue(q *Queue) error {
+	if k.snapping == nil && q.log.Written()-k.snapped.mark < max(snapshotEvery, snapshotRatio*k.snapped.size) {
+		return nil
+	}
+	_, err := k.snapshotTurn(q)
+	return err
+}
+
+// snapshotTurn goes on with the snapshot under way, or begins one. It reports whether there is one, under way or whole: there is
+// none while the store is in doubt or the disk is full.
+func (k *keeper) snapshotTurn(q *Queue) (is bool, err error) {
+	if k.snapping == nil {
+		k.beginSnapshot(q)
+	}
+	began := uptime()
+	return k.writeSnapshot(q, func() bool { return uptime()-began > int64(q.opts.snapshots) })
+}
+
+// snapshot writes one as of now, to its end.
 func (k *keeper) snapshot(q *Queue) error {
-	s := q.index.store
-	applied := s.Applied()
-	before := q.log.Written()
-	segment := q.log.Last()
-	var piece []byte
-	number := uint64(0)
-	begin := func() {
-		piece = binary.AppendUvarint(piece[:0], applied)
-		piece = binary.AppendUvarint(piece, number)
-		piece = append(piece, 0)
+	k.endSnapshot()
+	k.beginSnapshot(q)
+	_, err := k.writeSnapshot(q, func() bool { return false })
+	return err
+}
+
+// beginSnapshot begins one as of now: all that is in the log is in the store.
+func (k *keeper) beginSnapshot(q *Queue) {
+	k.snapping = &snapshotting{
+		dump: q.index.store.Dump(store.Lane, store.Retry, store.Replay, store.Failed), segment: q.log.Last(),
 	}
-	flag := func() int { return len(binary.AppendUvarint(binary.AppendUvarint(nil, applied), number)) }
-	begin()
-	list, err := s.Dump(func(key store.Key, value []byte) error {
-		piece = append(piece, byte(key.Kind))
-		piece = binary.AppendUvarint(piece, uint64(key.Lane))
-		piece = binary.AppendUvarint(piece, key.Number)
-		piece = codec.AppendText(piece, value)
-		if len(piece) >= snapshotPiece {
-			q.log.Local(log.Snapshot, piece, nil)
-			number++
-			begin()
-		}
-		return nil
-	}, store.Lane, store.Retry, store.Replay, store.Failed)
-	if err != nil && !errors.Is(err, codec.ErrDamaged) {
-		return err
+}
+
+// endSnapshot forgets the snapshot under way, if there is one. Without its last piece it is none.
+func (k *keeper) endSnapshot() {
+	if k.snapping != nil {
+		k.snapping.dump.End()
+		k.snapping = nil
 	}
-	if err != nil || len(list) > 0 {
-		k.doubt() // without its last piece it is none
-		return nil
-	}
-	piece[flag()] = 1
-	q.log.Local(log.Snapshot, piece, nil)
-	if _, err := q.log.Save(); err != nil {
-		if q.disk.lacking(q, err) {
+}
+
+// writeSnapshot goes on with the snapshot under way, until it is whole or over says so. It returns what snapshotTurn does.
+func (k *keeper) writeSnapshot(q *Queue, over func() bool) (is bool, err error) {
+	s := k.snapping
+	more := true
+	for more && err == nil {
+		more, err = s.dump.Step(func(key store.Key, value []byte) error {
+			s.records = append(s.records, byte(key.Kind))
+			s.records = binary.AppendUvarint(s.records, uint64(key.Lane))
+			s.records = binary.AppendUvarint(s.records, key.Number)
+			s.records = codec.AppendText(s.records, value)
+			if len(s.records) >= snapshotPiece {
+				s.put(q, false)
+			}
 			return nil
+		})
+		if over() {
+			break
 		}
-		return err
 	}
-	k.snapped = snapshotState{at: applied, segment: segment, size: q.log.Written() - before, mark: q.log.Written()}
-	return nil
+	switch {
+	case errors.Is(err, codec.ErrDamaged):
+		k.endSnapshot()
+		k.doubt()
+		return false, nil
+	case err != nil:
+		k.endSnapshot()
+		return false, err
+	case !more:
+		s.put(q, true)
+	}
+	before := q.log.Written()
+	if _, err := q.log.Save(); err != nil {
+		k.endSnapshot()
+		if q.disk.lacking(q, err) {
+			return false, nil
+		}
+		return false, err
+	}
+	s.size += q.log.Written() - before
+	if !more {
+		k.snapped = snapshotState{segment: s.segment, size: s.size, mark: q.log.Written()}
+		k.endSnapshot()
+	}
+	return true, nil
+}
+
+// put gives the log a piece of the records that have gathered.
+func (s *snapshotting) put(q *Queue, last bool) {
+	piece := binary.AppendUvarint(make([]byte, 0, len(s.records)+2*binary.MaxVarintLen64+1), s.dump.Applied())
+	piece = binary.AppendUvarint(piece, s.pieces)
+	if piece = append(piece, 0); last {
+		piece[len(piece)-1] = 1
+	}
+	q.log.Local(log.Snapshot, append(piece, s.records...), nil)
+	s.pieces++
+	s.records = s.records[:0]
 }
 
 // foundSnapshot is a snapshot in the log: its pieces, in order.

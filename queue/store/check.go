@@ -57,27 +57,37 @@ func (s *Store) Check(kinds ...Kind) (list []Mismatch, err error) {
 func (s *Store) sumUp(version uint64, k Kind, sum *Sum, visit func(Key, uint64)) error {
 	from, more := First(k), true
 	for more {
-		n := 0
-		last := from
-		err := s.walk(version, from, Last(k), func(key Key, value []byte) (bool, error) {
+		var err error
+		from, more, err = s.step(version, from, func(key Key, value []byte) error {
 			hash := hashOf(key, value)
 			sum.add(hash)
 			if visit != nil {
 				visit(key, hash)
 			}
-			last = key
-			n++
-			return n < stepRecords, nil
+			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if more = n == stepRecords; more {
-			from, more = last.next()
-			runtime.Gosched()
-		}
+		runtime.Gosched()
 	}
 	return nil
+}
+
+// step calls fn with the records of a kind from a key on, at most stepRecords. It returns where the next step begins, if there
+// is one.
+func (s *Store) step(version uint64, from Key, fn func(Key, []byte) error) (next Key, more bool, err error) {
+	n, last := 0, from
+	err = s.walk(version, from, Last(from.Kind), func(key Key, value []byte) (bool, error) {
+		last = key
+		n++
+		return n < stepRecords, fn(key, value)
+	})
+	if err != nil || n < stepRecords {
+		return from, false, err
+	}
+	next, more = last.next()
+	return next, more, nil
 }
 
 // merges knows which tables there were when Merged was last asked.
@@ -170,35 +180,49 @@ func (s *Store) Merged() []Kind {
 	return kinds
 }
 
-// Dump calls fn with all records of the kinds, as of one moment, and compares them with their sums while it goes: it
-// returns the mismatches and what ended it. The value is valid during the call. Writes wait for nothing.
-func (s *Store) Dump(fn func(key Key, value []byte) error, kinds ...Kind) (list []Mismatch, err error) {
-	var kept state
-	version := s.pin(func() { kept = s.state })
-	defer s.unpin(version)
-	for _, k := range kinds {
-		m := Mismatch{Kind: k, Kept: kept.sums.Of(k)}
-		from, more := First(k), true
-		for more {
-			n := 0
-			last := from
-			err := s.walk(version, from, Last(k), func(key Key, value []byte) (bool, error) {
-				m.Found.add(hashOf(key, value))
-				last = key
-				n++
-				return n < stepRecords, fn(key, value)
-			})
-			if err != nil {
-				return list, err
-			}
-			if more = n == stepRecords; more {
-				from, more = last.next()
-			}
-		}
-		if m.Kept != m.Found {
-			list = append(list, m)
-		}
-	}
-	_ = s.doubt(mismatched(list))
-	return list, nil
+// Dump reads all records of some kinds as of one moment, a step at a time, and compares them with their sums. Writes wait for
+// nothing; what they replace is kept until End. One goroutine uses it.
+type Dump struct {
+	store   *Store
+	version uint64
+	kept    state
+	kinds   []Kind // that are left; the first is being read
+	from    Key
+	found   Sum // so far, of that kind
+	wrong   []Mismatch
 }
+
+// Dump begins one as of now. It is ended with End.
+func (s *Store) Dump(kinds ...Kind) *Dump {
+	d := &Dump{store: s, kinds: kinds, from: First(kinds[0])}
+	d.version = s.pin(func() { d.kept = s.state })
+	return d
+}
+
+// Applied is the number of the entry that the records are as of.
+func (d *Dump) Applied() uint64 { return d.kept.applied }
+
+// Step calls fn with the next records, at most stepRecords, and reports whether there are more. The value is valid during the
+// call. The error of the last step wraps codec.ErrDamaged when what was read is not what the sums say; the store is then suspect.
+func (d *Dump) Step(fn func(key Key, value []byte) error) (more bool, err error) {
+	d.from, more, err = d.store.step(d.version, d.from, func(key Key, value []byte) error {
+		d.found.add(hashOf(key, value))
+		return fn(key, value)
+	})
+	if err != nil || more {
+		return more, err
+	}
+	k := d.kinds[0]
+	if kept := d.kept.sums.Of(k); kept != d.found {
+		d.wrong = append(d.wrong, Mismatch{Kind: k, Kept: kept, Found: d.found})
+	}
+	d.kinds, d.found = d.kinds[1:], Sum{}
+	if len(d.kinds) > 0 {
+		d.from = First(d.kinds[0])
+		return true, nil
+	}
+	return false, d.store.doubt(mismatched(d.wrong))
+}
+
+// End lets go what the dump kept.
+func (d *Dump) End() { d.store.unpin(d.version) }
