@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -20,11 +21,12 @@ func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
 	b.hold()
 	before := b.keeper.slot.Load()
 	for i := 0; b.keeper.slot.Load() == before; i++ { // the keeper is held: what it wrote last names the slot of before
-		ids := make([]string, 500)
-		for n := range ids {
-			ids[n] = fmt.Sprint("evt_", i, "_", n)
+		noise := make([]byte, 64<<10) // what packs well would not fill a slot before the keeper is waited for
+		_, _ = rand.Read(noise)
+		ev := Event{ID: fmt.Append(nil, "evt_", i), Type: []byte("test"), Body: noise, Lanes: set}
+		if err := b.Append("platform", []Event{ev}, make([]Receipt, 1)); err != nil {
+			t.Fatal(err)
 		}
-		b.append(set, ids...)
 	}
 	// As the process would leave it if it died now, with the slot in use all zeros.
 	after := &bench{t: t, opts: b.opts}

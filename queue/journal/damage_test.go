@@ -387,11 +387,11 @@ func TestARecordInsideAPayloadIsNotRead(t *testing.T) {
 	j, _, _ := mustOpen(t, testOptions(dir))
 	mustAppend(t, j, 1, 0, 40)
 	// Somebody who knows all but the salt puts a record where a page will begin.
-	forged := make([]byte, 3*page)
+	forged := payload(4, 3*page) // nothing that could be packed
 	for salt := range uint64(3) {
 		at := int(salt)*page + page - Header
 		record := buffer([]byte("forged"))
-		life{j.Generation(), salt}.seal(record, 100+salt, 101+salt)
+		life{j.Generation(), salt}.seal(record, 100+salt, 101+salt, false)
 		copy(forged[at:], record)
 	}
 	if err := j.Append(buffer(forged), 4, 5, 0); err != nil {

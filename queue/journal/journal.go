@@ -61,6 +61,7 @@ type Journal struct {
 	used   uint64               // the highest generation that was ever in use
 	broken error                // why nothing is accepted any more
 	syncer *syncer              // nil in tests that have another
+	packed []byte               // room for a record that is packed
 }
 
 // Append makes a record durable. buf is Header free bytes and the payload behind them; until Append returns it is the
@@ -73,7 +74,7 @@ func (j *Journal) Append(buf []byte, first, end, free uint64) error {
 	if j.broken != nil {
 		return j.broken
 	}
-	if len(buf) < Header || len(buf)-Header > math.MaxUint32 || end <= first {
+	if len(buf) < Header || len(buf)-Header > math.MaxInt32 || end <= first {
 		return fmt.Errorf("write journal: %d bytes for entries %d to %d are no record", len(buf), first, end)
 	}
 	err := j.append(buf, first, end, free)
@@ -84,7 +85,8 @@ func (j *Journal) Append(buf []byte, first, end, free uint64) error {
 }
 
 func (j *Journal) append(buf []byte, first, end, free uint64) error {
-	size := whole(int64(len(buf)))
+	record, packed := j.pack(buf)
+	size := whole(int64(len(record)))
 	s := j.active.Load()
 	if s == nil || s.end+size > s.room() {
 		var err error
@@ -92,13 +94,31 @@ func (j *Journal) append(buf []byte, first, end, free uint64) error {
 			return err
 		}
 	}
-	s.seal(buf, first, end)
-	if err := j.put(s, buf, s.end); err != nil {
+	s.seal(record, first, end, packed)
+	if err := j.put(s, record, s.end); err != nil {
 		return err
 	}
 	s.end += size
 	s.next = end
 	return nil
+}
+
+// keptRoom is how much room for packed records is kept from one to the next.
+const keptRoom = 256 << 10
+
+// pack packs a record where that saves pages.
+func (j *Journal) pack(buf []byte) (record []byte, packed bool) {
+	if len(buf) <= page {
+		return buf, false
+	}
+	record = pack(j.packed[:0], buf)
+	if j.packed = record[:0]; cap(record) > keptRoom {
+		j.packed = nil
+	}
+	if whole(int64(len(record))) < whole(int64(len(buf))) {
+		return record, true
+	}
+	return buf, false
 }
 
 // put writes a record, with all of its last page, and syncs it.

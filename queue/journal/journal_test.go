@@ -363,7 +363,7 @@ func TestNoPageThatWasSyncedIsWrittenAgain(t *testing.T) {
 					delete(synced, key)
 				}
 			}
-		} else if l, _, ok := parseRecord(raw); ok && l.generation > 0 {
+		} else if l, _, _, ok := parseRecord(raw); ok && l.generation > 0 {
 			records++
 		}
 		for n := at; n < at+int64(len(raw)); n += page {
@@ -436,22 +436,79 @@ func TestASlotThatIsGoneIsTold(t *testing.T) {
 func TestTheSumCoversWhatItShould(t *testing.T) {
 	t.Parallel()
 	l := life{7, 9}
-	buf := buffer([]byte("payload"))
-	l.seal(buf, 1, 2)
-	if got := codec.Sum(append(slices.Clone(buf[:36]), buf[Header:]...)); recordSum(buf) != got {
-		t.Errorf("sum %x, want %x", recordSum(buf), got)
-	}
-	of, r, ok := parseRecord(buf)
-	if !ok || of != l || r.First != 1 || r.End != 2 || string(r.Payload) != "payload" {
-		t.Errorf("read as %v %+v %v", of, r, ok)
-	}
-	for i := range buf {
-		for bit := range 8 {
-			buf[i] ^= 1 << bit
-			if _, _, ok := parseRecord(buf); ok {
-				t.Errorf("read with bit %d of byte %d flipped", bit, i)
-			}
-			buf[i] ^= 1 << bit
+	plain := buffer([]byte("payload"))
+	for _, packed := range []bool{false, true} {
+		buf := plain
+		if packed {
+			buf = pack(nil, plain)
 		}
+		l.seal(buf, 1, 2, packed)
+		if got := codec.Sum(append(slices.Clone(buf[:36]), buf[Header:]...)); recordSum(buf) != got {
+			t.Errorf("sum %x, want %x", recordSum(buf), got)
+		}
+		of, r, stored, ok := parseRecord(buf)
+		if !ok || of != l || r.First != 1 || r.End != 2 || string(r.Payload) != "payload" || !bytes.Equal(stored, buf) {
+			t.Errorf("read as %v %+v %v", of, r, ok)
+		}
+		for i := range buf {
+			for bit := range 8 {
+				buf[i] ^= 1 << bit
+				if _, _, _, ok := parseRecord(buf); ok {
+					t.Errorf("read with bit %d of byte %d flipped", bit, i)
+				}
+				buf[i] ^= 1 << bit
+			}
+		}
+	}
+}
+
+// A record is packed where that saves pages, comes back as it was, also the one that a start writes anew, and what
+// follows it begins where it ends.
+func TestARecordIsPackedWhereThatSavesPages(t *testing.T) {
+	t.Parallel()
+	text := func(size int) []byte { return bytes.Repeat([]byte(`{"type":"lead.created"},`), size/24+1)[:size] }
+	payloads := [][]byte{
+		text(100), text(page), text(5 * page), payload(1, 2*page), append(text(3*page), payload(2, page)...), payload(3, page), text(200 << 10), text(20),
+	}
+	pages := []int64{1, 1, 1, 3, 2, 2, 1, 1}
+	o := testOptions(t.TempDir())
+	o.SlotSize = 64 * page
+	var written []int64
+	o.writeAt = func(f *os.File, raw []byte, at int64) (int, error) {
+		if PayloadOf(raw) != nil {
+			written = append(written, int64(len(raw))/page)
+		}
+		return f.WriteAt(raw, at)
+	}
+	j, _, _ := mustOpen(t, o)
+	for i, p := range payloads {
+		buf := buffer(p)
+		if err := j.Append(buf, uint64(i+1), uint64(i+2), 0); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(buf[Header:], p) {
+			t.Errorf("record %d is not as it was given any more: it may have to be given again", i)
+		}
+	}
+	if !slices.Equal(written, pages) {
+		t.Errorf("records take %v pages, want %v", written, pages)
+	}
+	mustClose(t, j)
+	for range 2 {
+		j, records, damages := mustOpen(t, o)
+		if len(records) != len(payloads) || len(damages) > 0 {
+			t.Fatalf("%d records, want %d; told: %+v", len(records), len(payloads), damages)
+		}
+		for i, r := range records {
+			if !bytes.Equal(r.Payload, payloads[i]) {
+				t.Errorf("record %d has another payload", i)
+			}
+		}
+		next := uint64(len(payloads) + 1)
+		payloads = append(payloads, text(9*page)) // the last one is packed, and the next start writes it anew
+		if err := j.Append(buffer(payloads[next-1]), next, next+1, 0); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, j)
 	}
 }

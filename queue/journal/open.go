@@ -219,7 +219,7 @@ func (r *reading) read(s *slot) (known bool) {
 	s.life = front
 	if len(raw) >= 2*page {
 		back, _ := parseHeader(raw[len(raw)-page:])
-		first, _, _ := parseRecord(raw[page:])
+		first, _, _, _ := parseRecord(raw[page:])
 		for _, l := range [...]life{back, first} {
 			if l.generation > s.generation {
 				s.life = l
@@ -249,9 +249,11 @@ func (r *reading) read(s *slot) (known bool) {
 	}
 	s.end = end
 	s.size = min(s.size, made) // what is longer was to grow, and did not live to
-	for _, f := range records {
+	for i, f := range records {
 		f.slot = s
-		f.Payload = bytes.Clone(f.Payload)
+		if f.stored = nil; i == len(records)-1 {
+			f.stored = bytes.Clone(records[i].stored)
+		}
 		s.next = max(s.next, f.End)
 		r.found = append(r.found, f)
 	}
@@ -301,9 +303,7 @@ func (r *reading) renew(kept []found) error {
 	last := slices.MaxFunc(kept, func(a, b found) int {
 		return cmp.Or(cmp.Compare(a.slot.generation, b.slot.generation), cmp.Compare(a.at, b.at))
 	})
-	buf := append(make([]byte, Header, whole(Header+int64(len(last.Payload)))), last.Payload...)
-	last.slot.seal(buf, last.First, last.End)
-	err := r.j.put(last.slot, buf, last.at)
+	err := r.j.put(last.slot, last.stored, last.at)
 	if err != nil && slices.Contains(r.j.spoilt, last.slot) {
 		r.tell(Damage{File: last.slot.file.Name(), Grave: true}, "the last record of %q can't be written anew: %v", last.slot.file.Name(), err)
 		return nil

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"hash/crc32"
 	"os"
+	"slices"
 
+	"github.com/klauspost/compress/s2"
 	"golang.org/x/sys/unix"
 
 	"realtorbot-relay/queue/codec"
@@ -79,13 +81,20 @@ func parseHeader(raw []byte) (l life, size int64) {
 	return life{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint64(raw[16:])}, int64(binary.LittleEndian.Uint64(raw[24:]))
 }
 
-// seal fills the header of a record: the first bytes of buf, in front of the payload.
-func (l life) seal(buf []byte, first, end uint64) {
+// packedBit marks, in the length of a record's payload, one that is packed.
+const packedBit = 1 << 31
+
+// seal fills the header of a record: the first bytes of buf, in front of the payload as it is stored.
+func (l life) seal(buf []byte, first, end uint64, packed bool) {
 	binary.LittleEndian.PutUint64(buf, l.generation)
 	binary.LittleEndian.PutUint64(buf[8:], l.salt)
 	binary.LittleEndian.PutUint64(buf[16:], first)
 	binary.LittleEndian.PutUint64(buf[24:], end)
-	binary.LittleEndian.PutUint32(buf[32:], uint32(len(buf)-Header))
+	size := uint32(len(buf) - Header)
+	if packed {
+		size |= packedBit
+	}
+	binary.LittleEndian.PutUint32(buf[32:], size)
 	binary.LittleEndian.PutUint32(buf[36:], recordSum(buf))
 }
 
@@ -93,35 +102,57 @@ func recordSum(record []byte) uint32 {
 	return crc32.Update(codec.Sum(record[:36]), codec.Castagnoli, record[Header:])
 }
 
-// parseRecord reads the record at the start of raw, of whatever life. Its payload is a slice of raw.
-func parseRecord(raw []byte) (l life, r Record, ok bool) {
+// pack appends a record whose payload is packed to dst, with its header yet to be filled.
+func pack(dst, record []byte) []byte {
+	dst = slices.Grow(dst, int(whole(int64(Header+s2.MaxEncodedLen(len(record)-Header)))))
+	n := len(dst) + Header
+	return dst[:n+len(s2.Encode(dst[n:cap(dst)], record[Header:]))]
+}
+
+// parseRecord reads the record at the start of raw, of whatever life. Its payload is the caller's; stored is the record as
+// it lies there, a slice of raw. A payload that can't be unpacked though its checksum holds was written wrong.
+func parseRecord(raw []byte) (l life, r Record, stored []byte, ok bool) {
 	if len(raw) < Header {
-		return life{}, Record{}, false
+		return life{}, Record{}, nil, false
 	}
 	l = life{binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:])}
 	r.First, r.End = binary.LittleEndian.Uint64(raw[16:]), binary.LittleEndian.Uint64(raw[24:])
-	size := uint64(binary.LittleEndian.Uint32(raw[32:]))
+	field := binary.LittleEndian.Uint32(raw[32:])
+	size := uint64(field &^ packedBit)
 	if l.generation == 0 || r.End <= r.First || size > uint64(len(raw)-Header) {
-		return life{}, Record{}, false
+		return life{}, Record{}, nil, false
 	}
-	record := raw[:Header+size]
-	if recordSum(record) != binary.LittleEndian.Uint32(raw[36:]) {
-		return life{}, Record{}, false
+	stored = raw[:Header+size]
+	if recordSum(stored) != binary.LittleEndian.Uint32(raw[36:]) {
+		return life{}, Record{}, nil, false
 	}
-	r.Payload = record[Header:]
-	return l, r, true
+	if r.Payload = bytes.Clone(stored[Header:]); field&packedBit != 0 {
+		var err error
+		if r.Payload, err = s2.Decode(nil, stored[Header:]); err != nil {
+			return life{}, Record{}, nil, false
+		}
+	}
+	return l, r, stored, true
+}
+
+// PayloadOf returns what the record holds that raw, the bytes of one write to a slot, begins with; nil when it begins with none.
+// It is for those who watch what is written.
+func PayloadOf(raw []byte) []byte {
+	_, r, _, _ := parseRecord(raw)
+	return r.Payload
 }
 
 // found is a record and where it lies.
 type found struct {
 	Record
-	slot *slot
-	at   int64
+	slot   *slot
+	at     int64
+	stored []byte // the record as it lies there, for the last one of a slot alone
 }
 
 // scan finds the records of a life in raw, whose first page is the slot's header: the position behind the last good one,
 // and the positions of those that are broken though another record begins behind them. torn is where the last record is when
-// that one is broken, 0 when it is not. Payloads are slices of raw.
+// that one is broken, 0 when it is not. What is stored is a slice of raw.
 func scan(raw []byte, l life) (records []found, end int64, broken []int64, torn int64) {
 	var mark [16]byte
 	binary.LittleEndian.PutUint64(mark[:], l.generation)
@@ -135,13 +166,13 @@ func scan(raw []byte, l life) (records []found, end int64, broken []int64, torn 
 		return gap
 	}
 	for at := int64(page); at+page <= int64(len(raw)); {
-		of, r, ok := parseRecord(raw[at:])
+		of, r, stored, ok := parseRecord(raw[at:])
 		switch {
 		case ok && of == l:
 			broken = append(broken, hole(at)...)
 			gap = nil
-			records = append(records, found{Record: r, at: at})
-			at += whole(Header + int64(len(r.Payload)))
+			records = append(records, found{Record: r, at: at, stored: stored})
+			at += whole(int64(len(stored)))
 			end = at
 			continue
 		case bytes.HasPrefix(raw[at:], mark[:]):

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
+
+	"realtorbot-relay/queue/journal"
 )
 
 // A trace is what strace -f -y wrote of a relay's writes and syncs. The tracer stops each thread at the begin and the end of a
@@ -133,7 +136,7 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 				v.Bare++
 			}
 			last[c.file] = c.end
-			for _, id := range tracedID.FindAllString(c.text, -1) {
+			for _, id := range idsOf(c.text) {
 				if _, again := written[id]; !again {
 					written[id] = c
 					waiting[c.file] = append(waiting[c.file], id)
@@ -158,6 +161,41 @@ func judgeTrace(trace io.Reader) (v traceVerdict, err error) {
 		}
 	})
 	return v, err
+}
+
+// idsOf finds the ids of the events that a write to the journal has. A record that is packed has them in pieces.
+func idsOf(text string) []string {
+	if payload := journal.PayloadOf(unquoted(text)); payload != nil {
+		text = string(payload)
+	}
+	return tracedID.FindAllString(text, -1)
+}
+
+// unquoted returns the bytes of the first string among the arguments of a call, which strace writes as C does.
+func unquoted(text string) (raw []byte) {
+	_, text, _ = strings.Cut(text, `, "`)
+	for i := 0; i < len(text) && text[i] != '"'; i++ {
+		if text[i] != '\\' {
+			raw = append(raw, text[i])
+			continue
+		}
+		i++
+		digits := 0
+		for digits < 3 && i+digits < len(text) && '0' <= text[i+digits] && text[i+digits] <= '7' {
+			digits++
+		}
+		switch {
+		case digits > 0:
+			n, _ := strconv.ParseUint(text[i:i+digits], 8, 16) // they are octal digits
+			raw = append(raw, byte(n))
+			i += digits - 1
+		case i < len(text) && strings.IndexByte("ntvfr", text[i]) >= 0:
+			raw = append(raw, "\n\t\v\f\r"[strings.IndexByte("ntvfr", text[i])])
+		case i < len(text):
+			raw = append(raw, text[i])
+		}
+	}
+	return raw
 }
 
 // readTrace calls ended for each call where it ends, and began where it begins, in the order of the trace.
