@@ -63,6 +63,7 @@ type disk struct {
 	low   atomic.Pointer[Lack] // what it found; nil: there is enough
 	full  atomic.Bool          // the committer found the journal full while nothing could be saved
 	unfit atomic.Pointer[Lack] // why nothing could be saved the last time; the keeper's
+	tight atomic.Bool          // so little is free that events will soon be refused; changed by the keeper
 	told  bool                 // that nothing is saved; the keeper's
 }
 
@@ -171,6 +172,7 @@ func (d *disk) tend(q *Queue) (save, clean bool) {
 	case !held && free >= max(q.opts.MinFree, criticalFree)+q.opts.ballast:
 		_ = d.take(q.opts) // when it fails there is just none, until the next round
 	}
+	d.tight.Store(free < 2*d.acceptFloor(q.opts))
 	save = free >= d.saveFloor(q.opts)
 	if d.told == save {
 		d.told = !save

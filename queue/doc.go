@@ -61,6 +61,9 @@
 // carried before: appended again, synced, placed in the store (retain.go). A lane that is paused or lags holds its segments.
 // Segments are cut by size, by ids and by age, so that what is kept is at most a sixteenth of the period too much.
 //
+// What endpoints answer is kept within a budget (excerpts.go): it comes back over the time that records are kept, and is written down
+// in the lanes' records.
+//
 // # Backup
 //
 // A backup (backup.go) is the log's segments and the mark as of a moment at which the keeper had moved all of the journal into the

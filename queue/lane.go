@@ -77,6 +77,9 @@ type Lane struct {
 	unsaved     map[recordName]unsaved // records that the store does not have yet
 	landings    uint64                 // how often some of them came into the store
 	countSaved  int64                  // deliveries it was given, as they were saved last
+
+	excerptsUntil int64             // see excerpts
+	newest        map[uint64]newest // by event
 }
 
 // given counts what a lane was given. The committer counts, and waits for nobody who reads or writes a file.
@@ -153,6 +156,7 @@ func newLane(q *Queue, id LaneID, r laneRecord) *Lane {
 		health: r.health.moved(func(t time.Time) time.Time { return time.UnixMilli(q.shown(t.UnixMilli())) }),
 	}
 	l.gift.matched, l.gift.counted, l.countSaved = r.matched, r.counted, r.matched
+	l.excerptsUntil = r.excerpts
 	l.passed.Store(r.passed)
 	if len(r.settled) > 0 {
 		l.skip = make(map[uint64]struct{}, len(r.settled))
@@ -237,6 +241,7 @@ func (l *Lane) close() (retries int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.gone = true
+	l.forgetAllNewest()
 	l.ready.Store(nil)
 	l.retries = nil
 	return l.retrying

@@ -64,6 +64,7 @@ func (q *Queue) restoreLanes() error {
 		return err
 	}
 	q.addLanes(made)
+	q.restoreExcerpts(made)
 	lanes := *q.lanes.Load()
 	return q.index.scan(store.First(store.Retry), store.Last(store.Retry), func(key store.Key, record []byte) (bool, error) {
 		if int(key.Lane) >= len(lanes) || lanes[key.Lane] == nil {

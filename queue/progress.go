@@ -19,9 +19,6 @@ type recordName struct {
 	seq  uint64
 }
 
-// maxWellExcerpt is how much of an answer is kept of an attempt that went well: nobody reads more of a success.
-const maxWellExcerpt = 256
-
 // change sets or, with nil, deletes a record. The caller holds mu.
 func (l *Lane) change(what entry.What, seq uint64, record []byte) {
 	l.changes = append(l.changes, entry.Change{What: what, Seq: seq, Record: record})
@@ -36,15 +33,6 @@ func (l *Lane) change(what entry.What, seq uint64, record []byte) {
 			l.q.freed.Store(true)
 		}
 	}
-}
-
-// note remembers an attempt. The caller holds mu.
-func (l *Lane) note(d *Delivery, a *Attempt, excerpt int) {
-	m := entry.Made{Seq: d.Event.Seq, Attempt: *a}
-	m.Replay = d.Replay
-	m.Excerpt = slices.Clone(a.Excerpt[:min(len(a.Excerpt), excerpt)])
-	l.made = append(l.made, m)
-	l.madeBytes += 64 + len(m.Excerpt) + len(m.Error)
 }
 
 // changed asks for a save, at once when much has gathered. Whoever settles never waits for it: a lane that is full hands
@@ -124,6 +112,7 @@ func (l *Lane) record() *laneRecord {
 		health: l.health.moved(func(t time.Time) time.Time { return time.UnixMilli(l.q.stamp(t)) }),
 	}
 	r.matched, r.counted = l.counts()
+	r.excerpts = l.excerptsUntil
 	if len(l.window) > 0 {
 		r.cursor = l.window[0].ev.Seq
 	}

@@ -40,7 +40,8 @@ type Options struct {
 	Now           func() time.Time      // default time.Now
 	Free          func() (int64, error) // free bytes where Dir is; default asks the file system
 
-	FilterBytes int64 // of memory for what tells new ids from known ones without reading; default 32 MiB
+	ExcerptBytes int64 // of the disk for whole excerpts of answers, a quarter of it for one lane's; default 256 MiB
+	FilterBytes  int64 // of memory for what tells new ids from known ones without reading; default 32 MiB
 
 	segmentSize int64 // of the log
 	slotSize    int64 // of the journal
@@ -57,6 +58,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	setDefault(&o.AppendTimeout, 10*time.Second)
+	setDefault(&o.ExcerptBytes, 256<<20)
 	setDefault(&o.FilterBytes, 32<<20)
 	setDefault(&o.segmentSize, 64<<20)
 	setDefault(&o.slotSize, 4<<20)
@@ -134,6 +136,7 @@ type Queue struct {
 
 	keeper    keeper
 	disk      disk
+	excerpts  excerpts
 	backingUp atomic.Bool
 
 	failure atomic.Pointer[error]

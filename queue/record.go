@@ -99,6 +99,7 @@ type laneRecord struct {
 	health    Health // in queue time
 	matched   int64  // deliveries it was given, ever, by the events below counted
 	counted   uint64
+	excerpts  int64 // the time at which what it took of its budget of excerpts has come back, 0 when it took none ever
 }
 
 func (r *laneRecord) append(dst []byte) []byte {
@@ -119,7 +120,11 @@ func (r *laneRecord) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, r.replayed)
 	dst = r.health.append(dst)
 	dst = binary.AppendVarint(dst, r.matched)
-	return binary.AppendUvarint(dst, r.counted)
+	dst = binary.AppendUvarint(dst, r.counted)
+	if r.excerpts != 0 { // records of before have none
+		dst = binary.AppendVarint(dst, r.excerpts)
+	}
+	return dst
 }
 
 func parseLane(record []byte) (laneRecord, error) {
@@ -138,6 +143,9 @@ func parseLane(record []byte) (laneRecord, error) {
 	r.born, r.replayed = d.Uvarint(), d.Varint()
 	r.health = healthOf(&d)
 	r.matched, r.counted = d.Varint(), d.Uvarint()
+	if len(d.Buf) > 0 {
+		r.excerpts = d.Varint()
+	}
 	if !d.OK() {
 		return r, fmt.Errorf("read lane %q: %w", r.name, codec.ErrDamaged)
 	}

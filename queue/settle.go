@@ -16,17 +16,17 @@ func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	switch {
 	case d.retry != nil:
 		l.endRetry(d, Settled)
-		l.note(d, a, len(a.Excerpt))
+		l.note(d, a, nothing)
 	case d.flight.replay != nil:
 		l.land(d.flight, Settled)
-		l.note(d, a, len(a.Excerpt))
+		l.note(d, a, nothing)
 	default:
 		l.settle(d.flight)
-		excerpt := len(a.Excerpt)
-		if !d.flight.noted {
-			excerpt = maxWellExcerpt
+		then := wentWell
+		if d.flight.noted {
+			then = nothing
 		}
-		l.note(d, a, excerpt)
+		l.note(d, a, then)
 	}
 	l.changed()
 }
@@ -46,7 +46,7 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 		l.countRetrying(1)
 	}
 	d.retry.attempts = d.Attempts + 1
-	l.note(d, a, len(a.Excerpt))
+	l.note(d, a, another)
 	l.queueRetry(d.retry, due)
 	l.changed()
 	l.wake()
@@ -67,7 +67,9 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	f.At, f.Attempts = time.UnixMilli(l.q.now()), d.Attempts
 	if a != nil {
 		f.Attempts++
-		l.note(d, a, len(a.Excerpt))
+		l.note(d, a, nothing)
+	} else {
+		l.forgetNewest(d.Event.Seq)
 	}
 	switch {
 	case d.retry != nil:
@@ -90,7 +92,7 @@ func (l *Lane) Note(d *Delivery, a *Attempt) {
 	if d.flight != nil {
 		d.flight.noted = true
 	}
-	l.note(d, a, len(a.Excerpt))
+	l.note(d, a, another)
 	l.changed()
 }
 

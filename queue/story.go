@@ -215,6 +215,7 @@ func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) 
 		stories[i].Attempts = slices.CompactFunc(list, func(a, b Attempt) bool {
 			return a.At.Equal(b.At) && a.Number == b.Number && a.Replay == b.Replay && a.Took == b.Took
 		})
+		lanes[i].completeNewest(seq, stories[i].Attempts)
 	}
 	return nil
 }

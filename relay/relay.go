@@ -218,7 +218,7 @@ func (r *Relay) shut() {
 func (r *Relay) open() error {
 	q := r.config.Queue
 	kept, err := queue.Open(queue.Options{
-		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree, NoCreate: !q.Create,
+		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree, ExcerptBytes: q.ExcerptBytes, NoCreate: !q.Create,
 		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free,
 	})
 	if err != nil {

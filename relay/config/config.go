@@ -93,6 +93,9 @@ type Queue struct {
 	// MinFree is the free disk space in bytes below which ingest answers 503 while deliveries go on. The queue needs
 	// 112 MiB itself, also with 0.
 	MinFree int64
+	// ExcerptBytes is how much of the disk whole excerpts of answers may take, a quarter of it those of one endpoint; at least
+	// 1 MiB. Beyond it an excerpt is 256 bytes.
+	ExcerptBytes int64
 	// Create lets an empty or missing Dir become a new queue. Without it that is an error: a file system may not be
 	// mounted there.
 	Create bool
@@ -267,6 +270,7 @@ func defaults() *Config {
 			Retention:       168 * time.Hour,
 			FailedRetention: 720 * time.Hour,
 			MinFree:         256 << 20,
+			ExcerptBytes:    256 << 20,
 			Create:          true,
 		},
 		Log:       Log{Level: "info", Format: "auto"},

@@ -336,6 +336,7 @@ func readQueue(t *table, q *Queue) {
 	t.duration("retention", &q.Retention, 0, longest)
 	t.duration("failed_retention", &q.FailedRetention, time.Minute, longest)
 	t.size("min_free", &q.MinFree, 0, 1<<50)
+	t.size("excerpt_bytes", &q.ExcerptBytes, 1<<20, 1<<50)
 	t.yesNo("create", &q.Create)
 	t.rest()
 }
