@@ -66,6 +66,7 @@ func (l *Lane) leave() {
 	l.haltLocked()
 	l.mu.Unlock()
 	over()
+	l.tellExpired()
 }
 
 // partLocked has a course take no more attempts. What it returns closes its connections, those that are in use when their

@@ -10,66 +10,123 @@ const (
 	expireAtATime = 500
 	// ageAgain is the longest until a lane that holds something young is asked again.
 	ageAgain = 10 * time.Minute
+	// A line of the log tells what expired within gatherOver, and as long as more does, at most gatherMost.
+	gatherOver = 5 * time.Second
+	gatherMost = time.Minute
 )
 
-// expiry is what a round found too old.
+// expiry is what was found too old for one reason.
 type expiry struct {
-	why    string
+	reason string
+	began  time.Time
+	count  int
+	latest string // the id of an event
+}
+
+// expire gives up what was held longer than MaxAge, a bounded number at a time, and says how many these were. The log is told
+// of all that expire in a run in one line. Only an endpoint that is down, paused, limited or out of reach holds deliveries; one
+// that is merely slow still gets them all, and one that is disabled keeps what it has. What a replay has not taken up waits for
+// its endpoint however long.
+func (l *Lane) expire(now time.Time) (gone int) {
+	gone, goesOn := l.expireRound(now)
+	l.tellGathered(now, goesOn)
+	return gone
+}
+
+// tellGathered tells the log of what expired when that is over, or has gone on for long.
+func (l *Lane) tellGathered(now time.Time, goesOn bool) {
+	l.mu.Lock()
+	gathered := now.Sub(l.expired.began)
+	l.mu.Unlock()
+	if gathered >= gatherMost || !goesOn && gathered >= gatherOver {
+		l.tellExpired()
+	}
+}
+
+// expireRound is one look; it goes on when there may be more at once.
+func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
+	l.mu.Lock()
+	why, maxAge := l.gate.why(), l.gate.policy.MaxAge
+	rests := why == "" || now.Before(l.aged)
+	l.mu.Unlock()
+	if rests {
+		return 0, false
+	}
+	r := aging{reason: "held longer than max_age (" + maxAge.String() + ") while the endpoint was " + why, maxAge: maxAge, now: now}
+	youngest := l.expireSome(&r, func() *queue.Delivery {
+		d, _ := l.kept.Take()
+		return d
+	})
+	again := l.expireSome(&r, func() *queue.Delivery {
+		d, _ := l.kept.TakeDue(now)
+		return d
+	})
+	if r.count == 0 {
+		if youngest == ageAgain && l.kept.Stats().Pending > 0 {
+			return 0, true // they are being read
+		}
+		l.mu.Lock()
+		l.aged = now.Add(min(youngest, again, ageAgain))
+		l.mu.Unlock()
+		return 0, false
+	}
+	l.tally.failed.Add(int64(r.count))
+	l.reportFailed(r.last.ID, r.last.Type, "expired", r.reason, int64(r.count))
+	l.gather(&r)
+	return r.count, true
+}
+
+// aging is one look at what a lane holds.
+type aging struct {
+	reason string
 	maxAge time.Duration
+	now    time.Time
 	count  int
 	last   queue.Stored
 }
 
-// expire gives up what was held longer than MaxAge, a bounded number at a time, and says how many these were, in one line.
-// Only an endpoint that is down, paused, limited or out of reach holds deliveries; one that is merely slow still gets them
-// all, and one that is disabled keeps what it has. What a replay has not taken up waits for its endpoint however long.
-func (l *Lane) expire(now time.Time) (gone int) {
+// gather adds what a round gave up to what the log is yet to be told of.
+func (l *Lane) gather(r *aging) {
 	l.mu.Lock()
-	e := expiry{why: l.gate.why(), maxAge: l.gate.policy.MaxAge}
-	rests := e.why == "" || now.Before(l.aged)
+	another := l.expired.count > 0 && l.expired.reason != r.reason
 	l.mu.Unlock()
-	if rests {
-		return 0
+	if another {
+		l.tellExpired()
 	}
-	youngest := l.expireSome(&e, now, func() *queue.Delivery {
-		d, _ := l.kept.Take()
-		return d
-	})
-	again := l.expireSome(&e, now, func() *queue.Delivery {
-		d, _ := l.kept.TakeDue(now)
-		return d
-	})
-	if e.count == 0 {
-		l.mu.Lock()
-		l.aged = now.Add(min(youngest, again, ageAgain))
-		l.mu.Unlock()
-		return 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.expired.count == 0 {
+		l.expired = expiry{reason: r.reason, began: r.now}
 	}
-	reason := e.reason()
-	l.tally.failed.Add(int64(e.count))
-	l.reportFailed(e.last.ID, e.last.Type, "expired", reason, int64(e.count))
-	l.log.Error().Int("deliveries", e.count).Bytes("latest_event", e.last.ID).Str("class", "expired").Str("reason", reason).
-		Msg("deliveries failed for good")
-	return e.count
+	l.expired.count += r.count
+	l.expired.latest = string(r.last.ID)
 }
 
-func (e *expiry) reason() string {
-	return "held longer than max_age (" + e.maxAge.String() + ") while the endpoint was " + e.why
+// tellExpired writes what was gathered to the log.
+func (l *Lane) tellExpired() {
+	l.mu.Lock()
+	e := l.expired
+	l.expired = expiry{}
+	l.mu.Unlock()
+	if e.count > 0 {
+		l.log.Error().Int("deliveries", e.count).Str("latest_event", e.latest).Str("class", "expired").Str("reason", e.reason).
+			Msg("deliveries failed for good")
+	}
 }
 
 // expireSome gives up what take hands out until that is young enough, and returns for how long the first one still is.
-func (l *Lane) expireSome(e *expiry, now time.Time, take func() *queue.Delivery) time.Duration {
-	for e.count < expireAtATime {
+func (l *Lane) expireSome(r *aging, take func() *queue.Delivery) time.Duration {
+	for r.count < expireAtATime {
 		d := take()
 		if d == nil {
 			return ageAgain
 		}
-		if left := e.maxAge - now.Sub(d.Begun()); left >= 0 {
-			l.kept.Release(d, now)
+		if left := r.maxAge - r.now.Sub(d.Begun()); left >= 0 {
+			l.kept.Release(d, r.now)
 			return left
 		}
-		l.kept.Failed(d, nil, e.reason())
-		e.count, e.last = e.count+1, d.Event
+		l.kept.Failed(d, nil, r.reason)
+		r.count, r.last = r.count+1, d.Event
 	}
 	return 0
 }

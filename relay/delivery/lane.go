@@ -44,6 +44,7 @@ type Lane struct {
 	seen     seen
 	under    map[*queue.Delivery]*flight // attempts under way
 	aged     time.Time                   // before then nothing that is held can be too old
+	expired  expiry                      // what the log is yet to be told of
 }
 
 // flight is an attempt under way.

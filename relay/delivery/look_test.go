@@ -2,8 +2,11 @@ package delivery
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -135,6 +138,18 @@ func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
 	}
 }
 
+// alone takes the lanes out of sight of the housekeeping until back; what is accepted goes to them as before.
+func (d *desk) alone() (back func()) {
+	plan := d.post.plan.Load()
+	hidden := newPlan(nil, nil)
+	hidden.routes.Store(plan.routes.Load())
+	d.post.plan.Store(hidden)
+	for d.post.round.Load() != nil { // one is under way
+		runtime.Gosched()
+	}
+	return func() { d.post.plan.Store(plan) }
+}
+
 // What expires at once is one line with a count.
 func TestExpiryOfManyIsOneLine(t *testing.T) {
 	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
@@ -144,22 +159,31 @@ func TestExpiryOfManyIsOneLine(t *testing.T) {
 	if err := lane.Pause("by the operator"); err != nil {
 		t.Fatal(err)
 	}
-	d.accept("lead.created", numbered(300)...)
+	const many = 2*expireAtATime + 300
+	d.accept("lead.created", numbered(many)...)
+	back := d.alone()
 	d.leap.Add(int64(73 * time.Hour))
 	d.accept("lead.created", "evt_young")
+	now := d.now() // in which the whole run is, however long the machine takes
 	gone := 0
-	for deadline := time.Now().Add(patience); gone < 300 && time.Now().Before(deadline); {
-		gone += lane.expire(d.now())
+	for deadline := time.Now().Add(patience); gone < many && time.Now().Before(deadline); {
+		gone += lane.expire(now)
 	}
-	if s := d.status("crm"); gone != 300 || s.Failed != 300 || s.Pending != 1 {
+	if s := lane.kept.Stats(); gone != many || s.Failed != many || s.Pending != 1 {
 		t.Errorf("%d became failed: %+v", gone, s)
 	}
-	if lines := strings.Count(log.String(), "\n"); lines > 3 || !strings.Contains(log.String(), `"deliveries":`) {
+	lane.expire(now.Add(gatherOver - time.Millisecond))
+	if log.Len() > 0 {
+		t.Errorf("told before it was over: %s", log.String())
+	}
+	lane.expire(now.Add(gatherOver))
+	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), fmt.Sprintf(`"deliveries":%d,`, many)) {
 		t.Errorf("%d lines: %s", lines, log.String())
 	}
-	if f := d.post.TakeFailures(everything); len(f) != 1 || f[0].Count != 300 || f[0].Classes["expired"] != 300 {
+	if f := d.post.TakeFailures(everything); len(f) != 1 || f[0].Count != many || f[0].Classes["expired"] != many {
 		t.Errorf("told %+v", f)
 	}
+	back()
 	// A lane that holds nothing old enough is not asked again at once.
 	lane.mu.Lock()
 	rests := lane.aged.After(d.now())
@@ -172,6 +196,49 @@ func TestExpiryOfManyIsOneLine(t *testing.T) {
 	if !rests {
 		t.Error("it is asked again each round")
 	}
+}
+
+// What expires one by one for hours is a line a minute, another reason is another line, and a stop leaves nothing untold.
+func TestWhatExpiresOneByOneIsALineAMinute(t *testing.T) {
+	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"))
+	lane := d.post.Lane("crm")
+	var log bytes.Buffer
+	lane.log = zerolog.New(&log)
+	defer d.alone()()
+	began := d.now()
+	at := func(s int) *aging {
+		return &aging{reason: "paused", now: began.Add(time.Duration(s) * time.Second), count: 1}
+	}
+	told := func(want ...int) {
+		t.Helper()
+		var got []int
+		for line := range strings.Lines(log.String()) {
+			var said struct{ Deliveries int }
+			if err := json.Unmarshal([]byte(line), &said); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, said.Deliveries)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("told of %v, want %v", got, want)
+		}
+	}
+	for s := range 60 {
+		lane.gather(at(s))
+		lane.tellGathered(at(s).now, true)
+	}
+	told()
+	lane.tellGathered(at(60).now, true)
+	told(60)
+	lane.gather(at(61))
+	other := at(62)
+	other.reason = "down"
+	lane.gather(other)
+	told(60, 1)
+	lane.leave()
+	told(60, 1, 1)
+	lane.leave()
+	told(60, 1, 1)
 }
 
 func TestDisabledKeepsWhatItHasHoweverLong(t *testing.T) {

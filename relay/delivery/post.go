@@ -191,6 +191,9 @@ func (p *Post) housekeep() {
 			p.round.Store(nil)
 			next.Reset(pause)
 		case <-p.stop:
+			for _, l := range p.plan.Load().lanes {
+				l.tellExpired()
+			}
 			return
 		}
 	}
