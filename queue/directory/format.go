@@ -24,7 +24,7 @@ type Format struct {
 }
 
 // Current is the format that this version writes; MemTable is the caller's.
-var Current = Format{Version: 2, Draft: 1}
+var Current = Format{Version: 2, Draft: 2}
 
 // String is the line in the file, without its end.
 func (f Format) String() string {

@@ -25,7 +25,7 @@ func TestTheFormatIsReadAsItWasWritten(t *testing.T) {
 		}
 	}
 	raw, err := os.ReadFile(filepath.Join(path, "FORMAT"))
-	if must(t, err); string(raw) != "realtorbot-relay queue, format 2 draft 1, memtable 8388608\n" {
+	if must(t, err); string(raw) != "realtorbot-relay queue, format 2 draft 2, memtable 8388608\n" {
 		t.Errorf("the file reads %q", raw)
 	}
 	if names, err := os.ReadDir(path); err != nil || len(names) != 2 {
@@ -38,15 +38,15 @@ func TestWhoCanReadAFormat(t *testing.T) {
 	for text, says := range map[string]string{
 		"realtorbot-relay queue, format 1, memtable 8388608\n":         "",
 		"realtorbot-relay queue, format 1, memtable 8388608":           "",
-		"realtorbot-relay queue, format 2 draft 1, memtable 8388608\n": "",
-		"realtorbot-relay queue, format 99, memtable 8388608\n":        "written by a newer version of the relay (format 99, this one knows format 2 draft 1)",
+		"realtorbot-relay queue, format 2 draft 2, memtable 8388608\n": "",
+		"realtorbot-relay queue, format 99, memtable 8388608\n":        "written by a newer version of the relay (format 99, this one knows format 2 draft 2)",
 		"realtorbot-relay queue, format 3 draft 7, who knows\n":        "written by a newer version of the relay (format 3 draft 7,",
 		"realtorbot-relay queue, format 2, memtable 8388608\n":         "written by a newer version of the relay (format 2, this one",
-		"realtorbot-relay queue, format 2 draft 2, memtable 8388608\n": "written by an unfinished version of the relay (format 2 draft 2, this one knows format 2 draft 1)",
+		"realtorbot-relay queue, format 2 draft 1, memtable 8388608\n": "written by an unfinished version of the relay (format 2 draft 1, this one knows format 2 draft 2)",
 		"realtorbot-relay queue, format 2 draft 12, anything\n":        "written by an unfinished version",
 		"realtorbot-relay queue, format 2 draft 0, memtable 8388608\n": "which no version of the relay writes",
 		"realtorbot-relay queue, format 2 draft x, memtable 8388608\n": "which no version of the relay writes",
-		"realtorbot-relay queue, format 1 draft 1, memtable 8388608\n": "which no version of the relay writes",
+		"realtorbot-relay queue, format 1 draft 2, memtable 8388608\n": "which no version of the relay writes",
 		"realtorbot-relay queue, format 0, memtable 8388608\n":         "which no version of the relay writes",
 		"realtorbot-relay queue, format -2, memtable 8388608\n":        "which no version of the relay writes",
 		"realtorbot-relay queue, format 1, memtable 8388608 more\n":    "which no version of the relay writes",

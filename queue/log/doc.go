@@ -5,6 +5,10 @@
 //	NUMBER.seg.new   a segment that is being written anew; removed at the next open
 //	NUMBER.gone      a segment that is being deleted, a piece at a time; removed at the next open
 //
+// The header, 256 bytes: magic, 8; number of the segment, 8; of its first entry, 8; sequence number of its first event, 8; queue
+// time at which it was begun, 8; key of the ids' hashes, 16; zeros, among them the place of a key that seals the blocks; CRC-32C
+// of all above, 4.
+//
 // # A block
 //
 // A block is consecutive entries, or local records of one kind, packed with S2 where that makes them shorter. Its header is

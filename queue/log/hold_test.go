@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -70,9 +71,9 @@ func TestAHeldSegmentTellsWhatCantBeRead(t *testing.T) {
 		strip bool
 		tells string
 	}{
-		"a bit of a block":    {func(x *tester, path string) { flip(x.t, path, headerSize+blockHeader+5) }, false, "the block at byte 64 can't be read, with events 1 to "},
-		"a header of a block": {func(x *tester, path string) { flip(x.t, path, headerSize+9) }, false, "the block at byte 64 can't be read, with events 1 to "},
-		"a page of ids":       {func(x *tester, path string) { flip(x.t, path, headerSize+100) }, true, "a page of ids at byte 64 can't be read"},
+		"a bit of a block":    {func(x *tester, path string) { flip(x.t, path, headerSize+blockHeader+5) }, false, fmt.Sprintf("the block at byte %d can't be read, with events 1 to ", headerSize)},
+		"a header of a block": {func(x *tester, path string) { flip(x.t, path, headerSize+9) }, false, fmt.Sprintf("the block at byte %d can't be read, with events 1 to ", headerSize)},
+		"a page of ids":       {func(x *tester, path string) { flip(x.t, path, headerSize+100) }, true, fmt.Sprintf("a page of ids at byte %d can't be read", headerSize)},
 		"its end": {func(x *tester, path string) {
 			if err := os.Truncate(path, headerSize+200); err != nil {
 				x.t.Fatal(err)

@@ -71,7 +71,7 @@ const (
 const (
 	segmentMagic = "RBSEG002"
 	sealMagic    = "RBSEAL02"
-	headerSize   = 64
+	headerSize   = 256
 	trailerSize  = 192
 	suffix       = ".seg"
 	suffixNew    = ".seg.new"
@@ -86,7 +86,7 @@ func (s *segment) appendHeader(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, s.firstEvent)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.made))
 	dst = append(dst, s.key[:]...)
-	dst = append(dst, 0, 0, 0, 0)
+	dst = append(dst, make([]byte, headerSize-4-(len(dst)-from))...)
 	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[from:]))
 }
 
