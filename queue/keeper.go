@@ -249,11 +249,7 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 				signal(k.dirty)
 			}
 		case c := <-k.calls:
-			if save, clean := q.disk.tend(q); !save && !(c.clean && clean) {
-				c.done <- q.disk.lackOf(q.opts, nil)
-				continue
-			}
-			c.done <- c.fn()
+			k.serve(q, c)
 		case <-tidy.C:
 			if err = k.retain.run(q); errors.Is(err, codec.ErrDamaged) {
 				q.opts.Notice(fmt.Sprintf("retention waits for what can't be read: %v", err))
@@ -280,6 +276,27 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 		}
 		if k.starved.Load() && due == nil {
 			due = time.After(starvedWait)
+		}
+	}
+}
+
+// serve answers a call.
+func (k *keeper) serve(q *Queue, c *call) {
+	if save, clean := q.disk.tend(q); !save && !(c.clean && clean) {
+		c.done <- q.disk.lackOf(q.opts, nil)
+		return
+	}
+	c.done <- c.fn()
+}
+
+// serveWaiting answers the calls that wait, for who has much to do.
+func (k *keeper) serveWaiting(q *Queue) {
+	for {
+		select {
+		case c := <-k.calls:
+			k.serve(q, c)
+		default:
+			return
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (o *Options) segmentAge() int64 {
 	return max(max(o.Retention, o.DedupWindow)/segmentsPerPeriod, min(o.Retention, time.Second), 100*time.Millisecond).Milliseconds()
 }
 
-// run takes turns with saving until there is nothing more to delete.
+// run takes turns with saving, and with those who wait for the keeper, until there is nothing more to delete.
 func (r *retainer) run(q *Queue) error {
 	r.expired = false
 	defer r.needs.forget(q)
@@ -69,6 +69,7 @@ func (r *retainer) run(q *Queue) error {
 		if err := q.keeper.save(q, true); err != nil {
 			return err
 		}
+		q.keeper.serveWaiting(q)
 		if q.over() {
 			return nil
 		}

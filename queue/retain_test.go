@@ -6,8 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue/log"
 )
 
 // A log that never rests must be deleted from its old end all the same.
@@ -104,6 +108,52 @@ func TestWhatALaneNeedsIsNotDeleted(t *testing.T) {
 	}
 	if n := b.Stats().Damaged; n != 0 {
 		t.Errorf("%d things were damaged: %q", n, b.said)
+	}
+}
+
+// Retention of much takes minutes. Who makes a lane meanwhile, as a reload does, does not wait for its end.
+func TestRetentionLetsOthersHaveTheKeeper(t *testing.T) {
+	t.Parallel()
+	const segments = 40
+	var gone, goneThen atomic.Int64
+	var served atomic.Bool
+	b, clock := openStill(t, func(o *Options) {
+		o.fault = func(place string, made bool) error {
+			if place == log.PlaceGone && !made {
+				gone.Add(1)
+				for n := 0; n < 100 && !served.Load(); n++ { // the call may come late: it is given time
+					time.Sleep(time.Millisecond)
+				}
+			}
+			return nil
+		}
+	})
+	crm := b.lane("crm")
+	for i := range segments {
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(crm.ID()), id)
+		crm.Delivered(mustTake(t, crm, id), ok(1))
+		b.saveAll()
+		if err := b.update(b.log.Seal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.tidy()
+	clock.Add(3 * time.Hour.Milliseconds())
+	var calling sync.WaitGroup
+	err := b.update(func() error {
+		calling.Go(func() {
+			if _, err := b.Lane("late"); err != nil {
+				t.Error(err)
+			}
+			goneThen.Store(gone.Load())
+			served.Store(true)
+		})
+		return b.keeper.retain.run(b.Queue)
+	})
+	calling.Wait()
+	if n := goneThen.Load(); err != nil || gone.Load() < segments/2 || n >= gone.Load() {
+		t.Errorf("a lane was made when %d of %d segments had gone, %v", n, gone.Load(), err)
 	}
 }
 
