@@ -22,6 +22,7 @@ import (
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/relay/memory"
 )
 
 // Relay is a running relay.
@@ -214,12 +215,16 @@ func (r *Relay) shut() {
 	_ = r.adminServer.ShutdownWithContext(short)
 }
 
+// filterBytes is how much memory may tell new ids from known ones, of so much that the process may use: an eighth, which is
+// enough for 16 million ids in 256 MiB. Where nobody knows how much there is, the queue's default is.
+func filterBytes(available uint64) int64 { return int64(available / 8) }
+
 // open opens the queue and joins to it what works with it. After an error all is as before.
 func (r *Relay) open() error {
 	q := r.config.Queue
 	kept, err := queue.Open(queue.Options{
 		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree, ExcerptBytes: q.ExcerptBytes, NoCreate: !q.Create,
-		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free,
+		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free, FilterBytes: filterBytes(memory.Available()),
 	})
 	if err != nil {
 		return r.ofOwner(err)

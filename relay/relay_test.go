@@ -230,3 +230,13 @@ func TestConnectionsLeaveDescriptorsForTheQueue(t *testing.T) {
 		t.Error("this process may open nothing")
 	}
 }
+
+// What a small machine has for the filters of ids is what the queue has by default, and where there is more, more ids are
+// told without reading; nobody knows how much there is: the queue's default.
+func TestTheFiltersOfIDsHaveAnEighthOfTheMemory(t *testing.T) {
+	for available, want := range map[uint64]int64{256 << 20: 32 << 20, 1 << 30: 128 << 20, 0: 0} {
+		if got := filterBytes(available); got != want {
+			t.Errorf("of %d bytes %d, want %d", available, got, want)
+		}
+	}
+}
