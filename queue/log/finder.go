@@ -1,6 +1,7 @@
 package log
 
 import (
+	"math"
 	"sort"
 )
 
@@ -36,15 +37,7 @@ func (f *Finder) load(s *segment) error {
 		}
 		return nil
 	}
-	var err error
-	var c cached
-	look := func(word uint64) []run { return lookUp(c.postings, word) }
-	if sealed {
-		if c, err = f.log.cached(s); err != nil {
-			return err
-		}
-		f.blocks, f.of = c.blocks, s
-	} else {
+	if !sealed {
 		f.log.mu.RLock()
 		defer f.log.mu.RUnlock()
 		if s.sealed { // just now
@@ -54,13 +47,34 @@ func (f *Finder) load(s *segment) error {
 			return err
 		}
 		f.blocks = s.blocks
-		look = func(word uint64) []run { return s.postings[word] }
+		f.choose(func(word uint64) []run { return s.postings[word] })
+		return nil // runs of its own: the writer goes on
 	}
-	whole := []run{{0, uint32(len(f.blocks))}}
-	f.runs = whole
-	if sealed && c.postings == nil {
-		return nil
+	var postings []byte
+	var err error
+	if f.any != nil || len(f.all) > 0 {
+		if postings, err = f.log.postingsOf(s); err != nil {
+			return err
+		}
 	}
+	if postings != nil {
+		if f.choose(func(word uint64) []run { return lookUp(postings, word) }); len(f.runs) == 0 {
+			f.of = s // most segments of a long search: their tables are not read
+			return nil
+		}
+	}
+	if f.blocks, err = f.log.table(s); err != nil {
+		return err
+	}
+	if f.of = s; postings == nil {
+		f.runs = []run{{0, uint32(len(f.blocks))}}
+	}
+	return nil
+}
+
+// choose makes the runs of what look finds of the words.
+func (f *Finder) choose(look func(word uint64) []run) {
+	f.runs = []run{{0, math.MaxUint32}}
 	if f.any != nil {
 		f.runs = nil
 		for _, w := range f.any {
@@ -70,7 +84,6 @@ func (f *Finder) load(s *segment) error {
 	for _, w := range f.all {
 		f.runs = cut(f.runs, look(w))
 	}
-	return nil // runs of its own: the writer goes on
 }
 
 func (f *Finder) fits(b *Info) bool {
@@ -96,7 +109,7 @@ func (f *Finder) From(seq uint64) (from, to uint64, err error) {
 		}
 		at := uint32(sort.Search(len(f.blocks), func(n int) bool { return f.blocks[n].EndEvent() > seq }))
 		for _, r := range f.runs {
-			for n := max(r.from, at); n < r.to; n++ {
+			for n := max(r.from, at); n < min(r.to, uint32(len(f.blocks))); n++ {
 				if b := &f.blocks[n]; f.fits(b) && b.EndEvent() > seq {
 					return max(seq, b.FirstEvent), b.EndEvent(), nil
 				}
@@ -120,7 +133,7 @@ func (f *Finder) Before(seq uint64) (from, to uint64, ok bool, err error) {
 			return 0, 0, false, err
 		}
 		for r := len(f.runs) - 1; r >= 0; r-- {
-			for n := int(f.runs[r].to) - 1; n >= int(f.runs[r].from); n-- {
+			for n := min(int(f.runs[r].to), len(f.blocks)) - 1; n >= int(f.runs[r].from); n-- {
 				if b := &f.blocks[n]; f.fits(b) && b.FirstEvent < seq {
 					return b.FirstEvent, min(seq, b.EndEvent()), true, nil
 				}
@@ -139,23 +152,27 @@ func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, wh
 			continue
 		}
 		f := Finder{log: l}
+		var table []Info
 		blocks := map[uint32][]int{}
 		for i, w := range words {
 			f.of, f.all = nil, []uint64{w}
 			if err := f.load(s); err != nil {
 				return err
 			}
+			if len(f.runs) > 0 {
+				table = f.blocks
+			}
 			for _, r := range f.runs {
-				for n := r.from; n < r.to; n++ {
+				for n := r.from; n < min(r.to, uint32(len(f.blocks))); n++ {
 					if b := &f.blocks[n]; f.fits(b) && b.EndEvent() > from && b.FirstEvent < below {
 						blocks[n] = append(blocks[n], i)
 					}
 				}
 			}
 		}
-		for n := range f.blocks {
+		for n := range table {
 			if which := blocks[uint32(n)]; len(which) > 0 {
-				b := &f.blocks[n]
+				b := &table[n]
 				if err := fn(Place{s.number, b.Offset, b.Sum}, which); err != nil {
 					return err
 				}

@@ -150,6 +150,29 @@ func (l *Log) table(s *segment) ([]Info, error) {
 	return c.blocks, err
 }
 
+// postingsOf returns the postings of a sealed segment, nil when they can't be read. They are not kept: a search over all
+// segments would let go of the tables that others ask for.
+func (l *Log) postingsOf(s *segment) ([]byte, error) {
+	l.tables.mu.Lock()
+	at := slices.IndexFunc(l.tables.list, func(c cached) bool { return c.of == s })
+	if at >= 0 {
+		postings := l.tables.list[at].postings
+		l.tables.mu.Unlock()
+		return postings, nil
+	}
+	l.tables.mu.Unlock()
+	raw, err := s.read(sectionPostings)
+	if errors.Is(err, codec.ErrDamaged) {
+		l.tellPostings(s)
+		return nil, nil
+	}
+	return raw, err
+}
+
+func (l *Log) tellPostings(s *segment) {
+	l.tell(s, "what it says of types and lanes can't be read: its blocks are looked at one by one")
+}
+
 func (l *Log) cached(s *segment) (cached, error) {
 	l.mu.RLock()
 	if !s.sealed {
@@ -198,7 +221,7 @@ func (l *Log) footerOf(s *segment) (c cached, err error) {
 		}
 	}
 	if c.postings, err = s.read(sectionPostings); errors.Is(err, codec.ErrDamaged) {
-		l.tell(s, "what it says of types and lanes can't be read: its blocks are looked at one by one")
+		l.tellPostings(s)
 		c.postings, err = nil, nil
 	}
 	return c, err

@@ -473,3 +473,38 @@ func TestASegmentOfManySmallEventsIsFullByItsIDs(t *testing.T) {
 		t.Fatalf("not full with %d ids", x.seq-1)
 	}
 }
+
+// A search for what few segments have reads of the others what they say of types and lanes, and nothing else.
+func TestASearchReadsOneThingOfASegmentThatHasNothingForIt(t *testing.T) {
+	t.Parallel()
+	x := newTester(t)
+	reads := 0
+	x.o.Fault = func(place string, made bool) error {
+		if place == PlaceRead && !made {
+			reads++
+		}
+		return nil
+	}
+	x.reopen(NoStart)
+	for len(x.l.Segments()) < 20 {
+		kind := "common.type"
+		if len(x.l.Segments()) == 5 {
+			kind = "rare.type"
+		}
+		x.frame(20, kind, 1)
+		x.save()
+	}
+	x.reopen(NoStart) // no table is in memory
+	reads = 0
+	f := x.l.NewFinder(TypeWords(x.l.Key(), []string{"rare.type"}), nil, 0, 0)
+	found := 0
+	for from, _, ok, err := f.Before(x.seq); ok || err != nil; from, _, ok, err = f.Before(from) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found++
+	}
+	if want := 19 + 2; reads > want || found == 0 {
+		t.Errorf("%d reads for %d blocks in one of 19 segments, want %d at most", reads, found, want)
+	}
+}
