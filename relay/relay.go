@@ -216,7 +216,7 @@ func (r *Relay) shut() {
 }
 
 // filterBytes is how much memory may tell new ids from known ones, of so much that the process may use: an eighth, which is
-// enough for 16 million ids in 256 MiB. Where nobody knows how much there is, the queue's default is.
+// enough for 13 million ids in 256 MiB. Where nobody knows how much there is, the queue's default is.
 func filterBytes(available uint64) int64 { return int64(available / 8) }
 
 // open opens the queue and joins to it what works with it. After an error all is as before.
