@@ -140,3 +140,35 @@ func TestStatsDoNotWaitForTheStore(t *testing.T) {
 		t.Error("Stats waits for the store")
 	}
 }
+
+// The store has places of a segment that is not there any more: what comes behind it is counted and handed out all the same.
+func TestALaneGoesOnBehindASegmentThatIsGone(t *testing.T) {
+	t.Parallel()
+	b, _ := openStill(t, nil)
+	crm := b.lane("crm")
+	b.saveAll()
+	for i := range 9 { // three segments of three events
+		b.append(NewLaneSet(crm.ID()), fmt.Sprint("evt_", i))
+		b.saveAll()
+		if i%3 == 2 {
+			if err := b.update(func() error { return b.log.Seal() }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	after := b.crash(func(dir string) {
+		if err := os.Remove(filepath.Join(dir, logName, "0000000002.seg")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	l := after.lane("crm")
+	for _, i := range []int{0, 1, 2, 6, 7, 8} {
+		l.Delivered(mustTake(t, l, fmt.Sprint("evt_", i)), ok(1))
+	}
+	mustBeEmpty(t, l)
+	after.mu.Lock()
+	defer after.mu.Unlock()
+	if said := strings.Join(after.said, "\n"); !strings.Contains(said, "events 4 to 6 can't be read") || l.Stats().Pending != 0 {
+		t.Errorf("%d are pending, and said was %q", l.Stats().Pending, said)
+	}
+}

@@ -14,8 +14,10 @@ import (
 const blockBytes = 64 << 10
 
 // block finds the block that holds event seq or, when that is gone, the first one behind it. ok is false when there is
-// none. It reads the store and a segment; what the store does not find is asked of the log itself.
+// none. It reads the store and a segment; what the store does not find, or finds in a segment that is not there, is asked of
+// the log itself.
 func (q *Queue) block(seq uint64) (last uint64, frames []*entry.Frame, ok bool, err error) {
+	gone := false
 	for range 3 {
 		key, value, found, err := q.index.seek(store.PlaceKey(seq), store.Last(store.Place))
 		var p placed
@@ -26,14 +28,14 @@ func (q *Queue) block(seq uint64) (last uint64, frames []*entry.Frame, ok bool, 
 			return 0, nil, false, err
 		}
 		last = key.Number
-		if err != nil || !found || p.first > seq {
+		if err != nil || !found || p.first > seq || gone {
 			// The store has none that holds it. It may have lost it, and then the log has it.
 			place, info, there, err := q.log.Find(seq)
 			if err != nil || !there {
 				return last, nil, false, err
 			}
-			if !found || info.FirstEvent < p.first {
-				if info.EndEvent() <= q.applied.Load() {
+			if !found || info.FirstEvent < p.first || gone {
+				if !gone && info.EndEvent() <= q.applied.Load() {
 					q.keeper.doubt()
 				}
 				p, last = placed{place, info.FirstEvent}, info.EndEvent()-1
@@ -41,7 +43,8 @@ func (q *Queue) block(seq uint64) (last uint64, frames []*entry.Frame, ok bool, 
 		}
 		b, err := q.log.Read(p.Place)
 		if log.Gone(err) {
-			continue // deleted just now
+			gone = true // deleted just now, or it was missing at the start
+			continue
 		}
 		if err == nil {
 			frames, err = b.Frames()
