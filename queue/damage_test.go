@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -170,5 +171,41 @@ func TestALaneGoesOnBehindASegmentThatIsGone(t *testing.T) {
 	defer after.mu.Unlock()
 	if said := strings.Join(after.said, "\n"); !strings.Contains(said, "events 4 to 6 can't be read") || l.Stats().Pending != 0 {
 		t.Errorf("%d are pending, and said was %q", l.Stats().Pending, said)
+	}
+}
+
+// Ids whose events are gone are in no other place: how many are lost is told and counted.
+func TestIDsThatAreLostAreCounted(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.DedupWindow = 10 * time.Hour })
+	crm := b.lane("crm")
+	for i := range 5 {
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(crm.ID()), id)
+		crm.Delivered(mustTake(t, crm, id), ok(1))
+	}
+	b.saveAll()
+	if err := b.update(func() error { return b.log.Seal() }); err != nil {
+		t.Fatal(err)
+	}
+	b.tidy()
+	clock.Add(2 * time.Hour.Milliseconds())
+	b.tidy()
+	after := b.crash(func(dir string) {
+		path := filepath.Join(dir, logName, "0000000001.seg")
+		raw := mustRead(t, path)
+		if bytes.Contains(raw, []byte("evt_")) {
+			t.Fatal("the segment was not stripped")
+		}
+		raw[64+8] ^= 1 // in the first page of ids
+		mustPut(t, path, raw)
+	})
+	if got := after.append(NewLaneSet(crm.ID()), "evt_3"); got[0].Duplicate {
+		t.Fatal("the id is known all the same: this shows nothing")
+	}
+	after.mu.Lock()
+	defer after.mu.Unlock()
+	if said := strings.Join(after.said, "\n"); !strings.Contains(said, "5 ids are lost") || after.Stats().Damaged != 5 {
+		t.Errorf("%d are counted, want 5; said %q", after.Stats().Damaged, said)
 	}
 }

@@ -28,7 +28,7 @@ func (q *Queue) openLog(undo *[]func() error, high highWater) error {
 	list, start := q.readRecords(records, high.version+1)
 	l, found, err := log.Open(log.Options{
 		Dir: filepath.Join(opts.Dir, logName), SegmentSize: opts.segmentSize, BlockSize: blockBytes, FilterBytes: opts.FilterBytes,
-		Fault: opts.fault, Now: q.now, Notice: opts.Notice,
+		Fault: opts.fault, Now: q.now, Notice: opts.Notice, Lost: func(ids int64) { q.damaged.Add(ids) },
 	}, start)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type Options struct {
 	Fault       fault.Func
 	Now         func() int64 // queue time, Unix milliseconds
 	Notice      func(string) // gets one line for whoever runs the relay; may be called from any goroutine
+	Lost        func(int64)  // is told of how many ids were lost, by any goroutine; nil is not
 }
 
 // The places of faults.

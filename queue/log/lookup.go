@@ -207,12 +207,17 @@ func (l *Log) remakeIDs(s *segment) error {
 	if _, t := l.state(s); t.stripped {
 		lost = int(t.endEvent - t.firstEvent)
 	}
-	what := "some of its ids can't be read: all were read from its events"
-	if lost > 0 {
-		what = fmt.Sprintf("some of its ids can't be read, and %d ids are lost with their events: an event that repeats one of them is accepted again", lost)
+	if !s.remade.CompareAndSwap(nil, &ids) {
+		return nil // somebody else did it meanwhile, and told
 	}
-	l.tell(s, what)
-	s.remade.Store(&ids)
+	if lost == 0 {
+		l.tell(s, "some of its ids can't be read: all were read from its events")
+		return nil
+	}
+	if l.opts.Lost != nil {
+		l.opts.Lost(int64(lost))
+	}
+	l.opts.Notice(fmt.Sprintf("log: segment %d is damaged: some of its ids can't be read, and %d ids are lost with their events: an event that repeats one of them is accepted again", s.number, lost))
 	return nil
 }
 
