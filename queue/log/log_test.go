@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"realtorbot-relay/queue/codec"
@@ -353,6 +354,58 @@ func TestAFooterIsMadeAgain(t *testing.T) {
 	x.check()
 	x.reopen(NoStart)
 	x.check()
+}
+
+// The name of a segment does not make one: taken for it, a copy of another would hide that it is gone.
+func TestACopyOfAnotherSegmentIsNotTakenForOne(t *testing.T) {
+	for _, over := range []int{0, 1} {
+		x := newTester(t)
+		x.fill(1000)
+		list := x.l.Segments()
+		gone, other := list[over], list[2]
+		raw, err := os.ReadFile(x.l.path(other.Number, suffix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(x.l.path(gone.Number, suffix), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		found := x.reopen(NoStart)
+		if len(found.Damage) != 1 || !strings.Contains(found.Damage[0], "is one of segment 3") {
+			t.Errorf("over segment %d: it tells of %q", gone.Number, found.Damage)
+		}
+		if now := x.l.Segments(); len(now) != len(list)-1 {
+			t.Errorf("over segment %d: there are %d segments, want %d", gone.Number, len(now), len(list)-1)
+		}
+		if over > 0 && (len(found.Gaps) != 1 || found.Gaps[0].FromEvent != gone.FirstEvent || found.Gaps[0].ToEvent != gone.EndEvent) {
+			t.Errorf("over segment %d: the gaps are %+v, want events %d to %d", gone.Number, found.Gaps, gone.FirstEvent, gone.EndEvent-1)
+		}
+		if found := x.reopen(NoStart); len(found.Damage) != 0 {
+			t.Errorf("over segment %d: the next start tells of %q", gone.Number, found.Damage)
+		}
+	}
+}
+
+// The key of postings and ids is in every header: whichever can't be read, all is found as before.
+func TestTheHeaderOfOneSegmentCostsNothing(t *testing.T) {
+	for _, at := range []int{0, 1, -1} {
+		x := newTester(t)
+		x.fill(1000)
+		list := x.l.Segments()
+		path := x.l.path(list[(at+len(list))%len(list)].Number, suffix)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[45] ^= 1
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found := x.reopen(NoStart); len(found.Damage) != 1 {
+			t.Errorf("header %d: it tells of %q", at, found.Damage)
+		}
+		x.check()
+	}
 }
 
 func TestOneFlippedBitCostsNoMoreThanItsBlock(t *testing.T) {

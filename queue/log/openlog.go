@@ -34,10 +34,10 @@ func Open(o Options, start Start) (l *Log, found Found, err error) {
 	if err = l.openSegments(&found); err != nil {
 		return l, found, err
 	}
-	if len(l.segments) > 0 {
-		l.key = l.segments[0].key
-	} else if l.key, err = newKey(); err != nil {
-		return l, found, err
+	if len(l.segments) == 0 {
+		if l.key, err = newKey(); err != nil {
+			return l, found, err
+		}
 	}
 	if start != NoStart {
 		if err = l.cutAt(start.Entry, &found); err != nil {
@@ -83,14 +83,26 @@ func (l *Log) openSegments(found *Found) error {
 			return err
 		}
 		s := &segment{number: number, path: f.Name(), file: f, fault: l.opts.Fault}
+		if other, is := s.copyOf(); is {
+			found.Damage = append(found.Damage, fmt.Sprintf("the file of segment %d is one of segment %d: it is left out, and named %s", number, other, name+suffixStrange))
+			if err := errors.Join(f.Close(), os.Rename(s.path, s.path+suffixStrange)); err != nil {
+				return err
+			}
+			continue
+		}
 		l.segments = append(l.segments, s)
 	}
-	for i := 0; i < len(l.segments); i++ {
-		s := l.segments[i]
-		whole, err := s.readEnds()
-		if err != nil {
+	wholes := make([]bool, len(l.segments))
+	for i, s := range slices.Backward(l.segments) {
+		if wholes[i], err = s.readEnds(); err != nil {
 			return err
 		}
+		if wholes[i] {
+			l.key = s.key // all have the same: with another one nothing is found by postings and ids
+		}
+	}
+	for i := 0; i < len(l.segments); i++ {
+		s, whole := l.segments[i], wholes[i]
 		if !whole && i == len(l.segments)-1 && s.size <= headerSize {
 			// It was being begun: nothing was ever written to it.
 			l.segments = l.segments[:i]
@@ -103,9 +115,6 @@ func (l *Log) openSegments(found *Found) error {
 			found.Damage = append(found.Damage, fmt.Sprintf("the header of segment %d can't be read", s.number))
 			l.guessHeader(s, i)
 		}
-	}
-	if len(l.segments) > 0 {
-		l.key = l.segments[0].key
 	}
 	for i, s := range l.segments {
 		if s.sealed || i == len(l.segments)-1 {
@@ -143,14 +152,21 @@ func (s *segment) readEnds() (whole bool, err error) {
 	return whole, nil
 }
 
+// copyOf tells whose file it is when its header says that of another segment: whatever it holds belongs elsewhere, and taken
+// for this one it would hide that this one is gone.
+func (s *segment) copyOf() (number uint64, is bool) {
+	head := make([]byte, headerSize)
+	if _, err := s.file.ReadAt(head, 0); err != nil {
+		return 0, false
+	}
+	var t segment
+	is = t.parseHeader(head) && t.number != s.number
+	return t.number, is
+}
+
 // guessHeader fills what a header would say from what is around it.
 func (l *Log) guessHeader(s *segment, at int) {
-	for _, other := range l.segments {
-		if other.key != (entry.Key{}) {
-			s.key = other.key
-			break
-		}
-	}
+	s.key = l.key
 	if s.sealed {
 		return
 	}

@@ -76,6 +76,8 @@ const (
 	suffix       = ".seg"
 	suffixNew    = ".seg.new"
 	suffixGone   = ".gone"
+	// suffixStrange is put behind the name of a file that is another segment's.
+	suffixStrange = ".strange"
 )
 
 func (s *segment) appendHeader(dst []byte) []byte {
