@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -172,6 +173,36 @@ func TestALaneGoesOnBehindASegmentThatIsGone(t *testing.T) {
 	if said := strings.Join(after.said, "\n"); !strings.Contains(said, "events 4 to 6 can't be read") || l.Stats().Pending != 0 {
 		t.Errorf("%d are pending, and said was %q", l.Stats().Pending, said)
 	}
+}
+
+// What was carried is no entry: a store as it was before, applied up to now, would not find it.
+func TestAnOlderStoreIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlay(t, 1)
+	p.must(p.open())
+	crm := p.mustLane("crm")
+	p.mustAppend(30, "evt")
+	p.work(crm, 25)
+	p.mustSave()
+	p.must(p.Close())
+	older := filepath.Join(t.TempDir(), "store")
+	dir := filepath.Join(p.opts.Dir, storeName)
+	p.must(copyTree(older, dir))
+	p.must(p.open())
+	crm = p.mustLane("crm")
+	p.finish(crm)
+	p.mustSave()
+	p.retire()
+	p.advance(playRetain + time.Second)
+	p.tidy() // carries and strips
+	p.must(p.Close())
+	p.must(errors.Join(os.RemoveAll(dir), copyTree(dir, older)))
+	p.must(p.open())
+	defer p.Close()
+	if p.damaged.Load() == 0 || !strings.Contains(fmt.Sprint(p.said), "an older one") {
+		t.Errorf("an older store is not noticed: %q", p.said)
+	}
+	p.look("with an older store")
 }
 
 // Ids whose events are gone are in no other place: how many are lost is told and counted.

@@ -87,6 +87,10 @@ func (q *Queue) catchUp(s *store.Store) (why string, err error) {
 	if first := q.log.Segments()[0].FirstEntry; applied+1 < first {
 		return fmt.Sprintf("it is an older one: it ends with entry %d, and the log begins with %d", applied, first), nil
 	}
+	// What was carried since is no entry: an older one would never learn where it is.
+	if had := q.mark.last.version; applied < had {
+		return fmt.Sprintf("it is an older one: it ends with entry %d, and it had come to %d", applied, had), nil
+	}
 	a := newApplier(s)
 	next := applied + 1
 	_, err = q.entriesFrom(applied+1, func(h entry.Header, raw []byte) error {
