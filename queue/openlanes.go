@@ -26,6 +26,9 @@ func (q *Queue) restore() error {
 	if err := errors.Join(q.restoreLanes(), q.restoreReplays()); err != nil {
 		return err
 	}
+	if err := errors.Join(q.recountFailed(), q.recountRetrying()); err != nil {
+		return err
+	}
 	if err := q.countMatched(); err != nil {
 		return err
 	}

@@ -148,6 +148,9 @@ func (k *keeper) remake(q *Queue, why string) error {
 	k.places = nil // it has them, and what is pending
 	q.watch(q.index.store)
 	q.tellRemade(why, aside, q.index.store, time.Since(began))
+	if err := q.recountFailed(); err != nil {
+		return err
+	}
 	return k.retain.countCarried(q) // those that nobody needs any more are not in it
 }
 
