@@ -1,289 +1,261 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
-	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
-// damageRun spoils files of a queue while the relay is down, one kind after the other, always of a fresh copy.
+// damageRun spoils files of a queue, each time of a fresh copy of the one that was filled.
 type damageRun struct {
-	powercutRun // the relay and its load are the same
+	site  site
+	cases int
+	seed  uint64
+	size  int
+	only  string
 }
 
-// harm is one way to spoil a file. Of the files that match the newest is taken.
-type harm struct {
-	name  string
-	files string // below the queue's directory
-	spoil func([]byte) []byte
-
-	derived bool // it is made again from the log: nothing may be missing
-	backup  bool // it is a backup that is spoilt, and restored
-	refused bool // which a restore has to refuse, with nothing written
+// damageCase is one harm to one kind of file. A kind of no file is a backup.
+type damageCase struct {
+	kind   *fileKind
+	harm   *harm
+	live   bool // while the relay serves; else before it starts
+	killed bool // the queue was left by a kill
 }
 
-// damageResult is what a relay made of one harm.
-type damageResult struct {
-	Harm         string  `json:"harm"`
-	Derived      bool    `json:"derived"` // what was spoilt is made again from the log
-	File         string  `json:"file"`
-	Acknowledged int     `json:"acknowledged"`
-	Missing      int     `json:"missing"` // acknowledged, and not delivered: allowed when it is told
-	Mangled      int64   `json:"mangled"` // delivered, and not what was posted: must be 0
-	Damaged      int     `json:"damaged"` // as the relay counts
-	Told         string  `json:"told,omitempty"`
-	Ended        string  `json:"ended,omitempty"` // how the process ended, when it did not serve
-	Refused      bool    `json:"refused"`         // a restore wrote nothing
-	StartMs      float64 `json:"start_ms"`
-}
-
-var harms = []harm{
-	{name: "nothing (the control)", files: "FORMAT", spoil: func(b []byte) []byte { return b }},
-	{name: "a flipped bit in the journal", files: "journal/slot-*", spoil: flipMiddle},
-	{name: "a journal slot cut in half", files: "journal/slot-*", spoil: func(b []byte) []byte { return b[:len(b)/2] }},
-	{name: "a journal slot of zeros", files: "journal/slot-*", spoil: zeros},
-	{name: "a flipped bit in a segment", files: "log/*.seg", spoil: flipMiddle},
-	{name: "a segment cut in half", files: "log/*.seg", spoil: func(b []byte) []byte { return b[:len(b)/2] }},
-	{name: "a segment of zeros", files: "log/*.seg", spoil: zeros},
-	{name: "a flipped bit in a table", files: "store/*.sst", spoil: flipMiddle, derived: true},
-	{name: "a table of zeros", files: "store/*.sst", spoil: zeros, derived: true},
-	{name: "a write-ahead log of zeros", files: "store/*.mem", spoil: zeros, derived: true},
-	{name: "a manifest cut in half", files: "store/MANIFEST", spoil: func(b []byte) []byte { return b[:len(b)/2] }, derived: true},
-	{name: "a mark of zeros", files: "mark", spoil: zeros, derived: true},
-	{name: "nothing in a backup (the control)", spoil: func(b []byte) []byte { return b }, backup: true, derived: true},
-	{name: "a flipped bit in a backup", spoil: flipMiddle, backup: true, refused: true},
-	{name: "a backup cut in half", spoil: func(b []byte) []byte { return b[:len(b)/2] }, backup: true, refused: true},
-	{name: "a backup without its last byte", spoil: func(b []byte) []byte { return b[:len(b)-1] }, backup: true, refused: true},
-	{name: "a backup of zeros", spoil: zeros, backup: true, refused: true},
-}
-
-// flipMiddle turns one bit in the middle of what was written, which ends with the last byte that is not zero.
-func flipMiddle(b []byte) []byte {
-	if used := len(bytes.TrimRight(b, "\x00")); used > 0 {
-		b[used/2] ^= 1
+func (c *damageCase) String() string {
+	if c.harm == nil && c.kind == nil {
+		return "nothing in a backup (the control)"
 	}
-	return b
+	name, when := "a backup", "at rest"
+	if c.kind != nil {
+		name = c.kind.name
+	}
+	if c.live {
+		when = "live"
+	}
+	if c.killed {
+		when += ", after a kill"
+	}
+	if c.harm == nil {
+		return "nothing (the control), " + when
+	}
+	return fmt.Sprintf("%s: %s, %s", name, c.harm.name, when)
 }
 
-func zeros(b []byte) []byte { return make([]byte, len(b)) }
+// damageCases are n cases from a seed: all that there are once, in its order, then again at other places, and always some
+// backups.
+func damageCases(n int, r *rand.Rand) (list []damageCase) {
+	var files, backups []damageCase
+	for h := range harms {
+		if harms[h].backup {
+			backups = append(backups, damageCase{harm: &harms[h]})
+		}
+		for k := range fileKinds {
+			if fileKinds[k].whole && !harms[h].whole {
+				continue
+			}
+			for _, live := range []bool{false, true} {
+				files = append(files, damageCase{kind: &fileKinds[k], harm: &harms[h], live: live, killed: r.IntN(2) == 0})
+			}
+		}
+	}
+	r.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
+	r.Shuffle(len(backups), func(i, j int) { backups[i], backups[j] = backups[j], backups[i] })
+	for i := range n {
+		if i%6 == 5 {
+			list = append(list, backups[i/6%len(backups)])
+			continue
+		}
+		list = append(list, files[(i-i/6)%len(files)])
+	}
+	return list
+}
 
 func runDamage(ctx context.Context, args []string, out io.Writer) error {
-	flags := newFlags("damage", "Kills a relay under load, spoils a file of a copy of its queue, starts a relay on the copy, and looks at what it makes of it. Exit\n"+
-		"code 1 when it does not serve, when acknowledged events are missing and it says nothing, or when it delivers what was not posted.")
+	flags := newFlags("damage", "Fills a queue, spoils a file of a copy of it, at rest or while a relay serves it, and looks at what the relay makes of it. Exit code 1\n"+
+		"when it does not serve, when a count or a list is not the truth, when acknowledged events are missing and it does not say which, when\n"+
+		"it delivers what was not posted, or accepts an id again that it should know.")
 	var run damageRun
 	run.site.flags(flags)
-	flags.IntVar(&run.conns, "c", 32, "`connections`")
-	flags.Float64Var(&run.rate, "rate", 5000, "`events` a second")
-	flags.IntVar(&run.size, "size", 1000, "`bytes` of an event")
-	flags.StringVar(&run.only, "only", "", "only harms whose `name` holds this")
+	flags.IntVar(&run.cases, "cases", 12, "`cases`, from the seed")
+	flags.Uint64Var(&run.seed, "seed", 0, "of the cases; 0: another each time")
+	flags.IntVar(&run.size, "size", 600, "`bytes` of an event")
+	flags.StringVar(&run.only, "only", "", "of the cases only those whose `name` holds this")
 	if err := parseFlags(flags, args); err != nil {
 		return err
+	}
+	if run.cases < 1 {
+		return usageError("damage needs -cases of 1 or more")
+	}
+	if run.seed == 0 {
+		run.seed = rand.Uint64()
 	}
 	if err := run.site.open(); err != nil {
 		return err
 	}
 	defer run.site.close()
-	data, acked, event, err := run.fill(ctx)
+	f, err := fillQueue(ctx, &run.site, run.size)
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "seed %d: %d events acknowledged\n", run.seed, f.total)
+	r := rand.New(rand.NewPCG(run.seed, 1))
+	list := append([]damageCase{{kind: &fileKinds[0]}, {kind: &fileKinds[0], killed: true}, {kind: &fileKinds[0], live: true}, {}}, damageCases(run.cases, r)...)
 	var faults []error
-	for i, h := range harms {
-		if !strings.Contains(h.name, run.only) {
+	for i := range list {
+		c := &list[i]
+		place := rand.New(rand.NewPCG(run.seed, uint64(i)))
+		if !strings.Contains(c.String(), run.only) && c.harm != nil {
 			continue
 		}
-		result, err := run.suffer(ctx, fmt.Sprintf("copy-%d", i), data, h, acked, event)
+		result, err := run.suffer(ctx, f, fmt.Sprintf("case-%d", i), c, place)
+		result.Case = fmt.Sprintf("%d: %s", i, c)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if encoded := json.NewEncoder(out).Encode(result); encoded != nil {
+			return encoded
+		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", h.name, err)
-		}
-		if h.refused != result.Refused {
-			faults = append(faults, fmt.Errorf("%s: refused by restore: %v, want %v", h.name, result.Refused, h.refused))
-		}
-		if err := json.NewEncoder(out).Encode(result); err != nil {
-			return err
-		}
-		if result.Refused {
-			fmt.Fprintf(out, "%s: refused by restore, and nothing was written\n", h.name)
-			continue
-		}
-		fmt.Fprintf(out, "%s: of %d events acknowledged %d are missing, %d mangled; the relay counts %d damaged things; serving after %.0f ms %s\n",
-			h.name, result.Acknowledged, result.Missing, result.Mangled, result.Damaged, result.StartMs, result.Ended)
-		if err := result.judge(); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", h.name, err))
+			faults = append(faults, fmt.Errorf("%s: %s: %w", result.Case, result.File, err))
+			fmt.Fprintln(out, "FAULT", faults[len(faults)-1])
 		}
 	}
+	fmt.Fprintf(out, "%d cases and their controls, %d faults; seed %d\n", len(list), len(faults), run.seed)
 	return errors.Join(faults...)
 }
 
-func (d *damageResult) judge() error {
-	switch {
-	case d.Ended != "":
-		return fmt.Errorf("the relay does not serve: %s", d.Ended)
-	case d.Mangled > 0:
-		return fmt.Errorf("%d events were delivered that are not what was posted", d.Mangled)
-	case d.Missing > 0 && d.Derived:
-		return fmt.Errorf("%d events are missing, though what was spoilt is made again from the log", d.Missing)
-	case d.Missing > 0 && (d.Damaged == 0 || d.Told == ""):
-		return fmt.Errorf("%d events are missing without a word", d.Missing)
-	}
-	return nil
+// damageResult is what a relay made of one case.
+type damageResult struct {
+	Case    string   `json:"case"`
+	File    string   `json:"file"`
+	Missing int      `json:"missing"`         // acknowledged, and at some endpoint neither delivered nor listed
+	Damaged int      `json:"damaged"`         // as the relay counts
+	Ended   string   `json:"ended,omitempty"` // what the process said when it ended by itself while it was being spoilt
+	Refused bool     `json:"refused"`         // it did not start, or a restore wrote nothing, and said why
+	StartMs float64  `json:"start_ms"`        // to ready, at rest
+	Told    []string `json:"told,omitempty"`
 }
 
-// fill makes a queue with something in every kind of file: stopped well once, so that there are tables, then killed.
-func (d *damageRun) fill(ctx context.Context) (data string, acked *ledger, event template, err error) {
-	receivers, err := newPair()
-	if err != nil {
-		return "", nil, event, err
-	}
-	defer receivers.close()
-	r, err := d.site.newRelay("relay", receivers.endpoints())
-	if err != nil {
-		return "", nil, event, err
-	}
-	acked = &ledger{}
-	for _, killed := range []bool{false, true} {
-		l, err := d.loadRelay(ctx, r, receivers)
-		if err != nil {
-			return "", nil, event, err
-		}
-		pause(ctx, longestCut)
-		if !killed {
-			l.stop()
-			l.ended.Wait()
-			if err := r.stop(); err != nil {
-				return "", nil, event, err
-			}
-			continue // the events of this round only fill tables
-		}
-		l.finish()
-		acked, event = l.acked.ledger(), l.event
-	}
-	return r.data, acked, event, ctx.Err()
-}
-
-// suffer spoils a copy of the queue and starts a relay on it.
-func (d *damageRun) suffer(ctx context.Context, name, data string, h harm, acked *ledger, event template) (result damageResult, err error) {
-	result.Harm, result.Derived, result.Acknowledged = h.name, h.derived, len(acked.acked)
-	receivers, err := newPair()
+// suffer plays one case.
+func (d *damageRun) suffer(ctx context.Context, f *filled, name string, c *damageCase, place *rand.Rand) (result damageResult, err error) {
+	receivers, err := newFour()
 	if err != nil {
 		return result, err
 	}
 	defer receivers.close()
-	var mangled atomic.Int64
-	receivers.held.srv.Handler = func(ctx *fasthttp.RequestCtx) {
-		if run, _, ok := parseID(eventID(ctx.PostBody())); ok && run == acked.run && !event.made(ctx.PostBody()) {
-			mangled.Add(1)
-		}
-		receivers.held.handle(ctx)
-	}
 	r, err := d.site.newRelay(name, receivers.endpoints())
 	if err != nil {
 		return result, err
 	}
-	if h.backup {
+	defer os.RemoveAll(r.dir)
+	base := f.stopped
+	if c.killed {
+		base = f.killed
+	}
+	if err := tool("cp", "-a", base, r.data); err != nil {
+		return result, err
+	}
+	e := newExamination(f, r, receivers, &result)
+	e.exact = c.kind == nil || c.kind.derived || c.harm == nil
+	e.journal = c.kind != nil && strings.HasPrefix(c.kind.files, "journal")
+	e.cut = c.killed && e.journal
+	if c.kind == nil {
 		result.File = "backup"
-		if result.Refused, err = h.restore(r, data); err != nil || result.Refused {
+		if result.Refused, err = c.restore(r, place); err != nil {
 			return result, err
 		}
+		if result.Refused != (c.harm != nil) {
+			return result, fmt.Errorf("refused by restore: %v, want %v", result.Refused, c.harm != nil)
+		}
+		if result.Refused {
+			return result, nil
+		}
+	}
+	defer func() {
+		if r.proc != nil {
+			r.proc.kill()
+		}
+	}()
+	if c.live {
+		if err := e.begin(ctx); err != nil {
+			return result, err
+		}
+	}
+	spared := ""
+	if c.kind != nil && c.harm != nil {
+		path, others, err := c.kind.choose(place, r.data)
+		if err != nil {
+			return result, err
+		}
+		if c.kind.grave {
+			spared = path + ".spared"
+			if err := tool("cp", "-a", path, spared); err != nil {
+				return result, err
+			}
+		}
+		result.File = filepath.Base(path)
+		if err := c.harm.do(place, path, others, f.older); err != nil {
+			return result, fmt.Errorf("spoil %s: %w", path, err)
+		}
+	}
+	if c.live {
+		if err := e.goOn(ctx, place); err != nil {
+			return result, err
+		}
+	}
+	if took, err := r.start(ctx); err == nil {
+		result.StartMs = inMillis(took)
+	} else if words := r.proc.lastWords(); spared == "" || !strings.Contains(words, "nothing was touched") && !strings.Contains(words, "FORMAT") {
+		return result, fmt.Errorf("the relay does not serve: %w", err)
 	} else {
-		if err := tool("cp", "-a", data, r.data); err != nil {
+		// It said why and touched nothing: what was spoilt is put back, as an operator does.
+		result.Refused = true
+		path := strings.TrimSuffix(spared, ".spared")
+		if err := os.Rename(spared, path); err != nil {
 			return result, err
 		}
-		if result.File, err = h.strike(r.data); err != nil {
-			return result, err
+		if _, err := r.start(ctx); err != nil {
+			return result, fmt.Errorf("the relay does not serve though FORMAT is back: %w", err)
 		}
 	}
-	took, err := r.start(ctx)
-	defer func() { r.proc.kill() }()
-	if err != nil {
-		result.Ended = r.proc.lastWords()
-		return result, ctx.Err()
+	if spared != "" {
+		_ = os.Remove(spared)
 	}
-	result.StartMs = inMillis(took)
-	// The endpoint may have been forgotten to be paused, or with all it had: then it says so, and what is missing tells.
-	if err := r.operate(ctx, heldEndpoint, "resume"); err != nil {
-		return result, err
+	err = e.examine(ctx)
+	result.Told = firstOf(damageLines(r.proc.log), 6)
+	if err == nil && c.harm == nil {
+		err = e.control()
 	}
-	if err := r.settle(ctx, receivers.live, receivers.held); err != nil {
-		result.Ended = err.Error()
-		return result, ctx.Err()
-	}
-	result.Missing = acked.compare(receivers.held.ids()).Lost
-	result.Mangled = mangled.Load()
-	if result.Damaged, err = r.damaged(ctx); err != nil {
-		return result, err
-	}
-	result.Told = firstWarning(r.proc.log)
-	return result, nil
+	return result, err
 }
 
 // restore backs the queue up, spoils that, and has a queue made of it for r. refused says that it has nothing then.
-func (h *harm) restore(r *relay, data string) (refused bool, err error) {
-	if err := tool("cp", "-a", data, r.data); err != nil {
-		return false, err
-	}
-	made := exec.Command(r.bin, "backup", "-config", r.config)
-	text, err := made.Output()
+func (c *damageCase) restore(r *relay, place *rand.Rand) (refused bool, err error) {
+	text, err := exec.Command(r.bin, "backup", "-config", r.config).Output()
 	if err != nil {
 		return false, fmt.Errorf("back up: %w", err)
 	}
 	file := filepath.Join(r.dir, "backup")
-	if err := errors.Join(os.RemoveAll(r.data), os.WriteFile(file, h.spoil(text), 0o600)); err != nil {
+	if err := errors.Join(os.RemoveAll(r.data), os.WriteFile(file, text, 0o600)); err != nil {
 		return false, err
+	}
+	if c.harm != nil {
+		if err := c.harm.do(place, file, nil, ""); err != nil {
+			return false, err
+		}
 	}
 	err = tool(r.bin, "restore", "-config", r.config, file)
 	if _, there := os.Lstat(r.data); err != nil && errors.Is(there, os.ErrNotExist) {
 		return true, nil
 	}
 	return false, err
-}
-
-// strike spoils a file and returns its name.
-func (h *harm) strike(data string) (string, error) {
-	names, err := filepath.Glob(filepath.Join(data, h.files))
-	if err != nil {
-		return "", err
-	}
-	newest, at := "", time.Time{}
-	for _, name := range names {
-		if info, err := os.Stat(name); err == nil && info.ModTime().After(at) {
-			newest, at = name, info.ModTime()
-		}
-	}
-	if newest == "" {
-		return "", fmt.Errorf("spoil %q: there is no such file", h.files)
-	}
-	text, err := os.ReadFile(newest)
-	if err != nil {
-		return "", fmt.Errorf("spoil: %w", err)
-	}
-	if err := os.WriteFile(newest, h.spoil(text), 0o600); err != nil {
-		return "", fmt.Errorf("spoil: %w", err)
-	}
-	return filepath.Base(newest), nil
-}
-
-// firstWarning is the first line of a log that tells of damage.
-func firstWarning(log string) string {
-	text, err := os.ReadFile(log)
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "damage") || strings.Contains(line, "can't be read") || strings.Contains(line, "aside") {
-			return strings.TrimSpace(line)
-		}
-	}
-	return ""
 }

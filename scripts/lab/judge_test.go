@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -81,33 +85,80 @@ func TestAcknowledgedKnowsItsNewest(t *testing.T) {
 	}
 }
 
-func TestDamageMustBeToldAndServed(t *testing.T) {
+func TestDamageMustBeToldWithItsNumbers(t *testing.T) {
+	gone := map[uint64]bool{7: true, 8: true, 9: true}
+	lines := []string{`{"message":"events 7 to 9 can't be read and are passed over"}`}
 	tests := []struct {
-		name   string
-		result damageResult
-		well   bool
+		name string
+		verdict
+		well bool
 	}{
-		{"nothing happened", damageResult{}, true},
-		{"told and counted", damageResult{Missing: 3, Damaged: 3, Told: "store is damaged"}, true},
-		{"not counted", damageResult{Missing: 3, Told: "store is damaged"}, false},
-		{"not told", damageResult{Missing: 3, Damaged: 3}, false},
-		{"mangled", damageResult{Mangled: 1, Damaged: 1, Told: "store is damaged"}, false},
-		{"not serving", damageResult{Ended: "exit status 1"}, false},
+		{"nothing happened", verdict{exact: true}, true},
+		{"told and counted", verdict{missing: gone, damaged: 3, lines: lines}, true},
+		{"not counted", verdict{missing: gone, damaged: 2, lines: lines}, false},
+		{"not told", verdict{missing: gone, damaged: 3}, false},
+		{"told of one", verdict{missing: gone, damaged: 3, lines: []string{"event 7 can't be read"}}, false},
+		{"told without a number", verdict{missing: gone, damaged: 3, lines: []string{"the slot holds nothing any more"}}, false},
+		{"the end of a journal", verdict{cut: true, missing: gone, damaged: 1, lines: []string{"the slot holds nothing any more"}}, true},
+		{"missing though it is made again", verdict{exact: true, missing: gone, damaged: 3, lines: lines}, false},
+		{"accepted again, since it was lost", verdict{missing: gone, damaged: 3, lines: lines, forgotten: []uint64{8}}, true},
+		{"accepted again", verdict{damaged: 1, forgotten: []uint64{6}}, false},
+		{"ids that are lost", verdict{damaged: 1, lines: []string{"1 ids are lost with their events"}, forgotten: []uint64{6}}, true},
+		{"ids that are lost and not counted", verdict{lines: []string{"1 ids are lost with their events"}, forgotten: []uint64{6}}, false},
 	}
 	for _, test := range tests {
-		if err := test.result.judge(); (err == nil) != test.well {
+		if err := test.judge(); (err == nil) != test.well {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}
 }
 
 func TestHarmsSpoilWhatWasWritten(t *testing.T) {
-	written := []byte("abcdef\x00\x00\x00\x00\x00\x00")
-	if got := string(flipMiddle(slices.Clone(written))); got != "abceef\x00\x00\x00\x00\x00\x00" {
-		t.Errorf("flipped: %q", got)
+	written := append(bytes.Repeat([]byte("abcdefgh"), 2000), make([]byte, 5000)...)
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, h := range harms {
+		dir, older := t.TempDir(), t.TempDir()
+		for _, name := range []string{filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(older, "a")} {
+			if err := os.WriteFile(name, append([]byte(name), written...), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path, other := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+		was, wasOther := mustRead(t, path), mustRead(t, other)
+		if err := h.do(r, path, []string{other}, older); err != nil {
+			t.Fatalf("%s: %v", h.name, err)
+		}
+		if bytes.Equal(mustRead(t, path), was) && bytes.Equal(mustRead(t, other), wasOther) {
+			t.Errorf("%s: nothing is different", h.name)
+		}
 	}
-	if got := zeros(written); len(got) != len(written) || len(bytes.Trim(got, "\x00")) > 0 {
-		t.Errorf("zeroed: %q", got)
+}
+
+// mustRead is empty for a file that is not there.
+func mustRead(t *testing.T, path string) []byte {
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestEveryKindOfFileMeetsEveryHarm(t *testing.T) {
+	met := map[string]int{}
+	for _, c := range damageCases(500, rand.New(rand.NewPCG(3, 1))) {
+		met[strings.TrimSuffix(c.String(), ", after a kill")]++
+	}
+	if want := (len(fileKinds)-1)*len(harms)*2 + 2*2; len(met) < want {
+		t.Errorf("of 500 cases %d are different, want %d at least", len(met), want)
+	}
+	backups := 0
+	for _, c := range damageCases(12, rand.New(rand.NewPCG(3, 1))) {
+		if c.kind == nil {
+			backups++
+		}
+	}
+	if backups != 2 {
+		t.Errorf("of 12 cases %d are of backups, want 2", backups)
 	}
 }
 

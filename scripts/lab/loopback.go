@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,12 +60,19 @@ const (
 	highestPort = 29999
 )
 
+// given are the addresses that were found free, so that none is given out twice.
+var given sync.Map
+
 // freeAddress finds a loopback address that nothing listens on at this moment.
 func freeAddress() (string, error) {
 	for range 200 {
 		addr := randomAddress()
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
+			continue
+		}
+		if _, before := given.LoadOrStore(addr, true); before {
+			ln.Close()
 			continue
 		}
 		return addr, ln.Close()
