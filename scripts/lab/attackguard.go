@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+const (
+	guardZone   = ".guard.test"
+	guardServer = "127.0.0.77" // where names of the zone are looked up
+	guardWait   = time.Minute
+	guardEvents = 4 // so that a name that changes where it leads does
+)
+
+// guardNames are where the names lead, the nth time that they are looked up. No answer: it takes for ever.
+var guardNames = map[string]func(n int) []string{
+	"loopback":  always("127.0.0.1"),
+	"private":   always("10.255.255.1"),
+	"zero":      always("0.0.0.0"),
+	"metadata":  always("169.254.169.254"),
+	"metadata6": always("fd00:ec2::254"),
+	"mapped":    always("::ffff:127.0.0.1"),
+	"nat64":     always("64:ff9b::a9fe:a9fe"),
+	"both":      always("169.254.169.254", "127.0.0.1"),
+	"changing":  func(n int) []string { return []string{[]string{"127.0.0.1", "169.254.169.254"}[n%2]} },
+	"never":     nil,
+}
+
+func always(addresses ...string) func(int) []string { return func(int) []string { return addresses } }
+
+// guardCase is an endpoint that leads, or must not lead, to this machine; at the port of the trap.
+type guardCase struct {
+	name, host, more string
+	proxied          bool   // by way of the trap's proxy
+	reached          bool   // whether the trap, or its proxy, may hear of it
+	class            string // of the attempts that don't reach it; "": there need be none
+}
+
+const (
+	guardLeave   = "allow_private = true\n"
+	guardByProxy = "proxy_lookup = \"proxy\"\n"
+	guardBlocked = "blocked_address"
+)
+
+var guardCases = []guardCase{
+	{name: "control: an address as written", host: "127.0.0.1", reached: true},
+	{name: "control: a name with leave", host: "loopback" + guardZone, more: guardLeave, reached: true},
+	{name: "control: a proxy that looks up", host: "loopback" + guardZone, more: guardByProxy, proxied: true, reached: true},
+	{name: "a name of this machine", host: "loopback" + guardZone, class: guardBlocked},
+	{name: "a name of a private address", host: "private" + guardZone, class: guardBlocked},
+	{name: "a name of 0.0.0.0, with leave", host: "zero" + guardZone, more: guardLeave, class: guardBlocked},
+	{name: "a name of a metadata service, with leave", host: "metadata" + guardZone, more: guardLeave, class: guardBlocked},
+	{name: "a name of one in unique-local space, with leave", host: "metadata6" + guardZone, more: guardLeave, class: guardBlocked},
+	{name: "a name of one by NAT64, with leave", host: "nat64" + guardZone, more: guardLeave, class: guardBlocked},
+	{name: "a name of this machine inside of IPv6", host: "mapped" + guardZone, class: guardBlocked},
+	{name: "a name of two addresses", host: "both" + guardZone, class: guardBlocked},
+	{name: "a name that changes, with leave", host: "changing" + guardZone, more: guardLeave, reached: true, class: guardBlocked},
+	{name: "by a proxy, a name of this machine", host: "loopback" + guardZone, proxied: true, class: guardBlocked},
+	{name: "by a proxy, a name of a metadata service, with leave", host: "metadata" + guardZone, more: guardLeave, proxied: true, class: guardBlocked},
+	{name: "by a proxy, a name that is never looked up", host: "never" + guardZone, proxied: true},
+}
+
+// trap counts the requests that reach it, straight and as a proxy, by the last part of their path.
+type trap struct {
+	mu              sync.Mutex
+	target, proxied map[string]int
+}
+
+func (t *trap) handle(count map[string]int) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		path := string(ctx.Path())
+		t.mu.Lock()
+		count[path[strings.LastIndexByte(path, '/')+1:]]++
+		t.mu.Unlock()
+	}
+}
+
+// besiegeGuard has endpoints lead where the operator did not mean: by names, by names that change, by forms of addresses, by a
+// proxy. Names are looked up at a server of its own, which only that relay is told of.
+func besiegeGuard(ctx context.Context, s *site) (cases int, failed error) {
+	names, err := net.ListenPacket("udp", net.JoinHostPort(guardServer, "53"))
+	if err != nil {
+		return 0, fmt.Errorf("guard: %w", err)
+	}
+	defer names.Close()
+	go answerNames(names)
+	t := &trap{target: map[string]int{}, proxied: map[string]int{}}
+	var ports [2]string
+	for i, count := range []map[string]int{t.target, t.proxied} {
+		addr, err := freeAddress()
+		if err != nil {
+			return 0, err
+		}
+		ln, err := listenLoopback(addr)
+		if err != nil {
+			return 0, err
+		}
+		server := newServer(t.handle(count))
+		go func() { _ = server.Serve(ln) }()
+		defer func() { _ = server.Shutdown() }()
+		_, ports[i], _ = net.SplitHostPort(addr)
+	}
+	relay, err := s.newRelay("guarded", nil)
+	if err != nil {
+		return 0, err
+	}
+	config := configText(relay, nil)
+	for i, c := range guardCases {
+		config = fmt.Appendf(config, "\n[[endpoint]]\nname = \"case%d\"\nurl = \"http://%s/case%d\"\nevents = [\"bot.*\"]\nretry = []\ntimeout = \"2s\"\n%s", i, net.JoinHostPort(c.host, ports[0]), i, c.more)
+		if c.proxied {
+			config = fmt.Appendf(config, "proxy = \"http://127.0.0.1:%s\"\n", ports[1])
+		}
+	}
+	if err := os.WriteFile(relay.config, config, 0o600); err != nil {
+		return 0, err
+	}
+	if err := withResolver(relay); err != nil {
+		return 0, err
+	}
+	if _, err := relay.start(ctx); err != nil {
+		return 0, err
+	}
+	defer relay.proc.kill()
+	classes := make([]map[string]bool, len(guardCases))
+	for i := range classes {
+		classes[i] = map[string]bool{}
+	}
+	for n := range guardEvents {
+		id := fmt.Sprint("guard-", n)
+		if got := tell(ctx, relay.ingest, posting("/events", "", fmt.Sprintf(`{"id":%q,"type":"bot.created","data":{}}`, id))); got != 200 {
+			return 0, fmt.Errorf("guard: a post is answered %d", got)
+		}
+		if err := attempted(ctx, relay, id, classes); err != nil {
+			return 0, fmt.Errorf("guard: %w", err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, c := range guardCases {
+		name := fmt.Sprint("case", i)
+		reached := t.target[name]
+		if c.proxied {
+			if reached > 0 {
+				failed = errors.Join(failed, fmt.Errorf("guard, %s: it went past its proxy", c.name))
+			}
+			reached = t.proxied[name]
+		}
+		if (reached > 0) != c.reached {
+			failed = errors.Join(failed, fmt.Errorf("guard, %s: reached %d times, want %t", c.name, reached, c.reached))
+		}
+		if c.class != "" && !classes[i][c.class] {
+			failed = errors.Join(failed, fmt.Errorf("guard, %s: no attempt is %s, but %v", c.name, c.class, classes[i]))
+		}
+		for class := range classes[i] {
+			if c.class != "" && class != c.class && !(class == "" && c.reached) {
+				failed = errors.Join(failed, fmt.Errorf("guard, %s: an attempt is %q", c.name, class))
+			}
+		}
+	}
+	return len(guardCases), errors.Join(failed, relay.alive(), ctx.Err())
+}
+
+// attempted waits until every delivery of an event was attempted, and adds the classes of the attempts.
+func attempted(ctx context.Context, r *relay, id string, classes []map[string]bool) error {
+	type story struct {
+		Deliveries []struct {
+			Endpoint string
+			Attempts []struct{ Class string }
+		}
+	}
+	for deadline := time.Now().Add(guardWait); ; pause(ctx, pollInterval) {
+		var s story
+		if err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/events/"+id, &s); err != nil {
+			return err
+		}
+		all := len(s.Deliveries) == len(classes)
+		for _, d := range s.Deliveries {
+			var i int
+			if _, err := fmt.Sscanf(d.Endpoint, "case%d", &i); err != nil {
+				return err
+			}
+			for _, a := range d.Attempts {
+				classes[i][a.Class] = true
+			}
+			all = all && (len(d.Attempts) > 0 || guardCases[i].class == "") // a lookup that fails is nobody's attempt
+		}
+		if all {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			text, _ := json.Marshal(s)
+			return fmt.Errorf("not all deliveries of %s were attempted: %s", id, text)
+		}
+	}
+}
+
+// withResolver has a relay look up names at guardServer: it runs with mounts of its own, which needs root.
+func withResolver(r *relay) error {
+	file := filepath.Join(r.dir, "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver "+guardServer+"\n"), 0o600); err != nil {
+		return err
+	}
+	r.under = []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, file}
+	return nil
+}
+
+// answerNames answers what is asked of the zone until the connection is closed.
+func answerNames(conn net.PacketConn) {
+	asked, packet := map[string]int{}, make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(packet)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(packet[:n]) != nil || len(m.Questions) != 1 {
+			continue
+		}
+		q := m.Questions[0]
+		name, inZone := strings.CutSuffix(q.Name.String(), guardZone+".")
+		where, known := guardNames[name]
+		m.Header = dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true}
+		m.Authorities, m.Additionals = nil, nil
+		switch {
+		case !inZone || !known:
+			m.RCode = dnsmessage.RCodeNameError
+		case where == nil:
+			continue
+		case q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA:
+			if q.Type == dnsmessage.TypeA {
+				asked[name]++
+			}
+			for _, address := range where(asked[name]) {
+				a := netip.MustParseAddr(address)
+				head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
+				switch {
+				case q.Type == dnsmessage.TypeA && a.Is4():
+					m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AResource{A: a.As4()}})
+				case q.Type == dnsmessage.TypeAAAA && a.Is6():
+					m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
+				}
+			}
+		}
+		if reply, err := m.Pack(); err == nil {
+			_, _ = conn.WriteTo(reply, from)
+		}
+	}
+}
