@@ -38,6 +38,11 @@ const event = (id, type = 'lead.created', data = { score: 75 }) => ({ id, type, 
 // stored is what the first page has of its session beside the cookie.
 const stored = () => page.evaluate(() => ({ ...sessionStorage }))
 
+// spills are the texts on a page that are wider than the box that they stand in.
+const spills = () => [...document.querySelectorAll('main *')]
+  .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0 && getComputedStyle(one).overflowX === 'visible' && !one.children.length)
+  .map((one) => `"${one.textContent}"`)
+
 // inspect opens views anew with the session of the first page, in every look, and asks axe-core and the ruler.
 async function inspect(views, inside) {
   for (const [colorScheme, viewport] of [['light', wide], ['dark', wide], ['light', narrow], ['dark', narrow]]) {
@@ -53,6 +58,8 @@ async function inspect(views, inside) {
         must(found.length === 0, `${hash} in ${colorScheme}, ${viewport.width} wide:\n${found.join('\n')}`)
         const beyond = await view.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)
         must(beyond <= 0, `${hash} at ${viewport.width} is ${beyond} pixels too wide`)
+        const over = await view.evaluate(spills)
+        must(over.length === 0, `${hash} at ${viewport.width}: wider than where it stands, so that it lies over what is beside it: ${over.join(', ')}`)
         await inside?.(view, hash, colorScheme, viewport)
       }
     } finally {
@@ -338,6 +345,13 @@ try {
       document.querySelector('main').append(image)
     })
     must((await violations(bad)).some((one) => one.startsWith('image-alt')), 'axe-core misses an image without a text')
+    await bad.evaluate(() => {
+      const narrow = document.createElement('p')
+      narrow.append('1,234,567')
+      narrow.style.width = '1rem'
+      document.querySelector('main').append(narrow)
+    })
+    must((await bad.evaluate(spills)).join() === '"1,234,567"', 'a text that is wider than its place isn’t seen')
     await page.evaluate(() => fetch('http://127.0.0.2:9/').catch(() => {}))
     must(seen.errors.length > 0, 'a request that the policy forbids leaves no trace')
     const before = seen.errors.length
