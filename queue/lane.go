@@ -123,9 +123,10 @@ type retry struct {
 // Delivery is one event for one endpoint. Event's bytes are shared and must not be written to.
 type Delivery struct {
 	Event    Stored
-	Attempts int    // made so far
-	Replay   uint64 // the number of the replay that it is part of, 0 for none; see ReplayID
-	began    int64  // of that replay, Unix milliseconds of the wall clock
+	Attempts int       // made so far
+	Replay   uint64    // the number of the replay that it is part of, 0 for none; see ReplayID
+	Due      time.Time // of a retry, when it was due
+	began    int64     // of that replay, Unix milliseconds of the wall clock
 	flight   *flight
 	retry    *retry
 }
@@ -210,7 +211,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 		}
 		r := heap.Pop(&l.retries).(*retry)
 		l.mu.Unlock()
-		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, began: l.q.shown(int64(r.replay)), retry: r}
+		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, Due: r.due, began: l.q.shown(int64(r.replay)), retry: r}
 		ev, found, err := l.q.find(r.seq)
 		if err == nil && found {
 			ev.At = l.q.shown(ev.At)

@@ -56,6 +56,12 @@ type Options struct {
 	fault       fault.Func
 }
 
+// WithFault has tests of those who use a queue make its reads and writes fail or wait.
+func (o Options) WithFault(f fault.Func) Options {
+	o.fault = f
+	return o
+}
+
 func (o Options) withDefaults() Options {
 	setDefault(&o.AppendTimeout, 10*time.Second)
 	setDefault(&o.ExcerptBytes, 256<<20)

@@ -97,7 +97,8 @@ func (l *Lane) halt() {
 	l.haltLocked()
 }
 
-// end waits for the senders of a lane that was halted, cutting short what they have under way once hurry is closed.
+// end waits for the senders of a lane that was halted. Once hurry is closed it cuts short the attempts under way and waits for
+// these alone: a disk that does not answer can't be cut short, and the sender that asks it ends when it has.
 func (l *Lane) end(hurry <-chan struct{}) {
 	ended := make(chan struct{})
 	go func() {
@@ -108,8 +109,9 @@ func (l *Lane) end(hurry <-chan struct{}) {
 	case <-ended:
 	case <-hurry:
 		l.cut()
-		<-ended
+		l.attempts.Wait()
 	}
+	l.tellExpired()
 	if c := l.course.Load(); c != nil {
 		c.client.Close()
 	}

@@ -8,6 +8,8 @@ import (
 
 const (
 	expireAtATime = 500
+	// expireAgain is the pause when some were too old: there may be more.
+	expireAgain = 50 * time.Millisecond
 	// ageAgain is the longest until a lane that holds something young is asked again.
 	ageAgain = 10 * time.Minute
 	// A line of the log tells what expired within gatherOver, and as long as more does, at most gatherMost.
@@ -27,18 +29,20 @@ type expiry struct {
 // of all that expire in a run in one line. Only an endpoint that is down, paused, limited or out of reach holds deliveries; one
 // that is merely slow still gets them all, and one that is disabled keeps what it has. What a replay has not taken up waits for
 // its endpoint however long.
+//
+// It reads from disk: a sender calls it for the housekeeping, which waits for no disk.
 func (l *Lane) expire(now time.Time) (gone int) {
 	gone, goesOn := l.expireRound(now)
 	l.tellGathered(now, goesOn)
 	return gone
 }
 
-// tellGathered tells the log of what expired when that is over, or has gone on for long.
+// tellGathered tells the log of what expired when that is over, or has gone on for long, or when the lane stops.
 func (l *Lane) tellGathered(now time.Time, goesOn bool) {
 	l.mu.Lock()
-	gathered := now.Sub(l.expired.began)
+	gathered, stopped := now.Sub(l.expired.began), l.stopped
 	l.mu.Unlock()
-	if gathered >= gatherMost || !goesOn && gathered >= gatherOver {
+	if stopped || gathered >= gatherMost || !goesOn && gathered >= gatherOver {
 		l.tellExpired()
 	}
 }
@@ -46,13 +50,13 @@ func (l *Lane) tellGathered(now time.Time, goesOn bool) {
 // expireRound is one look; it goes on when there may be more at once.
 func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
 	l.mu.Lock()
-	why, maxAge := l.gate.why(), l.gate.policy.MaxAge
+	why, maxAge := l.whyLocked(), l.gate.policy.MaxAge
 	rests := why == "" || now.Before(l.aged)
 	l.mu.Unlock()
 	if rests {
 		return 0, false
 	}
-	r := aging{reason: "held longer than max_age (" + maxAge.String() + ") while the endpoint was " + why, maxAge: maxAge, now: now}
+	r := aging{why: why, reason: "held longer than max_age (" + maxAge.String() + ") while the endpoint was " + why, maxAge: maxAge, now: now}
 	youngest := l.expireSome(&r, func() *queue.Delivery {
 		d, _ := l.kept.Take()
 		return d
@@ -62,8 +66,9 @@ func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
 		return d
 	})
 	if r.count == 0 {
-		if youngest == ageAgain && l.kept.Stats().Pending > 0 {
-			return 0, true // they are being read
+		o := l.kept.Outlook()
+		if youngest == ageAgain && o.Waiting > 0 || again == ageAgain && o.Retrying > 0 && !o.Due.After(now) {
+			return 0, true // the queue hands out nothing before a save, or can't be read; or a retry is under way
 		}
 		l.mu.Lock()
 		l.aged = now.Add(min(youngest, again, ageAgain))
@@ -78,6 +83,7 @@ func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
 
 // aging is one look at what a lane holds.
 type aging struct {
+	why    string
 	reason string
 	maxAge time.Duration
 	now    time.Time
@@ -121,14 +127,41 @@ func (l *Lane) expireSome(r *aging, take func() *queue.Delivery) time.Duration {
 		if d == nil {
 			return ageAgain
 		}
-		if left := r.maxAge - r.now.Sub(d.Begun()); left >= 0 {
-			l.kept.Release(d, r.now)
+		left := r.maxAge - r.now.Sub(d.Begun())
+		if left < 0 && !l.isHeldFor(r.why) {
+			left = 0
+		}
+		if left >= 0 {
+			l.kept.Release(d, d.Due)
 			return left
 		}
 		l.kept.Failed(d, nil, r.reason)
 		r.count, r.last = r.count+1, d.Event
 	}
 	return 0
+}
+
+// whyLocked is for what the lane holds deliveries that may become too old; empty when it holds none.
+func (l *Lane) whyLocked() string {
+	if l.stopped {
+		return ""
+	}
+	return l.gate.why()
+}
+
+// isHeldFor reports whether why is still so: it may have ended while the queue was asked.
+func (l *Lane) isHeldFor(why string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.whyLocked() == why
+}
+
+// age has the sender that asks next give up what is too old.
+func (l *Lane) age() {
+	l.mu.Lock()
+	l.aging = true
+	l.mu.Unlock()
+	l.poke()
 }
 
 // why is for what the gate holds deliveries that may become too old; empty when it holds none.

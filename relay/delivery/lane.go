@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,10 +38,14 @@ type Lane struct {
 	senders  int
 	idle     int
 	timer    *time.Timer // puts a token into ready when the gate opens, a retry is due or a replay's pace allows
-	replayed bool        // it was a replay's turn last
+	asks     time.Time   // since when one of them asks the queue what is next, by the process's own clock; zero when none does
+	missed   bool        // another one came meanwhile
+	aging    bool        // the one that asks next gives up what is too old
+	replayed bool        // it was a replay's turn last; of the one that asks
 	stopped  bool        // nothing more is taken: it has no course, or the relay stops
 	seen     seen
 	under    map[*queue.Delivery]*flight // attempts under way
+	attempts sync.WaitGroup              // these; more of them only while it is not stopped
 	aged     time.Time                   // before then nothing that is held can be too old
 	expired  expiry                      // what the log is yet to be told of
 }
@@ -137,127 +140,6 @@ func (l *Lane) await() bool {
 			l.mu.Unlock()
 		}
 	}
-}
-
-// idling is the flight of a sender that found nothing to take.
-var idling = &flight{}
-
-// take hands out what is to be attempted next. When there is nothing it counts its caller idle; without a flight the
-// caller is to end, since the lane has stopped or has senders enough. One sender is always idle, as long as concurrency
-// allows: it is the one that looks when ready says so.
-func (l *Lane) take() (d *queue.Delivery, f *flight) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := l.course.Load()
-	if l.stopped || l.senders > c.endpoint.Delivery.Concurrency {
-		l.senders--
-		l.poke() // pass it on
-		return nil, nil
-	}
-	d, f, more := l.nextLocked(l.now())
-	if d != nil {
-		f.began, f.course = time.Now(), c
-		c.under++
-		l.under[d] = f
-	}
-	switch {
-	case d == nil:
-		l.idle++
-		if l.gate.isHeld() {
-			l.deaf.Store(true)
-		}
-		return nil, idling
-	case l.idle == 0 && l.senders < c.endpoint.Delivery.Concurrency:
-		l.spawnLocked()
-	case more:
-		l.poke()
-	}
-	return d, f
-}
-
-// nextLocked takes a retry that is due or else the next of the log, if the gate lets it, and sets the timer for when time
-// alone will have changed the answer.
-func (l *Lane) nextLocked(now time.Time) (d *queue.Delivery, f *flight, more bool) {
-	p := l.gate.allow(now)
-	until := p.until
-	if p.retries || p.firsts {
-		d, f, more, until = l.pickLocked(p, now)
-	}
-	if d != nil {
-		f.probe = l.gate.took(now, f.first)
-	}
-	if !until.IsZero() {
-		l.timer.Reset(max(until.Sub(now), time.Millisecond))
-	}
-	return d, f, more
-}
-
-// pickLocked takes what the permit is for. until is when time alone will have changed the answer.
-func (l *Lane) pickLocked(p permit, now time.Time) (d *queue.Delivery, f *flight, more bool, until time.Time) {
-	outlook := l.kept.Outlook()
-	sparing := l.gate.isSpared()
-	if sparing {
-		if outlook.Due.IsZero() && outlook.Waiting == 0 && !outlook.Replays {
-			l.gate.awaits = now
-			return nil, nil, false, time.Time{}
-		}
-		if until = l.probes.begin(now, l.gate.place(), l.gate.awaits); !until.IsZero() {
-			l.gate.setPlace(until)
-			return nil, nil, false, until
-		}
-	}
-	f = &flight{}
-	by := now
-	if p.early {
-		by = now.Add(math.MaxInt64)
-	}
-	retry := func() {
-		if d == nil && !outlook.Due.IsZero() && !outlook.Due.After(by) {
-			if d, _ = l.kept.TakeDue(by); d != nil {
-				f.first, more = false, true
-			}
-			outlook = l.kept.Outlook()
-		}
-	}
-	first := func() {
-		if d != nil {
-			return
-		}
-		var paced time.Time
-		if d, more, paced = l.firstLocked(now, outlook.Replays); d != nil {
-			f.first = true
-		}
-		until = paced
-	}
-	if p.turn {
-		first()
-		retry()
-	} else {
-		retry()
-		first()
-	}
-	if d == nil && sparing {
-		l.probes.end(0)
-	}
-	if !outlook.Due.IsZero() && (until.IsZero() || outlook.Due.Before(until)) {
-		until = outlook.Due
-	}
-	return d, f, more, until
-}
-
-// firstLocked takes what was not attempted yet: the next of the log or, in turn with it, of a replay, so that neither waits
-// for the other to end. paced is when to ask a replay again, zero when time alone changes nothing.
-func (l *Lane) firstLocked(now time.Time, replays bool) (d *queue.Delivery, more bool, paced time.Time) {
-	l.replayed = replays && !l.replayed
-	if l.replayed {
-		if d, paced = l.kept.TakeReplay(now); d != nil {
-			return d, true, paced
-		}
-	}
-	if d, more = l.kept.Take(); d == nil && replays && !l.replayed {
-		d, paced = l.kept.TakeReplay(now)
-	}
-	return d, more || replays && d != nil, paced
 }
 
 // keepHealthLocked has the queue keep what the gate knows. A success is no news within a minute of another one.

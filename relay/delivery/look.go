@@ -57,8 +57,11 @@ func (g *gate) lags(waited time.Duration, now time.Time) {
 // holdsBack reports whether the gate, and not the endpoint's pace, is why events wait.
 func (g *gate) holdsBack() bool { return g.isHeld() || g.isSpared() || g.isLimited() }
 
-// retriesLocked reports whether a retry is under way.
+// retriesLocked reports whether a retry is under way, or may be in the hands of the one who asks the queue.
 func (l *Lane) retriesLocked() bool {
+	if !l.asks.IsZero() {
+		return true
+	}
 	for _, f := range l.under {
 		if !f.first {
 			return true

@@ -113,8 +113,8 @@ func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
 	d.until("crm", "pending", func(s Status) bool { return s.Pending == 3 })
 	now := d.now()
 	lane.mu.Lock()
-	lane.gate.paused = "" // and no sender looks
-	lane.stopped = true
+	lane.gate.paused = ""
+	lane.asks = time.Now() // so that no sender looks
 	lane.mu.Unlock()
 	d.post.TakeNews()
 	for range 100 {
@@ -146,6 +146,9 @@ func (d *desk) alone() (back func()) {
 	d.post.plan.Store(hidden)
 	for d.post.round.Load() != nil { // one is under way
 		runtime.Gosched()
+	}
+	for _, l := range plan.lanes { // and what it asked for
+		d.comeTo(l, func() bool { return l.asks.IsZero() && (!l.aging || l.senders == 0) })
 	}
 	return func() { d.post.plan.Store(plan) }
 }

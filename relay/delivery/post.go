@@ -58,8 +58,6 @@ func (r *reach) latest() time.Time {
 const (
 	// housekeeping is how often held deliveries are looked at for their age.
 	housekeeping = 10 * time.Second
-	// housekeepingBusy is the pause when some were too old: there may be more.
-	housekeepingBusy = 50 * time.Millisecond
 	// maxRoutes bounds the memory for event types that somebody may make up.
 	maxRoutes = 4096
 )
@@ -177,23 +175,22 @@ func (p *Post) housekeep() {
 	for {
 		select {
 		case <-next.C:
-			pause := housekeeping
 			began := time.Now()
 			p.round.Store(&began)
 			lanes := p.plan.Load().lanes
 			p.feel(lanes)
 			for _, l := range lanes {
-				l.look(p.now())
-				if l.expire(p.now()) > 0 {
-					pause = housekeepingBusy
+				select {
+				case <-p.stop:
+					return
+				default:
 				}
+				l.look(p.now())
+				l.age()
 			}
 			p.round.Store(nil)
-			next.Reset(pause)
+			next.Reset(housekeeping)
 		case <-p.stop:
-			for _, l := range p.plan.Load().lanes {
-				l.tellExpired()
-			}
 			return
 		}
 	}

@@ -27,6 +27,9 @@ type desk struct {
 	post *Post
 	dir  string
 	leap atomic.Int64
+
+	fault  func(place string, made bool) error // of the queue
+	filled int
 }
 
 func openDesk(t *testing.T, endpoints ...config.Endpoint) *desk {
@@ -44,7 +47,7 @@ func (d *desk) open(endpoints ...config.Endpoint) {
 	var err error
 	d.Queue, err = queue.Open(queue.Options{
 		Dir: d.dir, DedupWindow: time.Hour, Retention: 1000 * time.Hour, FailedRetention: 1000 * time.Hour, Now: d.now,
-	})
+	}.WithFault(d.fault))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -129,9 +132,14 @@ func (d *desk) skip(by time.Duration) {
 func (d *desk) mustHold(name string) {
 	d.t.Helper()
 	l := d.post.Lane(name)
-	l.mu.Lock()
+	for l.mu.Lock(); !l.asks.IsZero(); l.mu.Lock() { // one asks at a time
+		l.mu.Unlock()
+		<-time.After(time.Millisecond)
+	}
 	defer l.mu.Unlock()
-	if taken, _, _ := l.nextLocked(l.now()); taken != nil {
+	taken, _, _ := l.nextLocked()
+	l.poke() // for whoever came meanwhile
+	if taken != nil {
 		d.t.Errorf("endpoint %q: event %s is attempted although it has to wait", name, taken.Event.ID)
 	}
 }

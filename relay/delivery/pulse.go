@@ -9,8 +9,11 @@ import (
 )
 
 // The housekeeping round feels every lane's pulse: it takes the locks that a sender takes, and looks for attempts that are
-// under way although their time is over. A lane that is deadlocked holds up the round, and one whose sender is stuck
-// shows in what the round finds; the watchdog of the process is fed by neither.
+// under way although their time is over, and for whoever asks the queue and has no answer. A lane that is deadlocked holds
+// up the round, and one whose sender is stuck shows in what the round finds; the watchdog of the process is fed by neither.
+
+// askTime is how long the queue may take to tell what is next.
+const askTime = housekeeping
 
 // Stalled is for how long a lane has been making no progress although it holds work; 0 when all do. It never blocks.
 func (p *Post) Stalled() time.Duration {
@@ -30,14 +33,17 @@ func (p *Post) feel(lanes []*Lane) {
 	p.overdue.Store(int64(longest))
 }
 
-// feel returns for how long an attempt has been under way beyond its time, the longest of all. It also has a sender look
-// for something to take: a wake-up that was lost costs a round and not the lane.
+// feel returns for how long an attempt, or a question to the queue, has been under way beyond its time. It also has a sender
+// look for something to take: a wake-up that was lost costs a round and not the lane.
 func (l *Lane) feel(now time.Time) (overdue time.Duration) {
 	l.kept.Outlook()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.under {
 		overdue = max(overdue, now.Sub(f.began)-f.course.endpoint.Delivery.Timeout)
+	}
+	if !l.asks.IsZero() {
+		overdue = max(overdue, now.Sub(l.asks)-askTime)
 	}
 	l.poke()
 	return overdue

@@ -31,7 +31,7 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 	now := l.now()
 	defer l.landed(d, f, o.Took) // after the queue knows
 	if o.Aborted {
-		l.kept.Release(d, now)
+		l.kept.Release(d, d.Due)
 		return
 	}
 	l.mu.Lock()
@@ -218,6 +218,13 @@ func jitter(most time.Duration) time.Duration {
 	return rand.N(most)
 }
 
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -256,6 +263,7 @@ func (l *Lane) landed(d *queue.Delivery, f *flight, took time.Duration) {
 	if over {
 		f.course.client.Close()
 	}
+	l.attempts.Done()
 }
 
 // isProof reports that o could not have come about unless something beyond this machine answered. Silence, on a line that
