@@ -93,6 +93,13 @@
 //	                                       counts anew
 //	FORMAT                                 nothing is opened: see the error
 //
+// # What an event costs
+//
+// At full load, some 32 events of 260 bytes a commit that pack to 0.37, an event writes 1.13-1.17 times its body, where it was 1.99
+// before records of the journal were packed, and 123 bytes of it are kept, 16 of them its id (planned: 1.4 and 150-160, of bodies that
+// pack to 0.40-0.46). What few commits gather costs more: one event a commit writes a page. An id takes 2.5 bytes of memory in
+// filters, planned were 2: with 16 bits an id a new one among 50 million cost 0.17 reads, with 20 it is 0.04.
+//
 // # What is not as planned
 //
 // Frames above 256 KiB were to be written into the segment alone, with their place in the journal. An answer then waits for two

@@ -123,7 +123,7 @@ func (r *relay) repost(ctx context.Context, acked *ledger) (forgotten int, err e
 	for at := 0; at < len(acked.acked); at += repostBatch {
 		body.Reset()
 		for _, seq := range acked.acked[at:min(at+repostBatch, len(acked.acked))] {
-			putDecimal(event.text[event.idAt+idLength-seqDigits:event.idAt+idLength], seq)
+			event.put(event.text, seq, 0)
 			body.Write(event.text)
 			body.WriteByte('\n')
 		}

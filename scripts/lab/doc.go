@@ -7,6 +7,7 @@
 //	receive        an endpoint that counts, finds repeats and measures latency
 //	load           posts events, as fast as they are answered or at a steady rate
 //	bench          every figure of the speed chapter, beside its yardstick, as one table
+//	figures        queues of millions of events, and what they may cost
 //	crash          kill -9 under load, then compares what was acknowledged with what arrived
 //	powercut       a disk cut off under load, and what it kept
 //	diskfull       a disk that another program fills, and what the relay says

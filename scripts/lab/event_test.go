@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/s2"
 )
 
 func TestEventHasAskedSizeAndIsJSON(t *testing.T) {
-	for _, size := range []int{250, 251, 300, 4096} {
+	for _, size := range []int{250, 251, 300, 1200, 1201, 4096} {
 		e, err := newTemplate(7, "lead.created", size, time.Unix(1700000000, 0))
 		if err != nil {
 			t.Fatalf("size %d: %v", size, err)
@@ -112,4 +114,43 @@ func FuzzEventFromOutside(f *testing.F) {
 			t.Errorf("stamp %v", stamp)
 		}
 	})
+}
+
+// What a queue packs of events tells something only if they are no more alike than real ones.
+func TestEventsPackNoBetterThanThoseOfPeople(t *testing.T) {
+	e, err := newTemplate(1, "lead.created", 260, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var block []byte
+	for seq := range uint64(250) {
+		block = append(block, e.text...)
+		e.put(block[len(block)-len(e.text):], seq, 1_700_000_000_000_000_000+seq*41_234_567)
+		if !json.Valid(block[len(block)-len(e.text):]) {
+			t.Fatalf("event %d is not JSON: %s", seq, block[len(block)-len(e.text):])
+		}
+	}
+	if ratio := float64(len(s2.Encode(nil, block))) / float64(len(block)); ratio < 0.34 || ratio > 0.46 {
+		t.Errorf("packed they take %.2f of their bytes", ratio)
+	}
+}
+
+// A template knows its events also where only the beginning of a large one is written anew.
+func TestALargeEventIsKnownAgain(t *testing.T) {
+	for _, size := range []int{1140, 1200, 100_000} {
+		e, err := newTemplate(1, "lead.created", size, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := bytes.Clone(e.text)
+		for seq := range uint64(50) {
+			e.put(text, seq, seq)
+			if !json.Valid(text) || !e.made(text) {
+				t.Fatalf("%d bytes: event %d is not known again, or no JSON: %s", size, seq, text[:300])
+			}
+		}
+		if text[len(text)/2] ^= 1; e.made(text) {
+			t.Errorf("%d bytes: a bit was not noticed", size)
+		}
+	}
 }

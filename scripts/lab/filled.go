@@ -95,8 +95,7 @@ func (f *filled) offer(ctx context.Context, r *relay, from, to uint64) ([]string
 	var body bytes.Buffer
 	stamp := uint64(time.Now().UnixNano())
 	for n := from; n < to; n++ {
-		putDecimal(f.event.text[f.event.idAt+idLength-seqDigits:f.event.idAt+idLength], n)
-		putDecimal(f.event.text[f.event.stampAt:f.event.stampAt+stampDigits], stamp)
+		f.event.put(f.event.text, n, stamp)
 		body.Write(f.event.text)
 		body.WriteByte('\n')
 	}

@@ -25,6 +25,7 @@ var commands = []command{
 	{"receive", "serve an endpoint that counts", runReceive},
 	{"load", "post events", runLoad},
 	{"bench", "measure the relay beside its yardsticks", runBench},
+	{"figures", "hold what large queues cost to what is asked", runFigures},
 	{"crash", "kill the relay under load and look for lost events", runCrash},
 	{"powercut", "cut the power under load and look for lost events", runPowercut},
 	{"diskfull", "fill the disk under load", runDiskfull},

@@ -98,13 +98,7 @@ func rssAnon(pid int) (uint64, error) {
 }
 
 // writtenBytes is what the process has caused to be written to disk (proc(5), io).
-func writtenBytes(pid int) (uint64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
-	if err != nil {
-		return 0, err
-	}
-	return procField(string(text), "write_bytes:")
-}
+func writtenBytes(pid int) (uint64, error) { return ioField(pid, "write_bytes:") }
 
 // procField reads the number behind a name that starts a line.
 func procField(text, name string) (uint64, error) {
@@ -164,4 +158,17 @@ func readUsage(pid int) (u usage, err error) {
 	}
 	u.written, err = writtenBytes(pid)
 	return u, err
+}
+
+// readBytes is how much the process has read by system calls, wherever it came from; readCalls, how often (proc(5), io).
+func readBytes(pid int) (uint64, error) { return ioField(pid, "rchar:") }
+
+func readCalls(pid int) (uint64, error) { return ioField(pid, "syscr:") }
+
+func ioField(pid int, name string) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, err
+	}
+	return procField(string(text), name)
 }

@@ -317,3 +317,17 @@ func waitUntil(ctx context.Context, limit, stall time.Duration, progress func() 
 	}
 	return nil
 }
+
+// keptStats is what a run reads of the queue in GET /stats.
+type keptStats struct{ events uint64 }
+
+// kept reads how many events the queue keeps.
+func (r *relay) kept(ctx context.Context) (keptStats, error) {
+	var all struct {
+		Queue struct {
+			Events uint64 `json:"events"`
+		} `json:"queue"`
+	}
+	err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/stats", &all)
+	return keptStats{all.Queue.Events}, err
+}

@@ -18,6 +18,7 @@ type row struct {
 	Ratio     float64   `json:"ratio,omitempty"` // figure / base
 	Asked     string    `json:"asked,omitempty"` // such as "ratio ≥ 0.70"
 	Met       *bool     `json:"met,omitempty"`   // nil when nothing is asked
+	Held      *bool     `json:"held,omitempty"`  // of a row that a run does not fail for as soon as it is short; else nil
 	Rounds    []float64 `json:"rounds,omitempty"`
 	BaseRound []float64 `json:"base_rounds,omitempty"`
 	Note      string    `json:"note,omitempty"`
@@ -57,6 +58,20 @@ func (r row) orAtLeast(figure float64) row {
 	met := r.Figure >= figure || *r.Met
 	r.Asked, r.Met = fmt.Sprintf("%s or %.0f %s", r.Asked, figure, r.Unit), &met
 	return r
+}
+
+// heldTo lets a run pass with a row that is short of what is asked, as long as it is not beyond a limit.
+func (r row) heldTo(limit string, held bool) row {
+	r.Asked, r.Held = fmt.Sprintf("%s, held to %s", r.Asked, limit), &held
+	return r
+}
+
+// fails reports whether a run must not pass with the row.
+func (r row) fails() bool {
+	if r.Held != nil {
+		return !*r.Held
+	}
+	return r.Met != nil && !*r.Met
 }
 
 // report is the whole of a bench.
