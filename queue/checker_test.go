@@ -24,7 +24,9 @@ type checker struct {
 	bodies     int64
 	carried    map[uint64]bool
 	carriedSum int64
-	counted    struct{ carried, bytes, events, bodies int64 }
+	held       holding // what of that unserved lanes hold
+	counted    struct{ carried, bytes, events, bodies, held int64 }
+	weighed    bool // the last is as of now
 	lanes      map[LaneID]*laneRecord
 	retries    map[LaneID]map[uint64]bool
 	failures   map[LaneID]map[uint64]bool
@@ -61,6 +63,7 @@ func (c *checker) walk() error {
 	_, c.sums = c.q.index.store.Sums()
 	c.counted.carried, c.counted.bytes = int64(c.q.keeper.retain.carriedEvents), c.q.keeper.retain.carriedBytes
 	c.counted.events, c.counted.bodies, _ = c.q.log.Totals()
+	c.counted.held, c.weighed = c.q.keeper.retain.held.all, !c.q.freed.Load() && !c.q.keeper.retain.sweep
 	last := uint64(0)
 	err := c.q.log.Blocks(log.Entries, 0, func(p log.Place, info *log.Info) error {
 		b, err := c.q.log.Read(p)
@@ -144,6 +147,7 @@ func (c *checker) file(key store.Key, value []byte) (bool, error) {
 			return true, err
 		}
 		c.carriedSum += int64(one.bytes)
+		c.held.weigh(c.q, key.Number, one.bytes, one.lanes)
 		f, err := c.q.carriedFrame(key.Number)
 		if err != nil || f == nil {
 			c.say("carried event %d can't be read: %v", key.Number, err)
@@ -218,6 +222,9 @@ func (c *checker) checkEvents() {
 	if n := int64(len(c.carried)); c.counted.carried != n || c.counted.bytes != c.carriedSum {
 		c.say("counters: %d events are carried, %d are counted", n, c.counted.carried)
 	}
+	if c.weighed && c.counted.held != c.held.all {
+		c.say("counters: unserved lanes hold %d bytes of what was carried, %d are counted", c.held.all, c.counted.held)
+	}
 	if c.counted.events != c.logged || c.counted.bodies != c.bodies {
 		c.say("counters: %d events of %d bytes are in the log, %d of %d are counted", c.logged, c.bodies, c.counted.events, c.counted.bodies)
 	}
@@ -243,7 +250,7 @@ func (c *checker) checkLane(id LaneID) {
 		if seq >= r.cursor && !slices.Contains(r.settled, seq) {
 			states = append(states, Pending)
 			pending++
-			if c.carried[seq] && seq < c.q.log.Low() {
+			if c.carried[seq] && seq < c.q.log.Low() && !c.ledger.unserved[r.name] {
 				c.say("lane %s: event %d is pending and its segment is gone", r.name, seq)
 			}
 		}
@@ -283,6 +290,9 @@ func (c *checker) checkLane(id LaneID) {
 		if one.is != one.counted || one.is != one.saved {
 			c.say("counters: lane %s has %d %s, %d are counted and %d saved", r.name, one.is, one.what, one.counted, one.saved)
 		}
+	}
+	if since, _ := lane.isUnserved(); since != r.unserved {
+		c.say("lane %s: it is unserved since %d, and %d is saved", r.name, since, r.unserved)
 	}
 	if s.Paused != r.paused {
 		c.say("lane %s: it is paused %q, and %q is saved", r.name, s.Paused, r.paused)

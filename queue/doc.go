@@ -58,7 +58,9 @@
 //
 // A segment goes when no lane has needed its events for the time of retention and the dedup window of its ids is over;
 // before the window is over it is written anew with nothing but its ids. What is retrying or failed, and its attempts, are
-// carried before: appended again, synced, placed in the store (retain.go). A lane that is paused or lags holds its segments.
+// carried before: appended again, synced, placed in the store (carry.go). A lane that is paused or lags holds its segments.
+// One that serves no endpoint (unserved.go) holds none: what is pending for it is carried too, as much and as long as Options
+// allow, and then becomes failed. When it is served again it reads first what was carried (carried.go), then the log.
 // Segments are cut by size, by ids and by age, so that what is kept is at most a sixteenth of the period too much.
 //
 // What endpoints answer is kept within a budget (excerpts.go): it comes back over the time that records are kept, and is written down

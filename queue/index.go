@@ -45,6 +45,13 @@ func (x *index) before(from, at store.Key) (key store.Key, found bool, err error
 	return key, found, closed(err)
 }
 
+// carriedFrom lists the carried events from one up to below another, ascending; none is missing.
+func (x *index) carriedFrom(from, to uint64) []uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.store.CarriedFrom(from, to)
+}
+
 func closed(err error) error {
 	if errors.Is(err, store.ErrClosed) {
 		return ErrClosed

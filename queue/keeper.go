@@ -31,7 +31,7 @@ type keeper struct {
 	starved atomic.Bool // the last save was refused for want of disk space
 
 	// What Stats shows.
-	events, bytes, journalBytes, logBytes, storeBytes atomic.Int64
+	events, bytes, journalBytes, logBytes, storeBytes, unserved atomic.Int64
 
 	slot   atomic.Uint64 // generation of the journal's slot in use, for the mark
 	saving atomic.Int64  // since when a save is under way (uptime), 0 when none is
@@ -487,6 +487,7 @@ func (k *keeper) showCounts(q *Queue) {
 	events, bodies, bytes := q.log.Totals()
 	k.events.Store(events + int64(k.retain.carriedEvents))
 	k.bytes.Store(bodies + k.retain.carriedBytes)
+	k.unserved.Store(k.retain.held.all)
 	k.logBytes.Store(bytes)
 	k.storeBytes.Store(q.index.store.Bytes())
 }
@@ -614,6 +615,7 @@ func (q *Queue) GiveUp(lane *Lane) error {
 		lanes[lane.id] = nil
 		q.showLanes(lanes)
 		q.retrying.Add(-lane.close())
+		q.freed.Store(true)
 		return k.flush(q)
 	}})
 	if err != nil {

@@ -45,6 +45,8 @@ type Lane struct {
 	replayed  int64 // deliveries that had gone well and were attempted again on purpose
 	paused    string
 	health    Health
+	unserved  int64 // since when no endpoint is served by it, queue time; 0 while one is
+	expired   int64 // deliveries that became failed for that, since the queue was opened
 
 	oldestFailed uint64 // no failed delivery below it was recorded since the janitor looked
 
@@ -52,6 +54,10 @@ type Lane struct {
 	next   uint64 // everything below has been handed out or was not for this lane
 	reader entry.Reader
 	ahead  []*entry.Frame      // behind the reader's frame
+	old    []Stored            // carried events that were read and not handed out; they come before the reader's
+	oldTo  uint64              // everything below was read of what was carried
+	listed []uint64            // carried events to be read, of all lanes; under walking alone, as is the next
+	lists  uint64              // up to where the log was gone when they were listed
 	finder *log.Finder         // of blocks that have something for it; under walking alone
 	skip   map[uint64]struct{} // settled before the last start, not below next
 	look   chan struct{}       // closed when the look for the oldest that is under way ends; nil: none is
@@ -77,6 +83,7 @@ type Lane struct {
 	unsaved     map[recordName]unsaved // records that the store does not have yet
 	landings    uint64                 // how often some of them came into the store
 	countSaved  int64                  // deliveries it was given, as they were saved last
+	countedTo   uint64                 // the events below which these were given
 
 	excerptsUntil int64             // see excerpts
 	newest        map[uint64]newest // by event
@@ -153,10 +160,10 @@ const (
 func newLane(q *Queue, id LaneID, r laneRecord) *Lane {
 	l := &Lane{
 		q: q, id: id, name: r.name, next: r.cursor, saved: r.cursor, paused: r.paused,
-		delivered: r.delivered, retrying: r.retrying, failed: r.failed, born: r.born, replayed: r.replayed,
+		delivered: r.delivered, retrying: r.retrying, failed: r.failed, born: r.born, replayed: r.replayed, unserved: r.unserved,
 		health: r.health.moved(func(t time.Time) time.Time { return time.UnixMilli(q.shown(t.UnixMilli())) }),
 	}
-	l.gift.matched, l.gift.counted, l.countSaved = r.matched, r.counted, r.matched
+	l.gift.matched, l.gift.counted, l.countSaved, l.countedTo = r.matched, r.counted, r.matched, r.counted
 	l.excerptsUntil = r.excerpts
 	l.passed.Store(r.passed)
 	if len(r.settled) > 0 {

@@ -11,6 +11,8 @@ type LaneStats struct {
 	Oldest    time.Time // when the oldest pending event was accepted, or before; zero when there is none
 	NextRetry time.Time // zero when there is none
 	Paused    string    // why, empty when it is not
+	Unserved  time.Time // since when it serves no endpoint; zero while it does
+	Expired   int64     // that became failed for that, since the queue was opened
 }
 
 // Stats tells how the lane is. It waits for the disk for lookWait at most.
@@ -18,6 +20,10 @@ func (l *Lane) Stats() LaneStats {
 	l.mu.Lock()
 	s := LaneStats{
 		Pending: max(l.given()-l.passed.Load(), 0), Retrying: l.retrying, Failed: l.failed, Delivered: l.delivered, Paused: l.paused,
+		Expired: l.expired,
+	}
+	if l.unserved != 0 {
+		s.Unserved = time.UnixMilli(l.q.shown(l.unserved))
 	}
 	if len(l.retries) > 0 {
 		s.NextRetry = l.retries[0].due

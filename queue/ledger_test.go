@@ -16,6 +16,7 @@ type ledger struct {
 	paused     map[string][]string // why, since the last answer: what it may be
 	deliveries map[string][]change // by lane and event: what became of it, beginning with pending
 	saved      map[string]int      // of these changes, the last that must be on disk
+	unserved   map[string]bool     // lanes that were unserved once: what they hold may have been carried
 	gone       map[string]bool     // events that were found to be deleted when they could be
 }
 
@@ -33,7 +34,7 @@ type change struct {
 func newLedger() *ledger {
 	return &ledger{
 		tried: map[string]bool{}, refused: map[string]bool{}, acked: map[string]acked{}, lanes: map[string]bool{}, givenUp: map[string]bool{},
-		paused: map[string][]string{}, deliveries: map[string][]change{}, saved: map[string]int{}, gone: map[string]bool{},
+		paused: map[string][]string{}, deliveries: map[string][]change{}, saved: map[string]int{}, unserved: map[string]bool{}, gone: map[string]bool{},
 	}
 }
 

@@ -172,6 +172,12 @@ func TestTheCheckerSeesALie(t *testing.T) {
 		{"a lane is paused that nobody paused", "it is paused", change(store.Lane, lane(func(r *laneRecord) { r.paused = "by somebody" }))},
 		{"retries are miscounted", "are counted and", change(store.Lane, lane(func(r *laneRecord) { r.retrying++ }))},
 		{"events are miscounted", "events are carried", func(p *play) error { p.keeper.retain.carriedEvents++; return nil }},
+		{"a lane is unserved that is served", "it is unserved since", change(store.Lane, lane(func(r *laneRecord) { r.unserved = 1 }))},
+		{"what is held for nobody is miscounted", "unserved lanes hold", func(p *play) error {
+			err := p.keeper.retain.run(p.Queue)
+			p.keeper.retain.held.all++
+			return err
+		}},
 		{"an acknowledged event never came", "was acknowledged and is missing", func(p *play) error {
 			p.ledger.acknowledge("ghost", acked{p.End() + 1, p.now(), []string{"crm"}})
 			return nil

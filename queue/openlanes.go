@@ -161,7 +161,7 @@ func (q *Queue) countOld(old []*Lane, near uint64, count func(*entry.Frame, func
 		words[i] = log.LaneWord(q.log.Key(), l.id)
 		from = min(from, l.gift.counted)
 	}
-	return q.log.BlocksWith(words, from, near, func(p log.Place, which []int) error {
+	return q.log.BlocksWith(words, from, near, func(p log.Place, _ *log.Info, which []int) error {
 		b, err := q.log.Read(p)
 		var frames []*entry.Frame
 		if err == nil {

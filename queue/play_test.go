@@ -66,9 +66,10 @@ type play struct {
 }
 
 const (
-	playStart  = 1_700_000_000_000 // of the clock, Unix milliseconds
-	playWindow = 3 * time.Minute
-	playRetain = time.Minute
+	playStart    = 1_700_000_000_000 // of the clock, Unix milliseconds
+	playWindow   = 3 * time.Minute
+	playRetain   = time.Minute
+	playUnserved = 200 * time.Hour
 )
 
 func newPlay(t *testing.T, seed int64) *play {
@@ -76,7 +77,7 @@ func newPlay(t *testing.T, seed int64) *play {
 	p.clock.Store(playStart)
 	p.free.Store(1 << 40)
 	p.opts = Options{
-		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: playWindow, Retention: playRetain, FailedRetention: 1000 * time.Hour,
+		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: playWindow, Retention: playRetain, FailedRetention: 1000 * time.Hour, UnservedRetention: playUnserved,
 		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, AppendTimeout: time.Second,
 		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond, tailBytes: 1, ballast: 64 << 10, fault: p.fault,
 		Free: func() (int64, error) { return p.free.Load(), nil },
@@ -293,15 +294,17 @@ func (p *play) giveUpFailed(l *Lane) {
 }
 
 // begin brings the queue into a state that has some of everything: saved, in the journal alone, and in memory alone; a
-// sealed segment, something carried, a lane that is paused and one that is to be given up.
+// sealed segment, something carried, a lane that is paused, one that is to be given up and one that nobody serves.
 func (p *play) begin() {
 	p.t.Helper()
 	p.must(p.open())
-	crm, mail, old := p.mustLane("crm"), p.mustLane("mail"), p.mustLane("old")
+	crm, mail, old, left := p.mustLane("crm"), p.mustLane("mail"), p.mustLane("old"), p.mustLane("left")
 	p.mustAppend(30, "evt")
 	for _, l := range []*Lane{crm, mail, old} {
 		p.work(l, 25)
 	}
+	p.work(left, 8)
+	p.leave(left)
 	p.mustSave()
 	p.must(p.update(func() error { return p.log.Seal() }))
 	p.finish(crm)
@@ -323,6 +326,31 @@ func (p *play) begin() {
 	p.mustAppend(10, "evt")
 	p.work(crm, 5)
 	p.work(old, 8)
+}
+
+// leave has all lanes but one, nil for none, served.
+func (p *play) leave(left *Lane) {
+	if left != nil {
+		p.ledger.unserved[left.Name()] = true
+	}
+	var names []string
+	for _, l := range p.Lanes() {
+		if l != left {
+			names = append(names, l.Name())
+		}
+	}
+	p.Serve(names)
+}
+
+// expire has what an unserved lane holds become failed, as far as the harm lets it.
+func (p *play) expire(l *Lane) {
+	for _, id := range p.ledger.ids() {
+		key := l.Name() + " " + id
+		if changes := p.ledger.deliveries[key]; len(changes) > 0 && (changes[len(changes)-1].state == Pending || changes[len(changes)-1].state == Retrying) {
+			p.ledger.settle(l.Name(), id, GivenUp, p.now())
+		}
+	}
+	p.tidy()
 }
 
 // finish settles what of a lane is pending, in some way.
@@ -347,6 +375,7 @@ func (p *play) replay(l *Lane, n int) {
 func (p *play) tidy() {
 	for range 3 {
 		err := p.update(func() error {
+			p.keeper.retain.swept.rests = 0
 			err := p.keeper.retain.run(p.Queue)
 			for more := true; more && err == nil; {
 				more, err = p.log.Shorten()
@@ -372,6 +401,7 @@ func (p *play) end() {
 			p.giveUp(l)
 		}
 	}
+	p.leave(nil)
 	for _, l := range p.Lanes() {
 		p.pause(l, "")
 		for again := true; again; {

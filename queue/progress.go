@@ -72,7 +72,7 @@ func (l *Lane) gather(counts bool) *gathered {
 	wasFull := l.full() || l.halfFull()
 	l.saveReplays()
 	record := l.record()
-	l.saved, l.countSaved = record.cursor, record.matched
+	l.saved, l.countSaved, l.countedTo = record.cursor, record.matched, record.counted
 	p := &entry.Progress{Lane: l.id, Record: record.append(nil), Changes: l.changes, Attempts: l.made}
 	g := &gathered{lane: l, batch: l.batch, progress: p}
 	l.batch++
@@ -108,7 +108,7 @@ func (l *Lane) record() *laneRecord {
 	r := &laneRecord{
 		name: l.name, cursor: l.next, paused: l.paused,
 		passed: l.passed.Load(), delivered: l.delivered, retrying: l.retrying, failed: l.failed,
-		born: l.born, replayed: l.replayed,
+		born: l.born, replayed: l.replayed, unserved: l.unserved,
 		health: l.health.moved(func(t time.Time) time.Time { return time.UnixMilli(l.q.stamp(t)) }),
 	}
 	r.matched, r.counted = l.counts()
@@ -130,11 +130,15 @@ func (l *Lane) record() *laneRecord {
 	return r
 }
 
-// floor is the event below which this lane needs nothing but its retries and failed deliveries. end is where all events
-// below had been counted when the caller looked.
+// floor is the event below which this lane keeps no segment. What it needs of those that go all the same is carried: its
+// retries and failed deliveries, and all that it holds while no endpoint is served by it. end is where all events below had
+// been counted when the caller looked.
 func (l *Lane) floor(end uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.unserved != 0 {
+		return end
+	}
 	if l.dirty {
 		// What was settled since the last save would be pending again if we died now.
 		end = min(end, l.saved)
@@ -185,16 +189,54 @@ func (l *Lane) needs(from, to uint64, set map[uint64]struct{}) {
 	}
 }
 
-// needsOne reports whether the delivery of an event is retrying or failed, or under way in a replay.
-func (l *Lane) needsOne(seq uint64) (bool, error) {
+// needsOne reports whether the delivery of an event that is for this lane is pending, retrying or failed, or under way in a
+// replay, or would be if we died now: then it is to be asked again after the next save.
+func (l *Lane) needsOne(seq uint64) (needs, again bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.isPending(seq) {
+		return true, false, nil
+	}
 	records, err := l.kept(seq, entry.Retry, entry.Failed)
 	if err != nil {
-		return true, err
+		return true, false, err
 	}
-	_, flies := l.replaying[seq]
-	return flies || records[0] != nil || records[1] != nil, nil
+	if _, flies := l.replaying[seq]; flies || records[0] != nil || records[1] != nil {
+		return true, false, nil
+	}
+	again = l.dirty && seq >= l.saved
+	for _, what := range []entry.What{entry.Retry, entry.Failed} {
+		u, ok := l.unsaved[recordName{what, seq}]
+		again = again || ok && u.batch == l.batch
+	}
+	return again, again, nil
+}
+
+// holdsBelow reports whether the lane may hold something pending below an event, as it stands or as it was saved.
+func (l *Lane) holdsBelow(to uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dirty && l.saved < to {
+		return true
+	}
+	if l.given() == l.passed.Load() {
+		return false
+	}
+	return len(l.window) > 0 && l.window[0].ev.Seq < to || l.next < to
+}
+
+// uncounted reports whether the next start would have to count deliveries of events below one.
+func (l *Lane) uncounted(to uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.countedTo < to && l.given() != l.countSaved
+}
+
+// holds reports whether an event that is for this lane is pending, or would be if we died now.
+func (l *Lane) holds(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isPending(seq) || l.dirty && seq >= l.saved
 }
 
 // failedSince reports whether the lane has failed deliveries, and below which event none was recorded since it was asked

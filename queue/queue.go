@@ -32,8 +32,13 @@ type Options struct {
 	DedupWindow     time.Duration // for how long an event id is known
 	Retention       time.Duration // for how long an event is kept that no lane needs
 	FailedRetention time.Duration // for how long a failed delivery is kept
-	NoCreate        bool          // a directory without a queue is an error: a file system may not be mounted there
-	MinFree         int64         // bytes; with less free space Append answers ErrDiskLow, and with less than the queue needs itself (Stats.MinFree)
+
+	// What lanes hold that serve no endpoint (Serve) becomes failed after UnservedRetention, and before that the oldest of the
+	// lane that holds most, as long as all together hold more than UnservedBytes of what retention would have deleted. 0: never.
+	UnservedRetention time.Duration
+	UnservedBytes     int64
+	NoCreate          bool  // a directory without a queue is an error: a file system may not be mounted there
+	MinFree           int64 // bytes; with less free space Append answers ErrDiskLow, and with less than the queue needs itself (Stats.MinFree)
 
 	AppendTimeout time.Duration         // how long Append waits for its turn; default 10 s
 	Notice        func(string)          // gets one line for whoever runs the relay; may be called from any goroutine
@@ -134,11 +139,13 @@ type Queue struct {
 	logged    atomic.Uint64
 	nextEntry atomic.Uint64
 
-	watched  watch                   // of the records that retention has read
-	freed    atomic.Bool             // a carried event may not be needed any more
-	lanes    atomic.Pointer[[]*Lane] // by id, nil where a lane was given up; replaced by the keeper
-	names    atomic.Pointer[map[string]*Lane]
-	retrying atomic.Int64 // of all lanes, for the bound on memory
+	watched      watch                   // of the records that retention has read
+	freed        atomic.Bool             // a carried event may not be needed any more
+	carriedBelow atomic.Uint64           // the segments of all events below are gone
+	expired      atomic.Int64            // deliveries that became failed since nobody serves their lanes
+	lanes        atomic.Pointer[[]*Lane] // by id, nil where a lane was given up; replaced by the keeper
+	names        atomic.Pointer[map[string]*Lane]
+	retrying     atomic.Int64 // of all lanes, for the bound on memory
 
 	keeper    keeper
 	disk      disk
@@ -233,6 +240,8 @@ type Stats struct {
 	Commits      int64   // since it was opened
 	CommitEvents Buckets // how many events a commit had
 	CommitTimes  Buckets // how many nanoseconds it took, sync included
+	Unserved     int64   // bytes that are kept for lanes that serve no endpoint alone: Options.UnservedBytes bounds them
+	Expired      int64   // deliveries of such lanes that became failed, since it was opened
 	Damaged      int64   // things that could not be read and were set aside, since it was opened
 	StoreBytes   int64   // of the files of log and store
 	JournalBytes int64
@@ -249,6 +258,7 @@ func (q *Queue) Stats() Stats {
 		Events: q.keeper.events.Load(), Bytes: q.keeper.bytes.Load(),
 		FreeDisk: free, MinFree: q.disk.acceptFloor(q.opts),
 		Accepted: q.accepted.Load(), Duplicates: q.repeats.Load(), Commits: q.commits.Load(), Damaged: q.damaged.Load(),
+		Unserved: q.keeper.unserved.Load(), Expired: q.expired.Load(),
 		CommitEvents: q.commitEvents.Buckets(), CommitTimes: q.commitTimes.Buckets(),
 		StoreBytes: q.keeper.logBytes.Load() + q.keeper.storeBytes.Load(), JournalBytes: q.keeper.journalBytes.Load(),
 		Err: q.Err(),

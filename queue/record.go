@@ -99,7 +99,8 @@ type laneRecord struct {
 	health    Health // in queue time
 	matched   int64  // deliveries it was given, ever, by the events below counted
 	counted   uint64
-	excerpts  int64 // the time at which what it took of its budget of excerpts has come back, 0 when it took none ever
+	excerpts  int64 // the time at which what it took of its budget of excerpts has come back, 0 when it took none ever. Records of before lack it, and the next
+	unserved  int64 // since when no endpoint is served by it, queue time; 0 while one is
 }
 
 func (r *laneRecord) append(dst []byte) []byte {
@@ -121,10 +122,8 @@ func (r *laneRecord) append(dst []byte) []byte {
 	dst = r.health.append(dst)
 	dst = binary.AppendVarint(dst, r.matched)
 	dst = binary.AppendUvarint(dst, r.counted)
-	if r.excerpts != 0 { // records of before have none
-		dst = binary.AppendVarint(dst, r.excerpts)
-	}
-	return dst
+	dst = binary.AppendVarint(dst, r.excerpts)
+	return binary.AppendVarint(dst, r.unserved)
 }
 
 func parseLane(record []byte) (laneRecord, error) {
@@ -145,6 +144,9 @@ func parseLane(record []byte) (laneRecord, error) {
 	r.matched, r.counted = d.Varint(), d.Uvarint()
 	if len(d.Buf) > 0 {
 		r.excerpts = d.Varint()
+	}
+	if len(d.Buf) > 0 {
+		r.unserved = d.Varint()
 	}
 	if !d.OK() {
 		return r, fmt.Errorf("read lane %q: %w", r.name, codec.ErrDamaged)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -297,6 +298,10 @@ func (q *Queue) placeCarried(a *applier) error {
 	if err != nil || len(found) == 0 {
 		return err
 	}
+	lanes, err := recordsOf(a.store)
+	if err != nil {
+		return err
+	}
 	needed := map[uint64]bool{}
 	for _, kind := range []store.Kind{store.Retry, store.Failed} {
 		err := a.store.Scan(store.First(kind), store.Last(kind), func(key store.Key, _ []byte) (bool, error) {
@@ -308,6 +313,7 @@ func (q *Queue) placeCarried(a *applier) error {
 		}
 	}
 	for seq, c := range found {
+		c.lanes.Each(func(id LaneID) { needed[seq] = needed[seq] || lanes[id].holds(seq) })
 		if !needed[seq] {
 			continue
 		}
@@ -320,6 +326,29 @@ func (q *Queue) placeCarried(a *applier) error {
 		}
 	}
 	return nil
+}
+
+// recordsOf are the records of the lanes in a store.
+func recordsOf(s *store.Store) (map[LaneID]*laneRecord, error) {
+	lanes := map[LaneID]*laneRecord{}
+	err := s.Scan(store.First(store.Lane), store.Last(store.Lane), func(key store.Key, value []byte) (bool, error) {
+		if key == nextLaneKey {
+			return true, nil
+		}
+		r, err := parseLane(value)
+		lanes[LaneID(key.Lane)] = &r
+		return true, err
+	})
+	return lanes, err
+}
+
+// holds reports whether an event that is for the lane is pending; of no lane none is.
+func (r *laneRecord) holds(seq uint64) bool {
+	if r == nil || seq < r.cursor {
+		return false
+	}
+	_, settled := slices.BinarySearch(r.settled, seq)
+	return !settled
 }
 
 // eachCarried calls fn with what the store has of each event of a block of carried ones.

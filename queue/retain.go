@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"realtorbot-relay/queue/codec"
-	"realtorbot-relay/queue/entry"
 	"realtorbot-relay/queue/log"
 	"realtorbot-relay/queue/store"
 )
@@ -29,6 +27,26 @@ type retainer struct {
 	carriedBytes  int64
 	sweep         bool   // some may not be needed any more
 	at            uint64 // where the sweep goes on
+	fresh         bool   // this run has not swept yet
+	swept         sweeping
+	held          holding // what of them unserved lanes hold, as of the last sweep and the carrying since
+	expiries      expiries
+	carrying      carrying
+}
+
+// sweeping is what a sweep found so far.
+type sweeping struct {
+	held  holding
+	took  time.Duration
+	rests int64 // no sweep before then (uptime)
+}
+
+// carrying is how far the carrying of what a segment holds has come.
+type carrying struct {
+	segment uint64
+	at      uint64          // of what lanes hold, everything below was carried
+	blocks  int             // of those that were carried into it, how many were carried on
+	told    map[uint64]bool // what was carried
 }
 
 const (
@@ -37,6 +55,8 @@ const (
 	retainTurn = 30 * time.Millisecond
 	// shortenEvery is how often a piece of a deleted segment goes.
 	shortenEvery = 50 * time.Millisecond
+	// sweepRest is how many times as long as it took there is no other sweep after one that took more than a second.
+	sweepRest = 20
 	// segmentsPerPeriod is how many segments at least a period of retention or dedup is cut into.
 	segmentsPerPeriod = 16
 )
@@ -53,7 +73,7 @@ func (o *Options) segmentAge() int64 {
 
 // run takes turns with saving, and with those who wait for the keeper, until there is nothing more to delete.
 func (r *retainer) run(q *Queue) error {
-	r.expired = false
+	r.expired, r.fresh = false, true
 	defer r.needs.forget(q)
 	for {
 		if _, clean := q.disk.tend(q); !clean {
@@ -87,10 +107,13 @@ func (r *retainer) turn(q *Queue) (more bool, err error) {
 		}
 		r.expired = true
 	}
-	if len(q.keeper.pending)+len(q.keeper.added) > 0 {
+	if len(q.keeper.pending)+len(q.keeper.added)+len(q.keeper.held) > 0 {
 		return false, nil // the disk is full: what the store does not know yet can't be looked for in it
 	}
 	if more, err = r.sweepCarried(q, over); err != nil || more {
+		return more, err
+	}
+	if more, err = r.expireUnserved(q, now, over); err != nil || more {
 		return more, err
 	}
 	if q.log.Full(now.UnixMilli() - q.opts.segmentAge()) {
@@ -98,7 +121,7 @@ func (r *retainer) turn(q *Queue) (more bool, err error) {
 			return false, err
 		}
 	}
-	return r.deleteSegment(q, done, now.UnixMilli())
+	return r.deleteSegment(q, done, now.UnixMilli(), over)
 }
 
 // note remembers up to where no lane needs the log now, and returns up to where none has for the time of retention.
@@ -136,11 +159,14 @@ func (r *retainer) note(q *Queue, now time.Time) (done uint64) {
 }
 
 // deleteSegment deletes the oldest segment of which nobody needs anything, or strips one.
-func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, err error) {
+func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() bool) (more bool, err error) {
 	segments := q.log.Segments()
 	for i, s := range segments {
 		if !s.Sealed || s.EndEvent > done || s.EndEntry > q.index.store.Applied()+1 {
 			return false, nil
+		}
+		if s.EndEvent == s.FirstEvent && now-s.Made < q.opts.Retention.Milliseconds() {
+			return false, nil // all that it has is what was carried: it would only be carried on
 		}
 		idsGone := s.LastAt == 0 || !q.withinWindow(s.LastAt, now)
 		if !idsGone && s.Stripped || idsGone && i > 0 {
@@ -150,8 +176,11 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 			return q.keeper.snapshotTurn(q) // without one the log is needed as it is
 		}
 		if !s.Stripped {
-			if err := r.carry(q, &s, done); err != nil {
-				return false, err
+			if q.keeper.mustCount(q, s.EndEvent) {
+				return !q.keeper.starved.Load(), nil // after a save
+			}
+			if more, err := r.carry(q, &s, done, over); err != nil || more {
+				return more, err
 			}
 		}
 		if idsGone {
@@ -169,6 +198,8 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 		} else {
 			err = q.log.Strip(s.Number)
 		}
+		r.carrying = carrying{}
+		q.carriedBelow.Store(q.log.Low())
 		if err == nil {
 			err = r.dropPlaces(q)
 		}
@@ -176,229 +207,6 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64) (more bool, e
 		return err == nil, err
 	}
 	return false, nil
-}
-
-// carry appends again what is needed of a segment: events that are retrying or failed, or that a replay has under way, and
-// their attempts. done is up to where retention may come now.
-func (r *retainer) carry(q *Queue, s *log.Segment, done uint64) error {
-	needed, err := r.needs.within(q, s.FirstEvent, s.EndEvent, done)
-	if err != nil {
-		return err
-	}
-	var raw []byte
-	var events []*entry.Frame
-	bodies := 0
-	var saved []log.Saved
-	put := func() {
-		if len(events) > 0 {
-			q.log.Carry(raw, events, bodies)
-			raw, events, bodies = nil, nil, 0
-		}
-	}
-	add := func(ev *Stored) {
-		var d entry.Draft
-		d.Add(ev.Source, &entry.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: ev.Lanes}, entry.Hash{})
-		var f *entry.Frame
-		raw, f = d.Seal(raw, s.EndEntry, ev.Seq, ev.At)
-		events, bodies = append(events, f), bodies+len(ev.Body)
-		if len(raw) >= blockBytes {
-			put()
-		}
-	}
-	told := map[uint64]bool{}
-	if len(needed) > 0 {
-		var at reading
-		for _, seq := range needed {
-			ev, ok, err := at.find(q, seq)
-			if err != nil {
-				return err
-			}
-			if ok {
-				add(&ev)
-				told[seq] = true
-			}
-		}
-	}
-	// What was carried into this segment is carried on.
-	err = q.log.BlocksOf(s.Number, log.Carried, func(p log.Place, _ *log.Info) error {
-		b, err := q.log.Read(p)
-		if errors.Is(err, codec.ErrDamaged) {
-			r.tellLost(q, p)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		frames, err := b.Frames()
-		if err != nil {
-			return err
-		}
-		for _, f := range frames {
-			value, err := q.index.get(store.CarriedKey(f.First))
-			if err != nil {
-				return err
-			}
-			if value == nil {
-				continue
-			}
-			if c, err := parseCarried(value); err != nil || c.Place != p {
-				continue // it was carried on already
-			}
-			if ev, err := f.Find(f.First); err == nil {
-				add(&ev)
-				told[ev.Seq] = true
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	put()
-	if len(told) == 0 && r.carriedEvents == 0 {
-		return nil
-	}
-	if err := r.carryAttempts(q, s, told); err != nil {
-		return err
-	}
-	if saved, err = q.log.Save(); err != nil {
-		return err
-	}
-	return r.placeCarried(q, saved)
-}
-
-func (r *retainer) tellLost(q *Queue, p log.Place) {
-	q.damaged.Add(1)
-	q.opts.Notice(fmt.Sprintf("log: a block of segment %d with failed or retrying deliveries can't be read: they are told when they are due", p.Segment))
-}
-
-// tellHistory tells of attempts that can't be carried.
-func (q *Queue) tellHistory(segment uint64, err error) {
-	q.damaged.Add(1)
-	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and go with it: %v", segment, err))
-}
-
-// carryAttempts appends again what a segment tells of the attempts of the events that are carried, now or before.
-func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) error {
-	list := make([]uint64, 0, len(now))
-	for seq := range now {
-		list = append(list, seq)
-	}
-	slices.Sort(list)
-	places, err := q.log.Telling(s.Number, func(from, to uint64) bool {
-		at, _ := slices.BinarySearch(list, from)
-		return from < s.FirstEvent || at < len(list) && list[at] < to
-	})
-	if err != nil {
-		return err
-	}
-	wanted := func(seq uint64) (bool, error) {
-		is, known := now[seq]
-		if !known && seq < s.FirstEvent {
-			value, err := q.index.get(store.CarriedKey(seq))
-			if err != nil {
-				return false, err
-			}
-			is = value != nil
-			now[seq] = is
-		}
-		return is, nil
-	}
-	lanes := map[LaneID][]entry.Made{}
-	for _, p := range places {
-		b, err := q.log.Read(p)
-		if errors.Is(err, codec.ErrDamaged) {
-			q.tellHistory(s.Number, err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		err = b.Unpack(func(h entry.Header, raw []byte) error {
-			if h.Kind != entry.KindProgress {
-				return nil
-			}
-			p, err := entry.ParseProgress(h, raw)
-			if err != nil {
-				return err
-			}
-			for _, m := range p.Attempts {
-				is, err := wanted(m.Seq)
-				if err != nil {
-					return err
-				}
-				if is {
-					lanes[p.Lane] = append(lanes[p.Lane], m)
-				}
-			}
-			return nil
-		})
-		if errors.Is(err, codec.ErrDamaged) {
-			q.tellHistory(s.Number, err)
-		} else if err != nil {
-			return err
-		}
-	}
-	var raw []byte
-	var seqs []uint64
-	put := func() {
-		if len(raw) > 0 {
-			q.log.Local(log.Told, raw, seqs)
-			raw, seqs = nil, nil
-		}
-	}
-	ids := make([]LaneID, 0, len(lanes))
-	for id := range lanes {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		for made := lanes[id]; len(made) > 0; {
-			n := min(len(made), 256)
-			p := entry.Progress{Lane: id, Attempts: made[:n]}
-			raw = p.Append(raw, s.EndEntry, q.now())
-			for _, m := range made[:n] {
-				seqs = append(seqs, m.Seq)
-			}
-			if made = made[n:]; len(raw) >= blockBytes {
-				put()
-			}
-		}
-	}
-	put()
-	return nil
-}
-
-// placeCarried tells the store where carried events are.
-func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
-	a := newApplier(q.index.store)
-	for i := range saved {
-		if saved[i].Kind != log.Carried {
-			continue
-		}
-		b, err := q.log.Read(saved[i].Place)
-		if err != nil {
-			return err
-		}
-		var failed error
-		err = eachCarried(b, saved[i].Place, func(seq uint64, c carried) {
-			had, err := q.index.get(store.CarriedKey(seq))
-			if had == nil {
-				r.carriedEvents++
-				r.carriedBytes += int64(c.bytes)
-			}
-			value := c.append(nil)
-			err = errors.Join(err, a.room(1, len(value)))
-			if err == nil {
-				err = a.batch.Set(store.CarriedKey(seq), value)
-			}
-			failed = errors.Join(failed, err)
-		})
-		if err = errors.Join(err, failed); err != nil {
-			return err
-		}
-	}
-	return a.end()
 }
 
 // dropPlaces deletes the places of blocks that are gone. They go after their segment: a place that the log has and the store
@@ -477,12 +285,17 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 
 // sweepCarried forgets carried events that no lane needs any more. Their bytes go with the segment that they are in.
 func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err error) {
-	if q.freed.Swap(false) {
+	if !r.sweep {
+		if !r.fresh || uptime() < r.swept.rests || !q.freed.Swap(false) {
+			return false, nil
+		}
 		r.sweep, r.at = true, 0
 	}
-	if !r.sweep {
-		return false, nil
+	if r.fresh = false; r.at == 0 {
+		r.swept = sweeping{}
 	}
+	began := uptime()
+	defer func() { r.swept.took += since(began) }()
 	type one struct {
 		key store.Key
 		carried
@@ -511,13 +324,17 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 				if needed || int(id) >= len(lanes) || lanes[id] == nil {
 					return
 				}
-				has, err := lanes[id].needsOne(o.key.Number)
+				has, again, err := lanes[id].needsOne(o.key.Number)
 				needed, failed = needed || has, errors.Join(failed, err)
+				if again {
+					q.freed.Store(true)
+				}
 			})
 			if failed != nil {
 				return false, failed
 			}
 			if needed {
+				r.swept.held.weigh(q, o.key.Number, o.bytes, o.lanes)
 				continue
 			}
 			if err := a.delete(o.key); err != nil {
@@ -526,11 +343,16 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 			r.carriedEvents--
 			r.carriedBytes -= int64(o.bytes)
 		}
-		if err := a.end(); err != nil {
-			return false, err
+		if a.batch.Len() > 0 {
+			if err := a.end(); err != nil {
+				return false, err
+			}
 		}
 		if len(list) < 512 {
-			r.sweep = false
+			r.sweep, r.held = false, r.swept.held
+			if took := r.swept.took + since(began); took > time.Second { // it is part of what this costs, and no large one
+				r.swept.rests = uptime() + sweepRest*int64(took)
+			}
 			q.keeper.showCounts(q)
 			return false, nil
 		}
@@ -540,12 +362,15 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 
 // countCarried counts the carried events in a store that was just opened.
 func (r *retainer) countCarried(q *Queue) error {
-	r.carriedEvents, r.carriedBytes = 0, 0
+	r.carriedEvents, r.carriedBytes, r.carrying = 0, 0, carrying{}
+	r.held, r.swept = holding{}, sweeping{}
+	q.carriedBelow.Store(q.log.Low())
 	r.sweep, r.at = true, 0 // what was not needed any more may have outlived the last process
-	return q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(_ store.Key, value []byte) (bool, error) {
+	return q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
 		c, err := parseCarried(value)
 		r.carriedEvents++
 		r.carriedBytes += int64(c.bytes)
+		r.held.weigh(q, key.Number, c.bytes, c.lanes)
 		return true, err
 	})
 }

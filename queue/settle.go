@@ -56,7 +56,7 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 func (l *Lane) Failed(d *Delivery, a *Attempt, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := Failure{Reason: reason, Class: "expired"}
+	f := Failure{Reason: reason, Class: classExpired}
 	if a != nil {
 		f.Status, f.Class = a.Status, a.Class
 	}
@@ -149,6 +149,9 @@ func (l *Lane) countRetrying(n int64) {
 
 // settle takes a first attempt out of the window.
 func (l *Lane) settle(f *flight) {
+	if f.ev.Seq < l.q.carriedBelow.Load() {
+		l.q.freed.Store(true)
+	}
 	f.settled = true
 	f.ev = Stored{Seq: f.ev.Seq}
 	l.open--

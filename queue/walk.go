@@ -28,25 +28,35 @@ func (l *Lane) take() (d *Delivery, more bool) {
 	if f := l.takeAgain(); f != nil {
 		return &Delivery{Event: f.ev, flight: f}, true
 	}
-	if l.waiting() <= 0 || len(l.window)+len(l.skip) >= maxWindow || l.gone {
-		return nil, false
-	}
 	if l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
 		return nil, false
 	}
+	f := l.step()
+	if f == nil {
+		return nil, false
+	}
+	return &Delivery{Event: f.ev, flight: f}, l.waiting() > 0
+}
+
+// step puts the next pending event under way, nil when there is none now. The caller holds walking and mu, and mu is let go
+// while the disk is read.
+func (l *Lane) step() *flight {
+	if l.waiting() <= 0 || len(l.window)+len(l.skip) >= maxWindow || l.gone {
+		return nil
+	}
 	if jump := l.jump.Load(); jump > l.next {
-		l.next, l.reader, l.ahead, l.skip = jump, entry.Reader{}, nil, nil
+		l.next, l.reader, l.ahead, l.old, l.skip = jump, entry.Reader{}, nil, nil, nil
 	}
 	ev, ok := l.read()
 	if !ok {
-		return nil, false
+		return nil
 	}
 	ev.At = l.q.shown(ev.At)
 	l.walkAt = ev.At
 	f := &flight{ev: ev}
 	l.window = append(l.window, f)
 	l.open++
-	return &Delivery{Event: ev, flight: f}, l.waiting() > 0
+	return f
 }
 
 // takeAgain returns the oldest first attempt that was released, nil when there is none.
@@ -119,7 +129,7 @@ func (l *Lane) lookAhead(done chan struct{}) {
 // read steps to the next event of the log that is for this lane.
 func (l *Lane) read() (Stored, bool) {
 	for {
-		ev, ok, err := l.reader.Next()
+		ev, ok, err := l.nextRead()
 		switch {
 		case err != nil:
 			l.passOver(l.reader.Frame().End(), err)
@@ -142,11 +152,12 @@ func (l *Lane) read() (Stored, bool) {
 			}
 			return ev, true
 		}
+		l.next = max(l.next, l.oldTo)
 		if len(l.ahead) == 0 && !l.load() {
 			return Stored{}, false
 		}
 		if len(l.ahead) == 0 {
-			continue // it passed over something
+			continue // it passed over something, or read what was carried
 		}
 		if first := l.ahead[0].First; first > l.next {
 			l.q.missing(l.name, l.next, first)
@@ -156,17 +167,33 @@ func (l *Lane) read() (Stored, bool) {
 	}
 }
 
+// nextRead is the next event of those that were read, whosever it is.
+func (l *Lane) nextRead() (ev Stored, ok bool, err error) {
+	if len(l.old) > 0 {
+		ev, l.old = l.old[0], l.old[1:]
+		return ev, true, nil
+	}
+	return l.reader.Next()
+}
+
 // load reads a block, or passes over what can't be read or is not there. It is false when there is nothing more to read now.
 func (l *Lane) load() bool {
 	next := l.next
 	l.mu.Unlock()
-	from, err := l.stepOver(next)
+	from := next
+	var err error
 	var frames []*entry.Frame
 	var damagedTo uint64
-	if err == nil || errors.Is(err, codec.ErrDamaged) {
-		frames, damagedTo, err = l.q.frames(from)
+	if next >= l.q.log.Low() {
+		if from, err = l.stepOver(next); err == nil || errors.Is(err, codec.ErrDamaged) {
+			frames, damagedTo, err = l.q.frames(from)
+		}
 	}
 	applied := l.q.applied.Load()
+	if low := l.q.log.Low(); next < low {
+		// Segments went, before or just now: what the lane needs of them was carried.
+		return l.loadCarried(next, low)
+	}
 	l.mu.Lock()
 	l.next = max(l.next, from)
 	switch {

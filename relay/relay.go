@@ -224,6 +224,7 @@ func (r *Relay) open() error {
 	q := r.config.Queue
 	kept, err := queue.Open(queue.Options{
 		Dir: q.Dir, DedupWindow: q.DedupWindow, Retention: q.Retention, FailedRetention: q.FailedRetention, MinFree: q.MinFree, ExcerptBytes: q.ExcerptBytes, NoCreate: !q.Create,
+		UnservedRetention: q.UnservedRetention, UnservedBytes: q.UnservedBytes,
 		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free, FilterBytes: filterBytes(memory.Available()),
 	})
 	if err != nil {

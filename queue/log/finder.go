@@ -145,7 +145,7 @@ func (f *Finder) Before(seq uint64) (from, to uint64, ok bool, err error) {
 
 // BlocksWith calls fn with each block that has events from a sequence number on and below another and one of the words, and
 // with which of the words it has, in order.
-func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, which []int) error) error {
+func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, info *Info, which []int) error) error {
 	for _, s := range l.list() {
 		sealed, t := l.state(s)
 		if sealed && (t.endEvent <= from || t.stripped) || t.firstEvent >= below {
@@ -173,7 +173,7 @@ func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, wh
 		for n := range table {
 			if which := blocks[uint32(n)]; len(which) > 0 {
 				b := &table[n]
-				if err := fn(Place{s.number, b.Offset, b.Sum}, which); err != nil {
+				if err := fn(Place{s.number, b.Offset, b.Sum}, b, which); err != nil {
 					return err
 				}
 			}

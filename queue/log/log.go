@@ -461,11 +461,11 @@ func (l *Log) Low() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, s := range l.segments {
-		if !s.stripped {
+		if !s.stripped && s.endEvent > s.firstEvent {
 			return s.firstEvent
 		}
 	}
-	return l.segments[len(l.segments)-1].firstEvent
+	return l.segments[len(l.segments)-1].endEvent
 }
 
 // Written is how many bytes of blocks were saved since the log was opened.

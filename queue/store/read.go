@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	badger "github.com/dgraph-io/badger/v4"
 
@@ -131,6 +132,20 @@ func (s *Store) walk(version uint64, from, to Key, fn func(key Key, value []byte
 		}
 		return nil
 	})
+}
+
+// CarriedFrom lists the numbers of the carried events from one up to below another, ascending. It reads memory alone, so none
+// is missing that was written, whatever became of the records: a Get of each tells.
+func (s *Store) CarriedFrom(from, to uint64) (list []uint64) {
+	s.mu.RLock()
+	for key := range s.known {
+		if key.Kind == Carried && from <= key.Number && key.Number < to {
+			list = append(list, key.Number)
+		}
+	}
+	s.mu.RUnlock()
+	slices.Sort(list)
+	return list
 }
 
 // Seek returns the first record from one key to another of the same kind, with a copy of its value, and whether there is

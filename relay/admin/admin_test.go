@@ -331,7 +331,7 @@ func TestStatsHaveTheDocumentedFields(t *testing.T) {
 		keys []string
 	}{
 		{got, []string{"version", "started", "uptime_seconds", "health", "queue", "totals", "endpoints"}},
-		{q, []string{"events", "bytes", "free_disk", "min_free", "oldest_pending_seconds", "pending", "retrying", "failed", "damaged"}},
+		{q, []string{"events", "bytes", "free_disk", "min_free", "oldest_pending_seconds", "pending", "retrying", "failed", "damaged", "unserved_bytes", "expired"}},
 		{totals, []string{"accepted", "duplicates", "delivered", "attempts"}},
 		{endpoint, []string{"name", "state", "pending", "retrying", "failed", "delivered", "in_flight", "lag_seconds",
 			"delivered_per_second", "success_rate", "attempt_ms", "delivery_ms", "last_success", "last_error", "last_error_at"}},

@@ -78,10 +78,15 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 			if ep.Since != nil && now.Sub(*ep.Since) >= delivery.ToldAfter { // else it comes and goes
 				all.add(keyEndpoint+ep.Name, "endpoint %q is limited: %s", ep.Name, ep.Reason)
 			}
+		case delivery.StateDisabled:
+			if expired := min(ep.Expired, ep.Failed); expired > 0 {
+				all.add("expired "+ep.Name, "endpoint %q is disabled, and %d of its deliveries became failed (expired): they were held longer than queue.unserved_retention, or beyond queue.unserved_bytes",
+					ep.Name, expired)
+			}
 		case delivery.StateOrphaned:
 			if ep.Pending+ep.Retrying+ep.Failed > 0 {
-				all.add("orphan "+ep.Name, "endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones",
-					ep.Name, ep.Pending+ep.Retrying, ep.Failed)
+				all.add("orphan "+ep.Name, "endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones%s",
+					ep.Name, ep.Pending+ep.Retrying, ep.Failed, ofThese(min(ep.Expired, ep.Failed)))
 			}
 		}
 		if ep.Lagging && ep.State == delivery.StateUp {
@@ -129,6 +134,14 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 		}
 	}
 	return all
+}
+
+// ofThese tells how many failed for having been held too long.
+func ofThese(expired int64) string {
+	if expired == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", of which %d were held longer than queue.unserved_retention, or beyond queue.unserved_bytes", expired)
 }
 
 // refusing says for operators why no event is accepted.
@@ -210,6 +223,8 @@ type queueStats struct {
 	Retrying         int64   `json:"retrying"`
 	Failed           int64   `json:"failed"`
 	Damaged          int64   `json:"damaged"`
+	UnservedBytes    int64   `json:"unserved_bytes"` // kept for disabled and orphaned endpoints alone
+	Expired          int64   `json:"expired"`        // deliveries of these that became failed since the start
 }
 
 type processStats struct {
@@ -243,6 +258,7 @@ func (a *Admin) tellStats() stats {
 		Queue: queueStats{
 			Dir: a.Dir, Events: q.Events, Bytes: q.Bytes, StoreBytes: q.StoreBytes, JournalBytes: q.JournalBytes,
 			FreeDisk: q.FreeDisk, MinFree: q.MinFree, Damaged: q.Damaged,
+			UnservedBytes: q.Unserved, Expired: q.Expired,
 		},
 		Totals: totals{
 			Accepted: counts.Accepted.Load(), Duplicates: counts.Duplicates.Load(), Commits: q.Commits,

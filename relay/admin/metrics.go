@@ -101,6 +101,8 @@ func queueMetrics(e *exposition, q queue.Stats) {
 	e.single("relay_queue_events_bytes", gauge, "Bytes of the bodies of the events that are kept.", float64(q.Bytes))
 	e.single("relay_queue_store_bytes", gauge, "Bytes of the store's files.", float64(q.StoreBytes))
 	e.single("relay_queue_journal_bytes", gauge, "Bytes of the journal's files.", float64(q.JournalBytes))
+	e.single("relay_queue_unserved_bytes", gauge, "Bytes that are kept for disabled and orphaned endpoints alone (queue.unserved_bytes bounds them).", float64(q.Unserved))
+	e.single("relay_queue_expired_total", counter, "Deliveries of disabled and orphaned endpoints that became failed for having been held too long.", float64(q.Expired))
 	e.single("relay_queue_damaged_total", counter, "Events or records that could not be read from disk and were set aside.", float64(q.Damaged))
 	e.single("relay_queue_writable", gauge, "1 while the queue can write; 0 after a write failed, until the relay is started again.", truth(q.Err == nil))
 	e.family("relay_queue_commit_events", histogram, "Events that one commit, one write and one sync, took together.")

@@ -90,6 +90,11 @@ type Queue struct {
 	// FailedRetention is how long a failed delivery is kept; at least a minute, since a failed delivery that nobody
 	// could see would be a silent loss.
 	FailedRetention time.Duration
+	// UnservedRetention is for how long what a disabled endpoint, or one that is not configured any more, holds is kept
+	// before it becomes failed; 0 for ever.
+	UnservedRetention time.Duration
+	// UnservedBytes is how much of it is kept, in bytes, beyond Retention; 0 for no bound.
+	UnservedBytes int64
 	// MinFree is the free disk space in bytes below which ingest answers 503 while deliveries go on. The queue needs
 	// 112 MiB itself, also with 0.
 	MinFree int64
@@ -269,9 +274,13 @@ func defaults() *Config {
 			DedupWindow:     72 * time.Hour,
 			Retention:       168 * time.Hour,
 			FailedRetention: 720 * time.Hour,
-			MinFree:         256 << 20,
-			ExcerptBytes:    256 << 20,
-			Create:          true,
+
+			UnservedRetention: 168 * time.Hour,
+			UnservedBytes:     1 << 30,
+
+			MinFree:      256 << 20,
+			ExcerptBytes: 256 << 20,
+			Create:       true,
 		},
 		Log:       Log{Level: "info", Format: "auto"},
 		Heartbeat: Heartbeat{Every: time.Minute},

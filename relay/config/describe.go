@@ -50,11 +50,27 @@ func (c *Config) describeKeeping(b *strings.Builder) {
 	fmt.Fprintf(b, "queue     in %s; keeps %s, failed deliveries for %s, event ids for %s; answers 503 below %s free\n",
 		strconv.Quote(c.Queue.Dir), retention, formatDuration(c.Queue.FailedRetention), formatDuration(c.Queue.DedupWindow),
 		formatSize(c.Queue.MinFree))
+	fmt.Fprintf(b, "          what disabled and removed endpoints hold is kept %s\n", c.Queue.unserved())
 	if len(c.Events.Custom) > 0 {
 		fmt.Fprintf(b, "types     the catalogue and %s\n", strings.Join(c.Events.Custom, ", "))
 	}
 	fmt.Fprintf(b, "log       %s and above, format %s\n", c.Log.Level, c.Log.Format)
 	fmt.Fprintf(b, "stopping  waits at most %s for what is in flight\n", formatDuration(c.Server.ShutdownTimeout))
+}
+
+// unserved says how long, and how much, of what nobody delivers is kept.
+func (q *Queue) unserved() string {
+	limits := "for ever"
+	if q.UnservedRetention > 0 {
+		limits = "for " + formatDuration(q.UnservedRetention)
+	}
+	if q.UnservedBytes > 0 {
+		limits += ", at most " + formatSize(q.UnservedBytes) + " of it"
+	}
+	if q.UnservedRetention > 0 || q.UnservedBytes > 0 {
+		limits += ", and then becomes failed"
+	}
+	return limits
 }
 
 func (e *Endpoint) describe(b *strings.Builder) {

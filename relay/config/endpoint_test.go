@@ -197,3 +197,18 @@ signatures = ["realtorbot", "standard"]
 		}
 	}
 }
+
+func TestDescribeSaysWhatIsKeptOfWhatNobodyDelivers(t *testing.T) {
+	for _, test := range []struct {
+		queue Queue
+		want  string
+	}{
+		{Queue{}, "for ever"},
+		{Queue{UnservedRetention: time.Hour}, "for 1h, and then becomes failed"},
+		{Queue{UnservedBytes: 1 << 20}, "for ever, at most 1MiB of it, and then becomes failed"},
+	} {
+		if got := test.queue.unserved(); got != test.want {
+			t.Errorf("%+v is kept %q, want %q", test.queue, got, test.want)
+		}
+	}
+}

@@ -335,6 +335,8 @@ func readQueue(t *table, q *Queue) {
 	t.duration("dedup_window", &q.DedupWindow, time.Minute, longest)
 	t.duration("retention", &q.Retention, 0, longest)
 	t.duration("failed_retention", &q.FailedRetention, time.Minute, longest)
+	t.duration("unserved_retention", &q.UnservedRetention, 0, longest)
+	t.size("unserved_bytes", &q.UnservedBytes, 0, 1<<50)
 	t.size("min_free", &q.MinFree, 0, 1<<50)
 	t.size("excerpt_bytes", &q.ExcerptBytes, 1<<20, 1<<50)
 	t.yesNo("create", &q.Create)

@@ -27,7 +27,7 @@ type expiry struct {
 
 // expire gives up what was held longer than MaxAge, a bounded number at a time, and says how many these were. The log is told
 // of all that expire in a run in one line. Only an endpoint that is down, paused, limited or out of reach holds deliveries; one
-// that is merely slow still gets them all, and one that is disabled keeps what it has. What a replay has not taken up waits for
+// that is merely slow still gets them all, and what one that is disabled holds is the queue's to give up. What a replay has not taken up waits for
 // its endpoint however long.
 //
 // It reads from disk: a sender calls it for the housekeeping, which waits for no disk.

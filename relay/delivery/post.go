@@ -139,7 +139,18 @@ func (p *Post) Apply(endpoints []config.Endpoint) error {
 			l.follow(courses[i])
 		}
 	}
+	p.queue.Serve(enabled(order))
 	return nil
+}
+
+// enabled names the endpoints that are delivered to.
+func enabled(endpoints []*config.Endpoint) (names []string) {
+	for _, ep := range endpoints {
+		if ep.Enabled {
+			names = append(names, ep.Name)
+		}
+	}
+	return names
 }
 
 // ErrConfigured: what an endpoint holds can be given up only once it is not configured any more.

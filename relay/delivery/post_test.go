@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type desk struct {
 	post *Post
 	dir  string
 	leap atomic.Int64
+	keep struct{ retention, unserved time.Duration } // by the queue; zero: 1000 h, for ever
 
 	fault  func(place string, made bool) error // of the queue
 	filled int
@@ -46,7 +48,8 @@ func (d *desk) open(endpoints ...config.Endpoint) {
 	d.t.Helper()
 	var err error
 	d.Queue, err = queue.Open(queue.Options{
-		Dir: d.dir, DedupWindow: time.Hour, Retention: 1000 * time.Hour, FailedRetention: 1000 * time.Hour, Now: d.now,
+		Dir: d.dir, DedupWindow: time.Hour, Retention: cmp.Or(d.keep.retention, 1000*time.Hour), FailedRetention: 1000 * time.Hour, Now: d.now,
+		UnservedRetention: d.keep.unserved,
 	}.WithFault(d.fault))
 	if err != nil {
 		d.t.Fatal(err)
@@ -408,6 +411,50 @@ func TestDisabledEndpointKeepsWhatItHas(t *testing.T) {
 		t.Errorf("%s arrived", a.id)
 	}
 	d.until("crm", "settled", settled)
+}
+
+// Whoever is disabled or removed is unserved from then on, not from the next start, and whoever is paused is not.
+func TestWhatDisabledAndRemovedEndpointsHoldHasATime(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	off, gone, paused := subscriber("off", url), subscriber("gone", url), subscriber("paused", url)
+	d := &desk{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	d.keep.retention, d.keep.unserved = time.Second, 100*time.Hour
+	paused.Delivery.MaxAge = 1000 * time.Hour
+	d.open(off, gone, paused)
+	t.Cleanup(d.close)
+	for _, name := range []string{"off", "gone", "paused"} {
+		if err := d.post.Lane(name).Pause("paused by the operator"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.accept("lead.created", "evt_1", "evt_2")
+	d.leap.Add(int64(60 * time.Hour)) // nobody minds: they are served
+	off.Enabled = false
+	if err := d.post.Apply([]config.Endpoint{off, paused}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"off", "gone"} {
+		if s := d.status(name); s.Since == nil || d.now().Sub(*s.Since) > time.Hour {
+			t.Errorf("%s is %s since %v", name, s.State, s.Since)
+		}
+	}
+	d.leap.Add(int64(60 * time.Hour))
+	d.stop(t.Context())
+	d.open(off, paused)
+	if s := d.status("off"); s.Pending != 2 || s.Since == nil || d.now().Sub(*s.Since) < 60*time.Hour {
+		t.Errorf("after a restart off is %+v", s)
+	}
+	d.leap.Add(int64(50 * time.Hour))
+	for _, name := range []string{"off", "gone"} {
+		d.until(name, "failed", func(s Status) bool { return s.Failed == 2 && s.Expired == 2 && s.Pending == 0 })
+	}
+	if s := d.status("paused"); s.Pending != 2 || s.Failed != 0 {
+		t.Errorf("paused is %+v", s)
+	}
+	found, err := d.Search(queue.Query{Lane: d.post.Lane("off").kept, State: queue.GivenUp})
+	if err != nil || len(found.Events) != 2 || found.Events[0].Failure.Class != "expired" {
+		t.Errorf("failed are %+v, %v", found.Events, err)
+	}
 }
 
 func TestRemovedEndpointIsOrphanedUntilItComesBack(t *testing.T) {

@@ -15,6 +15,7 @@ type Status struct {
 	Pending     int64      `json:"pending"`
 	Retrying    int64      `json:"retrying"`
 	Failed      int64      `json:"failed"`
+	Expired     int64      `json:"expired,omitempty"` // of these, what became failed since the start for having been held too long while it was disabled or orphaned
 	Delivered   int64      `json:"delivered"`
 	InFlight    int        `json:"in_flight"`
 	Attempts    int64      `json:"attempts"`    // since the start
@@ -66,8 +67,8 @@ func (p *Post) Statuses() []Status {
 		if !configured[kept.Name()] {
 			s := kept.Stats()
 			list = append(list, Status{
-				Name: kept.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held",
-				Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Delivered: s.Delivered,
+				Name: kept.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held", Since: moment(s.Unserved),
+				Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Expired: s.Expired, Delivered: s.Delivered,
 				LagSeconds: age(now, s.Oldest), NextRetry: moment(s.NextRetry), Replays: runningReplays(kept),
 			})
 		}
@@ -83,7 +84,7 @@ func (l *Lane) status(now time.Time) Status {
 	g := &l.gate
 	s := Status{
 		Name: l.name, State: StateUp,
-		Pending: kept.Pending, Retrying: kept.Retrying, Failed: kept.Failed, Delivered: kept.Delivered,
+		Pending: kept.Pending, Retrying: kept.Retrying, Failed: kept.Failed, Expired: kept.Expired, Delivered: kept.Delivered,
 		InFlight: g.inflight, Attempts: l.seen.attempts,
 		LagSeconds: age(now, kept.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: moment(kept.NextRetry),
 		PerSecond: round(l.seen.delay.perSecond(now)), FailPerSec: round(l.seen.failing.perSecond(now)),
@@ -99,7 +100,7 @@ func (l *Lane) status(now time.Time) Status {
 	}
 	switch {
 	case g.disabled:
-		s.State, s.Reason = StateDisabled, "disabled in the configuration"
+		s.State, s.Reason, s.Since = StateDisabled, "disabled in the configuration", moment(kept.Unserved)
 	case g.paused != "":
 		s.State, s.Reason, s.Since = StatePaused, g.paused, moment(g.Paused)
 	case g.offline:

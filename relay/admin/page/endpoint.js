@@ -14,8 +14,8 @@ const meanings = {
   limited: 'It asked to be left alone for a while (429 or 503). No attempt is charged meanwhile.',
   offline: 'It can\u2019t be reached: this machine seems to be without network. No attempt is charged meanwhile.',
   paused: 'Everything is held until it is resumed.',
-  disabled: 'The configuration says enabled = false.',
-  orphaned: 'No endpoint of this name is configured. What is left is kept until the name comes back or you give it up.',
+  disabled: 'The configuration says enabled = false. What it holds is kept for queue.unserved_retention, and then becomes failed.',
+  orphaned: 'No endpoint of this name is configured. What is left is kept until the name comes back or you give it up, and becomes failed after queue.unserved_retention.',
 }
 
 // duties are the buttons: pausing, resuming, and giving up what is left of an orphan.

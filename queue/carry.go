@@ -1,0 +1,362 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
+)
+
+// Before a segment goes, what is still needed of it is appended again, synced and placed in the store.
+
+// mustCount has the next save tell how many deliveries the lanes were given that hold some below an event, and reports
+// whether that is needed: what is gone can't be counted at a start.
+func (k *keeper) mustCount(q *Queue, below uint64) bool {
+	if !slices.ContainsFunc(q.Lanes(), func(l *Lane) bool { return l.holdsBelow(below) && l.uncounted(below) }) {
+		return false
+	}
+	k.counted = countEvery
+	return true
+}
+
+// bundle gathers events that are carried.
+type bundle struct {
+	log    *log.Log
+	entry  uint64 // that they follow
+	raw    []byte
+	events []*entry.Frame
+	bodies int
+}
+
+func (b *bundle) add(ev *Stored) {
+	var d entry.Draft
+	d.Add(ev.Source, &entry.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: ev.Lanes}, entry.Hash{})
+	var f *entry.Frame
+	b.raw, f = d.Seal(b.raw, b.entry, ev.Seq, ev.At)
+	b.events, b.bodies = append(b.events, f), b.bodies+len(ev.Body)
+	if len(b.raw) >= blockBytes {
+		b.put()
+	}
+}
+
+func (b *bundle) put() {
+	if len(b.events) > 0 {
+		b.log.Carry(b.raw, b.events, b.bodies)
+		b.raw, b.events, b.bodies = nil, nil, 0
+	}
+}
+
+// carry appends again what is needed of a segment: events that are pending, retrying or failed, or that a replay has under
+// way, and their attempts. What lanes hold may be much, and is carried in turns: it only gets less meanwhile. The rest is
+// carried at once, right before the segment goes. done is up to where retention may come now.
+func (r *retainer) carry(q *Queue, s *log.Segment, done uint64, over func() bool) (more bool, err error) {
+	c := &r.carrying
+	if c.segment != s.Number {
+		*c = carrying{segment: s.Number, at: s.FirstEvent, told: map[uint64]bool{}}
+	}
+	b := &bundle{log: q.log, entry: s.EndEntry}
+	if more, err = r.carryHeld(q, s, b, over); err == nil && !more {
+		more, err = r.carryOn(q, s, b, over)
+	}
+	if err == nil && !more {
+		err = r.carryNeeded(q, s, b, done)
+	}
+	if err != nil {
+		return false, err
+	}
+	b.put()
+	if !more && (len(c.told) > 0 || r.carriedEvents > 0) {
+		if err := r.carryAttempts(q, s, c.told); err != nil {
+			return false, err
+		}
+	}
+	saved, err := q.log.Save()
+	if err != nil {
+		return false, err
+	}
+	return more, r.placeCarried(q, saved)
+}
+
+// errTurn ends a walk whose turn is over.
+var errTurn = errors.New("the turn is over")
+
+// carryHeld carries what lanes hold of a segment. Those that are served hold nothing of it as a rule: it goes only when they
+// have not needed it for long, unless they were unserved then.
+func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *bundle, over func() bool) (more bool, err error) {
+	c := &r.carrying
+	var lanes []*Lane
+	var words []uint64
+	for _, l := range q.Lanes() {
+		if c.at < s.EndEvent && l.holdsBelow(s.EndEvent) {
+			lanes, words = append(lanes, l), append(words, log.LaneWord(q.log.Key(), l.id))
+		}
+	}
+	if len(lanes) == 0 {
+		c.at = s.EndEvent
+		return false, nil
+	}
+	err = q.log.BlocksWith(words, c.at, s.EndEvent, func(p log.Place, info *log.Info, which []int) error {
+		if over() {
+			return errTurn
+		}
+		block, err := q.log.Read(p)
+		var frames []*entry.Frame
+		if err == nil {
+			frames, err = block.Frames()
+		}
+		if errors.Is(err, codec.ErrDamaged) {
+			q.unreadable(max(c.at, info.FirstEvent), info.EndEvent(), err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, f := range frames {
+			for rd := f.Reader(); ; {
+				ev, ok, err := rd.Next()
+				if err != nil {
+					q.unreadable(rd.Seq(), f.End(), err)
+				}
+				if err != nil || !ok {
+					break
+				}
+				if ev.Seq < c.at || c.told[ev.Seq] {
+					continue
+				}
+				held := slices.ContainsFunc(which, func(i int) bool { return ev.Lanes.Has(lanes[i].id) && lanes[i].holds(ev.Seq) })
+				if held {
+					b.add(&ev)
+					c.told[ev.Seq] = true
+				}
+			}
+			c.at = max(c.at, f.End())
+		}
+		return nil
+	})
+	if errors.Is(err, errTurn) {
+		return true, nil
+	}
+	if err == nil {
+		c.at = s.EndEvent
+	}
+	return false, err
+}
+
+// carryOn carries on what was carried into a segment.
+func (r *retainer) carryOn(q *Queue, s *log.Segment, b *bundle, over func() bool) (more bool, err error) {
+	c, n := &r.carrying, 0
+	err = q.log.BlocksOf(s.Number, log.Carried, func(p log.Place, _ *log.Info) error {
+		if n++; n <= c.blocks {
+			return nil
+		}
+		if over() {
+			return errTurn
+		}
+		c.blocks = n
+		block, err := q.log.Read(p)
+		var frames []*entry.Frame
+		if err == nil {
+			frames, err = block.Frames()
+		}
+		if errors.Is(err, codec.ErrDamaged) {
+			return r.tellLost(q, p, err)
+		}
+		if err != nil {
+			return err
+		}
+		for _, f := range frames {
+			value, err := q.index.get(store.CarriedKey(f.First))
+			if err != nil {
+				return err
+			}
+			if value == nil {
+				continue
+			}
+			if at, err := parseCarried(value); err != nil || at.Place != p {
+				continue // it was carried on already
+			}
+			if ev, err := f.Find(f.First); err == nil {
+				b.add(&ev)
+				c.told[ev.Seq] = true
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errTurn) {
+		return true, nil
+	}
+	return false, err
+}
+
+// carryNeeded carries what of a segment is retrying or failed, or under way in a replay.
+func (r *retainer) carryNeeded(q *Queue, s *log.Segment, b *bundle, done uint64) error {
+	needed, err := r.needs.within(q, s.FirstEvent, s.EndEvent, done)
+	if err != nil {
+		return err
+	}
+	var at reading
+	for _, seq := range needed {
+		if r.carrying.told[seq] {
+			continue
+		}
+		ev, ok, err := at.find(q, seq)
+		if err != nil {
+			return err
+		}
+		if ok {
+			b.add(&ev)
+			r.carrying.told[seq] = true
+		}
+	}
+	return nil
+}
+
+// tellLost tells which carried events were in a block that can't be read.
+func (r *retainer) tellLost(q *Queue, p log.Place, why error) error {
+	var gone []uint64
+	err := q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
+		c, err := parseCarried(value)
+		if err == nil && c.Place == p {
+			gone = append(gone, key.Number)
+		}
+		return true, err
+	})
+	q.tellCarriedLost(gone, why)
+	return err
+}
+
+// tellHistory tells of attempts that can't be carried.
+func (q *Queue) tellHistory(segment uint64, err error) {
+	q.damaged.Add(1)
+	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and go with it: %v", segment, err))
+}
+
+// carryAttempts appends again what a segment tells of the attempts of the events that are carried, now or before.
+func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) error {
+	list := make([]uint64, 0, len(now))
+	for seq := range now {
+		list = append(list, seq)
+	}
+	slices.Sort(list)
+	places, err := q.log.Telling(s.Number, func(from, to uint64) bool {
+		at, _ := slices.BinarySearch(list, from)
+		return from < s.FirstEvent || at < len(list) && list[at] < to
+	})
+	if err != nil {
+		return err
+	}
+	wanted := func(seq uint64) (bool, error) {
+		is, known := now[seq]
+		if !known && seq < s.FirstEvent {
+			value, err := q.index.get(store.CarriedKey(seq))
+			if err != nil {
+				return false, err
+			}
+			is = value != nil
+			now[seq] = is
+		}
+		return is, nil
+	}
+	lanes := map[LaneID][]entry.Made{}
+	for _, p := range places {
+		b, err := q.log.Read(p)
+		if errors.Is(err, codec.ErrDamaged) {
+			q.tellHistory(s.Number, err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = b.Unpack(func(h entry.Header, raw []byte) error {
+			if h.Kind != entry.KindProgress {
+				return nil
+			}
+			p, err := entry.ParseProgress(h, raw)
+			if err != nil {
+				return err
+			}
+			for _, m := range p.Attempts {
+				is, err := wanted(m.Seq)
+				if err != nil {
+					return err
+				}
+				if is {
+					lanes[p.Lane] = append(lanes[p.Lane], m)
+				}
+			}
+			return nil
+		})
+		if errors.Is(err, codec.ErrDamaged) {
+			q.tellHistory(s.Number, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	var raw []byte
+	var seqs []uint64
+	put := func() {
+		if len(raw) > 0 {
+			q.log.Local(log.Told, raw, seqs)
+			raw, seqs = nil, nil
+		}
+	}
+	ids := make([]LaneID, 0, len(lanes))
+	for id := range lanes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		for made := lanes[id]; len(made) > 0; {
+			n := min(len(made), 256)
+			p := entry.Progress{Lane: id, Attempts: made[:n]}
+			raw = p.Append(raw, s.EndEntry, q.now())
+			for _, m := range made[:n] {
+				seqs = append(seqs, m.Seq)
+			}
+			if made = made[n:]; len(raw) >= blockBytes {
+				put()
+			}
+		}
+	}
+	put()
+	return nil
+}
+
+// placeCarried tells the store where carried events are.
+func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
+	a := newApplier(q.index.store)
+	placed := map[uint64]bool{} // what was carried by a save that the disk refused is there twice
+	for i := range saved {
+		if saved[i].Kind != log.Carried {
+			continue
+		}
+		b, err := q.log.Read(saved[i].Place)
+		if err != nil {
+			return err
+		}
+		var failed error
+		err = eachCarried(b, saved[i].Place, func(seq uint64, c carried) {
+			had, err := q.index.get(store.CarriedKey(seq))
+			if had == nil && !placed[seq] {
+				placed[seq] = true
+				r.carriedEvents++
+				r.carriedBytes += int64(c.bytes)
+				r.held.weigh(q, seq, c.bytes, c.lanes)
+			}
+			value := c.append(nil)
+			err = errors.Join(err, a.room(1, len(value)))
+			if err == nil {
+				err = a.batch.Set(store.CarriedKey(seq), value)
+			}
+			failed = errors.Join(failed, err)
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return a.end()
+}
