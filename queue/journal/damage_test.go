@@ -362,6 +362,25 @@ func TestWhatIsNoSlotIsTold(t *testing.T) {
 	}
 }
 
+// What a disk gives when it is asked again is not lost, and is no damage.
+func TestAReadThatIsAnsweredTheSecondTimeIsNoDamage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	filled(t, dir, 40, 40, 5000)
+	o := testOptions(dir)
+	reads := 0
+	o.ReadFault = func(string, int64, int64) error {
+		if reads++; reads%3 > 0 {
+			return unix.EIO
+		}
+		return nil
+	}
+	mustBe(t, "with two of three reads failing", o, "[1 4 7]", 0)
+	if reads == 0 {
+		t.Error("nothing was read: this shows nothing")
+	}
+}
+
 // Whatever somebody can put right without losing anything is an error of Open, so that they do.
 func TestOpenSaysWhatCanBePutRight(t *testing.T) {
 	t.Parallel()

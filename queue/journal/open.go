@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,6 +164,7 @@ func (r *reading) fetch(s *slot) (unread int64, err error) {
 	r.raw = slices.Grow(r.raw[:0], int(whole(s.size)))[:whole(s.size)]
 	clear(r.raw)
 	const chunk = 64 * page
+	tries := readTries
 	var from int64 // the first of them
 	var why error
 	for at := int64(0); at < s.size; at += chunk {
@@ -172,13 +174,14 @@ func (r *reading) fetch(s *slot) (unread int64, err error) {
 			continue
 		}
 		for n := 0; n < len(part); n += page {
-			err := r.readAt(s, part[n:n+page], at+int64(n))
+			err := r.readAgain(s, part[n:n+page], at+int64(n), tries)
 			if err == nil {
 				continue
 			}
 			if mendable(err) {
 				return 0, err
 			}
+			tries = 1
 			clear(part[n : n+page])
 			if unread == 0 {
 				from, why = at+int64(n), err
@@ -192,6 +195,24 @@ func (r *reading) fetch(s *slot) (unread int64, err error) {
 			unread>>10, s.file.Name(), from, why)
 	}
 	return unread, nil
+}
+
+const (
+	// readTries is how often a page is read before its error is damage; in a slot that has some, once.
+	readTries = 4
+	readAgain = 200 * time.Millisecond
+)
+
+// readAgain reads a page, a few times when that fails: what a disk gives when it is asked again is not lost.
+func (r *reading) readAgain(s *slot, to []byte, at int64, tries int) (err error) {
+	for try := 1; ; try++ {
+		if err = r.readAt(s, to, at); err == nil || mendable(err) || try >= tries {
+			return err
+		}
+		if try > 1 { // most answer at once
+			time.Sleep(readAgain)
+		}
+	}
 }
 
 func (r *reading) readAt(s *slot, to []byte, at int64) error {

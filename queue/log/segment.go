@@ -165,7 +165,9 @@ func (s *segment) readAt(buf []byte, at int64) error {
 			s.unsound.Store(true)
 			return fmt.Errorf("read segment %d at byte %d: %w: %w", s.number, at, err, codec.ErrDamaged)
 		}
-		time.Sleep(readAgain)
+		if try > 1 { // most disks answer at once
+			time.Sleep(readAgain)
+		}
 	}
 }
 
