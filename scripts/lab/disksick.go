@@ -117,7 +117,7 @@ func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 			faults = append(faults, fmt.Errorf("%s: %d lost, %d forgotten, %d damaged, %d answered 200 after the failure", s.name, result.Lost, result.Forgotten, result.Damaged, result.After))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, run.readAll(ctx, out))...)
 }
 
 // fall is one round.
