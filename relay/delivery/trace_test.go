@@ -31,8 +31,16 @@ type traced struct {
 	at        time.Time
 	due       time.Time
 	charged   int
+	charges   []charge // those that failed
 	delivered time.Time
-	failed    bool
+	failed    time.Time
+}
+
+// charge is an attempt that counts, and what was known of the endpoint when it began.
+type charge struct {
+	at            time.Time
+	down, offline bool
+	later         bool // it was told to wait
 }
 
 var traceSchedule = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
@@ -112,14 +120,15 @@ func (tr *trace) step() bool {
 	tr.attempts++
 	o := tr.receiver(tr, d.kind)
 	o.At = tr.now
-	down := g.isDown()
+	c := charge{at: tr.now, down: g.isDown(), offline: g.offline}
 	r := l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: d.at.UnixMilli(), Type: []byte(d.kind)}}, f, d.charged+1, &o, tr.now)
 	if g.landed(f.probe); f.probe {
 		l.probes.end(0)
 	}
 	if r.charged {
-		if d.charged++; down && r.verdict.Kind != Delivered {
-			tr.t.Errorf("%s was charged while the endpoint was down", d.kind)
+		c.later = r.verdict.Kind == Later
+		if d.charged++; r.verdict.Kind != Delivered {
+			d.charges = append(d.charges, c)
 		}
 	}
 	switch {
@@ -128,7 +137,7 @@ func (tr *trace) step() bool {
 	case !r.charged && first && !r.aside:
 		tr.pending = slices.Insert(tr.pending, 0, d)
 	case r.charged && r.verdict.Kind == Failed:
-		d.failed = true
+		d.failed = tr.now
 	default:
 		d.due = r.due
 		tr.retrying = append(tr.retrying, d)
@@ -148,14 +157,14 @@ func (tr *trace) step() bool {
 
 // judged sums up the deliveries of a kind: how many failed, and the longest that one waited or waits.
 func (tr *trace) judged(kind string) (failed int, waited time.Duration) {
+	for _, unjust := range tr.audit(nil) {
+		tr.t.Error(unjust)
+	}
 	for _, d := range tr.all {
 		switch {
 		case d.kind != kind:
-		case d.failed:
+		case !d.failed.IsZero():
 			failed++
-			if d.charged != len(traceSchedule)+1 {
-				tr.t.Errorf("%s failed after %d charged attempts", kind, d.charged)
-			}
 		case d.delivered.IsZero():
 			waited = max(waited, tr.now.Sub(d.at))
 		default:
