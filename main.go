@@ -25,6 +25,7 @@ import (
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
 	"realtorbot-relay/relay/lines"
+	"realtorbot-relay/relay/manual"
 	"realtorbot-relay/relay/memory"
 	"realtorbot-relay/relay/reach"
 	"realtorbot-relay/relay/try"
@@ -64,7 +65,8 @@ Developing a receiver:
   version                  print the version
 
 Without -config it is ` + command.DefaultConfig + `.
-COMMAND -h tells more. Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
+COMMAND -h tells more, and help PAGE is a page of the manual: proxies, schedules.
+Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
 `
 
 const (
@@ -110,12 +112,28 @@ func run(args []string) int {
 		fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return exitWell
 	case "help":
-		fmt.Print(usage)
-		return exitWell
+		return help(rest)
 	default:
 		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, usage)
 		return exitUsage
 	}
+}
+
+// help prints what there is, or a page of the manual.
+func help(args []string) int {
+	if len(args) == 0 || args[0] == "" || args[0][0] == '-' {
+		fmt.Print(usage)
+		return exitWell
+	}
+	if text, ok := manual.Page(args[0]); ok && len(args) == 1 {
+		fmt.Print(text)
+		return exitWell
+	}
+	fmt.Fprintf(os.Stderr, "realtorbot-relay help: there is no page %q; there are:\n", strings.Join(args, " "))
+	for _, page := range manual.Pages() {
+		fmt.Fprintf(os.Stderr, "  %-10s %s\n", page.Name, page.Title)
+	}
+	return exitUsage
 }
 
 // configFlag parses the flag that serve, check and doctor have. more adds those that one of them has beside it, and says what

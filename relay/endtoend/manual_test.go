@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"realtorbot-relay/relay/manual"
 )
 
 // commandFlags asks the binary for its commands and for the flags of each.
@@ -146,5 +148,24 @@ func TestManualListsWhatIsLinked(t *testing.T) {
 	slices.Sort(listed)
 	if len(linked) < 10 || !slices.Equal(linked, listed) {
 		t.Errorf("linked are\n%q\nthe manual lists\n%q", linked, listed)
+	}
+}
+
+// The pages of the manual are in the binary, and who asks for one that is not is told which there are.
+func TestHelpHasThePagesOfTheManual(t *testing.T) {
+	t.Parallel()
+	_, usage, _ := end(t, command(t.TempDir(), "help"))
+	for _, page := range manual.Pages() {
+		code, text, _ := end(t, command(t.TempDir(), "help", page.Name))
+		if want, _ := manual.Page(page.Name); code != 0 || text != want {
+			t.Errorf("help %s: exit %d, %.60q", page.Name, code, text)
+		}
+		if !strings.Contains(usage, page.Name) {
+			t.Errorf("help does not name the page %s", page.Name)
+		}
+		code, _, said := end(t, command(t.TempDir(), "help", "nothing"))
+		if code != 2 || !strings.Contains(said, "  "+page.Name+" ") || !strings.Contains(said, page.Title) {
+			t.Errorf("help nothing: exit %d, %s", code, said)
+		}
 	}
 }
