@@ -14,8 +14,8 @@ def case():
         needs("strace")
     directory = ground.folder + "/data"
     receiver = Receiver()
-    # One in five: an endpoint where everything fails is down and gets nothing any more.
-    receiver.answers["/retrying"] = receiver.answers["/failing"] = lambda event: 500 if fails(event) else 200
+    # An answer that refuses one event: several 500s in a row would be an endpoint that is down and gets nothing any more.
+    receiver.answers["/retrying"] = receiver.answers["/failing"] = lambda event: 422 if fails(event) else 200
     endpoints = [
         ("held", NOWHERE, ""),
         ("orphan", NOWHERE, ""),
