@@ -2,9 +2,11 @@ package log
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +105,9 @@ func (l *Log) openSegments(found *Found) error {
 	}
 	for i := 0; i < len(l.segments); i++ {
 		s, whole := l.segments[i], wholes[i]
+		if err := l.straighten(s, found); err != nil {
+			return err
+		}
 		if !whole && i == len(l.segments)-1 && s.size <= headerSize {
 			// It was being begun: nothing was ever written to it.
 			l.segments = l.segments[:i]
@@ -162,6 +167,50 @@ func (s *segment) copyOf() (number uint64, is bool) {
 	var t segment
 	is = t.parseHeader(head) && t.number != s.number
 	return t.number, is
+}
+
+// straighten puts the blocks of a segment without a footer in the order of their entries when they lie in another one, since all
+// is found by that order. The file as it was gets another name: what could not be read in it is there.
+func (l *Log) straighten(s *segment, found *Found) error {
+	if s.sealed {
+		return nil
+	}
+	infos, _, err := s.walk(s.size, nil)
+	if err != nil {
+		return err
+	}
+	isStraight, end := true, uint64(0)
+	for i := range infos {
+		if b := &infos[i]; b.Kind == Entries {
+			isStraight, end = isStraight && b.FirstEntry >= end, b.EndEntry()
+		}
+	}
+	if isStraight {
+		return nil
+	}
+	aside := s.path + suffixStrange
+	found.Damage = append(found.Damage, fmt.Sprintf("segment %d: its blocks do not lie in their order: they are put in order, and the file as it was is named %s", s.number, filepath.Base(aside)))
+	if err := os.Link(s.path, aside); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	slices.SortStableFunc(infos, func(a, b Info) int { return cmp.Compare(a.FirstEntry, b.FirstEntry) })
+	head := make([]byte, headerSize)
+	if _, err := s.file.ReadAt(head, 0); err != nil || !new(segment).parseHeader(head) {
+		clear(head)
+	}
+	s.size = headerSize
+	return l.rewrite(s, func(f *os.File) error {
+		_, err := f.Write(head)
+		for i := range infos {
+			raw := make([]byte, infos[i].end()-infos[i].Offset)
+			if err != nil || s.readAt(raw, infos[i].Offset) != nil {
+				continue
+			}
+			_, err = f.Write(raw)
+			s.size += int64(len(raw))
+		}
+		return err
+	})
 }
 
 // guessHeader fills what a header would say from what is around it.
