@@ -132,6 +132,10 @@ func (l *Lane) mayAskLocked(v *leave) bool {
 	if !v.retries && !v.firsts {
 		return false
 	}
+	if !l.places.admits(&l.stake, v.now) {
+		v.until = v.now.Add(placeAgain)
+		return false
+	}
 	v.outlook, v.spared = l.kept.Outlook(), l.gate.isSpared()
 	if !v.spared {
 		return true
@@ -154,7 +158,8 @@ func (l *Lane) claimLocked(v *leave) *flight {
 		return nil
 	}
 	c := l.course.Load()
-	f := &flight{began: time.Now(), course: c, first: v.first, probe: l.gate.took(now, v.first)}
+	f := &flight{began: time.Now(), course: c, first: v.first, probe: l.gate.took(now, v.first),
+		cost: l.places.take(&l.stake, len(v.d.Event.Body))}
 	c.under++
 	l.under[v.d] = f
 	l.attempts.Add(1)

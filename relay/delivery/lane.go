@@ -20,6 +20,7 @@ type Lane struct {
 	kept   *queue.Lane
 	reach  *reach
 	probes *probes
+	places *places
 	tally  *tally
 	news   *newsroom
 	log    zerolog.Logger
@@ -32,6 +33,7 @@ type Lane struct {
 	mu       sync.Mutex
 	last     *config.Endpoint // what it followed last
 	gate     gate
+	stake    stake
 	damper   damper
 	odd      oddities
 	saved    queue.Health // what the queue has
@@ -56,6 +58,7 @@ type flight struct {
 	course *course
 	first  bool // the delivery was not attempted before, or is a replay's
 	probe  bool
+	cost   int64 // of its place, bytes
 }
 
 // seen is what the lane remembers for those who look at it, since the relay was started.
@@ -72,7 +75,7 @@ const idleSender = 10 * time.Second
 // newLane makes a lane that takes nothing until it is given a course.
 func (p *Post) newLane(kept *queue.Lane) *Lane {
 	l := &Lane{
-		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, tally: newTally(), news: p.news, now: p.now,
+		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, places: p.places, tally: newTally(), news: p.news, now: p.now,
 		log:     p.log.With().Str("endpoint", kept.Name()).Logger(),
 		ready:   make(chan struct{}, 1),
 		under:   map[*queue.Delivery]*flight{},

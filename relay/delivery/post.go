@@ -25,6 +25,7 @@ type Post struct {
 	now     func() time.Time
 	reach   *reach
 	probes  *probes
+	places  *places
 	news    *newsroom
 
 	plan  atomic.Pointer[plan]
@@ -74,7 +75,7 @@ func NewPost(q *queue.Queue, endpoints []config.Endpoint, version string, log ze
 	if now == nil {
 		now = time.Now
 	}
-	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, news: newNewsroom(),
+	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, places: newPlaces(), news: newNewsroom(),
 		lanes: map[string]*Lane{}, stop: make(chan struct{}), ending: make(chan struct{})}
 	p.plan.Store(newPlan(nil, nil))
 	if err := p.Apply(endpoints); err != nil {

@@ -29,7 +29,7 @@ type ruling struct {
 // settle records the outcome, first in the lane's own state and then in the queue.
 func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 	now := l.now()
-	defer l.landed(d, f, o.Took) // after the queue knows
+	defer l.landed(d, f, &o) // after the queue knows
 	if o.Aborted {
 		l.kept.Release(d, d.Due)
 		return
@@ -250,15 +250,16 @@ func (l *Lane) count(d *queue.Delivery, o *Outcome, r *ruling, now time.Time) {
 }
 
 // landed ends a flight, and closes the connections of a former course once nothing is under way on them.
-func (l *Lane) landed(d *queue.Delivery, f *flight, took time.Duration) {
+func (l *Lane) landed(d *queue.Delivery, f *flight, o *Outcome) {
 	l.mu.Lock()
 	l.gate.landed(f.probe)
+	l.places.give(&l.stake, f.cost, o.Status != 0, l.now())
 	delete(l.under, d)
 	f.course.under--
 	over := f.course.former && f.course.under == 0
 	l.mu.Unlock()
 	if f.probe {
-		l.probes.end(took)
+		l.probes.end(o.Took)
 	}
 	if over {
 		f.course.client.Close()

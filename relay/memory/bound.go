@@ -2,6 +2,7 @@ package memory
 
 import (
 	"cmp"
+	"math"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -16,7 +17,14 @@ const (
 	leastCeiling, mostCeiling = 48 << 20, 96 << 20
 	// followEvery is how often the ceiling follows what lives.
 	followEvery = time.Second
+	// assumed is what the process may use where that can't be told.
+	assumed = 512 << 20
 )
+
+// Part is so many hundredths, in bytes, of what this process may use.
+func Part(percent int64) int64 {
+	return int64(min(cmp.Or(Available(), assumed), math.MaxInt64)/100) * percent
+}
 
 // Bound keeps the memory of the Go runtime small. What the relay holds is bounded by its design, so what grows is garbage: it
 // may grow to three times what lives, but as a rule not beyond a ceiling of at most 96 MiB, which is lower on a machine or in
@@ -30,7 +38,7 @@ func Bound() {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	c := newCeiling(cmp.Or(Available(), 512<<20))
+	c := newCeiling(cmp.Or(Available(), assumed))
 	go func() {
 		for range time.Tick(followEvery) {
 			c.follow()
