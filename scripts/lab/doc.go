@@ -21,6 +21,7 @@
 //	attack         strangers' framing, credentials, bodies and memory, and what gets in
 //	replay         replays what failed beside new events, kill -9 in the middle
 //	neighbours     one endpoint's latency alone, and beside one that hangs and one that refuses
+//	crowd          ten endpoints' latency beside a thousand that hang, in a control group of 256 MiB
 //
 // Everything stays on the loopback interface, or in network namespaces that the run makes, ends by itself, and works in a temporary directory that is removed.
 // Processes are started and stopped by process id. Exit codes: 0 well, 1 a run failed or found something missing,

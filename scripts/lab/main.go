@@ -39,6 +39,7 @@ var commands = []command{
 	{"siege", "attack a relay with slow clients while honest ones post", runSiege},
 	{"replay", "replay failed deliveries beside new events, and kill the relay", runReplay},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
+	{"crowd", "measure endpoints beside a thousand that hang, with little memory", runCrowd},
 }
 
 // usageError is a mistake on the command line: exit code 2. An empty text means that it was already printed.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -98,9 +99,14 @@ func measureWell(ctx context.Context, s *site, name string, endpoints []endpoint
 	return t.measure(ctx, d)
 }
 
-// newHangingPort is an endpoint that accepts connections, reads, and never answers. Closing the listener ends it; the
-// connections end with the process.
-func newHangingPort() (net.Listener, error) {
+// hangingPort is an endpoint that accepts connections, reads, and never answers.
+type hangingPort struct {
+	net.Listener
+	now, most atomic.Int64 // connections
+}
+
+// newHangingPort listens. Closing it ends that; the connections end with the process.
+func newHangingPort() (*hangingPort, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -109,17 +115,21 @@ func newHangingPort() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := &hangingPort{Listener: ln}
 	go func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
+			now := p.now.Add(1)
+			p.most.Store(max(p.most.Load(), now)) // this goroutine alone
 			go func() {
+				defer p.now.Add(-1)
 				defer conn.Close()
 				io.Copy(io.Discard, conn) // until the other side gives up
 			}()
 		}
 	}()
-	return ln, nil
+	return p, nil
 }
