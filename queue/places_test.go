@@ -43,6 +43,7 @@ func TestEveryWriteHasAPlaceOfFaults(t *testing.T) {
 		"log.syncDir":         "called at PlaceName, PlaceGone and PlaceRename",
 		"log.fdatasync":       "called at PlaceSync and PlaceSeal",
 		"log.Write":           "writes into the folder of a takeover, which begins anew until FORMAT is renamed",
+		"log.straighten":      "rewrite asks at PlaceRewrite and PlaceRename; the link before is one more name of the file as it is",
 		"log.openSegments":    "removes what was left half made; cut short, the next start does it",
 		"store.hashOf":        "writes into a hash",
 		"store.makeDir":       "at a start, before anything is answered",
