@@ -387,9 +387,14 @@ func TestACopyOfAnotherSegmentIsNotTakenForOne(t *testing.T) {
 	}
 }
 
-// The blocks of a file that was put together in the wrong order are all there: they are put in order, and none is lost.
+// The blocks of a file that was put together in the wrong order, or of which the first half is there twice, are all there: they
+// are put in order, and none is lost.
 func TestBlocksThatLieInAnotherOrderArePutInOrder(t *testing.T) {
-	for _, which := range []int{1, -1} {
+	for _, tt := range []struct {
+		which int
+		twice bool
+	}{{1, false}, {1, true}, {-1, false}, {-1, true}} {
+		which := tt.which
 		x := newTester(t)
 		x.fill(1000)
 		for range 5 {
@@ -413,6 +418,10 @@ func TestBlocksThatLieInAnotherOrderArePutInOrder(t *testing.T) {
 		}
 		half := infos[len(infos)/2].Offset
 		swapped := slices.Concat(raw[:headerSize], raw[half:end], raw[headerSize:half])
+		if tt.twice {
+			swapped = slices.Concat(raw[:end], raw[headerSize:half])
+			swapped[headerSize+blockHeader+1] ^= 1 // of one block only the second can be read
+		}
 		if err := os.WriteFile(s.path, swapped, 0o600); err != nil {
 			t.Fatal(err)
 		}

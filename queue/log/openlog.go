@@ -169,8 +169,8 @@ func (s *segment) copyOf() (number uint64, is bool) {
 	return t.number, is
 }
 
-// straighten puts the blocks of a segment without a footer in the order of their entries when they lie in another one, since all
-// is found by that order. The file as it was gets another name: what could not be read in it is there.
+// straighten puts the blocks of a segment without a footer in the order of their entries when they lie in another one, or twice,
+// since all is found by that order. The file as it was gets another name: what could not be read in it is there.
 func (l *Log) straighten(s *segment, found *Found) error {
 	if s.sealed {
 		return nil
@@ -179,10 +179,11 @@ func (l *Log) straighten(s *segment, found *Found) error {
 	if err != nil {
 		return err
 	}
-	isStraight, end := true, uint64(0)
+	isStraight, first, end := true, uint64(0), uint64(0)
 	for i := range infos {
 		if b := &infos[i]; b.Kind == Entries {
-			isStraight, end = isStraight && b.FirstEntry >= end, b.EndEntry()
+			isStraight = isStraight && b.FirstEntry >= first && b.EndEntry() > end
+			first, end = b.FirstEntry, max(end, b.EndEntry())
 		}
 	}
 	if isStraight {
@@ -198,13 +199,20 @@ func (l *Log) straighten(s *segment, found *Found) error {
 	if _, err := s.file.ReadAt(head, 0); err != nil || !new(segment).parseHeader(head) {
 		clear(head)
 	}
-	s.size = headerSize
+	s.size, end = headerSize, 0
 	return l.rewrite(s, func(f *os.File) error {
 		_, err := f.Write(head)
 		for i := range infos {
-			raw := make([]byte, infos[i].end()-infos[i].Offset)
-			if err != nil || s.readAt(raw, infos[i].Offset) != nil {
+			b := &infos[i]
+			if b.Kind == Entries && b.EndEntry() <= end {
+				continue // it is there already
+			}
+			raw := make([]byte, b.end()-b.Offset)
+			if err != nil || s.readAt(raw, b.Offset) != nil || codec.Sum(raw[blockHeader:]) != b.Sum {
 				continue
+			}
+			if b.Kind == Entries {
+				end = b.EndEntry()
 			}
 			_, err = f.Write(raw)
 			s.size += int64(len(raw))
