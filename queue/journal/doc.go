@@ -8,7 +8,9 @@
 //	record:  generation, 8 bytes; salt, 8; first, 8; end, 8; length of the payload, with the highest bit set when it is
 //	         packed, 4; CRC-32C of these and of the payload, 4; payload; zeros up to the end of the page
 //
-// A payload is packed with S2 where that saves pages. A page has 4 KiB. Every record begins one and is written with all of its last one, so no page that was synced gets other
+// A payload is packed with S2 where that saves pages.
+//
+// A page has 4 KiB. Every record begins one and is written with all of its last one, so no page that was synced gets other
 // bytes in the same life of its slot: a power cut during one commit can't harm the commits before.
 //
 // A life of a slot has a generation, one higher than any before it, and a salt, which is random. Which slot is which is

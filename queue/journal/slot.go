@@ -126,11 +126,13 @@ func parseRecord(raw []byte) (l life, r Record, stored []byte, ok bool) {
 	if recordSum(stored) != binary.LittleEndian.Uint32(raw[36:]) {
 		return life{}, Record{}, nil, false
 	}
-	if r.Payload = bytes.Clone(stored[Header:]); field&packedBit != 0 {
-		var err error
-		if r.Payload, err = s2.Decode(nil, stored[Header:]); err != nil {
-			return life{}, Record{}, nil, false
-		}
+	if field&packedBit == 0 {
+		r.Payload = bytes.Clone(stored[Header:])
+		return l, r, stored, true
+	}
+	var err error
+	if r.Payload, err = s2.Decode(nil, stored[Header:]); err != nil {
+		return life{}, Record{}, nil, false
 	}
 	return l, r, stored, true
 }
