@@ -2,6 +2,7 @@ package queue
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +26,10 @@ func (q *Queue) openLog(undo *[]func() error, high highWater) error {
 	*undo = append(*undo, j.Close)
 	q.journal = j
 	// The mark was written when the log had been synced up to what it says the store had.
-	list, start := q.readRecords(records, high.version+1)
+	list, start, err := q.readRecords(records, high.version+1)
+	if err != nil {
+		return err
+	}
 	l, found, err := log.Open(log.Options{
 		Dir: filepath.Join(opts.Dir, logName), SegmentSize: opts.segmentSize, BlockSize: blockBytes, FilterBytes: opts.FilterBytes,
 		Fault: opts.fault, Now: q.now, Notice: opts.Notice, Lost: func(ids int64) { q.damaged.Add(ids) },
@@ -58,8 +62,8 @@ type loggedEntry struct {
 }
 
 // readRecords takes the records of the journal apart and leaves out what the log has for certain: what is below free, or what
-// a record says. start is where the rest begins.
-func (q *Queue) readRecords(records []journal.Record, free uint64) (list []loggedEntry, start log.Start) {
+// a record says. start is where the rest begins. An entry that this version does not know is an error.
+func (q *Queue) readRecords(records []journal.Record, free uint64) (list []loggedEntry, start log.Start, err error) {
 	for _, r := range records {
 		if len(r.Payload) >= freeSize {
 			free = max(free, binary.LittleEndian.Uint64(r.Payload))
@@ -76,6 +80,9 @@ func (q *Queue) readRecords(records []journal.Record, free uint64) (list []logge
 				e.frame, err = entry.ParseFrame(h, raw)
 			} else if err == nil && h.Kind == entry.KindProgress {
 				e.p, err = entry.ParseProgress(h, raw)
+			}
+			if errors.Is(err, entry.ErrUnknown) {
+				return nil, start, fmt.Errorf("read the journal: %w", err)
 			}
 			if err != nil {
 				q.damaged.Add(1)
@@ -98,7 +105,7 @@ func (q *Queue) readRecords(records []journal.Record, free uint64) (list []logge
 			}
 		}
 	}
-	return list, start
+	return list, start, nil
 }
 
 // addRecords appends to the log what only the journal has, in a way that is on disk afterwards.

@@ -9,5 +9,7 @@
 //	8   CRC-32C of all behind, 4                28  what the kind holds; named values
 //
 // Named values end each entry: a count, and for each a name and a text. A reader passes over the names that it does not
-// know; it stops at a kind or a version that it does not know. The package reads and writes no file.
+// know, as it does over flags of an event and over hashes of its members; it stops at a kind or a version that it does not know, which
+// is ErrUnknown and no damage. So what a reader may not pass over, a new kind of change among them, is another version of its kind. The
+// package reads and writes no file.
 package entry

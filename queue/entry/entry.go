@@ -2,6 +2,7 @@ package entry
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"realtorbot-relay/queue/codec"
@@ -23,6 +24,9 @@ const (
 	HeaderSize = 28
 	version    = 1
 )
+
+// ErrUnknown marks an entry that is whole, and that only a newer version of the relay can read.
+var ErrUnknown = errors.New("is not known to this version of the relay: install the version that wrote it")
 
 // Header is what every entry begins with.
 type Header struct {
@@ -59,7 +63,7 @@ func Next(buf []byte) (h Header, raw, rest []byte, err error) {
 	}
 	h = Header{Kind: Kind(raw[0]), Number: binary.LittleEndian.Uint64(raw[12:]), At: int64(binary.LittleEndian.Uint64(raw[20:]))}
 	if raw[1] != version || h.Kind < KindFrame || h.Kind > KindDiscard {
-		return h, nil, nil, fmt.Errorf("read entry %d: kind %d, version %d is not known to this version of the relay", h.Number, raw[0], raw[1])
+		return h, nil, nil, fmt.Errorf("read entry %d: kind %d, version %d %w", h.Number, raw[0], raw[1], ErrUnknown)
 	}
 	return h, raw, buf[size:], nil
 }

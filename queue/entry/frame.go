@@ -25,8 +25,21 @@ type Frame struct {
 	Sources []string
 	Sets    []LaneSet
 	IDs     []Hash // of the events, in order; nil in a frame that was read from disk
+	kept    []Kept // of the sources, in order; nil like the ids
 	events  int    // where in Raw the first event begins
 }
+
+// Kept is what is kept of some events.
+type Kept struct {
+	Events int64
+	Bytes  int64 // of their bodies
+}
+
+// Plus is the sum of both.
+func (k Kept) Plus(other Kept) Kept { return Kept{k.Events + other.Events, k.Bytes + other.Bytes} }
+
+// Minus is k without other.
+func (k Kept) Minus(other Kept) Kept { return Kept{k.Events - other.Events, k.Bytes - other.Bytes} }
 
 const frameHead = HeaderSize + 12
 
@@ -44,6 +57,7 @@ type Event struct {
 // Draft gathers the events of the frame that is being made. It is reused; the frame that Seal returns has bytes of its own. One goroutine uses it.
 type Draft struct {
 	sources []string
+	kept    []Kept // of the sources
 	sets    []LaneSet
 	events  []draftEvent
 	bytes   int
@@ -57,14 +71,19 @@ type draftEvent struct {
 
 // Reset empties the draft.
 func (d *Draft) Reset() {
-	d.sources, d.sets = d.sources[:0], d.sets[:0]
+	d.sources, d.sets, d.kept = d.sources[:0], d.sets[:0], d.kept[:0]
 	clear(d.events)
 	d.events, d.bytes = d.events[:0], 0
 }
 
 // Add takes an event in, whose slices must stay untouched until Seal.
 func (d *Draft) Add(source string, ev *Event, id Hash) {
-	d.events = append(d.events, draftEvent{index(&d.sources, source), index(&d.sets, ev.Lanes), ev, id})
+	at := index(&d.sources, source)
+	if at == len(d.kept) {
+		d.kept = append(d.kept, Kept{})
+	}
+	d.kept[at] = d.kept[at].Plus(Kept{1, int64(len(ev.Body))})
+	d.events = append(d.events, draftEvent{at, index(&d.sets, ev.Lanes), ev, id})
 	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body)
 }
 
@@ -112,7 +131,7 @@ func (d *Draft) Size() int {
 // Seal appends the draft to dst as a frame. The frame that it returns shares nothing with dst.
 func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame) {
 	from := len(dst)
-	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events))}
+	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events)), kept: slices.Clone(d.kept)}
 	dst = Begin(dst)
 	dst = binary.LittleEndian.AppendUint64(dst, first)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(d.events)))
@@ -166,6 +185,27 @@ func ParseFrame(h Header, raw []byte) (*Frame, error) {
 	return f, nil
 }
 
+// Kept calls fn with each source of the frame and what its events are. Of a frame that was read from disk it looks at all
+// events; what does not parse is not counted.
+func (f *Frame) Kept(fn func(source string, k Kept)) {
+	kept := f.kept
+	if kept == nil {
+		kept = make([]Kept, len(f.Sources))
+		for r := f.Reader(); ; {
+			at, ev, ok, err := r.next()
+			if err != nil || !ok {
+				break
+			}
+			kept[at] = kept[at].Plus(Kept{1, int64(len(ev.Body))})
+		}
+	}
+	for i, k := range kept {
+		if k.Events > 0 {
+			fn(f.Sources[i], k)
+		}
+	}
+}
+
 // Stored is one event of the log. Its byte slices are shared and must not be written to.
 type Stored struct {
 	Seq    uint64
@@ -196,23 +236,29 @@ func (r *Reader) Seq() uint64 { return r.seq }
 // Next returns the event at hand and steps behind it. A frame whose checksum holds but whose inside does not parse was
 // written wrong: it ends there with an error.
 func (r *Reader) Next() (Stored, bool, error) {
+	_, ev, ok, err := r.next()
+	return ev, ok, err
+}
+
+// next also tells the source by its place in the frame.
+func (r *Reader) next() (at uint64, ev Stored, ok bool, err error) {
 	if r.frame == nil || r.seq == r.frame.End() {
-		return Stored{}, false, nil
+		return 0, Stored{}, false, nil
 	}
 	d := codec.Decoder{Buf: r.rest}
 	source, set := d.Uvarint(), d.Uvarint()
 	d.Byte()
-	ev := Stored{Seq: r.seq, At: r.frame.At, ID: d.Text(), Type: d.Text(), Body: d.Text()}
+	ev = Stored{Seq: r.seq, At: r.frame.At, ID: d.Text(), Type: d.Text(), Body: d.Text()}
 	for n := d.Count(); n > 0 && d.OK(); n-- {
 		d.Uvarint()
 	}
 	if !d.OK() || source >= uint64(len(r.frame.Sources)) || set >= uint64(len(r.frame.Sets)) {
-		return Stored{}, false, fmt.Errorf("read event %d: %w", r.seq, codec.ErrDamaged)
+		return 0, Stored{}, false, fmt.Errorf("read event %d: %w", r.seq, codec.ErrDamaged)
 	}
 	ev.Source, ev.Lanes = r.frame.Sources[source], r.frame.Sets[set]
 	r.rest = d.Buf
 	r.seq++
-	return ev, true, nil
+	return source, ev, true, nil
 }
 
 // Find returns the event with the given sequence number.

@@ -2,6 +2,7 @@ package log
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/klauspost/compress/s2"
@@ -34,6 +35,7 @@ type Info struct {
 	Unpacked   uint32
 	Kind       Kind
 	Packed     bool
+	strange    bool   // written in a way that this version does not know
 	FirstEntry uint64 // of local records: the entry that they follow
 	Entries    uint32
 	FirstEvent uint64 // the next event's, when there is none
@@ -89,7 +91,7 @@ func parseHeader(h []byte, offset int64) (b Info, ok bool) {
 		return b, false
 	}
 	b = Info{
-		Offset: offset, Stored: le.Uint32(h[8:]), Unpacked: le.Uint32(h[12:]), Kind: Kind(h[4]), Packed: h[5] == 1,
+		Offset: offset, Stored: le.Uint32(h[8:]), Unpacked: le.Uint32(h[12:]), Kind: Kind(h[4]), Packed: h[5] == 1, strange: h[5] > 1 || h[6] != 0 || h[7] != 0,
 		FirstEntry: le.Uint64(h[16:]), Entries: le.Uint32(h[56:]), FirstEvent: le.Uint64(h[32:]), Events: le.Uint32(h[60:]),
 		Bodies: le.Uint32(h[64:]), FirstAt: int64(le.Uint64(h[40:])), LastAt: int64(le.Uint64(h[48:])), Sum: le.Uint32(h[68:]),
 	}
@@ -111,8 +113,14 @@ func (b *Info) seal(dst, raw []byte) []byte {
 	return dst[:at+blockHeader+len(packed)]
 }
 
+// errStrange is no damage: it stops whoever reads.
+var errStrange = errors.New("it is written in a way that this version of the relay does not know: install the version that wrote it")
+
 // open verifies what stands behind the header and unpacks it.
 func (b *Info) open(stored []byte) ([]byte, error) {
+	if b.strange {
+		return nil, errStrange
+	}
 	if codec.Sum(stored) != b.Sum {
 		return nil, fmt.Errorf("checksum: %w", codec.ErrDamaged)
 	}

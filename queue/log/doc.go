@@ -16,7 +16,7 @@
 // that can't be read.
 //
 //	0   magic, 4 bytes                      40  queue time of the first entry, 8
-//	4   kind, 1; packed, 1; zeros, 2        48  queue time of the last entry, 8
+//	4   kind, 1; packed, 1; 0, 2            48  queue time of the last entry, 8
 //	8   length as stored, 4                 56  number of entries, 4; number of events, 4
 //	12  length unpacked, 4                  64  bytes of their bodies, 4
 //	16  number of the first entry, 8        68  CRC-32C of what is stored, 4
@@ -30,9 +30,17 @@
 //   - table: the places of the blocks and what their headers say;
 //   - ids: 16 bytes each, 12 of a keyed hash and 4 of the place of its event, sorted, in pages of 4 KiB with a checksum each;
 //   - postings: for the hash of a type, a lane or a source the blocks that have such events;
-//   - spoken: for each block the events of whose attempts it tells.
+//   - spoken: for each block the events of whose attempts it tells;
+//   - named values: how many events of each source the segment has, and the bytes of their bodies.
 //
 // The trailer, the last 192 bytes of a sealed segment, says where these are and sums up the segment.
+//
+// # What nobody knows yet
+//
+// A footer has room for named values, as entries have, and a reader passes over names that it does not know; whatever is in a footer
+// can be made again from the blocks. A block of a kind that is not known is passed over, too: what counts is entries, and an
+// unknown one stops the reader. So does a block that is packed or sealed in a way that is not known: bytes 5 to 7 of its header.
+// All other zeros may be anything. What no reader may pass over has another format in the file FORMAT.
 //
 // # If we die here
 //

@@ -69,6 +69,7 @@ type Log struct {
 	holds   atomic.Int64            // how many hold its segments as they were
 	broken  error                   // the writer's: a write failed, and nobody knows what the disk has
 	tables  tables
+	kept    ledger        // by source
 	entries atomic.Uint64 // the number behind the last entry that is saved
 	events  atomic.Uint64 // the sequence number behind the last event that is saved
 
@@ -392,8 +393,7 @@ func (l *Log) sumUp(s *segment) Segment {
 }
 
 func (s *segment) fileEnd() int64 {
-	last := s.sections[sectionSpoken]
-	return last.offset + last.length + trailerSize
+	return s.valuesAt() + int64(s.values) + trailerSize
 }
 
 // Segments sums all segments up, ascending. The last one is open.

@@ -56,6 +56,8 @@ func (x *tester) reopen(start Start) Found {
 	return x.open(start)
 }
 
+var testSources = []string{"platform", "crm", "a source with a longer name"}
+
 // frame adds one frame of n events.
 func (x *tester) frame(n int, kind string, lanes ...entry.LaneID) []byte {
 	var d entry.Draft
@@ -64,8 +66,9 @@ func (x *tester) frame(n int, kind string, lanes ...entry.LaneID) []byte {
 	for i := range list {
 		id := fmt.Sprintf("evt_%d", x.seq+uint64(i))
 		list[i] = entry.Event{ID: []byte(id), Type: []byte(kind), Body: fmt.Appendf(nil, `{"id":%q,"n":%d}`, id, rand.Int64()), Lanes: set}
-		d.Add("platform", &list[i], x.l.Key().Hash(list[i].ID))
-		x.events[x.seq+uint64(i)] = entry.Stored{Seq: x.seq + uint64(i), At: x.now, ID: list[i].ID, Type: list[i].Type, Body: list[i].Body, Lanes: set}
+		source := testSources[rand.IntN(len(testSources))]
+		d.Add(source, &list[i], x.l.Key().Hash(list[i].ID))
+		x.events[x.seq+uint64(i)] = entry.Stored{Seq: x.seq + uint64(i), At: x.now, Source: source, ID: list[i].ID, Type: list[i].Type, Body: list[i].Body, Lanes: set}
 	}
 	raw, f := d.Seal(nil, x.number, x.seq, x.now)
 	x.l.Accept(f)
@@ -182,6 +185,7 @@ func (x *tester) check() {
 			x.t.Fatalf("%d attempts of event %d are told, want %d", count, seq, n)
 		}
 	}
+	x.checkShares(0)
 	x.find("lead.created", 3)
 	x.find("lead.*", 2)
 	x.find("bot.created", 1)

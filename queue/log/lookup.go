@@ -17,8 +17,9 @@ type timed struct {
 	at    int64
 }
 
-// Accept makes the ids of a frame known. The frame is durable, and frames come in their order.
+// Accept makes the ids of a frame known and counts it for its sources. The frame is durable, and frames come in their order.
 func (l *Log) Accept(f *entry.Frame) {
+	f.Kept(l.kept.add)
 	ids := f.IDs
 	if ids == nil {
 		ids = l.hashes(f)

@@ -53,6 +53,9 @@ func Open(o Options, start Start) (l *Log, found Found, err error) {
 	if err = l.load(s, &found); err != nil {
 		return l, found, err
 	}
+	if err = l.openShares(); err != nil {
+		return l, found, err
+	}
 	l.w.next, l.w.nextSeq = s.endEntry, s.endEvent
 	l.entries.Store(s.endEntry)
 	l.events.Store(s.endEvent)

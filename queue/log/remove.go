@@ -31,6 +31,7 @@ func (l *Log) Remove() error {
 	l.mu.Lock()
 	l.segments = slices.Clone(l.segments[1:])
 	l.mu.Unlock()
+	l.kept.remove(s.shares)
 	l.moves.Add(1)
 	return l.letGo(s.file, s.fileEnd())
 }
@@ -79,7 +80,7 @@ func (l *Log) Strip(number uint64) error {
 	t := s.trailer
 	ids := s.sections[sectionIDs]
 	t.stripped, t.events, t.bodies, t.stored, t.spokenLow, t.spokenHigh = true, 0, 0, 0, ^uint64(0), 0
-	t.sections = [4]section{}
+	t.sections, t.values = [4]section{}, 0
 	t.sections[sectionTable] = section{offset: headerSize}
 	t.sections[sectionIDs] = section{offset: headerSize, length: ids.length, sum: ids.sum}
 	end := headerSize + ids.length
@@ -115,5 +116,6 @@ func (l *Log) Strip(number uint64) error {
 	l.segments = slices.Clone(l.segments)
 	l.segments[slices.Index(l.segments, s)] = fresh
 	l.mu.Unlock()
+	l.kept.remove(s.shares)
 	return l.letGo(s.file, s.fileEnd())
 }

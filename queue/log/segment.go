@@ -36,6 +36,8 @@ type segment struct {
 	postings postings
 	spoken   []spoken
 
+	shares shares // what its events are; the carried ones too
+
 	filter filter
 	remade atomic.Pointer[map[entry.Hash][]uint32] // ids whose pages can't be read, and their places
 	told   atomic.Bool
@@ -52,6 +54,13 @@ type trailer struct {
 	stripped             bool   // it has ids and no blocks
 	stored               int64  // bytes of blocks
 	sections             [4]section
+	values               uint32 // length of the named values, which stand behind the sections
+}
+
+// valuesAt is where the named values begin.
+func (t *trailer) valuesAt() int64 {
+	last := t.sections[sectionSpoken]
+	return last.offset + last.length
 }
 
 // section is one part of the footer.
@@ -121,6 +130,7 @@ func (t *trailer) append(dst []byte) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.length))
 		dst = binary.LittleEndian.AppendUint32(dst, s.sum)
 	}
+	dst = binary.LittleEndian.AppendUint32(dst, t.values)
 	dst = append(dst, make([]byte, trailerSize-4-(len(dst)-from))...)
 	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[from:]))
 }
@@ -140,6 +150,7 @@ func parseTrailer(raw []byte) (t trailer, ok bool) {
 		t.sections[i] = section{offset: int64(next()), length: int64(next()), sum: le.Uint32(raw[at:])}
 		at += 4
 	}
+	t.values = le.Uint32(raw[at:])
 	return t, true
 }
 

@@ -25,6 +25,7 @@ type writer struct {
 	words   []posted
 	spoken  []spoken
 	index   indexer
+	shares  shares // of the frames in blocks
 	nextSeq uint64
 	next    uint64 // the number behind the last entry that was added
 }
@@ -96,6 +97,7 @@ func (l *Log) cutBlock() {
 // absorb gathers what the footer will say of a frame and returns how many bytes its bodies have.
 func (l *Log) absorb(s *segment, f *entry.Frame, block uint32) (bodies uint32) {
 	w := &l.w
+	f.Kept(w.shares.add)
 	for _, src := range f.Sources {
 		w.words = append(w.words, posted{SourceWord(&l.key, src), block})
 	}
@@ -148,6 +150,8 @@ func (l *Log) acceptCarried(s *segment, frames []*entry.Frame) {
 	l.young.Lock()
 	defer l.young.Unlock()
 	for _, f := range frames {
+		f.Kept(l.w.shares.add)
+		f.Kept(l.kept.add)
 		for n, h := range l.hashes(f) {
 			seq := f.First + uint64(n)
 			l.carried[h] = append(l.carried[h], seq)
@@ -220,6 +224,10 @@ func (l *Log) publish(s *segment) {
 	}
 	s.spoken = append(s.spoken, w.spoken...)
 	l.mu.Unlock()
+	for source, k := range w.shares {
+		s.shares.add(source, k)
+	}
+	clear(w.shares)
 	s.sealing = append(s.sealing, w.ids...)
 	w.buf, w.blocks, w.words, w.spoken, w.ids = w.buf[:0], w.blocks[:0], w.words[:0], nil, w.ids[:0]
 	if cap(w.buf) > 4<<20 {
@@ -308,6 +316,9 @@ func (s *segment) footer() ([]byte, trailer) {
 			t.spokenLow, t.spokenHigh = min(t.spokenLow, r.from), max(t.spokenHigh, r.to)
 		}
 	}
+	from := len(raw)
+	raw = appendValues(raw, s.shares)
+	t.values = uint32(len(raw) - from)
 	return t.append(raw), t
 }
 

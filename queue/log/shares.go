@@ -1,0 +1,143 @@
+package log
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"sync"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
+)
+
+// shares is what is kept of each source's events.
+type shares map[string]entry.Kept
+
+func (s *shares) add(source string, k entry.Kept) {
+	if *s == nil {
+		*s = shares{}
+	}
+	(*s)[source] = (*s)[source].Plus(k)
+}
+
+// ledger is what the log keeps of each source's events: those in its segments, and those that only the journal has so far.
+// Its methods are safe for concurrent use.
+type ledger struct {
+	mu sync.RWMutex
+	of shares
+}
+
+func (l *ledger) add(source string, k entry.Kept) {
+	l.mu.Lock()
+	l.of.add(source, k)
+	l.mu.Unlock()
+}
+
+func (l *ledger) remove(gone shares) {
+	l.mu.Lock()
+	for source, k := range gone {
+		if left := l.of[source].Minus(k); left == (entry.Kept{}) {
+			delete(l.of, source)
+		} else {
+			l.of[source] = left
+		}
+	}
+	l.mu.Unlock()
+}
+
+// Kept tells what is kept of a source's events: all that were accepted and whose bodies are on disk, also those that were carried,
+// and those that nobody needs any more until their segment goes.
+func (l *Log) Kept(source string) entry.Kept {
+	l.kept.mu.RLock()
+	defer l.kept.mu.RUnlock()
+	return l.kept.of[source]
+}
+
+// The named values of a footer are a count, and for each a name and its bytes; then CRC-32C of all of it, 4 bytes. A reader passes
+// over the names that it does not know, and who writes the segment anew leaves them out.
+const (
+	// valueSources is what is kept of each source's events: a count, and for each its name, events, and bytes of their bodies.
+	valueSources = "sources"
+)
+
+func appendValues(dst []byte, s shares) []byte {
+	from := len(dst)
+	var list []byte
+	list = binary.AppendUvarint(list, uint64(len(s)))
+	for _, source := range slices.Sorted(maps.Keys(s)) {
+		list = codec.AppendText(list, source)
+		list = binary.AppendUvarint(list, uint64(s[source].Events))
+		list = binary.AppendUvarint(list, uint64(s[source].Bytes))
+	}
+	dst = binary.AppendUvarint(dst, 1)
+	dst = codec.AppendText(dst, valueSources)
+	dst = codec.AppendText(dst, list)
+	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[from:]))
+}
+
+// parseValues reads the named values of a footer. ok is false when they can't be read, or don't name the sources.
+func parseValues(raw []byte) (s shares, ok bool) {
+	if len(raw) < 4 || codec.Sum(raw[:len(raw)-4]) != le.Uint32(raw[len(raw)-4:]) {
+		return nil, false
+	}
+	d := codec.Decoder{Buf: raw[:len(raw)-4]}
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		name, value := d.Text(), d.Text()
+		if string(name) != valueSources {
+			continue
+		}
+		v := codec.Decoder{Buf: value}
+		for k := v.Count(); k > 0 && v.OK(); k-- {
+			s.add(string(v.Text()), entry.Kept{Events: int64(v.Uvarint()), Bytes: int64(v.Uvarint())})
+		}
+		ok = v.OK()
+	}
+	return s, ok && d.OK()
+}
+
+// openShares makes the ledger: of sealed segments from their footers or, where one does not tell, from the blocks.
+func (l *Log) openShares() error {
+	l.kept.of = shares{}
+	for _, s := range l.segments {
+		if s.sealed && !s.stripped && s.shares == nil {
+			if err := l.readShares(s); err != nil {
+				return err
+			}
+		}
+		for source, k := range s.shares {
+			l.kept.of.add(source, k)
+		}
+	}
+	return nil
+}
+
+func (l *Log) readShares(s *segment) error {
+	raw := make([]byte, s.values)
+	err := s.readAt(raw, s.valuesAt())
+	if Gone(err) {
+		return err
+	}
+	ok := false
+	if s.shares, ok = parseValues(raw); err == nil && ok {
+		return nil
+	}
+	if s.values > 0 {
+		l.tell(s, "what it says of sources can't be read: its blocks are counted")
+	}
+	s.shares = shares{}
+	blocks, err := l.table(s)
+	for i := range blocks {
+		if blocks[i].Kind != Entries && blocks[i].Kind != Carried || blocks[i].Events == 0 {
+			continue
+		}
+		b, err := s.block(blocks[i].Offset, &blocks[i].Sum)
+		if err != nil {
+			continue // it is told when somebody needs it
+		}
+		frames, _ := b.Frames()
+		for _, f := range frames {
+			f.Kept(s.shares.add)
+		}
+	}
+	return err
+}
