@@ -208,7 +208,7 @@ func serve(args []string) int {
 		refuse(path, err)
 		return exitUsage
 	}
-	memory.Bound()
+	defer memory.Bound()()
 	log := lines.Open(os.Stderr, cfg.Log)
 	defer log.Close(lastLines)
 	for _, warning := range cfg.Warnings {

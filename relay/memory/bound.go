@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
@@ -30,20 +31,34 @@ func Part(percent int64) int64 {
 // may grow to three times what lives, but as a rule not beyond a ceiling of at most 96 MiB, which is lower on a machine or in
 // a control group with little memory. When more lives than fits below it at an ordinary pace, the ceiling rises, until the
 // process takes three quarters of what it may use: a collector that has no room runs all the time. GOGC and GOMEMLIMIT in
-// the environment win. The goroutine that follows runs as long as the process.
-func Bound() {
+// the environment win. The caller calls what it returns, once, when it wants the ceiling to follow no more: that waits for the
+// goroutine which does so.
+func Bound() (leave func()) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(pace)
 	}
 	if os.Getenv("GOMEMLIMIT") != "" {
-		return
+		return func() {}
 	}
 	c := newCeiling(cmp.Or(Available(), assumed))
-	go func() {
-		for range time.Tick(followEvery) {
-			c.follow()
+	over := make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() {
+		look := time.NewTicker(followEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+				c.follow()
+			case <-over:
+				return
+			}
 		}
-	}()
+	})
+	return func() {
+		close(over)
+		following.Wait()
+	}
 }
 
 // ceiling is the runtime's limit of memory, which follows what lives.

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestTheCeilingRisesWithWhatLivesUpToThreeQuarters(t *testing.T) {
@@ -71,4 +73,25 @@ func TestTheCollectorKeepsItsPaceWhenMuchLives(t *testing.T) {
 	if still < 2*following {
 		t.Errorf("a ceiling that stays has %d collections, and one that follows %d: this shows nothing", still, following)
 	}
+}
+
+// A bubble is not left while a goroutine of it runs.
+func TestWhoBoundsTheMemoryWaitsForWhoFollowsIt(t *testing.T) {
+	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(pace)
+	defer func() {
+		debug.SetMemoryLimit(limit)
+		debug.SetGCPercent(percent)
+	}()
+	t.Setenv("GOMEMLIMIT", "")
+	synctest.Test(t, func(t *testing.T) {
+		leave := Bound()
+		time.Sleep(3 * followEvery) // of the bubble's clock
+		debug.SetMemoryLimit(math.MaxInt64)
+		leave()
+		runtime.GC() // after which the ceiling would be set again
+		time.Sleep(3 * followEvery)
+		if left := debug.SetMemoryLimit(-1); left != math.MaxInt64 {
+			t.Errorf("the ceiling is set to %d after it was left", left)
+		}
+	})
 }
