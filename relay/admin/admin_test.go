@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,11 +82,13 @@ func openOffice(t *testing.T, token string) *office {
 		t.Fatal(err)
 	}
 	o.url = "http://" + ln.Addr().String()
+	proxy := answer.Proxies{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
+	limited := answer.Limit(ln, answer.Share{All: 56, PerAddress: 56, Proxies: proxy})
 	server := answer.Server(o.Handle, answer.Limits{Body: 64 << 10, Connections: 64}, func(what any) { t.Errorf("panic: %v", what) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(ln)
+		_ = server.Serve(limited)
 	}()
 	t.Cleanup(func() {
 		_ = server.Shutdown()
@@ -104,6 +107,14 @@ func openOffice(t *testing.T, token string) *office {
 // ask returns status and body of an answer. headers are "Name: value"; a Host among them replaces the address.
 func (o *office) ask(method, path string, headers ...string) (int, string) {
 	o.t.Helper()
+	return o.askFrom(http.DefaultClient, method, path, headers...)
+}
+
+// byProxy asks from 127.0.0.2, which is believed when it says who a client is.
+var byProxy = &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+
+func (o *office) askFrom(client *http.Client, method, path string, headers ...string) (int, string) {
+	o.t.Helper()
 	r, err := http.NewRequest(method, o.url+path, nil)
 	if err != nil {
 		o.t.Fatal(err)
@@ -116,7 +127,7 @@ func (o *office) ask(method, path string, headers ...string) (int, string) {
 		r.Header.Set(name, value)
 	}
 	r.Close = true
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := client.Do(r)
 	if err != nil {
 		o.t.Fatal(err)
 	}

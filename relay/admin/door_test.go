@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -125,6 +127,54 @@ func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
 	}
 	if served != guesses {
 		t.Errorf("%d guesses a second later, want %d", served, guesses)
+	}
+}
+
+// Behind a proxy each client has strikes of its own, those that share an IPv6 network together; what a client says of itself
+// without a proxy that is trusted gives it no new ones.
+func TestStrikesCountForTheClientThatAProxyNames(t *testing.T) {
+	o := openOffice(t, testToken)
+	waited := 0
+	o.strikes.sleep = func(time.Duration) { waited++ }
+	now := time.Now()
+	o.strikes.now = func() time.Time { now = now.Add(time.Second / guesses); return now }
+	wrong := func(from *http.Client, client string) (waits bool) {
+		t.Helper()
+		before := waited
+		if status, body := o.askFrom(from, "GET", "/stats", "Authorization: Bearer wrong", "X-Forwarded-For: "+client); status != 401 {
+			t.Fatalf("%s is answered %d %s", client, status, body)
+		}
+		return waited > before
+	}
+	for i := range freeStrikes {
+		if wrong(byProxy, "192.0.2.7") || wrong(byProxy, "2001:db8::1") || wrong(http.DefaultClient, fmt.Sprint("192.0.2.", 100+i)) {
+			t.Errorf("wrong token %d of each waits", i+1)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		from   *http.Client
+		client string
+		waits  bool
+	}{
+		{"one more of it", byProxy, "192.0.2.7", true},
+		{"of it with somebody that it made up", byProxy, "203.0.113.9, 192.0.2.7", true},
+		{"of another client", byProxy, "192.0.2.8", false},
+		{"of another with the first one made up", byProxy, "192.0.2.7, 192.0.2.9", false},
+		{"of the same IPv6 network", byProxy, "2001:db8::2", true},
+		{"of another IPv6 network", byProxy, "2001:db8:0:1::1", false},
+		{"without a proxy, under a name that nobody had", http.DefaultClient, "192.0.2.200", true},
+	} {
+		if waits := wrong(c.from, c.client); waits != c.waits {
+			t.Errorf("%s: waits %v", c.name, waits)
+		}
+	}
+	before := waited
+	if status, _ := o.askFrom(byProxy, "GET", "/stats", "Authorization: Bearer "+testToken, "X-Forwarded-For: 192.0.2.7"); status != 200 || waited > before {
+		t.Errorf("the right one of it is answered %d", status)
+	}
+	if !strings.Contains(o.log.String(), `"from":"192.0.2.7"`) {
+		t.Errorf("the log does not name the client: %s", o.log.String())
 	}
 }
 

@@ -45,7 +45,7 @@ func openHallAt(t *testing.T, s Share, handle fasthttp.RequestHandler, now func(
 		t.Fatal(err)
 	}
 	h := &hall{t: t, address: ln.Addr().String()}
-	h.limited = Limit(ln, s).(*limited)
+	h.limited = Limit(Introduced(ln, s.Proxies), s).(*limited)
 	h.limited.now = func() time.Time { return now().Add(time.Duration(h.ahead.Load())) }
 	server := Server(handle, Limits{Body: 1 << 20, Connections: s.All + 8}, func(any) {})
 	done := make(chan struct{})

@@ -156,27 +156,17 @@ func TestAProxyTakesMoreThanAnAddressMayAndItsClientsDoNot(t *testing.T) {
 	}
 }
 
-// openIntroduced is a hall whose proxies begin with the PROXY protocol.
+// openIntroduced is the address of an introducedHall.
 func openIntroduced(t *testing.T, s Share) string {
 	t.Helper()
+	return introducedHall(t, s).address
+}
+
+// introducedHall is a hall whose proxies begin with the PROXY protocol.
+func introducedHall(t *testing.T, s Share) *hall {
+	t.Helper()
 	s.Proxies.Protocol = true
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	limited := Limit(Introduced(ln, s.Proxies), s).(*limited)
-	limited.now = standing()
-	server := Server(tellClient, Limits{Body: 1 << 20, Connections: s.All + 8}, func(any) {})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(limited)
-	}()
-	t.Cleanup(func() {
-		_ = server.Shutdown()
-		<-done
-	})
-	return ln.Addr().String()
+	return openHallAt(t, s, tellClient, standing())
 }
 
 // v2 is an introduction of version 2, from its specification: signature, version and command, family, length, addresses.
