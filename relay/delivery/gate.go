@@ -50,9 +50,16 @@ const (
 	probeEvery = 15 * time.Second
 	// forgetLimits is after what time without being asked to wait an endpoint is taken to bear anything again.
 	forgetLimits = time.Hour
+	// leastPace is the fewest attempts a second that an endpoint is found to bear. One that bears fewer is held back by what it
+	// asks for each time, which costs it one attempt that it refuses; one that refuses by time, and not for how much comes,
+	// would have no end of lower ones.
+	leastPace = 0.1
 )
 
 func newGate(known queue.Health, paused string) gate {
+	if known.PerSecond > 0 {
+		known.PerSecond = max(known.PerSecond, leastPace)
+	}
 	g := gate{Health: known, paused: paused, base: known.PerSecond}
 	if g.isDown() || g.isLimited() {
 		g.window = 1
@@ -189,9 +196,9 @@ func (f *flow) add(now time.Time) {
 	f.now++
 }
 
-// perSecond is how much it took a second lately.
+// perSecond is how much it took a second lately; 0 when that is not known, since it was sent nothing.
 func (f *flow) perSecond(now time.Time) float64 {
-	if f.now == 0 {
+	if f.now == 0 || now.Sub(f.turned) > 2*flowSpell {
 		return 0
 	}
 	return float64(f.before+f.now) / math.Max(now.Sub(f.since).Seconds(), 1)

@@ -48,12 +48,21 @@ func (g *gate) widen() {
 	}
 }
 
-// hurry has more go in a second: a tenth of what it came down to, once a second.
+// hurry has more go in a second: a tenth of what it came down to, once a second, up to twice that, which is what it was
+// refused at. Where that goes well now, what it was refused for is over: then as much again, once at least half of what may
+// go does.
 func (g *gate) hurry(now time.Time) {
-	if g.PerSecond > 0 && now.Sub(g.stepped) >= time.Second {
+	switch {
+	case g.PerSecond == 0 || now.Sub(g.stepped) < time.Second:
+		return
+	case g.PerSecond < 2*g.base:
 		g.PerSecond += g.base / 10
-		g.stepped = now
+	case g.flow.perSecond(now) >= g.PerSecond/2:
+		g.PerSecond *= 2
+	default:
+		return
 	}
+	g.stepped = now
 }
 
 // fails notes an outcome that says nothing good of the endpoint.
@@ -87,13 +96,11 @@ func (g *gate) asks(at, now time.Time, hold time.Duration) change {
 	if until := now.Add(hold); until.After(g.HeldUntil) {
 		g.HeldUntil = until
 	}
-	if known {
+	if known || g.isLimited() {
+		// Nothing has gone well since it asked before: what it refuses now is not how much comes.
 		return unchanged
 	}
 	g.slow(now)
-	if g.isLimited() {
-		return unchanged
-	}
 	g.Limited = now
 	return gotLimited
 }
@@ -124,7 +131,7 @@ func (g *gate) slow(now time.Time) {
 		taken = g.PerSecond
 	}
 	if taken > 0 {
-		g.PerSecond = max(taken/2, 1/forgetLimits.Seconds())
+		g.PerSecond = max(taken/2, leastPace)
 		g.base, g.stepped = g.PerSecond, now
 	}
 	g.flow, g.next = flow{}, time.Time{}

@@ -63,19 +63,25 @@ func (d *desk) trace(receiver func(tr *trace, kind string) Outcome) *trace {
 	return tr
 }
 
-// run passes time second by second; arrive says what comes in.
+// run passes time second by second, and within one from when something may be attempted to when it may again; arrive says what comes in.
 func (tr *trace) run(duration time.Duration, arrive func(second int) []string) {
 	for second := range int(duration / time.Second) {
 		for _, kind := range arrive(second) {
 			d := &traced{kind: kind, at: tr.now}
 			tr.pending, tr.all = append(tr.pending, d), append(tr.all, d)
 		}
+		end := tr.now.Add(time.Second)
 		for range 1000 {
-			if !tr.step() {
+			if tr.step() {
+				continue
+			}
+			again := tr.lane.gate.allow(tr.now).until
+			if again.IsZero() || !again.Before(end) {
 				break
 			}
+			tr.now = again
 		}
-		tr.now = tr.now.Add(time.Second)
+		tr.now = end
 	}
 }
 
