@@ -37,6 +37,10 @@ var requestPool = sync.Pool{New: func() any { return &request{done: make(chan er
 // An id that was accepted within the dedup window makes its event a duplicate. That is decided here, on the caller's
 // goroutine, for what is known by then, and by the committer for what came since.
 func (q *Queue) Append(source string, events []Event, receipts []Receipt) error {
+	return q.append(0, source, events, receipts)
+}
+
+func (q *Queue) append(most int64, source string, events []Event, receipts []Receipt) error {
 	// First of all: the doorman stays for as long as anybody who found the queue open is inside.
 	q.inside.Add(1)
 	defer q.inside.Add(-1)
@@ -46,6 +50,12 @@ func (q *Queue) Append(source string, events []Event, receipts []Receipt) error 
 	r := requestPool.Get().(*request)
 	r.source, r.events, r.receipts, r.ids = source, events, receipts, r.ids[:0]
 	fresh, err := q.screen(r)
+	if err == nil && most > 0 && fresh > 0 {
+		var leave func()
+		if leave, err = q.enter(r, most); err == nil {
+			defer leave()
+		}
+	}
 	switch {
 	case err != nil:
 	case fresh == 0:

@@ -66,6 +66,9 @@
 // What endpoints answer is kept within a budget (excerpts.go): it comes back over the time that records are kept, and is written down
 // in the lanes' records.
 //
+// What a source may keep (share.go) is counted as bytes of its events' bodies in all segments and in the journal: as entries are accepted, and
+// less what a segment has, by its footer, when that goes. What was carried counts where it lies now.
+//
 // # Backup
 //
 // A backup (backup.go) is the log's segments and the mark as of a moment at which the keeper had moved all of the journal into the

@@ -149,6 +149,7 @@ type Queue struct {
 
 	keeper    keeper
 	disk      disk
+	shares    shares
 	excerpts  excerpts
 	backingUp atomic.Bool
 

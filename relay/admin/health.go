@@ -13,6 +13,7 @@ import (
 	"realtorbot-relay/relay/alert"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/ingest"
 )
 
 type health struct {
@@ -60,6 +61,7 @@ const (
 	keyEndpoint = "endpoint "
 	keyLog      = "log"
 	keyExposed  = "exposed "
+	keyFull     = "full "
 )
 
 // states looks for all that health tells.
@@ -68,6 +70,11 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 	if err := a.Intake.Ready(); err != nil {
 		all.failing = true
 		all.add(keyRefusing, "%s", refusing(err))
+	}
+	for _, t := range a.Intake.Tallies() {
+		if t.Full {
+			all.add(keyFull+t.Source, "%s", fullText(&t))
+		}
 	}
 	for i := range statuses {
 		ep := &statuses[i]
@@ -134,6 +141,12 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 		}
 	}
 	return all
+}
+
+// fullText says of a source that its events are refused since it has as many as it may.
+func fullText(t *ingest.SourceTally) string {
+	return fmt.Sprintf("source %q is full: %d events of it with %.1f MiB are kept, its max_queued is %.1f MiB, and what it posts is refused until retention deletes some",
+		t.Source, t.KeptEvents, float64(t.KeptBytes)/(1<<20), float64(t.MaxQueued)/(1<<20))
 }
 
 // ofThese tells how many failed for having been held too long.
@@ -206,7 +219,33 @@ type stats struct {
 	ClockSkew     *float64          `json:"clock_skew_seconds,omitempty"` // how far the endpoints' clocks are ahead of this machine's
 	Certificate   *certificate      `json:"certificate,omitempty"`
 	Process       processStats      `json:"process"`
+	Sources       []sourceStats     `json:"sources"`
 	Endpoints     []delivery.Status `json:"endpoints"`
+}
+
+// sourceStats are of what is kept of a source now, and since the start.
+type sourceStats struct {
+	Name         string `json:"name"`
+	Accepted     int64  `json:"accepted"`
+	Duplicates   int64  `json:"duplicates"`
+	QueuedEvents int64  `json:"queued_events"`
+	QueuedBytes  int64  `json:"queued_bytes"`
+	MaxQueued    int64  `json:"max_queued_bytes,omitempty"` // 0: any number
+	Full         bool   `json:"full,omitempty"`
+	Refused      int64  `json:"requests_source_full"`
+}
+
+func (a *Admin) sources() []sourceStats {
+	tallies := a.Intake.Tallies()
+	list := make([]sourceStats, len(tallies))
+	for i := range tallies {
+		t := &tallies[i]
+		list[i] = sourceStats{
+			Name: t.Source, Accepted: t.Events, Duplicates: t.Duplicates, QueuedEvents: t.KeptEvents, QueuedBytes: t.KeptBytes,
+			MaxQueued: t.MaxQueued, Full: t.Full, Refused: t.Refused[ingest.SourceFull],
+		}
+	}
+	return list
 }
 
 type queueStats struct {
@@ -245,6 +284,7 @@ type totals struct {
 	Unauthorized int64 `json:"requests_unauthorized"`
 	Forbidden    int64 `json:"requests_forbidden"`
 	Limited      int64 `json:"requests_limited"`
+	SourceFull   int64 `json:"requests_source_full"`
 	Unavailable  int64 `json:"requests_unavailable"`
 }
 
@@ -263,9 +303,9 @@ func (a *Admin) tellStats() stats {
 		Totals: totals{
 			Accepted: counts.Accepted.Load(), Duplicates: counts.Duplicates.Load(), Commits: q.Commits,
 			Invalid: counts.Invalid.Load(), Unauthorized: counts.Unauthorized.Load(),
-			Forbidden: counts.Forbidden.Load(), Limited: counts.Limited.Load(), Unavailable: counts.Unavailable.Load(),
+			Forbidden: counts.Forbidden.Load(), Limited: counts.Limited.Load(), SourceFull: counts.SourceFull.Load(), Unavailable: counts.Unavailable.Load(),
 		},
-		Endpoints: endpoints,
+		Sources: a.sources(), Endpoints: endpoints,
 	}
 	p := readProcess()
 	s.Process = processStats{AnonymousMemory: p.anonymous, Goroutines: runtime.NumGoroutine(), OpenFiles: p.openFiles, OpenFilesLimit: p.filesLimit}

@@ -77,6 +77,20 @@ func (a *Admin) ingestMetrics(e *exposition) {
 		ends, _ := a.Certificate()
 		e.single("relay_ingest_certificate_expiry_timestamp_seconds", gauge, "When the intake's certificate ends, Unix time.", float64(ends.Unix()))
 	}
+	e.family("relay_ingest_unavailable_total", counter, "Requests answered 503: disk (low), overloaded, stopping, reloaded (meanwhile), failed (a write), or source_full (its max_queued).")
+	for _, t := range tallies {
+		for _, reason := range slices.Sorted(maps.Keys(t.Refused)) {
+			e.sample("relay_ingest_unavailable_total", float64(t.Refused[reason]), "source", t.Source, "reason", reason)
+		}
+	}
+	e.family("relay_ingest_queued_bytes", gauge, "Bytes of the bodies of a source's events that are kept, delivered or not.")
+	for _, t := range tallies {
+		e.sample("relay_ingest_queued_bytes", float64(t.KeptBytes), "source", t.Source)
+	}
+	e.family("relay_ingest_queued_limit_bytes", gauge, "How many may be kept (max_queued); 0 for no limit.")
+	for _, t := range tallies {
+		e.sample("relay_ingest_queued_limit_bytes", float64(t.MaxQueued), "source", t.Source)
+	}
 	e.family("relay_ingest_requests_total", counter, "Requests to the path of a source, by the status of the answer.")
 	for _, t := range tallies {
 		for _, status := range slices.Sorted(maps.Keys(t.Requests)) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/ingest"
 )
 
 const (
@@ -20,12 +21,13 @@ const (
 // health knows begins and ends, until ctx is done. What is logged where it happens, an endpoint that goes down, is left to
 // that.
 func (a *Admin) TellStates(ctx context.Context) {
-	refusals, all := refusals{last: a.Intake.Counts().Unavailable.Load()}, told{}
+	refusals, all, full := refusals{last: a.Intake.Counts().Unavailable.Load()}, told{}, fulls{}
 	second, quarter := time.NewTicker(refusalLook), time.NewTicker(stateLook)
 	defer second.Stop()
 	defer quarter.Stop()
 	for {
 		a.tellRefusals(&refusals, time.Now())
+		a.tellFull(full)
 		select {
 		case <-second.C:
 		case <-quarter.C:
@@ -67,6 +69,32 @@ func (a *Admin) tellRefusals(r *refusals, now time.Time) {
 	r.last = n
 }
 
+// fulls are the sources that the log was told to be full, with how many of their requests were refused for that before.
+type fulls map[string]int64
+
+// tellFull logs when a source begins to have as many events as it may and when that ends. Its last request that was refused decides:
+// smaller ones that fit in between end nothing.
+func (a *Admin) tellFull(known fulls) {
+	now := map[string]ingest.SourceTally{}
+	for _, t := range a.Intake.Tallies() {
+		now[t.Source] = t
+		if _, told := known[t.Source]; t.Full && !told {
+			known[t.Source] = t.Refused[ingest.SourceFull] - 1
+			a.Log.Warn().Str("source", t.Source).Str("state", fullText(&t)).Msg("events of one source are refused: it is full")
+		}
+	}
+	for name, from := range known {
+		t, is := now[name]
+		if is && t.Full {
+			continue
+		}
+		delete(known, name)
+		if is { // else a reload took it
+			a.Log.Info().Str("source", name).Int64("requests", t.Refused[ingest.SourceFull]-from).Msg("events of this source are accepted again; so many requests were refused")
+		}
+	}
+}
+
 // told are the states that the log knows of, by key, with their text as it was at their beginning.
 type told map[string]string
 
@@ -74,7 +102,7 @@ type told map[string]string
 func (a *Admin) tellStates(known told, found []state) {
 	now := map[string]bool{}
 	for _, s := range found {
-		if s.key == keyRefusing || s.key == keyLog || strings.HasPrefix(s.key, keyEndpoint) || strings.HasPrefix(s.key, keyExposed) {
+		if s.key == keyRefusing || s.key == keyLog || strings.HasPrefix(s.key, keyEndpoint) || strings.HasPrefix(s.key, keyExposed) || strings.HasPrefix(s.key, keyFull) {
 			continue
 		}
 		now[s.key] = true

@@ -141,6 +141,9 @@ type Source struct {
 	Allow []netip.Prefix
 	// Rate is the number of requests a second, all clients together; 0 sets no limit.
 	Rate float64
+	// MaxQueued is how many bytes of its events' bodies the queue may keep, delivered or not, from 1 MiB and Server.MaxBody on; 0
+	// sets no limit.
+	MaxQueued int64
 }
 
 // The signature schemes, as a source's scheme and as elements of an endpoint's signatures.

@@ -170,6 +170,9 @@ func (s *Source) limits() string {
 	if s.Rate > 0 {
 		b.WriteString(", at most " + strconv.FormatFloat(s.Rate, 'g', -1, 64) + " requests a second")
 	}
+	if s.MaxQueued > 0 {
+		b.WriteString(", at most " + formatSize(s.MaxQueued) + " of its events kept")
+	}
 	return b.String()
 }
 

@@ -228,3 +228,25 @@ func TestWhoLooksFromOutsideNeedsNoSecret(t *testing.T) {
 		t.Errorf("what is wrong all the same: %v", err)
 	}
 }
+
+func TestTheShareOfASourceHasRoomForARequest(t *testing.T) {
+	const source = "[[source]]\nname = \"crm\"\npath = \"/crm\"\nmax_queued = "
+	for text, want := range map[string]int64{`"0B"`: 0, `"1MiB"`: 1 << 20, `"20GiB"`: 20 << 30} {
+		c := mustParse(t, source+text)
+		if got := c.Sources[0].MaxQueued; got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
+		if told := strings.Contains(c.Describe(), "of its events kept"); told != (want > 0) {
+			t.Errorf("%s is described by %s", text, c.Describe())
+		}
+	}
+	for text, says := range map[string]string{
+		source + `"1023KiB"`: `source.crm.max_queued: must be 0B, for no limit, or from 1MiB on, not "1023KiB"`,
+		"[server]\nmax_body = \"8MiB\"\n" + source + `"4MiB"`: "or from 8MiB on",
+		source + `1`: "must be a size in quotes",
+	} {
+		if _, err := Parse("f.toml", []byte(text), nil); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", text, err, says)
+		}
+	}
+}

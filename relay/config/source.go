@@ -42,11 +42,22 @@ func readSources(root *table, server Server) []Source {
 				"directory to those who may post")
 		}
 		t.rate("rate", &s.Rate, "requests")
+		readMaxQueued(t, &s.MaxQueued, server)
 		t.rest()
 		sources = append(sources, s)
 	}
 	return sources
 }
+
+func readMaxQueued(t *table, into *int64, server Server) {
+	t.size("max_queued", into, 0, 1<<50)
+	if least := max(leastQueued, server.MaxBody); *into > 0 && *into < least {
+		t.fault("max_queued", "must be 0B, for no limit, or from %s on, not %q: a request may have that much (server.max_body)", formatSize(least), formatSize(*into))
+	}
+}
+
+// leastQueued is the least of a source's events that may be kept, in bytes.
+const leastQueued = 1 << 20
 
 func readSourcePath(t *table, into *string, paths seen) {
 	if !t.text("path", into) {

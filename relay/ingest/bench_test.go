@@ -18,8 +18,9 @@ import (
 // void is a Keeper that keeps nothing: what is left is the way of a request.
 type void struct{}
 
-func (void) Append(string, []queue.Event, []queue.Receipt) error { return nil }
-func (void) Ready() error                                        { return nil }
+func (void) AppendWithin(int64, string, []queue.Event, []queue.Receipt) error { return nil }
+func (void) Kept(string) (events, bytes int64)                                { return 0, 0 }
+func (void) Ready() error                                                     { return nil }
 
 // BenchmarkRequest posts events through a server, as a source with a token does. Its client allocates nothing per request.
 func BenchmarkRequest(b *testing.B) {

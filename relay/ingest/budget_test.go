@@ -30,7 +30,9 @@ type stuck struct {
 	batch atomic.Int64 // events of the last one
 }
 
-func (s *stuck) Append(_ string, events []queue.Event, _ []queue.Receipt) error {
+func (s *stuck) Kept(string) (events, bytes int64) { return 0, 0 }
+
+func (s *stuck) AppendWithin(_ int64, _ string, events []queue.Event, _ []queue.Receipt) error {
 	s.batch.Store(int64(len(events)))
 	s.here.Add(1)
 	<-s.gate

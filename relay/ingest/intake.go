@@ -19,8 +19,11 @@ import (
 
 // Keeper is what the intake needs of the queue.
 type Keeper interface {
-	// Append stores all events or none; when it returns nil they are on disk. It copies what it is given.
-	Append(source string, events []queue.Event, receipts []queue.Receipt) error
+	// AppendWithin stores all events or none; when it returns nil they are on disk. It copies what it is given. Unless most is 0, at most that
+	// many bytes of the source's events are kept, which is ErrSourceFull.
+	AppendWithin(most int64, source string, events []queue.Event, receipts []queue.Receipt) error
+	// Kept tells how many of a source's events are kept, and the bytes of their bodies.
+	Kept(source string) (events, bytes int64)
 	// Ready says why Append would refuse now, nil when it would not.
 	Ready() error
 }
@@ -47,8 +50,8 @@ type Intake struct {
 type Counts struct {
 	Accepted, Duplicates atomic.Int64 // events
 	// Requests that were refused: not events, without their credential, from elsewhere than the source allows, faster than
-	// its rate, and at a time when none could be stored.
-	Invalid, Unauthorized, Forbidden, Limited, Unavailable atomic.Int64
+	// its rate, beyond what may be kept of its events, and at a time when none could be stored.
+	Invalid, Unauthorized, Forbidden, Limited, SourceFull, Unavailable atomic.Int64
 }
 
 // New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. route
@@ -263,7 +266,11 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 		return false
 	}
 	w.dropBodies()
-	if err := in.keeper.Append(s.Name, w.events, w.receipts); err != nil {
+	err = in.keeper.AppendWithin(s.MaxQueued, s.Name, w.events, w.receipts)
+	if errors.Is(err, queue.ErrSourceFull) {
+		s.tally.lacks(w.events)
+	}
+	if err != nil {
 		in.refuse(ctx, s, in.notStored(err))
 		return false
 	}
@@ -401,15 +408,17 @@ func appendResult(out []byte, ev *queue.Event, r queue.Receipt) []byte {
 // notStored tells a client that its events were not stored, or not surely, and when to come again.
 func (in *Intake) notStored(err error) refusal {
 	switch {
+	case errors.Is(err, queue.ErrSourceFull):
+		return full
 	case errors.Is(err, queue.ErrDiskLow):
-		return unavailable(lacking(err), 10)
+		return unavailable("disk", lacking(err), 10)
 	case errors.Is(err, queue.ErrOverloaded):
 		return overloaded
 	case errors.Is(err, queue.ErrClosed):
 		return stopping
 	default:
 		in.log.Error().Err(err).Msg("events could not be stored")
-		return unavailable("the relay's storage failed", 5)
+		return unavailable("failed", "the relay's storage failed", 5)
 	}
 }
 
@@ -444,6 +453,11 @@ func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
 		in.counts.Limited.Add(1)
 		said = "request refused: the source's rate is used up"
 	case 503:
+		s.tally.unavailable(why.reason)
+		if why.reason == SourceFull { // others are not touched
+			in.counts.SourceFull.Add(1)
+			break
+		}
 		in.counts.Unavailable.Add(1)
 		in.unavailable.Store(&why.message)
 	}

@@ -28,7 +28,9 @@ type shelf struct {
 	ids    map[string]bool
 }
 
-func (s *shelf) Append(source string, events []queue.Event, receipts []queue.Receipt) error {
+func (s *shelf) Kept(string) (events, bytes int64) { return 0, 0 }
+
+func (s *shelf) AppendWithin(_ int64, source string, events []queue.Event, receipts []queue.Receipt) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.panics {

@@ -56,7 +56,8 @@ type refusal struct {
 	status     int
 	code       string
 	message    string
-	retryAfter int // seconds; 0 for none
+	retryAfter int    // seconds; 0 for none
+	reason     string // of reasons, with 503
 }
 
 var (
@@ -69,17 +70,19 @@ var (
 	noStandard  = unauthorized("this source asks for a Standard Webhooks signature, which is missing, wrong or too old")
 	noMedia     = refusal{status: 415, code: "unsupported_media_type", message: "the header Content-Type must be application/json or application/x-ndjson (with curl: -H 'Content-Type: application/json')"}
 	noCoding    = refusal{status: 415, code: "unsupported_media_type", message: "the header Content-Encoding must be gzip or zstd, or be left out"}
-	stopping    = unavailable("the relay is stopping", 2)
-	reloaded    = unavailable("the relay was reloaded while this request came", 1)
-	overloaded  = unavailable("the relay is overloaded", 1)
+	stopping    = unavailable("stopping", "the relay is stopping", 2)
+	reloaded    = unavailable("reloaded", "the relay was reloaded while this request came", 1)
+	overloaded  = unavailable("overloaded", "the relay is overloaded", 1)
+	full        = refusal{status: 503, code: SourceFull, message: "the relay keeps as much of this source's events as its max_queued allows: post again later, with the same id",
+		retryAfter: 60, reason: SourceFull}
 )
 
 func unauthorized(message string) refusal {
 	return refusal{status: 401, code: "unauthorized", message: message}
 }
 
-func unavailable(why string, retryAfter int) refusal {
-	return refusal{status: 503, code: "unavailable", message: why, retryAfter: retryAfter}
+func unavailable(reason, why string, retryAfter int) refusal {
+	return refusal{status: 503, code: "unavailable", message: why, retryAfter: retryAfter, reason: reason}
 }
 
 // tooMany is for a client that posts faster than the source's rate.

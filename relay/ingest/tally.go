@@ -1,8 +1,11 @@
 package ingest
 
 import (
+	"slices"
 	"strconv"
 	"sync/atomic"
+
+	"realtorbot-relay/queue"
 )
 
 // tally is what was counted about a source since the start, for /metrics. It belongs to the name: a source that a reload
@@ -10,6 +13,29 @@ import (
 type tally struct {
 	events, duplicates atomic.Int64
 	requests           [len(statuses) + 1]atomic.Int64 // by status of the answer; the last for any other
+	refused            [len(reasons)]atomic.Int64      // those answered 503, by reason
+	lacked             atomic.Int64                    // bytes of the last request for which the source's share had no room
+}
+
+// SourceFull is the reason of a refusal for want of room in a source's share, and its code.
+const SourceFull = "source_full"
+
+// reasons are why a request is answered 503: a closed set.
+var reasons = [...]string{"disk", "overloaded", "stopping", "reloaded", "failed", SourceFull}
+
+func (t *tally) unavailable(reason string) {
+	if at := slices.Index(reasons[:], reason); at >= 0 {
+		t.refused[at].Add(1)
+	}
+}
+
+// lacks remembers how much room was not there.
+func (t *tally) lacks(events []queue.Event) {
+	size := int64(0)
+	for i := range events {
+		size += int64(len(events[i].Body))
+	}
+	t.lacked.Store(size)
 }
 
 // statuses are what a source answers: a closed set.
@@ -29,13 +55,18 @@ type SourceTally struct {
 	Source             string
 	Events, Duplicates int64
 	Requests           map[string]int64 // by status of the answer, "other" for those that are none of the usual
+	Refused            map[string]int64 // requests answered 503, by reason
+
+	KeptEvents, KeptBytes int64 // of its events, now
+	MaxQueued             int64 // bytes that may be kept of them; 0: any number
+	Full                  bool  // what was refused last for want of that would still be
 }
 
 // Tallies tells what was counted about the sources, in the order of the configuration.
 func (in *Intake) Tallies() []SourceTally {
 	var list []SourceTally
 	for _, s := range *in.listed.Load() {
-		t := SourceTally{Source: s.Name, Events: s.tally.events.Load(), Duplicates: s.tally.duplicates.Load(), Requests: map[string]int64{}}
+		t := SourceTally{Source: s.Name, Events: s.tally.events.Load(), Duplicates: s.tally.duplicates.Load(), Requests: map[string]int64{}, Refused: map[string]int64{}}
 		for i := range s.tally.requests {
 			status := "other"
 			if i < len(statuses) {
@@ -43,6 +74,12 @@ func (in *Intake) Tallies() []SourceTally {
 			}
 			t.Requests[status] = s.tally.requests[i].Load()
 		}
+		for i, reason := range reasons {
+			t.Refused[reason] = s.tally.refused[i].Load()
+		}
+		t.MaxQueued = s.MaxQueued
+		t.KeptEvents, t.KeptBytes = in.keeper.Kept(s.Name)
+		t.Full = s.MaxQueued > 0 && s.tally.lacked.Load() > 0 && t.KeptBytes+min(s.tally.lacked.Load(), s.MaxQueued) > s.MaxQueued
 		list = append(list, t)
 	}
 	return list
