@@ -12,6 +12,8 @@
 //	powercut       a disk cut off under load, and what it kept
 //	diskfull       a disk that another program fills, and what the relay says
 //	disksick       a disk that fails, and what the relay says
+//	storesick      system calls of the store that fail, and what the relay makes of them
+//	ask            runs a command so that another process is asked before its system calls
 //	damage         spoiled files of a queue, and what the relay makes of them
 //	network        loss, delay, resets, silence and a cable that is out
 //	soak           everything at once, for ten minutes, and what is left of it

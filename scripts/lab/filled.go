@@ -32,6 +32,12 @@ type filled struct {
 func (f *filled) failed(n uint64) bool   { return n < f.restAt && n%5 == 0 }
 func (f *filled) retrying(n uint64) bool { return n < f.restAt && n%5 == 1 }
 
+// run is the number of the run that all ids hold.
+func (f *filled) run() uint32 {
+	run, _, _ := parseID(eventID(f.event.text))
+	return run
+}
+
 // four are the receivers of a filled queue's endpoints.
 type four struct {
 	by   map[string]*receiver

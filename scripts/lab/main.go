@@ -30,6 +30,8 @@ var commands = []command{
 	{"powercut", "cut the power under load and look for lost events", runPowercut},
 	{"diskfull", "fill the disk under load", runDiskfull},
 	{"disksick", "let the disk fail under load", runDisksick},
+	{"storesick", "let system calls of the store fail", runStoresick},
+	{"ask", "run a command that asks before its system calls", runAsk},
 	{"damage", "spoil files of the queue", runDamage},
 	{"network", "put a bad network before the endpoints", runNetwork},
 	{"soak", "load it with all that comes, and see it return to where it began", runSoak},
