@@ -34,7 +34,7 @@ type bundle struct {
 
 func (b *bundle) add(ev *Stored) {
 	var d entry.Draft
-	d.Add(ev.Source, &entry.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: ev.Lanes}, entry.Hash{})
+	d.Add(ev.Source, ev.Event(), entry.Hash{})
 	var f *entry.Frame
 	b.raw, f = d.Seal(b.raw, b.entry, ev.Seq, ev.At)
 	b.events, b.bodies = append(b.events, f), b.bodies+len(ev.Body)

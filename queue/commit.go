@@ -35,7 +35,7 @@ var requestPool = sync.Pool{New: func() any { return &request{done: make(chan er
 // returns nil, every event that is not a duplicate is on disk, and so is every event that a duplicate repeats.
 //
 // An id that was accepted within the dedup window makes its event a duplicate. That is decided here, on the caller's
-// goroutine, for what is known by then, and by the committer for what came since.
+// goroutine, for what is known by then, and by the committer for what came since. A letter repeats nothing.
 func (q *Queue) Append(source string, events []Event, receipts []Receipt) error {
 	return q.append(0, source, events, receipts)
 }
@@ -75,8 +75,13 @@ func (q *Queue) screen(r *request) (fresh int, err error) {
 	now := q.now()
 	r.seals = q.log.Seals()
 	for i := range r.events {
-		h := q.log.Key().Hash(r.events[i].ID)
+		h := q.log.Key().EventHash(r.events[i].ID, r.events[i].Letter)
 		r.ids = append(r.ids, h)
+		if r.events[i].Letter != nil {
+			r.receipts[i] = Receipt{}
+			fresh++
+			continue
+		}
 		seq, known, err := q.known(&h, now)
 		if err != nil {
 			return 0, err
@@ -222,7 +227,10 @@ func (c *committer) take(r *request) {
 	c.taken = append(c.taken, r)
 	for i := range r.events {
 		ev, receipt := &r.events[i], &r.receipts[i]
-		if !receipt.Duplicate {
+		switch {
+		case ev.Letter != nil:
+			*receipt = Receipt{Seq: c.next + uint64(c.draft.Len())}
+		case !receipt.Duplicate:
 			c.decide(r, &r.ids[i], receipt)
 		}
 		if receipt.Duplicate {

@@ -47,6 +47,8 @@
 //	                                      anew and syncs them before anything of them is answered
 //	between log and store                 entries above what the store has applied are applied again
 //	after an attempt, before its entry    the attempt is made again, with the same number: at least once
+//	after a failure, before its letter    the record says that a letter is owed (letter.go): it is made after the start
+//	after the letter, before the record   the log has the letter: it is not made again
 //	while a segment is sealed             it has no trailer and goes on as the open one
 //	between carry and removal             both have it; the removal is repeated
 //	while a store is made again           it has another name until it is whole, and is begun anew

@@ -68,6 +68,7 @@ type Lane struct {
 	again  []*flight // released, by event, to be handed out before anything new
 
 	retries retryHeap
+	letters letters
 
 	replays   []*replay           // those that run and the latest that ended, oldest first
 	replaying map[uint64]struct{} // events of which a replay has a first attempt under way

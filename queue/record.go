@@ -16,6 +16,7 @@ type Failure struct {
 	Status   int
 	Class    string
 	Reason   string
+	Owed     bool // a letter is to be made of it (letter.go)
 }
 
 // recordVersion opens every record, so that a later form can be told from this one.
@@ -70,7 +71,11 @@ func appendFailure(dst []byte, f *Failure) []byte {
 	dst = binary.AppendUvarint(dst, uint64(f.Attempts))
 	dst = binary.AppendUvarint(dst, uint64(f.Status))
 	dst = codec.AppendText(dst, f.Class)
-	return codec.AppendText(dst, f.Reason[:min(len(f.Reason), maxReason)])
+	dst = codec.AppendText(dst, f.Reason[:min(len(f.Reason), maxReason)])
+	if f.Owed {
+		dst = append(dst, 1)
+	}
+	return dst
 }
 
 func parseFailure(seq uint64, record []byte) (Failure, error) {
@@ -78,6 +83,9 @@ func parseFailure(seq uint64, record []byte) (Failure, error) {
 	version(&d)
 	f := Failure{Seq: seq, At: time.UnixMilli(d.Varint()), Attempts: int(d.Uvarint()), Status: int(d.Uvarint())}
 	f.Class, f.Reason = string(d.Text()), string(d.Text())
+	if len(d.Buf) > 0 {
+		f.Owed = d.Byte() == 1
+	}
 	if !d.OK() {
 		return f, fmt.Errorf("read failed delivery of event %d: %w", seq, codec.ErrDamaged)
 	}

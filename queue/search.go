@@ -42,6 +42,7 @@ type FoundEvent struct {
 	Bytes      int // of its body
 	Deliveries []FoundDelivery
 	Failure    *Failure // of the delivery to Query.Lane, when GivenUp was asked for
+	Letter     *Letter  // of which failed delivery it is a copy; nil when it is none
 }
 
 // FoundDelivery is the state of an event's delivery to one endpoint.
@@ -381,7 +382,7 @@ func (w *descent) readBefore(seq uint64) (err error) {
 // look adds an event to what was found, if its deliveries are in the state that is looked for.
 func (w *descent) look(ev *Stored) error {
 	found := FoundEvent{
-		Seq: ev.Seq, At: w.q.shown(ev.At), Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{},
+		Seq: ev.Seq, At: w.q.shown(ev.At), Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{}, Letter: LetterOf(ev),
 	}
 	fits := w.query.State == ""
 	for _, l := range w.q.Lanes() {

@@ -81,6 +81,7 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	}
 	l.failed++
 	l.oldestFailed = min(l.oldestFailed, d.Event.Seq)
+	f.Owed = l.letters.owe(d.Event.Seq)
 	l.change(entry.Failed, d.Event.Seq, appendFailure(nil, &f))
 	l.changed()
 }

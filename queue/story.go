@@ -19,6 +19,7 @@ type DeliveryStory struct {
 	Replay   uint64    // that a retrying delivery is part of; 0 for none
 	Attempts []Attempt // those whose records are still kept, in order
 	Failure  *Failure  // of a failed delivery
+	Letter   *Letter   // what failed elsewhere, when it was given that; nil for what it was given itself
 }
 
 // The states of a delivery.
@@ -35,9 +36,11 @@ type EventStory struct {
 	Deliveries []DeliveryStory
 }
 
-// IsSettled reports that nothing of the event is pending or retrying.
+// IsSettled reports that nothing of the event is pending or retrying, nor a letter of it about to be made.
 func (e *EventStory) IsSettled() bool {
-	return !slices.ContainsFunc(e.Deliveries, func(d DeliveryStory) bool { return d.State == Pending || d.State == Retrying })
+	return !slices.ContainsFunc(e.Deliveries, func(d DeliveryStory) bool {
+		return d.State == Pending || d.State == Retrying || d.Failure != nil && d.Failure.Owed
+	})
 }
 
 // Story looks up an event by its id, with everything that happened to it: the newest, when the id was used again after its
@@ -51,15 +54,22 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 	return list[0].Stored, list[0].Deliveries, true, err
 }
 
-// Stories looks up the events that have an id, the newest first, at most so many. It is as Story otherwise.
+// Stories looks up the events that have an id, the newest first, at most so many. Letters are told with the event that they
+// are copies of, as long as that is kept. It is as Story otherwise.
 func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 	if err := q.settled(); err != nil {
 		return nil, err
 	}
 	var lanes [][]*Lane
+	originals, letters := 0, 0
 	err = q.eachOf(id, func(ev *Stored) (bool, error) {
 		one := EventStory{Stored: *ev}
 		one.At = q.shown(ev.At)
+		if ev.Letter == nil {
+			originals++
+		} else if letters++; letters > maxLetters {
+			return true, nil
+		}
 		var of []*Lane
 		for _, l := range q.Lanes() {
 			if ev.Lanes.Has(l.id) {
@@ -67,11 +77,12 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 				if err != nil {
 					return false, err
 				}
+				story.Letter = LetterOf(ev)
 				of, one.Deliveries = append(of, l), append(one.Deliveries, story)
 			}
 		}
 		list, lanes = append(list, one), append(lanes, of)
-		return len(list) < most, nil
+		return originals < most, nil
 	})
 	if err != nil || len(list) == 0 {
 		return nil, err
@@ -86,14 +97,37 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 			return nil, err
 		}
 	}
-	return list, nil
+	return foldLetters(list), nil
+}
+
+// foldLetters adds the deliveries of letters to those of the event they are copies of. Letters of one that is not kept any more
+// stay.
+func foldLetters(list []EventStory) (folded []EventStory) {
+	of := map[uint64]int{} // where an event is in folded
+	for i := range list {
+		if list[i].Letter == nil {
+			of[list[i].Seq] = len(folded)
+			folded = append(folded, list[i])
+		}
+	}
+	for i := range slices.Backward(list) {
+		letter := LetterOf(&list[i].Stored)
+		if letter == nil {
+			continue
+		}
+		if at, is := of[letter.Seq]; is {
+			folded[at].Deliveries = append(folded[at].Deliveries, list[i].Deliveries...)
+		} else {
+			folded = append(folded, list[i])
+		}
+	}
+	return folded
 }
 
 // eachOf calls fn with the events that are kept and have an id, newest first, until it has seen enough: there are several when
-// the id was used again after its window.
+// the id was used again after its window, and letters.
 func (q *Queue) eachOf(id []byte, fn func(ev *Stored) (more bool, err error)) error {
-	h := q.log.Key().Hash(id)
-	seqs, err := q.log.LookupAll(&h)
+	seqs, err := q.withLetters(id)
 	if err != nil {
 		return err
 	}
@@ -128,6 +162,9 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 		// Of several events the newest counts whose delivery failed, else the newest.
 		err := q.eachOf([]byte(id), func(ev *Stored) (more bool, err error) {
 			one := Standing{Seq: ev.Seq}
+			if ev.Letter != nil && !ev.Lanes.Has(l.id) {
+				return true, nil
+			}
 			if ev.Lanes.Has(l.id) {
 				if one.State, err = l.state(ev.Seq); err != nil {
 					return false, err
@@ -161,6 +198,7 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 			return s, err
 		}
 		f.At = time.UnixMilli(q.shown(f.At.UnixMilli()))
+		f.Owed = f.Owed && l.owesLetters()
 		s.Failure = &f
 	case Retrying:
 		r, err := parseRetry(seq, now.record)

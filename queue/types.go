@@ -14,6 +14,8 @@ type (
 	Stored = entry.Stored
 	// Attempt is the record of one POST of one delivery.
 	Attempt = entry.Attempt
+	// Letter says of which failed delivery an event is a copy.
+	Letter = entry.Letter
 )
 
 // NewLaneSet makes the set of the given lanes.

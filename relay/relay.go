@@ -230,7 +230,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return r.ofOwner(err)
 	}
-	post, err := delivery.NewPost(kept, r.current.Endpoints, r.version, r.log, nil)
+	post, err := delivery.NewPost(kept, r.current.Endpoints, r.current.Server.RateBytes, r.version, r.log, nil)
 	if err != nil {
 		return errors.Join(err, kept.Close())
 	}

@@ -10,6 +10,6 @@
 //
 // Named values end each entry: a count, and for each a name and a text. A reader passes over the names that it does not
 // know, as it does over flags of an event and over hashes of its members; it stops at a kind or a version that it does not know, which
-// is ErrUnknown and no damage. So what a reader may not pass over, a new kind of change among them, is another version of its kind. The
-// package reads and writes no file.
+// is ErrUnknown and no damage. So what a reader may not pass over, a new kind of change among them, is another version of its kind: frames
+// with letters are of version 2. The package reads and writes no file.
 package entry

@@ -23,6 +23,8 @@ const (
 	// HeaderSize is how many bytes stand in front of what a kind holds.
 	HeaderSize = 28
 	version    = 1
+	// versionLetters is that of a frame that has letters: who doesn't know them can't read on behind one.
+	versionLetters = 2
 )
 
 // ErrUnknown marks an entry that is whole, and that only a newer version of the relay can read.
@@ -62,7 +64,8 @@ func Next(buf []byte) (h Header, raw, rest []byte, err error) {
 		return h, nil, nil, fmt.Errorf("read entry: checksum: %w", codec.ErrDamaged)
 	}
 	h = Header{Kind: Kind(raw[0]), Number: binary.LittleEndian.Uint64(raw[12:]), At: int64(binary.LittleEndian.Uint64(raw[20:]))}
-	if raw[1] != version || h.Kind < KindFrame || h.Kind > KindDiscard {
+	known := raw[1] == version || raw[1] == versionLetters && h.Kind == KindFrame
+	if !known || h.Kind < KindFrame || h.Kind > KindDiscard {
 		return h, nil, nil, fmt.Errorf("read entry %d: kind %d, version %d %w", h.Number, raw[0], raw[1], ErrUnknown)
 	}
 	return h, raw, buf[size:], nil

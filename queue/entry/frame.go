@@ -14,7 +14,7 @@ import (
 //
 //	sequence number of the first event, 8 bytes; number of events, 4
 //	number of sources, sources; number of lane sets, lane sets
-//	events: source index, lane set index, flags, id, type, body, number of keyed hashes, hashes
+//	events: source index, lane set index, flags, id, type, body, of a letter who failed and why, number of keyed hashes, hashes
 //	named values
 type Frame struct {
 	Number  uint64 // of the entry
@@ -52,6 +52,8 @@ type Event struct {
 	Type  []byte
 	Body  []byte
 	Lanes LaneSet // where it goes
+	// Letter makes it a copy of an event whose delivery failed: see Letter. Nil for what was accepted.
+	Letter []byte
 }
 
 // Draft gathers the events of the frame that is being made. It is reused; the frame that Seal returns has bytes of its own. One goroutine uses it.
@@ -84,7 +86,7 @@ func (d *Draft) Add(source string, ev *Event, id Hash) {
 	}
 	d.kept[at] = d.kept[at].Plus(Kept{1, int64(len(ev.Body))})
 	d.events = append(d.events, draftEvent{at, index(&d.sets, ev.Lanes), ev, id})
-	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body)
+	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter)
 }
 
 // Len is the number of events in the draft, Bytes that of their ids, types and bodies.
@@ -118,7 +120,7 @@ func index[T comparable](list *[]T, v T) int {
 
 // Size is an upper bound of what Seal appends.
 func (d *Draft) Size() int {
-	size := frameHead + d.bytes + len(d.events)*(5*binary.MaxVarintLen32+2) + 3*binary.MaxVarintLen32
+	size := frameHead + d.bytes + len(d.events)*(6*binary.MaxVarintLen32+2) + 3*binary.MaxVarintLen32
 	for _, s := range d.sources {
 		size += len(s) + binary.MaxVarintLen32
 	}
@@ -146,19 +148,30 @@ func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame
 		f.Sets = append(f.Sets, s)
 	}
 	f.events = len(dst) - from
+	letters := false
 	for i := range d.events {
 		e := &d.events[i]
 		f.IDs[i] = e.id
 		dst = binary.AppendUvarint(dst, uint64(e.source))
 		dst = binary.AppendUvarint(dst, uint64(e.set))
-		dst = append(dst, 0) // flags
+		flags := byte(0)
+		if e.ev.Letter != nil {
+			flags, letters = flagLetter, true
+		}
+		dst = append(dst, flags)
 		dst = codec.AppendText(dst, e.ev.ID)
 		dst = codec.AppendText(dst, e.ev.Type)
 		dst = codec.AppendText(dst, e.ev.Body)
+		if e.ev.Letter != nil {
+			dst = codec.AppendText(dst, e.ev.Letter)
+		}
 		dst = append(dst, 0) // keyed hashes
 	}
 	dst = append(dst, noValues)
 	Finish(dst[from:], Header{KindFrame, number, at})
+	if letters {
+		dst[from+1] = versionLetters
+	}
 	f.Raw = slices.Clone(dst[from:])
 	return dst, f
 }
@@ -215,6 +228,12 @@ type Stored struct {
 	ID     []byte
 	Type   []byte
 	Body   []byte
+	Letter []byte // nil, or what makes it a copy of an event whose delivery failed: see Letter
+}
+
+// Event is the event as a draft takes it in.
+func (s *Stored) Event() *Event {
+	return &Event{ID: s.ID, Type: s.Type, Body: s.Body, Lanes: s.Lanes, Letter: s.Letter}
 }
 
 // Reader walks the events of a frame. The zero value has none.
@@ -247,8 +266,11 @@ func (r *Reader) next() (at uint64, ev Stored, ok bool, err error) {
 	}
 	d := codec.Decoder{Buf: r.rest}
 	source, set := d.Uvarint(), d.Uvarint()
-	d.Byte()
+	flags := d.Byte()
 	ev = Stored{Seq: r.seq, At: r.frame.At, ID: d.Text(), Type: d.Text(), Body: d.Text()}
+	if flags&flagLetter != 0 {
+		ev.Letter = d.Text()
+	}
 	for n := d.Count(); n > 0 && d.OK(); n-- {
 		d.Uvarint()
 	}

@@ -42,7 +42,7 @@ func (l *Log) hashes(f *entry.Frame) (ids []entry.Hash) {
 		if err != nil || !ok {
 			return ids
 		}
-		ids = append(ids, l.key.Hash(ev.ID))
+		ids = append(ids, l.key.EventHash(ev.ID, ev.Letter))
 	}
 }
 

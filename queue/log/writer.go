@@ -116,7 +116,7 @@ func (l *Log) absorb(s *segment, f *entry.Frame, block uint32) (bodies uint32) {
 		if f.IDs != nil {
 			id.hash = f.IDs[n]
 		} else {
-			id.hash = l.key.Hash(ev.ID)
+			id.hash = l.key.EventHash(ev.ID, ev.Letter)
 		}
 		w.ids = append(w.ids, id)
 		if x.name != string(ev.Type) {

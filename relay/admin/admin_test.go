@@ -63,7 +63,7 @@ func openOffice(t *testing.T, token string) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post, err := delivery.NewPost(q, []config.Endpoint{o.crm}, "1.2.3", zerolog.Nop(), nil)
+	post, err := delivery.NewPost(q, []config.Endpoint{o.crm}, 0, "1.2.3", zerolog.Nop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

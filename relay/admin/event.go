@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,10 +45,25 @@ type deliveryStory struct {
 	State       string         `json:"state"` // pending, retrying, delivered or failed
 	NextAttempt *time.Time     `json:"next_attempt,omitempty"`
 	FailedAt    *time.Time     `json:"failed_at,omitempty"`
-	Replay      string         `json:"replay,omitempty"` // that a retrying delivery is part of
-	Reason      string         `json:"reason,omitempty"` // why it failed
-	Next        string         `json:"next"`             // what happens to it, for people
+	Replay      string         `json:"replay,omitempty"`      // that a retrying delivery is part of
+	DeadLetter  *deadLetter    `json:"dead_letter,omitempty"` // what failed elsewhere, when it is given that
+	Reason      string         `json:"reason,omitempty"`      // why it failed
+	Next        string         `json:"next"`                  // what happens to it, for people
 	Attempts    []attemptStory `json:"attempts"`
+}
+
+// deadLetter says whose delivery failed and why, of what an endpoint is given by on_failed.
+type deadLetter struct {
+	Endpoint string `json:"endpoint"`
+	Class    string `json:"class"`
+	Reason   string `json:"reason"`
+}
+
+func tellLetter(l *queue.Letter) *deadLetter {
+	if l == nil {
+		return nil
+	}
+	return &deadLetter{l.Lane, l.Class, l.Reason}
 }
 
 type attemptStory struct {
@@ -102,7 +119,7 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story {
 	s := story{
 		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Settled: ev.IsSettled(),
-		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(&ev.Stored),
+		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(ev),
 	}
 	if kept := ingest.KeptNumber(ev.Body); kept != nil {
 		s.Note = "the documented receiver will refuse this, unless its endpoint has numbers = \"javascript\": JavaScript writes another number than " + clipNumber(kept)
@@ -125,11 +142,12 @@ func clipNumber(text []byte) string {
 }
 
 // unmatched says why an event is not for the other endpoints. That was decided when it was accepted.
-func (a *Admin) unmatched(ev *queue.Stored) []unmatched {
+func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
 	list := []unmatched{}
 	for _, ep := range a.Post.Endpoints() {
 		lane := a.kept(ep.Name)
-		if lane == nil || ev.Lanes.Has(lane.ID()) {
+		given := func(d queue.DeliveryStory) bool { return d.Lane == ep.Name }
+		if lane == nil || ev.Lanes.Has(lane.ID()) || slices.ContainsFunc(ev.Deliveries, given) {
 			continue
 		}
 		one := unmatched{ep.Name, "changed_since", "it subscribes to this type now and did not, or was disabled, when the event was accepted"}
@@ -137,7 +155,7 @@ func (a *Admin) unmatched(ev *queue.Stored) []unmatched {
 		case !lane.Began(ev.Seq):
 			one.Reason, one.Note = "added_later", "the event was accepted before the endpoint was configured"
 		case !ep.Subscribes(string(ev.Type)):
-			one.Reason, one.Note = "not_subscribed", "it subscribes to "+strings.Join(ep.Events, ", ")
+			one.Reason, one.Note = "not_subscribed", "it subscribes to "+cmp.Or(strings.Join(ep.Events, ", "), "nothing: it is given what fails elsewhere")
 		case !ep.Enabled:
 			one.Reason, one.Note = "disabled", "it is disabled: events accepted meanwhile are not for it"
 		}
@@ -179,7 +197,7 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 }
 
 func tellDelivery(d *queue.DeliveryStory) deliveryStory {
-	s := deliveryStory{Endpoint: d.Lane, State: d.State, Attempts: []attemptStory{}}
+	s := deliveryStory{Endpoint: d.Lane, State: d.State, DeadLetter: tellLetter(d.Letter), Attempts: []attemptStory{}}
 	if d.State == queue.Retrying {
 		at := d.Next.UTC()
 		s.NextAttempt, s.Replay = &at, queue.ReplayID(d.Replay)

@@ -22,6 +22,7 @@ type eventLine struct {
 	Source     string          `json:"source"`
 	Accepted   time.Time       `json:"accepted"`
 	Bytes      int             `json:"bytes"`
+	DeadLetter *deadLetter     `json:"dead_letter,omitempty"` // of what on_failed gave to an endpoint, as an event of its own
 	Deliveries []deliveryState `json:"deliveries"`
 }
 
@@ -54,7 +55,7 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 	for i := range found.Events {
 		ev := &found.Events[i]
 		line := eventLine{
-			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Bytes: ev.Bytes, Deliveries: []deliveryState{},
+			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Bytes: ev.Bytes, DeadLetter: tellLetter(ev.Letter), Deliveries: []deliveryState{},
 		}
 		for _, d := range ev.Deliveries {
 			line.Deliveries = append(line.Deliveries, deliveryState{d.Lane, d.State})

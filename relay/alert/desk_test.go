@@ -61,7 +61,7 @@ func openBureau(t *testing.T) *bureau {
 		return config.Endpoint{Name: name, URL: config.NewURL(url), Events: []string{events}, Enabled: true, Signatures: []string{"realtorbot"},
 			Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 1, MaxAge: time.Hour}}
 	}
-	post, err := delivery.NewPost(q, []config.Endpoint{one("chat", chat.URL, "relay.*"), one("crm", crm.URL, "*")}, "1.2.3", zerolog.Nop(), nil)
+	post, err := delivery.NewPost(q, []config.Endpoint{one("chat", chat.URL, "relay.*"), one("crm", crm.URL, "*")}, 0, "1.2.3", zerolog.Nop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,8 @@ type Server struct {
 	ProxyProtocol bool
 	// MaxBody is the largest request body in bytes, one event or one batch: 1 KiB to 16 MiB.
 	MaxBody int64
+	// RateBytes is how many bytes of bodies a second all endpoints together are sent; 0 sets no limit, else at least 1 KiB.
+	RateBytes int64
 	// IdleTimeout is how long a connection may wait for its next request: 1 s to 1 h.
 	IdleTimeout time.Duration
 	// ShutdownTimeout is how long a stop waits for what is in flight: 100 ms to 10 minutes.
@@ -169,6 +171,11 @@ type Delivery struct {
 	Concurrency int
 	// Rate is the number of attempts a second; 0 sets no limit.
 	Rate float64
+	// RateBytes is how many bytes of bodies a second are sent; 0 sets no limit, else at least 1 KiB.
+	RateBytes int64
+	// OnFailed is the endpoint that is given what ends as failed here; empty for none. It is configured, is not this one, and no
+	// chain of them comes back.
+	OnFailed string
 	// Success tells which answers count as delivered.
 	Success Success
 	// MaxAge is how long a delivery may be held (its endpoint down, paused, limited or out of reach) before it becomes
@@ -215,7 +222,8 @@ type Endpoint struct {
 	Name string // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit; its lane is found under this name again
 	// URL is http or https with a host and without user, fragment or zone.
 	URL URL
-	// Events are the types subscribed to: exact, "group.*" or "*"; see Subscribes.
+	// Events are the types subscribed to: exact, "group.*" or "*"; see Subscribes. Empty only for one that another's OnFailed
+	// names.
 	Events []string
 	// Secret signs; empty, attempts go out unsigned. PreviousSecret signs as well while secrets are rotated and is
 	// empty when Secret is.

@@ -55,6 +55,9 @@ func (c *Config) describeKeeping(b *strings.Builder) {
 		fmt.Fprintf(b, "types     the catalogue and %s\n", strings.Join(c.Events.Custom, ", "))
 	}
 	fmt.Fprintf(b, "log       %s and above, format %s\n", c.Log.Level, c.Log.Format)
+	if c.Server.RateBytes > 0 {
+		fmt.Fprintf(b, "uplink    at most %s of bodies a second to all endpoints together\n", formatSize(c.Server.RateBytes))
+	}
 	fmt.Fprintf(b, "stopping  waits at most %s for what is in flight\n", formatDuration(c.Server.ShutdownTimeout))
 }
 
@@ -84,7 +87,11 @@ func (e *Endpoint) describe(b *strings.Builder) {
 		fmt.Fprintf(b, "  through  proxy %s%s\n", e.Delivery.Proxy, lookups[e.Delivery.ProxyLookup])
 	}
 	e.describeTLS(b)
-	fmt.Fprintf(b, "  events   %s\n", strings.Join(e.Events, ", "))
+	events := "none but what failed at others"
+	if len(e.Events) > 0 {
+		events = strings.Join(e.Events, ", ")
+	}
+	fmt.Fprintf(b, "  events   %s\n", events)
 	signing := "nothing"
 	if !e.Secret.IsZero() {
 		signing = strings.Join(e.Signatures, ", ") + " with secret " + e.Secret.String() +
@@ -142,10 +149,16 @@ func (d *Delivery) describe(b *strings.Builder) {
 	if d.Rate > 0 {
 		rate = strconv.FormatFloat(d.Rate, 'g', -1, 64) + " a second"
 	}
+	if d.RateBytes > 0 {
+		rate += ", " + formatSize(d.RateBytes) + " of bodies a second"
+	}
 	fmt.Fprintf(b, "  attempts %s each, %s; %d at a time, %s; delivered on %s; failed when held for %s\n",
 		formatDuration(d.Timeout), schedule, d.Concurrency, rate, d.Success, formatDuration(d.MaxAge))
 	fmt.Fprintf(b, "  tells    when events wait longer than %s%s\n", formatDuration(d.Lag),
 		ifSet(d.DisableAfter > 0, "; pauses it when it is down for "+formatDuration(d.DisableAfter)))
+	if d.OnFailed != "" {
+		fmt.Fprintf(b, "  failed   goes to endpoint %s as well\n", d.OnFailed)
+	}
 }
 
 func (s *Source) credential() string {

@@ -15,6 +15,8 @@ func readDelivery(t *table, d *Delivery) {
 	t.durations("retry", &d.Retry, 20, time.Nanosecond, 24*time.Hour)
 	t.integer("concurrency", &d.Concurrency, 1, 1024)
 	t.rate("rate", &d.Rate, "attempts")
+	t.rateBytes("rate_bytes", &d.RateBytes)
+	t.text("on_failed", &d.OnFailed)
 	t.success("success", &d.Success)
 	t.duration("max_age", &d.MaxAge, time.Minute, longest)
 	t.duration("lag", &d.Lag, time.Second, longest)
@@ -26,8 +28,9 @@ func readDelivery(t *table, d *Delivery) {
 	t.authorities("ca_file", &d.CAFile)
 }
 
-// readEndpoints reads every [[endpoint]]. delivery is what they may override, custom the types beyond the catalogue.
-func readEndpoints(root *table, delivery Delivery, custom []string) []Endpoint {
+// readEndpoints reads every [[endpoint]]. delivery is what they may override, read from defaults; custom are the types beyond
+// the catalogue.
+func readEndpoints(root, defaults *table, delivery Delivery, custom []string) []Endpoint {
 	tables := root.subs("endpoint")
 	if !root.has("endpoint") {
 		root.odd = append(root.odd, Fault{File: root.file, Key: "endpoint",
@@ -54,6 +57,10 @@ func readEndpoints(root *table, delivery Delivery, custom []string) []Endpoint {
 		t.rest()
 		endpoints = append(endpoints, e)
 	}
+	checkOnFailed(defaults, tables, endpoints)
+	for i, t := range tables {
+		checkSubscribed(t, &endpoints[i], endpoints)
+	}
 	return endpoints
 }
 
@@ -79,10 +86,19 @@ func readURL(t *table, e *Endpoint) target {
 
 func readSubscriptions(t *table, into *[]string, known []string) {
 	t.texts("events", into, func(pattern string) string { return checkSubscription(pattern, known) })
+}
+
+// checkSubscribed asks for events, which only an endpoint for what failed elsewhere can do without.
+func checkSubscribed(t *table, e *Endpoint, all []Endpoint) {
 	elements, isList := list(t.values["events"])
-	if !t.has("events") || isList && len(elements) == 0 {
-		t.fault("events", `must name what to deliver: write events = ["lead.*"], or ["*"] for everything`)
+	if t.has("events") && !(isList && len(elements) == 0) {
+		return
 	}
+	if e.Name != "" && slices.ContainsFunc(all, func(other Endpoint) bool { return other.Delivery.OnFailed == e.Name }) {
+		e.Events = []string{}
+		return
+	}
+	t.fault("events", `must name what to deliver: write events = ["lead.*"], or ["*"] for everything`)
 }
 
 func readSigning(t *table, e *Endpoint, where target) {

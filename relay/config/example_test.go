@@ -126,6 +126,8 @@ timeout = "1s"
 retry = []
 concurrency = 1
 rate = 1
+rate_bytes = "1KiB"
+on_failed = "other"
 success = [299]
 max_age = "1m"
 lag = "1s"
@@ -135,6 +137,10 @@ numbers = "javascript"
 proxy = "http://proxy.internal:3128"
 proxy_lookup = "proxy"
 ca_file = "`+authorities+`"
+[[endpoint]]
+name = "other"
+url = "https://example.com/"
+events = ["test"]
 [[endpoint]]
 name = "crm"
 url = "https://example.com/"
@@ -150,7 +156,7 @@ events = ["test"]
 			t.Fatalf("%s is no key of a delivery", key.key)
 			return nil
 		}
-		if got, want := field(c.Endpoints[0].Delivery), field(defaults().Delivery); !reflect.DeepEqual(got, want) {
+		if got, want := field(c.Endpoints[1].Delivery), field(defaults().Delivery); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s = %s in a comment means %v, the default is %v", key.key, key.value, got, want)
 		}
 		compared++

@@ -181,7 +181,7 @@ func read(root *table) *Config {
 	delivery := root.sub("delivery")
 	readDelivery(delivery, &c.Delivery)
 	delivery.rest()
-	c.Endpoints = readEndpoints(root, c.Delivery, c.Events.Custom)
+	c.Endpoints = readEndpoints(root, delivery, c.Delivery, c.Events.Custom)
 	root.rest()
 	return c
 }
@@ -191,6 +191,7 @@ func readServer(t *table, s *Server) {
 	t.tls(&s.TLSCert, &s.TLSKey, &s.ClientCA)
 	readProxies(t, s)
 	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
+	t.rateBytes("rate_bytes", &s.RateBytes)
 	t.duration("idle_timeout", &s.IdleTimeout, time.Second, time.Hour)
 	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
 	t.rest()

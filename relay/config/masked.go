@@ -19,6 +19,8 @@ type Masked struct {
 	Retry          []string          `json:"retry"`
 	Concurrency    int               `json:"concurrency"`
 	Rate           float64           `json:"rate"`
+	RateBytes      string            `json:"rate_bytes"`
+	OnFailed       string            `json:"on_failed"`
 	Success        string            `json:"success"`
 	MaxAge         string            `json:"max_age"`
 	Lag            string            `json:"lag"`
@@ -37,6 +39,7 @@ func (e *Endpoint) Masked() Masked {
 		Signatures: e.Signatures, Headers: map[string]string{}, Enabled: e.Enabled, AllowPrivate: e.AllowPrivate,
 		Format: e.Format, ClientCert: e.ClientCert.String(), ClientKey: e.ClientKey.String(), ServerName: e.ServerName,
 		Timeout: formatDuration(e.Delivery.Timeout), Retry: []string{}, Concurrency: e.Delivery.Concurrency, Rate: e.Delivery.Rate,
+		RateBytes: formatSize(e.Delivery.RateBytes), OnFailed: e.Delivery.OnFailed,
 		Success: e.Delivery.Success.String(), MaxAge: formatDuration(e.Delivery.MaxAge),
 		Lag: formatDuration(e.Delivery.Lag), DisableAfter: formatDuration(e.Delivery.DisableAfter), Jitter: formatDuration(e.Delivery.Jitter),
 		Numbers: e.Delivery.Numbers, Proxy: e.Delivery.Proxy.String(),

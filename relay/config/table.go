@@ -245,6 +245,17 @@ func (t *table) rate(key string, into *float64, things string) {
 	*into = number
 }
 
+// rateBytes reads a number of bytes a second; 0 is no limit.
+func (t *table) rateBytes(key string, into *int64) {
+	const least, most = 1 << 10, 1 << 40
+	bytes := *into
+	if t.size(key, &bytes, 0, most); bytes > 0 && bytes < least {
+		t.fault(key, "must be 0B, for no limit, or at least %s a second", formatSize(least))
+		return
+	}
+	*into = bytes
+}
+
 func (t *table) duration(key string, into *time.Duration, low, high time.Duration) {
 	if value, ok := t.take(key); ok {
 		if d, reason := durationOf(value, low, high); reason != "" {

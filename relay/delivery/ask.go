@@ -130,13 +130,20 @@ func (l *Lane) mayAskLocked(v *leave) bool {
 	v.permit = l.gate.allow(v.now)
 	v.until = v.permit.until
 	if !v.retries && !v.firsts {
+		l.uplink.leave(l)
 		return false
 	}
 	if !l.places.admits(&l.stake, v.now) {
 		v.until = v.now.Add(placeAgain)
+		l.uplink.leave(l)
 		return false
 	}
 	v.outlook, v.spared = l.kept.Outlook(), l.gate.isSpared()
+	if due := v.outlook.Due; v.outlook.Waiting == 0 && !v.outlook.Replays && !(v.early && !due.IsZero()) && (due.IsZero() || due.After(v.now)) {
+		l.uplink.leave(l)
+	} else if !l.uplink.admits(l, v.now) {
+		return false
+	}
 	if !v.spared {
 		return true
 	}
@@ -157,8 +164,11 @@ func (l *Lane) claimLocked(v *leave) *flight {
 	if p := l.gate.allow(now); l.stopped || v.spared != l.gate.isSpared() || !p.retries && !p.firsts {
 		return nil
 	}
+	if !l.uplink.take(l, len(v.d.Event.Body), now) {
+		return nil
+	}
 	c := l.course.Load()
-	f := &flight{began: time.Now(), course: c, first: v.first, probe: l.gate.took(now, v.first),
+	f := &flight{began: time.Now(), course: c, first: v.first, probe: l.gate.took(now, v.first, len(v.d.Event.Body)),
 		cost: l.places.take(&l.stake, len(v.d.Event.Body))}
 	c.under++
 	l.under[v.d] = f

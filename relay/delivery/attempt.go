@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
 )
 
@@ -34,10 +35,11 @@ const (
 
 // Parcel is what one attempt carries. The Client reads it during Attempt and keeps nothing of it.
 type Parcel struct {
-	ID, Type []byte // of the event
-	Body     []byte // in canonical form: sent and signed byte for byte
-	Attempt  int    // number of the attempt, from 1
-	Replay   string // value of X-RealtorBot-Replay; empty leaves the header out
+	ID, Type []byte        // of the event
+	Body     []byte        // in canonical form: sent and signed byte for byte
+	Attempt  int           // number of the attempt, from 1
+	Replay   string        // value of X-RealtorBot-Replay; empty leaves the header out
+	Failed   *queue.Letter // of which failed delivery it is a copy; nil leaves the X-RealtorBot-Failed headers out
 }
 
 // Client makes the attempts for one endpoint, as it was configured when the Client was made. Safe for concurrent use; it

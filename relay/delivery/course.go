@@ -85,6 +85,7 @@ func (l *Lane) partLocked(c *course) (over func()) {
 // haltLocked makes the senders end after what they have under way.
 func (l *Lane) haltLocked() {
 	l.stopped = true
+	l.uplink.leave(l)
 	l.timer.Stop()
 	l.poke()
 }

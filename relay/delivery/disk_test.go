@@ -27,7 +27,7 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 	defer free.Store(1 << 40)
 	url, _ := quickReceiver(t, func(*http.Request) int { return 422 }) // which makes nobody down
 	ep := subscriber("crm", url)
-	post, err := NewPost(q, []config.Endpoint{ep}, "1", zerolog.Nop(), nil)
+	post, err := NewPost(q, []config.Endpoint{ep}, 0, "1", zerolog.Nop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

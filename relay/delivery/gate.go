@@ -21,6 +21,7 @@ type gate struct {
 	disabled bool
 	paused   string // why; empty when it is not
 
+	sent     time.Time // when what was attempted has been sent, at RateBytes
 	window   float64   // attempts at a time while it is coming back; 0 when it is not
 	probing  int       // probes under way
 	awaits   time.Time // since when it waits for a probe: the one before, or when there was nothing to probe it with
@@ -135,6 +136,9 @@ func (g *gate) allow(now time.Time) permit {
 			return permit{until: now.Add(time.Duration((1 - tokens) / float64(g.limit.Limit()) * float64(time.Second)))}
 		}
 	}
+	if g.policy.RateBytes > 0 && g.sent.Sub(now) > uplinkAhead {
+		return permit{until: g.sent.Add(-uplinkAhead)}
+	}
 	if !g.HeldUntil.IsZero() && now.Sub(g.HeldUntil) > forgetLimits {
 		g.AtATime, g.PerSecond, g.HeldUntil = 0, 0, time.Time{}
 	}
@@ -146,9 +150,9 @@ func (g *gate) allow(now time.Time) permit {
 	return permit{retries: true, firsts: true, early: g.isDown(), turn: (g.isDown() || g.window > 0) && !g.first}
 }
 
-// took counts an attempt that begins; first tells that its delivery was not attempted yet. It says whether it is a probe,
+// took counts an attempt that begins, with a body of so many bytes; first tells that its delivery was not attempted yet. It says whether it is a probe,
 // for which nobody is charged unless it goes well.
-func (g *gate) took(now time.Time, first bool) (probe bool) {
+func (g *gate) took(now time.Time, first bool, body int) (probe bool) {
 	g.inflight++
 	g.first = first
 	if g.isSpared() {
@@ -158,6 +162,9 @@ func (g *gate) took(now time.Time, first bool) (probe bool) {
 	}
 	if g.limit != nil {
 		g.limit.AllowN(now, 1)
+	}
+	if g.policy.RateBytes > 0 {
+		g.sent = latest(g.sent, now).Add(sendTime(body, g.policy.RateBytes))
 	}
 	if g.PerSecond > 0 {
 		step := time.Duration(float64(time.Second) / g.PerSecond)

@@ -54,11 +54,11 @@ func TestGateSaysWhatMayBeAttempted(t *testing.T) {
 		{name: "offline, probe is due", set: func(g *gate) { g.offline, g.probe = true, gateStart }, want: yes},
 		{name: "offline, probe is under way", set: func(g *gate) { g.offline, g.probe, g.inflight = true, gateStart, 1 }},
 		{name: "rate, not used yet", perSecond: 2, want: yes},
-		{name: "rate, used up", perSecond: 2, set: func(g *gate) { g.took(gateStart, false); g.inflight = 0 }, want: until(gateStart.Add(500 * time.Millisecond))},
-		{name: "rate, a token is back", perSecond: 2, set: func(g *gate) { g.took(gateStart.Add(-500*time.Millisecond), false) }, want: yes},
-		{name: "rate below one a second", perSecond: 0.1, set: func(g *gate) { g.took(gateStart, false) }, want: until(gateStart.Add(10 * time.Second))},
-		{name: "pace, used up", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart, false) }, want: until(gateStart.Add(250 * time.Millisecond))},
-		{name: "pace, its turn is back", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart.Add(-time.Second), false) }, want: yes},
+		{name: "rate, used up", perSecond: 2, set: func(g *gate) { g.took(gateStart, false, 0); g.inflight = 0 }, want: until(gateStart.Add(500 * time.Millisecond))},
+		{name: "rate, a token is back", perSecond: 2, set: func(g *gate) { g.took(gateStart.Add(-500*time.Millisecond), false, 0) }, want: yes},
+		{name: "rate below one a second", perSecond: 0.1, set: func(g *gate) { g.took(gateStart, false, 0) }, want: until(gateStart.Add(10 * time.Second))},
+		{name: "pace, used up", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart, false, 0) }, want: until(gateStart.Add(250 * time.Millisecond))},
+		{name: "pace, its turn is back", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart.Add(-time.Second), false, 0) }, want: yes},
 		{name: "pace, forgotten", set: func(g *gate) { g.PerSecond, g.HeldUntil, g.next = 1, gateStart.Add(-2*forgetLimits), later }, want: yes},
 	}
 	for _, tt := range tests {
@@ -81,7 +81,7 @@ func TestGateSaysWhatMayBeAttempted(t *testing.T) {
 // fill takes as many as may go at once.
 func (g *gate) fill(now time.Time) (n int) {
 	for ; n < 2000 && g.allow(now).retries; n++ {
-		g.took(now, false)
+		g.took(now, false, 0)
 	}
 	return n
 }

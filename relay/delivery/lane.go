@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"container/list"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type Lane struct {
 	reach  *reach
 	probes *probes
 	places *places
+	uplink *uplink
 	tally  *tally
 	news   *newsroom
 	log    zerolog.Logger
@@ -29,6 +31,8 @@ type Lane struct {
 	ready  chan struct{}          // holds one token when a sender should look whether there is something to take
 	deaf   atomic.Bool            // the gate is held: the queue need not say that there is something to take
 	done   sync.WaitGroup         // the senders
+
+	turn *list.Element // among those that wait for the uplink; under its lock
 
 	mu       sync.Mutex
 	last     *config.Endpoint // what it followed last
@@ -75,7 +79,7 @@ const idleSender = 10 * time.Second
 // newLane makes a lane that takes nothing until it is given a course.
 func (p *Post) newLane(kept *queue.Lane) *Lane {
 	l := &Lane{
-		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, places: p.places, tally: newTally(), news: p.news, now: p.now,
+		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, places: p.places, uplink: p.uplink, tally: newTally(), news: p.news, now: p.now,
 		log:     p.log.With().Str("endpoint", kept.Name()).Logger(),
 		ready:   make(chan struct{}, 1),
 		under:   map[*queue.Delivery]*flight{},

@@ -26,6 +26,8 @@ type Post struct {
 	reach   *reach
 	probes  *probes
 	places  *places
+	uplink  *uplink
+	letters *letters
 	news    *newsroom
 
 	plan  atomic.Pointer[plan]
@@ -70,18 +72,21 @@ type plan struct {
 	routes    atomic.Pointer[map[string]queue.LaneSet] // by event type, copied when it grows
 }
 
-// NewPost finds or makes the lanes of the endpoints and starts delivering. version goes into User-Agent.
-func NewPost(q *queue.Queue, endpoints []config.Endpoint, version string, log zerolog.Logger, now func() time.Time) (*Post, error) {
+// NewPost finds or makes the lanes of the endpoints and starts delivering, at most rateBytes of bodies a second unless that is
+// 0. version goes into User-Agent.
+func NewPost(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64, version string, log zerolog.Logger, now func() time.Time) (*Post, error) {
 	if now == nil {
 		now = time.Now
 	}
-	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, places: newPlaces(), news: newNewsroom(),
+	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, places: newPlaces(),
+		uplink: newUplink(rateBytes, now), letters: newLetters(), news: newNewsroom(),
 		lanes: map[string]*Lane{}, stop: make(chan struct{}), ending: make(chan struct{})}
 	p.plan.Store(newPlan(nil, nil))
 	if err := p.Apply(endpoints); err != nil {
 		return nil, err
 	}
 	p.keeper.Go(p.housekeep)
+	go p.postLetters()
 	return p, nil
 }
 
@@ -134,8 +139,11 @@ func (p *Post) Apply(endpoints []config.Endpoint) error {
 		}
 	}
 	p.plan.Store(newPlan(lanes, order))
-	for i, l := range lanes {
+	for _, l := range lanes {
 		p.lanes[l.name] = l
+	}
+	p.expectLetters()
+	for i, l := range lanes {
 		if courses[i] != nil {
 			l.follow(courses[i])
 		}
@@ -259,6 +267,7 @@ func (p *Post) Endpoints() []*config.Endpoint { return p.plan.Load().endpoints }
 // once, when no Apply is under way.
 func (p *Post) Stop(ctx context.Context) {
 	close(p.stop)
+	close(p.letters.stop)
 	p.keeper.Wait()
 	p.turn.Lock()
 	defer p.turn.Unlock()
@@ -277,5 +286,10 @@ func (p *Post) Stop(ctx context.Context) {
 	case <-ctx.Done():
 		close(p.ending)
 		<-ended
+	}
+	// Who makes letters may wait for a disk, and is waited for by the queue when that is closed.
+	select {
+	case <-p.letters.done:
+	case <-ctx.Done():
 	}
 }

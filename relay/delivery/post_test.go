@@ -32,6 +32,8 @@ type desk struct {
 
 	fault  func(place string, made bool) error // of the queue
 	filled int
+
+	rateBytes int64 // of the post
 }
 
 func openDesk(t *testing.T, endpoints ...config.Endpoint) *desk {
@@ -54,7 +56,7 @@ func (d *desk) open(endpoints ...config.Endpoint) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if d.post, err = NewPost(d.Queue, endpoints, "1.2.3", zerolog.Nop(), d.now); err != nil {
+	if d.post, err = NewPost(d.Queue, endpoints, d.rateBytes, "1.2.3", zerolog.Nop(), d.now); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -59,5 +59,6 @@ func (l *Lane) attempt(d *queue.Delivery, c *course, number int) (o Outcome) {
 				Msg("an attempt made the relay fail; it counts as a failed attempt, and others are not touched")
 		}
 	}()
-	return c.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay)})
+	return c.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay),
+		Failed: queue.LetterOf(&d.Event)})
 }

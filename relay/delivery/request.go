@@ -87,6 +87,9 @@ func (r *request) append(dst []byte, p *Parcel, unix int64) []byte {
 	if p.Replay != "" {
 		dst = appendHeader(dst, "\r\nX-RealtorBot-Replay: ", p.Replay)
 	}
+	if p.Failed != nil {
+		dst = appendFailed(dst, p.Failed)
+	}
 	dst = appendHeader(dst, "\r\nwebhook-id: ", p.ID)
 	dst = append(dst, "\r\nwebhook-timestamp: "...)
 	dst = strconv.AppendInt(dst, unix, 10)

@@ -119,7 +119,7 @@ func (tr *trace) step() bool {
 		}
 		return false
 	}
-	f := &flight{course: l.course.Load(), first: first, probe: g.took(tr.now, first)}
+	f := &flight{course: l.course.Load(), first: first, probe: g.took(tr.now, first, 0)}
 	if f.probe {
 		tr.probes = append(tr.probes, tr.now)
 	}

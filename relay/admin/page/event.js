@@ -39,7 +39,9 @@ function delivery(event, one, again) {
   return h('section', { 'aria-label': `To ${one.endpoint}` },
     h('div', { class: 'head' }, h('h2', {}, h('a', { href: `#/endpoints/${encodeURIComponent(one.endpoint)}` }, one.endpoint)), state(one.state)),
     h('ol', { class: 'timeline' },
-      step('', h('p', {}, h('b', {}, `Accepted from ${event.source}`)), h('p', { class: 'quiet' }, at(event.accepted, true))),
+      one.dead_letter
+        ? step('', h('p', {}, h('b', {}, `Failed at ${one.dead_letter.endpoint}`)), h('p', { class: 'quiet' }, one.dead_letter.reason))
+        : step('', h('p', {}, h('b', {}, `Accepted from ${event.source}`)), h('p', { class: 'quiet' }, at(event.accepted, true))),
       one.attempts.map(attempt),
       one.failed_at && step('ill', h('p', {}, h('b', {}, 'Given up')), h('p', { class: 'quiet' }, at(one.failed_at, true), one.reason ? ` · ${one.reason}` : '')),
       one.state !== 'delivered' && step('next', h('p', {}, 'Next: ', one.next), one.next_attempt && h('p', { class: 'quiet' }, 'at ', at(one.next_attempt)))),

@@ -1,0 +1,49 @@
+package entry
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// flagLetter marks an event that is a letter.
+const flagLetter = 1
+
+// Letter says of which failed delivery an event is a copy: it has that one's id, type and body, goes to a lane of its own,
+// and is no repeat of it.
+type Letter struct {
+	Seq    uint64 // of the event that it is a copy of
+	At     int64  // when that one's delivery was given up, queue time
+	Lane   string // whose delivery failed
+	Class  string
+	Reason string
+}
+
+// Append appends the letter in the form of Event.Letter.
+func (l *Letter) Append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, l.Seq)
+	dst = binary.AppendVarint(dst, l.At)
+	dst = codec.AppendText(dst, l.Lane)
+	dst = codec.AppendText(dst, l.Class)
+	return codec.AppendText(dst, l.Reason)
+}
+
+// ParseLetter takes apart what Append made.
+func ParseLetter(raw []byte) (Letter, error) {
+	d := codec.Decoder{Buf: raw}
+	l := Letter{Seq: d.Uvarint(), At: d.Varint(), Lane: string(d.Text()), Class: string(d.Text()), Reason: string(d.Text())}
+	if !d.OK() {
+		return l, fmt.Errorf("read letter: %w", codec.ErrDamaged)
+	}
+	return l, nil
+}
+
+// EventHash is how the log knows the id of an event. Letters are known apart: an id is accepted once, whatever copies there
+// are of its event.
+func (k *Key) EventHash(id, letter []byte) Hash {
+	if letter == nil {
+		return k.Hash(id)
+	}
+	return k.Hash(append(append(make([]byte, 0, len(id)+1), id...), 0))
+}

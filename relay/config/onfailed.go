@@ -1,0 +1,48 @@
+package config
+
+import "slices"
+
+// checkOnFailed judges which endpoints are given what ends as failed at others. What [delivery] says is not for the endpoint
+// that it names.
+func checkOnFailed(defaults *table, tables []*table, endpoints []Endpoint) {
+	names := make([]string, len(endpoints))
+	next := map[string]string{}
+	for i := range endpoints {
+		e := &endpoints[i]
+		if names[i] = e.Name; !tables[i].has("on_failed") && e.Delivery.OnFailed == e.Name {
+			e.Delivery.OnFailed = ""
+		}
+		next[e.Name] = e.Delivery.OnFailed
+	}
+	told := false
+	for i := range endpoints {
+		e, t := &endpoints[i], tables[i]
+		to, own := e.Delivery.OnFailed, t.has("on_failed")
+		at := slices.Index(names, to)
+		switch {
+		case to == "":
+		case to == e.Name:
+			t.fault("on_failed", "names the endpoint itself: what it refused would come back to it")
+		case at < 0 && own:
+			t.fault("on_failed", "names no endpoint: %q%s", clip(to), suggest(to, names))
+		case at < 0 && !told:
+			told = true
+			defaults.fault("on_failed", "names no endpoint: %q%s", clip(to), suggest(to, names))
+		case at >= 0 && own && comesBack(e.Name, next):
+			t.fault("on_failed", "leads back to %q by way of %q: leave it out at one of them", e.Name, clip(to))
+		case at >= 0 && !endpoints[at].Enabled:
+			t.warn("on_failed", "names %q, which is disabled: what it is given is held for queue.unserved_retention", to)
+		}
+	}
+}
+
+// comesBack reports whether a chain that begins with an endpoint leads to it again.
+func comesBack(name string, next map[string]string) bool {
+	at := name
+	for range next {
+		if at = next[at]; at == name || at == "" {
+			break
+		}
+	}
+	return at == name && at != ""
+}

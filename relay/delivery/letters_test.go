@@ -1,0 +1,169 @@
+package delivery
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue"
+)
+
+// letterbox receives what failed elsewhere.
+type letterbox struct {
+	mu     sync.Mutex
+	got    []string // event, endpoint, class, reason
+	bodies map[string]string
+	status int
+}
+
+func (b *letterbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	h := r.Header
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	id := h.Get("webhook-id")
+	b.got = append(b.got, fmt.Sprintf("%s %s %s %s %s", id, h.Get("X-RealtorBot-Event"),
+		h.Get("X-RealtorBot-Failed-Endpoint"), h.Get("X-RealtorBot-Failed-Class"), h.Get("X-RealtorBot-Failed-Reason")))
+	b.bodies[id] = string(body)
+	w.WriteHeader(b.status)
+}
+
+func (b *letterbox) arrived() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(slices.Values(b.got))
+}
+
+func refuse(*http.Request) int { return 400 }
+
+func newLetterbox(t *testing.T) (*letterbox, string) {
+	b := &letterbox{bodies: map[string]string{}, status: 200}
+	server := httptest.NewServer(b)
+	t.Cleanup(server.Close)
+	return b, server.URL
+}
+
+func TestWhatFailsGoesToTheEndpointOfOnFailedAsItWas(t *testing.T) {
+	refuses, _ := quickReceiver(t, refuse)
+	box, url := newLetterbox(t)
+	crm, mail, dead := subscriber("crm", refuses), subscriber("mail", refuses), subscriber("dead", url)
+	crm.Delivery.Retry, mail.Delivery.Retry, dead.Events = nil, nil, nil
+	crm.Delivery.OnFailed, mail.Delivery.OnFailed = "dead", "dead"
+	d := openDesk(t, crm, mail, dead)
+	d.accept("lead.created", "evt_1", "evt_2")
+	d.until("dead", "given four", func(s Status) bool { return s.Delivered == 4 })
+	d.until("crm", "without any pending", settled)
+	d.until("mail", "without any pending", settled)
+	var want []string
+	for _, id := range []string{"evt_1", "evt_2"} {
+		for _, name := range []string{"crm", "mail"} {
+			want = append(want, id+" lead.created "+name+" status gave up after 1 attempt: "+statusFault(400).text)
+		}
+	}
+	if got := box.arrived(); !slices.Equal(got, want) {
+		t.Errorf("arrived:\n%q\nwant\n%q", got, want)
+	}
+	ev, deliveries, found, err := d.Story([]byte("evt_1"))
+	if err != nil || !found || len(deliveries) != 4 {
+		t.Fatalf("the story has %+v, %v", deliveries, err)
+	}
+	box.mu.Lock()
+	defer box.mu.Unlock()
+	if body := box.bodies["evt_1"]; body != string(ev.Body) {
+		t.Errorf("the body is %q, was %q", body, ev.Body)
+	}
+	for _, name := range []string{"crm", "mail"} {
+		if s := d.status(name); s.Failed != 2 {
+			t.Errorf("%s has %d failed, want 2", name, s.Failed)
+		}
+	}
+}
+
+func TestWhatFailsWhereFailedEventsGoEndsThere(t *testing.T) {
+	refuses, _ := quickReceiver(t, refuse)
+	box, url := newLetterbox(t)
+	box.status = 422
+	last, url2 := newLetterbox(t)
+	crm, dead, end := subscriber("crm", refuses), subscriber("dead", url), subscriber("end", url2)
+	crm.Delivery.Retry, dead.Delivery.Retry = nil, nil
+	crm.Events, dead.Events, end.Events = []string{"lead.created"}, []string{"lead.scored"}, nil
+	crm.Delivery.OnFailed, dead.Delivery.OnFailed = "dead", "end"
+	d := openDesk(t, crm, dead, end)
+	d.accept("lead.created", "evt_1")
+	d.until("dead", "with one failed", func(s Status) bool { return s.Failed == 1 })
+	d.accept("lead.scored", "evt_2") // its own
+	d.until("end", "given one", func(s Status) bool { return s.Delivered == 1 })
+	if got := last.arrived(); len(got) != 1 || !strings.HasPrefix(got[0], "evt_2 lead.scored dead status ") {
+		t.Errorf("the last one was given %q", got)
+	}
+}
+
+// What was failed and not copied when the relay stopped is copied after the start; what was, is not again.
+func TestLettersAreMadeAfterAStartThatWereOwedBefore(t *testing.T) {
+	refuses, _ := quickReceiver(t, refuse)
+	box, url := newLetterbox(t)
+	crm, dead := subscriber("crm", refuses), subscriber("dead", url)
+	crm.Delivery.Retry, dead.Events = nil, nil
+	crm.Delivery.OnFailed = "dead"
+	d := openDesk(t, crm, dead)
+	d.accept("lead.created", "evt_1")
+	d.until("dead", "given one", func(s Status) bool { return s.Delivered == 1 })
+	close(d.post.letters.stop)
+	<-d.post.letters.done // nobody makes letters any more
+	d.accept("lead.created", numbered(200)...)
+	d.until("crm", "with all failed", func(s Status) bool { return s.Failed == 201 })
+	d.post.letters.stop = make(chan struct{})
+	d.restart(crm, dead)
+	d.until("dead", "given all", func(s Status) bool { return s.Delivered == 201 })
+	if got := box.arrived(); len(got) != 201 || len(slices.Compact(got)) != 201 {
+		t.Errorf("%d letters arrived, want 201, each once", len(got))
+	}
+	d.restart(crm, dead)
+	d.accept("lead.created", "evt_last")
+	d.until("dead", "given the last", func(s Status) bool { return s.Delivered == 202 && settled(s) })
+}
+
+// What is held too long while its endpoint is paused is failed without an attempt.
+func TestWhatExpiresGoesToTheEndpointOfOnFailed(t *testing.T) {
+	url1, _ := quickReceiver(t, well)
+	box, url := newLetterbox(t)
+	crm, dead := subscriber("crm", url1), subscriber("dead", url)
+	crm.Delivery.OnFailed, dead.Events = "dead", nil
+	crm.Delivery.MaxAge = time.Hour
+	d := openDesk(t, crm, dead)
+	if err := d.post.Lane("crm").Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", numbered(30)...)
+	d.skip(2 * time.Hour)
+	d.post.Lane("crm").age()
+	d.until("dead", "given all", func(s Status) bool { return s.Delivered == 30 })
+	for _, got := range box.arrived() {
+		if !strings.Contains(got, " crm expired held longer than max_age") {
+			t.Errorf("arrived: %q", got)
+		}
+	}
+}
+
+func TestHeadersOfWhatFailedAreOfPrintableASCII(t *testing.T) {
+	ep := testEndpoint("http://127.0.0.1/")
+	r, err := newRequest(ep, "1.2.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := testParcel()
+	if text := string(r.append(nil, p, 0)); strings.Contains(text, "Failed") {
+		t.Errorf("an event that did not fail is sent as\n%s", text)
+	}
+	p.Failed = &queue.Letter{Lane: "crm", Class: "dns", Reason: "no “host”\r\nX-Evil: 1"}
+	want := "\r\nX-RealtorBot-Failed-Endpoint: crm\r\nX-RealtorBot-Failed-Class: dns\r\nX-RealtorBot-Failed-Reason: no ?host???X-Evil: 1\r\n"
+	if text := string(r.append(nil, p, 0)); !strings.Contains(text, want) {
+		t.Errorf("got\n%s\nwant in it\n%s", text, want)
+	}
+}
