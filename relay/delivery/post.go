@@ -44,12 +44,32 @@ type Post struct {
 	overdue atomic.Int64              // what it found last, nanoseconds
 }
 
-// reach knows when any endpoint was last reached, in nanoseconds of the process's own clock.
+// reach knows when any endpoint was last reached, and since when none can be for want of a network.
 type reach struct {
-	at atomic.Pointer[time.Time]
+	at   atomic.Pointer[time.Time]
+	dark atomic.Pointer[time.Time] // when that was found; nil when it is not so
 }
 
-func (r *reach) note(now time.Time) { r.at.Store(&now) }
+func (r *reach) note(now time.Time) {
+	r.at.Store(&now)
+	if r.dark.Load() != nil {
+		r.dark.Store(nil)
+	}
+}
+
+// lost is told of an attempt that found no network.
+func (r *reach) lost(now time.Time) { r.dark.CompareAndSwap(nil, &now) }
+
+// hears reports whether silence at an attempt begun at says something of its endpoint. While there is no network it says nothing
+// of one that may have gone out on a connection of the time before; a new one comes to nothing at once. since is since when there
+// is none.
+func (r *reach) hears(at time.Time) (since time.Time, hears bool) {
+	dark := r.dark.Load()
+	if dark == nil || at.Sub(*dark) > idleLimit {
+		return time.Time{}, true
+	}
+	return *dark, false
+}
 
 func (r *reach) latest() time.Time {
 	if at := r.at.Load(); at != nil {

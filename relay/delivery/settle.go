@@ -88,10 +88,17 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 		}
 		return r
 	}
-	if o.Unreachable {
-		charged, c := g.lost(o.At, now, l.reach.latest())
+	nowhere, since := o.Unreachable, o.At
+	if isSilent(o) {
+		if dark, hears := l.reach.hears(o.At); !hears {
+			nowhere, since = true, latest(o.At, dark)
+		}
+	}
+	if nowhere {
+		charged, c := g.lost(since, now, l.reach.latest())
 		r.changes = append(r.changes, c)
 		if !charged {
+			l.reach.lost(now)
 			g.LastError, g.LastErrorAt = plain, now
 			if g.waited.Equal(now) {
 				g.probe = l.probes.place(g.probe, now)
@@ -265,6 +272,11 @@ func (l *Lane) landed(d *queue.Delivery, f *flight, o *Outcome) {
 		f.course.client.Close()
 	}
 	l.attempts.Done()
+}
+
+// isSilent reports that nothing came of an attempt that may have left this machine.
+func isSilent(o *Outcome) bool {
+	return !o.Local && (o.Class == ClassConnectTimeout || o.Class == ClassTimeout && o.Status == 0 && o.Timing.FirstByte == 0)
 }
 
 // isProof reports that o could not have come about unless something beyond this machine answered. Silence, on a line that

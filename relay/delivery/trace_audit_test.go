@@ -72,6 +72,7 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 		receiver func(tr *trace, kind string) Outcome
 		cut      bool // the cable is out from minute 10 to 40
 		reached  bool // another endpoint is reached all the time
+		found    bool // another endpoint finds the cable out
 		failed   string
 		down     bool
 	}{
@@ -104,6 +105,16 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 			}
 			return answerOf(200)
 		}},
+		// Another endpoint finds it out first: what goes out meanwhile on connections of before is not heard of again.
+		{kind: "a cable that is cut under what is under way", cut: true, found: true, receiver: func(tr *trace, _ string) Outcome {
+			switch {
+			case between(tr, 10*time.Minute, 10*time.Minute+idleLimit):
+				return Outcome{Class: ClassTimeout, Err: "no answer"}
+			case between(tr, 10*time.Minute, 40*time.Minute):
+				return unreachable
+			}
+			return answerOf(200)
+		}},
 	} {
 		t.Run(k.kind, func(t *testing.T) {
 			tr := d.trace(k.receiver)
@@ -111,6 +122,9 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 			tr.run(time.Hour, func(second int) []string {
 				if k.reached {
 					tr.lane.reach.note(tr.now)
+				}
+				if k.found && between(tr, 10*time.Minute, 11*time.Minute) {
+					tr.lane.reach.lost(tr.now)
 				}
 				switch {
 				case second%420 == 419:
