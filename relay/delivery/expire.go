@@ -71,7 +71,11 @@ func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
 			return 0, true // the queue hands out nothing before a save, or can't be read; or a retry is under way
 		}
 		l.mu.Lock()
-		l.aged = now.Add(min(youngest, again, ageAgain))
+		// What comes from now on is too old after maxAge at the earliest; a retry can be given up once it is due.
+		l.aged = now.Add(min(youngest, again, maxAge, ageAgain))
+		if o.Retrying > 0 && o.Due.After(now) {
+			l.aged = earliest(l.aged, o.Due)
+		}
 		l.mu.Unlock()
 		return 0, false
 	}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue"
 )
 
 // arrival is a request that a receiver got. It is answered when the test says so.
@@ -355,6 +357,48 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 	d.until("crm", "settled", settled)
 	if s := d.status("crm"); s.Delivered != 40 || s.Failed != 0 {
 		t.Errorf("delivered %d, failed %d", s.Delivered, s.Failed)
+	}
+}
+
+// What comes after a look, or could not be given up in it since its retry was not due, waits for no longer than it must.
+func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
+	ep := subscriber("crm", "http://127.0.0.1:1/")
+	ep.Delivery.MaxAge = time.Minute
+	for _, c := range []struct {
+		name string
+		hold func(d *desk, lane *Lane)
+	}{
+		{"one that comes later", func(d *desk, _ *Lane) { d.accept("lead.created", "evt_1") }},
+		{"a retry", func(d *desk, lane *Lane) {
+			d.accept("lead.created", "evt_1")
+			one, _ := lane.kept.Take()
+			if one == nil {
+				t.Fatal("there is nothing")
+			}
+			lane.kept.Retry(one, &queue.Attempt{Number: 1, At: d.now(), Class: string(ClassTimeout)}, d.now().Add(50*time.Second))
+		}},
+	} {
+		d := openDesk(t, ep)
+		lane := d.post.Lane("crm")
+		if err := lane.Pause("by the test"); err != nil {
+			t.Fatal(err)
+		}
+		d.post.Route([]byte("lead.created")) // which is remembered
+		d.alone()
+		begin := d.now()
+		if c.name == "a retry" {
+			c.hold(d, lane)
+			lane.expire(begin.Add(45 * time.Second))
+		} else {
+			lane.expire(begin)
+			c.hold(d, lane)
+		}
+		d.leap.Add(int64(70 * time.Second))
+		for deadline := time.Now().Add(patience); lane.expire(begin.Add(70*time.Second)) == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: it did not expire: %+v", c.name, lane.kept.Stats())
+			}
+		}
 	}
 }
 
