@@ -16,6 +16,7 @@
 //	ask            runs a command so that another process is asked before its system calls
 //	damage         spoiled files of a queue, and what the relay makes of them
 //	network        loss, delay, resets, silence and a cable that is out
+//	health         endpoints of every kind through ten minutes of everything, and an audit of what was given up
 //	soak           everything at once, for ten minutes, and what is left of it
 //	synctrace      a trace of writes, syncs and answers, and its verdict
 //	backlog        a million events behind an endpoint that is down

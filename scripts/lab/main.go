@@ -34,6 +34,7 @@ var commands = []command{
 	{"ask", "run a command that asks before its system calls", runAsk},
 	{"damage", "spoil files of the queue", runDamage},
 	{"network", "put a bad network before the endpoints", runNetwork},
+	{"health", "judge how endpoints of every kind are judged, under everything that happens", runHealth},
 	{"soak", "load it with all that comes, and see it return to where it began", runSoak},
 	{"synctrace", "check the order of syncs and answers", runSynctrace},
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},

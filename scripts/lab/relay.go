@@ -81,6 +81,7 @@ type endpoint struct {
 	retry   []string // empty: the default schedule
 	timeout string   // empty: the default
 	once    bool     // no retries
+	more    []string // further lines
 }
 
 // relay is a relay under test. It is used by one goroutine.
@@ -139,6 +140,9 @@ func configText(r *relay, endpoints []endpoint) []byte {
 		}
 		if e.timeout != "" {
 			text = fmt.Appendf(text, "timeout = %q\n", e.timeout)
+		}
+		for _, line := range e.more {
+			text = fmt.Appendf(text, "%s\n", line)
 		}
 	}
 	return text
@@ -203,6 +207,7 @@ func (r *relay) operate(ctx context.Context, name, verb string) error {
 type endpointStats struct {
 	Name      string `json:"name"`
 	State     string `json:"state"`
+	Lagging   bool   `json:"lagging"`
 	Pending   uint64 `json:"pending"`
 	Retrying  uint64 `json:"retrying"`
 	Failed    uint64 `json:"failed"`
@@ -211,17 +216,67 @@ type endpointStats struct {
 
 // stats reads one endpoint's numbers.
 func (r *relay) stats(ctx context.Context, name string) (endpointStats, error) {
-	var all struct {
-		Endpoints []endpointStats `json:"endpoints"`
-	}
-	if err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/stats", &all); err != nil {
+	all, err := r.endpointStats(ctx)
+	if err != nil {
 		return endpointStats{}, err
 	}
-	i := slices.IndexFunc(all.Endpoints, func(e endpointStats) bool { return e.Name == name })
+	i := slices.IndexFunc(all, func(e endpointStats) bool { return e.Name == name })
 	if i < 0 {
 		return endpointStats{}, fmt.Errorf("read stats: no endpoint %q", name)
 	}
-	return all.Endpoints[i], nil
+	return all[i], nil
+}
+
+// endpointStats reads the numbers of all endpoints.
+func (r *relay) endpointStats(ctx context.Context) ([]endpointStats, error) {
+	var all struct {
+		Endpoints []endpointStats `json:"endpoints"`
+	}
+	err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/stats", &all)
+	return all.Endpoints, err
+}
+
+// failedDelivery is what a run reads of one in GET /endpoints/{name}/failed.
+type failedDelivery struct {
+	ID       string    `json:"id"`
+	Accepted time.Time `json:"accepted"`
+	FailedAt time.Time `json:"failed_at"`
+}
+
+// failed reads all failed deliveries of an endpoint.
+func (r *relay) failed(ctx context.Context, name string) (list []failedDelivery, err error) {
+	for after := ""; ; {
+		var page struct {
+			Deliveries []failedDelivery `json:"deliveries"`
+			Next       string           `json:"next"`
+		}
+		if err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/endpoints/"+name+"/failed?limit=500&after="+after, &page); err != nil {
+			return nil, err
+		}
+		list, after = append(list, page.Deliveries...), page.Next
+		if after == "" {
+			return list, nil
+		}
+	}
+}
+
+// attempts reads those of one event for one endpoint.
+func (r *relay) attempts(ctx context.Context, id, name string) ([]storyAttempt, error) {
+	var story struct {
+		Deliveries []struct {
+			Endpoint string         `json:"endpoint"`
+			Attempts []storyAttempt `json:"attempts"`
+		} `json:"deliveries"`
+	}
+	if err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/events/"+id, &story); err != nil {
+		return nil, err
+	}
+	for _, d := range story.Deliveries {
+		if d.Endpoint == name {
+			return d.Attempts, nil
+		}
+	}
+	return nil, fmt.Errorf("GET /events/%s: nothing of %s", id, name)
 }
 
 // call makes a request to the relay that must go well; into, unless nil, takes the JSON of the answer.
