@@ -97,7 +97,7 @@ func (c *checker) walk() error {
 func (c *checker) makeAgain() {
 	dir := filepath.Join(c.q.opts.Dir, freshName)
 	damaged := c.q.damaged.Load()
-	err := c.q.makeStore()
+	_, err := c.q.makeStore()
 	var s *store.Store
 	if err == nil {
 		s, err = store.Open(c.q.storeOptions(dir, false))

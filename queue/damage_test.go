@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
 )
 
 // harmBlock flips a bit in the first block of entries that which says.
@@ -203,6 +206,29 @@ func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 		t.Errorf("an older store is not noticed: %q", p.said)
 	}
 	p.look("with an older store")
+}
+
+// A store that was made again may not open at once, and the next start finds nothing wrong: what was damaged is told before.
+func TestAStoreThatWasMadeAgainIsToldThoughItDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	p := newPlay(t, 1)
+	p.must(p.open())
+	p.mustLane("crm")
+	p.mustAppend(30, "evt")
+	p.mustSave()
+	p.must(p.Close())
+	p.must(os.RemoveAll(filepath.Join(p.opts.Dir, storeName)))
+	p.harm = &harm{store.AtGuard, false, "once", unix.EIO} // a store that is being made has none
+	p.arm(true)
+	if err := p.open(); !errors.Is(err, unix.EIO) || p.fired != 1 {
+		t.Fatalf("open says %v, %d faults", err, p.fired)
+	}
+	p.must(p.open())
+	defer p.Close()
+	if told := strings.Count(fmt.Sprint(p.said), "it is missing. It was made again"); told != 1 {
+		t.Errorf("the store was made again and that was told %d times: %q", told, p.said)
+	}
+	p.look("with a store that was made again")
 }
 
 // Ids whose events are gone are in no other place: how many are lost is told and counted.

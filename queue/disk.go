@@ -140,6 +140,8 @@ func (d *disk) lackOf(o Options, err error) *Lack {
 		return &Lack{"quota", "the disk quota of the relay's user, group or project is used up: raise it or make room (quota, xfs_quota)"}
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 		return &Lack{"descriptors", "no more files can be opened: raise LimitNOFILE in the unit, or fs.file-max"}
+	case errors.Is(err, unix.ENOMEM):
+		return &Lack{"disk", "the kernel gives no memory to map a file of the store into: raise vm.max_map_count or the memory of the relay's control group"}
 	case low != nil:
 		return low
 	case err == nil || errors.Is(err, unix.ENOSPC):

@@ -62,12 +62,16 @@ func (q *Queue) openStore(undo *[]func() error, first bool) error {
 		}
 	}
 	began := uptime()
-	if err := q.makeStore(); err != nil {
+	sums, err := q.makeStore()
+	if err != nil {
 		return err
 	}
 	aside, err := q.installStore()
 	if err != nil {
 		return err
+	}
+	if !first || aside != "" {
+		q.tellRemade(why, aside, sums, since(began)) // whatever comes now, what was damaged is gone
 	}
 	s, err := store.Open(q.storeOptions(dir, false))
 	if err != nil {
@@ -75,9 +79,6 @@ func (q *Queue) openStore(undo *[]func() error, first bool) error {
 	}
 	q.index.store = s
 	*undo = append(*undo, func() error { return q.index.store.Close(failedCloseLimit) })
-	if !first || aside != "" {
-		q.tellRemade(why, aside, s, since(began))
-	}
 	return s.Opened()
 }
 

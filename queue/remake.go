@@ -138,43 +138,44 @@ func (q *Queue) lostPlaces() (lost bool, err error) {
 func (k *keeper) remake(q *Queue, why string) error {
 	began := time.Now()
 	k.endSnapshot()
-	if err := q.makeStore(); err != nil {
+	sums, err := q.makeStore()
+	if err != nil {
 		return err
 	}
-	aside, err := k.replace(q)
-	if err != nil {
+	if err := k.replace(q, func(aside string) { q.tellRemade(why, aside, sums, time.Since(began)) }); err != nil {
 		// There is no store in use any more: whatever it is, only the next start goes on, with what it finds.
 		return fmt.Errorf("replace the store: %v", err)
 	}
 	k.places = nil // it has them, and what is pending
 	q.watch(q.index.store)
-	q.tellRemade(why, aside, q.index.store, time.Since(began))
 	if err := q.recountFailed(); err != nil {
 		return err
 	}
 	return k.retain.countCarried(q) // those that nobody needs any more are not in it
 }
 
-// replace closes the store in use and opens the one that was made. Whoever reads waits meanwhile.
-func (k *keeper) replace(q *Queue) (aside string, err error) {
+// replace closes the store in use and opens the one that was made, which it tells once that has its name: whatever comes then,
+// what was damaged is gone. Whoever reads waits meanwhile.
+func (k *keeper) replace(q *Queue, tell func(aside string)) error {
 	q.index.mu.Lock()
 	defer q.index.mu.Unlock()
 	close(q.replaced)
 	_ = q.index.store.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
-	if aside, err = q.installStore(); err != nil {
-		return "", err
+	aside, err := q.installStore()
+	if err != nil {
+		return err
 	}
+	tell(aside)
 	s, err := store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false))
 	if err != nil {
-		return "", err
+		return err
 	}
 	q.index.store = s
-	return aside, s.Opened()
+	return s.Opened()
 }
 
-func (q *Queue) tellRemade(why, aside string, s *store.Store, took time.Duration) {
+func (q *Queue) tellRemade(why, aside string, sums store.Sums, took time.Duration) {
 	q.damaged.Add(1)
-	_, sums := s.Sums()
 	where := ""
 	if aside != "" {
 		where = fmt.Sprintf("; the damaged one was set aside as %q", aside)
@@ -207,15 +208,15 @@ func (o *Options) asidePath(what string) string {
 }
 
 // makeStore makes a store from the log under another name: the newest snapshot, the entries behind it, the places of
-// blocks, and of carried events those that somebody needs.
-func (q *Queue) makeStore() (err error) {
+// blocks, and of carried events those that somebody needs. It returns the sums of what it made.
+func (q *Queue) makeStore() (sums store.Sums, err error) {
 	dir := filepath.Join(q.opts.Dir, freshName)
 	if err := os.RemoveAll(dir); err != nil {
-		return err
+		return sums, err
 	}
 	s, err := store.Open(q.storeOptions(dir, true))
 	if err != nil {
-		return err
+		return sums, err
 	}
 	defer func() {
 		if err != nil {
@@ -225,7 +226,7 @@ func (q *Queue) makeStore() (err error) {
 	a := newApplier(s)
 	snap, err := q.newestSnapshot()
 	if err != nil {
-		return err
+		return sums, err
 	}
 	if snap.whole {
 		err := snap.each(q, func(key store.Key, value []byte) error {
@@ -235,12 +236,12 @@ func (q *Queue) makeStore() (err error) {
 			return a.batch.SetNew(key, append([]byte{}, value...))
 		})
 		if err != nil {
-			return err
+			return sums, err
 		}
 		a.applied = snap.at
 	}
 	if err := q.replay(a, snap.at); err != nil {
-		return err
+		return sums, err
 	}
 	end, _ := q.log.End()
 	a.applied = max(a.applied, end-1)
@@ -252,15 +253,16 @@ func (q *Queue) makeStore() (err error) {
 		return a.place(&b, false)
 	})
 	if err != nil {
-		return err
+		return sums, err
 	}
 	if err := q.placeCarried(a); err != nil {
-		return err
+		return sums, err
 	}
 	if err := a.end(); err != nil {
-		return err
+		return sums, err
 	}
-	return s.Seal(closeLimit)
+	_, sums = s.Sums()
+	return sums, s.Seal(closeLimit)
 }
 
 // replay applies the entries behind one.

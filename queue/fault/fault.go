@@ -8,10 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UsedUp reports that an error says only that there is no more of something: space, a quota's share, files that may be open.
+// UsedUp reports that an error says only that there is no more of something: space, a quota's share, files that may be open,
+// memory for a map.
 // It goes away by itself, and what was to be done is done then.
 func UsedUp(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) ||
+		errors.Is(err, unix.ENOMEM)
 }
 
 // Func is asked before and after each write, and each read of a segment, by the name of its place. An error from before

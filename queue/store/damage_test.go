@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/fault"
 )
 
 const tabledEntries = 60
@@ -333,6 +334,9 @@ func TestTroubleHasAClass(t *testing.T) {
 	t.Parallel()
 	wrapped := func(err error) error { return fmt.Errorf("While flushing err: %+v", err) } // as Badger does
 	for _, test := range []struct{ err, class error }{
+		{wrapped(unix.EDQUOT), unix.EDQUOT},
+		{wrapped(unix.ENFILE), unix.ENFILE},
+		{wrapped(unix.ENOMEM), unix.ENOMEM},
 		{wrapped(unix.ENOSPC), ErrNoSpace},
 		{fmt.Errorf("x: %w", unix.EDQUOT), ErrNoSpace},
 		{wrapped(&fs.PathError{Op: "open", Path: "x", Err: unix.EIO}), ErrNoAnswer},
@@ -340,10 +344,16 @@ func TestTroubleHasAClass(t *testing.T) {
 		{wrapped(errors.New("checksum mismatch")), codec.ErrDamaged},
 		{fmt.Errorf("x: %w", codec.ErrDamaged), codec.ErrDamaged},
 		{panicked("slice bounds out of range"), codec.ErrDamaged},
-		{wrapped(unix.EMFILE), nil},
+		{wrapped(unix.EMFILE), unix.EMFILE},
 		{ErrClosed, nil},
 	} {
 		err := classify(test.err)
+		if errno, ok := test.class.(unix.Errno); ok { // a store that can't be opened for it is opened later
+			if !errors.Is(err, errno) || !errors.Is(classifyOpen(test.err), errno) || errors.Is(err, ErrNoSpace) != (errno == unix.EDQUOT) || !fault.UsedUp(err) {
+				t.Errorf("%v became %v", test.err, err)
+			}
+			continue
+		}
 		for _, class := range []error{ErrNoSpace, ErrNoAnswer, codec.ErrDamaged} {
 			if errors.Is(err, class) != (class == test.class) {
 				t.Errorf("%v is %v: %v", test.err, class, errors.Is(err, class))

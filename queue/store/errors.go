@@ -58,8 +58,18 @@ func classify(err error) error {
 	switch {
 	case speaksOf(ErrNoReserve):
 		return classified{ErrNoSpace, classified{ErrNoReserve, err}}
-	case speaksOf(unix.ENOSPC, unix.EDQUOT):
+	case speaksOf(unix.EDQUOT):
+		return classified{ErrNoSpace, classified{unix.EDQUOT, err}}
+	case speaksOf(unix.ENOSPC):
 		return classified{ErrNoSpace, err}
+	}
+	// Of what else may be used up fault.UsedUp wants to find the error itself, and not its text alone.
+	for _, e := range usedUp {
+		if speaksOf(e) {
+			return classified{e, err}
+		}
+	}
+	switch {
 	case speaksOf(unix.EIO, unix.ENXIO, unix.ENODEV, unix.EREMOTEIO, unix.ESTALE, unix.ETIMEDOUT):
 		return classified{ErrNoAnswer, err}
 	case speaksOf(y.ErrChecksumMismatch, badger.ErrTruncateNeeded) || strings.Contains(text, "corrupted"):
@@ -67,6 +77,9 @@ func classify(err error) error {
 	}
 	return err
 }
+
+// usedUp are the errors of open and mmap when there are no more files or no more memory for them. The first holds the second.
+var usedUp = []error{unix.ENFILE, unix.EMFILE, unix.ENOMEM}
 
 // classifyOpen does the same for an error of opening. What speaks of no obstacle outside is in the files.
 func classifyOpen(err error) error {
@@ -77,7 +90,12 @@ func classifyOpen(err error) error {
 	if strings.Contains(text, ErrNoReserve.Error()) {
 		return classify(err)
 	}
-	for _, outside := range []error{unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+	for _, e := range usedUp {
+		if errors.Is(err, e) || strings.Contains(text, e.Error()) {
+			return classify(err)
+		}
+	}
+	for _, outside := range []error{unix.EACCES, unix.EPERM, unix.EROFS} {
 		if errors.Is(err, outside) || strings.Contains(text, outside.Error()) {
 			return err
 		}
