@@ -112,7 +112,7 @@ func (a *applier) progress(number uint64, p *entry.Progress) error {
 		if c.Record == nil {
 			err = a.batch.Delete(key)
 		} else {
-			err = a.put(key, c.Record)
+			err = a.batch.Set(key, c.Record)
 		}
 		if err != nil {
 			return err
@@ -120,20 +120,6 @@ func (a *applier) progress(number uint64, p *entry.Progress) error {
 	}
 	a.applied = number
 	return nil
-}
-
-// put writes a record that may be there or not. Failed deliveries are many, so the store does not remember which there are.
-func (a *applier) put(key store.Key, record []byte) error {
-	if key.Kind == store.Failed {
-		value, err := a.store.Get(key)
-		if err != nil {
-			return err
-		}
-		if value == nil {
-			return a.batch.SetNew(key, record)
-		}
-	}
-	return a.batch.Set(key, record)
 }
 
 func (a *applier) lane(number uint64, l *entry.Lane, discard bool) error {

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"container/heap"
 	"encoding/binary"
 	"math"
 	"time"
@@ -51,20 +50,6 @@ func (l *Lane) SetHealth(h Health) {
 	}
 	l.health = h
 	l.changed()
-}
-
-// Hasten makes every retry that waits due at now at the latest, to be handed out in the order of their arrival. That is not
-// saved: after a restart they wait as long as Retry was told, unless they are brought forward again.
-func (l *Lane) Hasten(now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, r := range l.retries {
-		if r.due.After(now) {
-			r.due = now
-		}
-	}
-	heap.Init(&l.retries)
-	l.wake()
 }
 
 // times are the moments of h.

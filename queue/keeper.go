@@ -614,7 +614,7 @@ func (q *Queue) GiveUp(lane *Lane) error {
 		lanes := append([]*Lane(nil), *q.lanes.Load()...)
 		lanes[lane.id] = nil
 		q.showLanes(lanes)
-		q.retrying.Add(-lane.close())
+		lane.close()
 		q.freed.Store(true)
 		return k.flush(q)
 	}})

@@ -1,15 +1,11 @@
 package queue
 
 import (
-	"cmp"
-	"container/heap"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
 	"realtorbot-relay/queue/log"
 )
@@ -35,6 +31,7 @@ type Lane struct {
 	// Who reads from disk holds one of these, and never mu: a save, Stats and whoever settles don't wait for a disk.
 	walking   sync.Mutex // reads the log onward; held by Take
 	reviewing sync.Mutex // reads for the replays; held by TakeReplay
+	recalling sync.Mutex // reads the records of retries; held by TakeDue
 
 	mu        sync.Mutex
 	saved     uint64 // the cursor on disk
@@ -67,7 +64,7 @@ type Lane struct {
 	open   int64     // of these, not settled
 	again  []*flight // released, by event, to be handed out before anything new
 
-	retries retryHeap
+	retries retries
 	letters letters
 
 	replays   []*replay           // those that run and the latest that ended, oldest first
@@ -120,14 +117,6 @@ type flight struct {
 	failed bool    // it had failed when the replay took it up
 }
 
-// retry is a delivery that was attempted and will be again.
-type retry struct {
-	seq      uint64
-	due      time.Time
-	attempts int
-	replay   uint64 // that it is part of, 0 for none
-}
-
 // Delivery is one event for one endpoint. Event's bytes are shared and must not be written to.
 type Delivery struct {
 	Event    Stored
@@ -142,9 +131,6 @@ type Delivery struct {
 const (
 	// maxWindow bounds how far deliveries may be settled ahead of one that is slow.
 	maxWindow = 65536
-	// maxRetrying bounds the retries of all lanes together, which are in memory; a lane may always have laneRetrying.
-	maxRetrying  = 131072
-	laneRetrying = 1024
 	// maxChanges and maxChangeBytes are how much a lane settles between two saves before it hands out nothing more. With
 	// what is under way then, at most 1024 deliveries of two short records each, and the lane's own record, at most
 	// maxWindow short numbers, it fits into one transaction.
@@ -208,52 +194,14 @@ func (l *Lane) wake() {
 	}
 }
 
-// TakeDue hands out the retry that is due first, if it is due by now. With a later moment than now whoever probes an
-// endpoint has one before its time. It reads from disk.
-func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
-	for {
-		l.mu.Lock()
-		if len(l.retries) == 0 || l.retries[0].due.After(now) || l.gone || l.full() {
-			l.mu.Unlock()
-			return nil, false
-		}
-		r := heap.Pop(&l.retries).(*retry)
-		l.mu.Unlock()
-		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, Due: r.due, began: l.q.shown(int64(r.replay)), retry: r}
-		ev, found, err := l.q.find(r.seq)
-		if err == nil && found {
-			ev.At = l.q.shown(ev.At)
-			d.Event = ev
-			return d, true
-		}
-		l.mu.Lock()
-		if err != nil && !errors.Is(err, codec.ErrDamaged) {
-			if !l.gone {
-				heap.Push(&l.retries, r)
-			}
-			l.mu.Unlock()
-			l.tryLater(err)
-			return nil, false
-		}
-		l.q.damaged.Add(1)
-		l.q.opts.Notice(fmt.Sprintf("endpoint %q: event %d can't be read and its delivery is given up: %v", l.name, r.seq, cmp.Or(err, errNotKept)))
-		l.fail(d, nil, Failure{Class: "unreadable", Reason: "the event can't be read from disk any more"})
-		l.mu.Unlock()
-	}
-}
-
-// errNotKept: an event that is needed is in no segment.
-var errNotKept = errors.New("the log does not have it any more")
-
-// close makes the lane give out nothing any more. It returns how many retries it held.
-func (l *Lane) close() (retries int64) {
+// close makes the lane give out nothing any more.
+func (l *Lane) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.gone = true
 	l.forgetAllNewest()
 	l.ready.Store(nil)
-	l.retries = nil
-	return l.retrying
+	l.forgetRetries()
 }
 
 // Pause notes, on disk, that the endpoint is paused, and why; an empty reason ends the pause.
@@ -266,28 +214,4 @@ func (l *Lane) Pause(reason string) error {
 		return fmt.Errorf("save pause of lane %q: %w", l.name, err)
 	}
 	return nil
-}
-
-// retryHeap is a container/heap by due time, then by arrival.
-type retryHeap []*retry
-
-func (h retryHeap) Len() int      { return len(h) }
-func (h retryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h retryHeap) Less(i, j int) bool {
-	if c := h[i].due.Compare(h[j].due); c != 0 {
-		return c < 0
-	}
-	return h[i].seq < h[j].seq
-}
-
-// Push is for container/heap.
-func (h *retryHeap) Push(x any) { *h = append(*h, x.(*retry)) }
-
-// Pop is for container/heap.
-func (h *retryHeap) Pop() any {
-	old := *h
-	r := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return r
 }

@@ -20,13 +20,10 @@ func (l *Lane) Stats() LaneStats {
 	l.mu.Lock()
 	s := LaneStats{
 		Pending: max(l.given()-l.passed.Load(), 0), Retrying: l.retrying, Failed: l.failed, Delivered: l.delivered, Paused: l.paused,
-		Expired: l.expired,
+		Expired: l.expired, NextRetry: l.retries.next(),
 	}
 	if l.unserved != 0 {
 		s.Unserved = time.UnixMilli(l.q.shown(l.unserved))
-	}
-	if len(l.retries) > 0 {
-		s.NextRetry = l.retries[0].due
 	}
 	if s.Pending > 0 {
 		if at := l.oldest(); at != 0 {
@@ -51,8 +48,8 @@ func (l *Lane) Outlook() Outlook {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := Outlook{Paused: l.paused, Retrying: l.retrying, Waiting: max(l.waiting(), 0) + int64(len(l.again)), Replays: l.mayReplay()}
-	if len(l.retries) > 0 && !l.full() {
-		o.Due = l.retries[0].due
+	if !l.full() {
+		o.Due = l.retries.next()
 	}
 	return o
 }

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"container/heap"
 	"errors"
 	"math"
 
@@ -78,8 +77,7 @@ func (q *Queue) restoreLanes() error {
 			return false, err
 		}
 		r.due = q.due(r.due)
-		heap.Push(&lanes[key.Lane].retries, r)
-		q.retrying.Add(1)
+		lanes[key.Lane].add(r)
 		return true, nil
 	})
 }

@@ -79,7 +79,7 @@ func newPlay(t *testing.T, seed int64) *play {
 	p.opts = Options{
 		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: playWindow, Retention: playRetain, FailedRetention: 1000 * time.Hour, UnservedRetention: playUnserved,
 		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, AppendTimeout: time.Second,
-		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond, tailBytes: 1, ballast: 64 << 10, fault: p.fault,
+		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond, tailBytes: 1, ballast: 64 << 10, fault: p.fault, laneRetries: 2, allRetries: 1,
 		Free: func() (int64, error) { return p.free.Load(), nil },
 		Notice: func(line string) {
 			p.mu.Lock()

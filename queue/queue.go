@@ -54,6 +54,8 @@ type Options struct {
 	tailBytes   int64         // how much of the newest events is kept in memory
 	saveEvery   time.Duration // the longest that progress stays unsaved
 	snapshots   time.Duration // how long a turn of writing one may take
+	laneRetries int           // that a lane may always have in memory, and 16 times as many as long as all lanes together
+	allRetries  int           // have fewer than this
 	files       func() int64  // how many files can be made where Dir is; nil asks the file system
 	ballast     int64         // bytes of disk that are held for the clean-up
 	clocks      func() (mono, wall int64)
@@ -77,6 +79,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.tailBytes, 4<<20)
 	setDefault(&o.saveEvery, 100*time.Millisecond)
 	setDefault(&o.snapshots, snapshotTime)
+	setDefault(&o.laneRetries, 1024)
+	setDefault(&o.allRetries, 131072)
 	setDefault(&o.ballast, 32<<20)
 	if o.Notice == nil {
 		o.Notice = func(string) {}
@@ -145,7 +149,7 @@ type Queue struct {
 	expired      atomic.Int64            // deliveries that became failed since nobody serves their lanes
 	lanes        atomic.Pointer[[]*Lane] // by id, nil where a lane was given up; replaced by the keeper
 	names        atomic.Pointer[map[string]*Lane]
-	retrying     atomic.Int64 // of all lanes, for the bound on memory
+	retriesHeld  atomic.Int64 // in memory, of all lanes
 
 	keeper    keeper
 	disk      disk

@@ -28,11 +28,13 @@ func version(d *codec.Decoder) {
 	}
 }
 
-// appendRetry appends the record of a delivery that is attempted again; its event is in the key. The replay that it is
-// part of comes last, and only if there is one.
+// appendRetry appends the record of a delivery that is attempted again, with times in queue time; its event is in the key. The
+// replay that it is part of comes last, and only if there is one.
 func appendRetry(dst []byte, r *retry) []byte {
 	dst = append(dst, recordVersion)
-	dst = binary.AppendVarint(dst, r.due.UnixMilli())
+	due := r.due.UnixMilli()
+	dst = binary.AppendVarint(dst, due)
+	dst = binary.AppendVarint(dst, due-r.queued)
 	dst = binary.AppendUvarint(dst, uint64(r.attempts))
 	return appendReplay(dst, r.replay)
 }
@@ -55,7 +57,8 @@ func replayOf(d *codec.Decoder) uint64 {
 func parseRetry(seq uint64, record []byte) (*retry, error) {
 	d := codec.Decoder{Buf: record}
 	version(&d)
-	r := &retry{seq: seq, due: time.UnixMilli(d.Varint()), attempts: int(d.Uvarint()), replay: replayOf(&d)}
+	due := d.Varint()
+	r := &retry{seq: seq, due: time.UnixMilli(due), queued: due - d.Varint(), attempts: int(d.Uvarint()), replay: replayOf(&d)}
 	if !d.OK() {
 		return nil, fmt.Errorf("read retry of event %d: %w", seq, codec.ErrDamaged)
 	}

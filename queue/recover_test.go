@@ -152,6 +152,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 	b := openBench(t, func(o *Options) {
 		o.tailBytes, o.saveEvery = int64(1+r.Intn(4<<10)), time.Duration(1+r.Intn(5))*time.Millisecond
 		o.slotSize = 32 << 10
+		o.laneRetries, o.allRetries = 1, 1+r.Intn(24)
 	})
 	m := &model{events: map[string]uint64{}, lanes: map[string]*modelLane{}}
 	failf := func(step int, format string, args ...any) {

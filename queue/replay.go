@@ -297,7 +297,7 @@ func (l *Lane) TakeReplay(now time.Time) (d *Delivery, again time.Time) {
 	defer l.reviewing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gone || l.full() || l.halfFull() || l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
+	if l.gone || l.full() || l.halfFull() {
 		return nil, time.Time{}
 	}
 	for n := len(l.replays); n > 0 && len(l.replays) > 0; n-- {

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"container/heap"
 	"slices"
 	"time"
 
@@ -43,7 +42,7 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 			l.settle(d.flight)
 		}
 		d.retry = &retry{seq: d.Event.Seq, replay: d.Replay}
-		l.countRetrying(1)
+		l.retrying++
 	}
 	d.retry.attempts = d.Attempts + 1
 	l.note(d, a, another)
@@ -126,8 +125,8 @@ func (l *Lane) putBack(f *flight) {
 }
 
 func (l *Lane) queueRetry(r *retry, due time.Time) {
-	r.due = due
-	heap.Push(&l.retries, r)
+	r.due, r.queued = due, l.q.now()
+	l.add(r)
 	stamped := *r
 	stamped.due = time.UnixMilli(l.q.stamp(due))
 	l.change(entry.Retry, r.seq, appendRetry(nil, &stamped))
@@ -135,17 +134,10 @@ func (l *Lane) queueRetry(r *retry, due time.Time) {
 
 // endRetry takes a delivery out of retrying; it is in state now.
 func (l *Lane) endRetry(d *Delivery, state string) {
-	l.countRetrying(-1)
+	l.retrying--
+	delete(l.retries.away, d.retry.seq)
 	l.settleRetry(d.retry.replay, state)
 	l.change(entry.Retry, d.retry.seq, nil)
-}
-
-// countRetrying counts for the lane and, unless it was given up, for the bound on all lanes.
-func (l *Lane) countRetrying(n int64) {
-	l.retrying += n
-	if !l.gone {
-		l.q.retrying.Add(n)
-	}
 }
 
 // settle takes a first attempt out of the window.

@@ -299,7 +299,7 @@ func (t *taker) records() error {
 		return nil
 	}
 	err := t.r.Retries(func(lane uint32, seq uint64, due int64, attempts int, replay uint64) error {
-		r := &retry{seq: seq, due: time.UnixMilli(due), attempts: attempts, replay: replay}
+		r := &retry{seq: seq, due: time.UnixMilli(due), queued: t.now, attempts: attempts, replay: replay}
 		return add(lane, entry.Change{What: entry.Retry, Seq: seq, Record: appendRetry(nil, r)})
 	})
 	if err == nil {

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
 	"time"
@@ -145,7 +144,7 @@ func (r *retainer) expireUnserved(q *Queue, now time.Time, over func() bool) (mo
 }
 
 // giveUp gives up what a lane holds below an event, at most so many, and reports whether there may be more. What waits for a
-// retry goes with all of it alone: its number is bounded, and it counts for no budget.
+// retry goes with all of it alone, and counts for no budget.
 func (r *retainer) giveUp(q *Queue, l *Lane, below uint64, most int, why string) (more bool) {
 	retries := 0
 	if below == math.MaxUint64 {
@@ -217,12 +216,23 @@ func (l *Lane) giveUpPending(below uint64, most int, why string) (gone []Stored,
 func (l *Lane) giveUpRetries(most int, why string) (n int, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for ; l.unserved != 0 && len(l.retries) > 0; n++ {
+	for l.unserved != 0 && !l.retries.next().IsZero() {
 		if l.full() || n == most {
 			return n, true
 		}
-		r := heap.Pop(&l.retries).(*retry)
+		if len(l.retries.first) == 0 {
+			l.mu.Unlock()
+			err := l.recall(true)
+			l.mu.Lock()
+			if err != nil {
+				l.tryLater(err)
+				return n, false
+			}
+			continue
+		}
+		r := l.pop()
 		l.expire(&Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, retry: r}, why)
+		n++
 	}
 	return n, false
 }

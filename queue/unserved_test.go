@@ -327,7 +327,7 @@ func TestBeyondTheBudgetTheLaneThatHoldsMostGivesItsOldest(t *testing.T) {
 	b.addMany(clock, NewLaneSet(crm.ID(), large.ID()), 0, 1500)
 	b.addMany(clock, NewLaneSet(crm.ID(), small.ID(), twin.ID()), 1500, 1800)
 	b.drainAll(crm)
-	const retrying = 300 // which have a bound of their own and count for none
+	const retrying = 300 // which count for none
 	for i := range retrying {
 		large.Retry(mustTake(t, large, fmt.Sprint("evt_", i)), broken(1), b.opts.Now().Add(10_000*time.Hour))
 	}

@@ -28,9 +28,6 @@ func (l *Lane) take() (d *Delivery, more bool) {
 	if f := l.takeAgain(); f != nil {
 		return &Delivery{Event: f.ev, flight: f}, true
 	}
-	if l.retrying >= laneRetrying && l.q.retrying.Load() >= maxRetrying {
-		return nil, false
-	}
 	f := l.step()
 	if f == nil {
 		return nil, false

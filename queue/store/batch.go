@@ -43,15 +43,15 @@ func (b *Batch) Room(n, size int) bool {
 // Len is the number of records that the batch writes.
 func (b *Batch) Len() int { return len(b.writes) }
 
-// Missing are the records that were to be replaced or deleted and are not there. The sums go on telling of each.
+// Missing are the places and failed deliveries that were to be deleted and are not there. The sums go on telling of each.
 func (b *Batch) Missing() []Key { return b.missing }
 
-// Set writes a record. A place or a failed delivery is thereby replaced: see SetNew. The error is ErrTooLarge, or tells that
-// the record before it can't be read; then the batch is as it was.
+// Set writes a record, whether there was one or not: of a kind that is not remembered that costs a read. The error is
+// ErrTooLarge, or tells that the record before it can't be read; then the batch is as it was.
 func (b *Batch) Set(key Key, value []byte) error { return b.put(key, value, true, false) }
 
-// SetNew writes a record that is not there yet, which for places and failed deliveries costs no read. If one is there all
-// the same, the sums will not match any more.
+// SetNew writes a record that is not there yet, which costs no read. If one is there all the same, the sums will not match any
+// more.
 func (b *Batch) SetNew(key Key, value []byte) error { return b.put(key, value, true, true) }
 
 // Delete deletes a record. A lane, retry, replay or carried event that is not there is not deleted, and that is no error;
@@ -110,8 +110,10 @@ func (b *Batch) before(key Key, fresh, has bool) (hash uint64, had bool, err err
 		return 0, false, fmt.Errorf("write store: %w", err)
 	}
 	if value == nil {
-		b.missing = append(b.missing, key)
-		s.doubt(missingError(key))
+		if !has && key.Kind != Retry {
+			b.missing = append(b.missing, key)
+			s.doubt(missingError(key))
+		}
 		return 0, false, nil
 	}
 	return hashOf(key, value), true, nil

@@ -278,7 +278,7 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 	return badger.OpenManaged(o)
 }
 
-// load reads the state and the kinds whose hashes are remembered, and compares them.
+// load reads the state and the kinds that are compared at once.
 func (s *Store) load(hadTables bool) error {
 	raw, err := s.raw(s.version, stateKey)
 	if err != nil {
@@ -295,11 +295,15 @@ func (s *Store) load(hadTables bool) error {
 	var found Sums
 	s.known = make(map[Key]uint64, s.state.sums.remembered())
 	for _, k := range Kinds {
-		if !k.remembered() {
+		if !k.atOnce() {
 			found[k.index()] = s.state.sums.Of(k)
 			continue
 		}
-		err := s.sumUp(s.version, k, &found[k.index()], func(key Key, hash uint64) { s.known[key] = hash })
+		err := s.sumUp(s.version, k, &found[k.index()], func(key Key, hash uint64) {
+			if k.remembered() {
+				s.known[key] = hash
+			}
+		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}

@@ -1,0 +1,258 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"math/rand"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/store"
+)
+
+// retryAll has the next n deliveries of a lane attempted again after waits.
+func (b *bench) retryAll(l *Lane, n int, now time.Time, wait func(i int) time.Duration) {
+	b.t.Helper()
+	for i := range n {
+		l.Retry(b.take(l), broken(1), now.Add(wait(i)))
+	}
+}
+
+// Another's retries fill the memory that all share; a lane goes on all the same, however many it has itself.
+func TestALaneGoesOnWhateverOthersAreRetrying(t *testing.T) {
+	t.Parallel()
+	const room, many = 4, 400
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = room, room })
+	orphan, crm := b.lane("orphan"), b.lane("crm")
+	now := time.Now()
+	b.append(NewLaneSet(orphan.ID()), ids(0, many)...)
+	b.retryAll(orphan, many, now, func(i int) time.Duration { return 24 * time.Hour })
+	b.append(NewLaneSet(crm.ID()), ids(many, 3*many)...)
+	for i := many; i < 3*many; i++ {
+		d := b.take(crm)
+		if want := fmt.Sprint("evt_", i); string(d.Event.ID) != want {
+			t.Fatalf("took %s, want %s", d.Event.ID, want)
+		}
+		if i%2 == 0 {
+			crm.Retry(d, broken(1), now.Add(time.Hour))
+		} else {
+			crm.Delivered(d, ok(1))
+		}
+	}
+	if s := crm.Stats(); s.Delivered != many || s.Retrying != many || s.Pending != 0 {
+		t.Errorf("it has %+v", s)
+	}
+	if n := b.retriesHeld.Load(); n > 2*room {
+		t.Errorf("%d retries are in memory, want at most %d", n, 2*room)
+	}
+	b.reopen()
+	if n := b.retriesHeld.Load(); n > 2*room {
+		t.Errorf("%d retries are in memory after a start, want at most %d", n, 2*room)
+	}
+}
+
+// However few retries are in memory, they come in the order in which they are due, across restarts and saves, beside new ones.
+func TestRetriesComeInTheirOrderThatHaveNoRoomInMemory(t *testing.T) {
+	t.Parallel()
+	for _, room := range []int{1, 2, 7, 1000} {
+		t.Run(fmt.Sprint(room), func(t *testing.T) {
+			t.Parallel()
+			const n = 600
+			b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries, o.saveEvery = room, 1, time.Millisecond })
+			crm := b.lane("crm")
+			b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+			r := rand.New(rand.NewSource(int64(room)))
+			now := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+			waits := r.Perm(n)
+			b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(waits[i]) * time.Second })
+			want, later := 0, n // every third fails again, and is due behind all others
+			for settled := 0; settled < n; {
+				if s := crm.Stats(); s.Retrying != int64(n-settled) {
+					t.Fatalf("%d are retrying, want %d", s.Retrying, n-settled)
+				}
+				if r.Intn(200) == 0 {
+					b.saveAll()
+					b.reopen()
+					crm = b.lane("crm")
+				}
+				due := now.Add(time.Duration(want) * time.Second)
+				if next := crm.Outlook().Due; next.After(due.Add(100 * time.Millisecond)) { // queue time may differ by a little
+					t.Fatalf("the next is due %v late", next.Sub(due))
+				}
+				if d, in := takeDue(crm, due.Add(-500*time.Millisecond)); in {
+					t.Fatalf("%s came before its time", d.Event.ID)
+				}
+				d, in := takeDue(crm, due.Add(500*time.Millisecond))
+				if !in {
+					t.Fatalf("number %d did not come; %+v", want, crm.Outlook())
+				}
+				if i := slices.Index(waits, want); want < n && string(d.Event.ID) != fmt.Sprint("evt_", i) {
+					t.Fatalf("took %s, want evt_%d", d.Event.ID, i)
+				}
+				if want++; want < n && want%3 == 0 {
+					crm.Retry(d, broken(d.Attempts+1), now.Add(time.Duration(later)*time.Second))
+					later++
+				} else {
+					crm.Delivered(d, ok(d.Attempts+1))
+					settled++
+				}
+			}
+		})
+	}
+}
+
+func TestRetriesThatHaveNoRoomInMemoryAreHastenedToo(t *testing.T) {
+	t.Parallel()
+	const n = 100
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = 3, 1 })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), ids(0, 2*n)...)
+	now := time.Now()
+	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(n-i) * time.Hour })
+	crm.Hasten(now)
+	hastened := b.now()
+	await(t, "queue time to go on", func() bool { return b.now() > hastened })
+	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Minute })
+	b.saveAll()
+	for i := range n {
+		d, in := takeDue(crm, now)
+		if !in || string(d.Event.ID) != fmt.Sprint("evt_", i) {
+			t.Fatalf("took %+v, %v, want evt_%d", d, in, i)
+		}
+		crm.Delivered(d, ok(2))
+	}
+	if d, in := takeDue(crm, now.Add(59*time.Second)); in {
+		t.Errorf("%s was hastened, which began to wait later", d.Event.ID)
+	}
+}
+
+// Senders take, settle and fail at once while the lane looks through its records again and again: each retry is handed out to
+// one at a time, and none is forgotten.
+func TestManyTakeRetriesThatHaveNoRoomInMemory(t *testing.T) {
+	t.Parallel()
+	const n, attempts = 500, 3
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries, o.saveEvery = 2, 1, time.Millisecond })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+	b.retryAll(crm, n, time.Now(), func(i int) time.Duration { return time.Duration(i%50) * time.Microsecond })
+	var mu sync.Mutex
+	out, made := map[uint64]bool{}, map[uint64]int{}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for crm.Stats().Retrying > 0 {
+				d, in := crm.TakeDue(time.Now().Add(time.Second))
+				if !in {
+					time.Sleep(50 * time.Microsecond)
+					continue
+				}
+				mu.Lock()
+				if out[d.Event.Seq] || made[d.Event.Seq] != d.Attempts-1 {
+					t.Errorf("event %d came with %d attempts, after %d; under way %v", d.Event.Seq, d.Attempts, made[d.Event.Seq]+1, out[d.Event.Seq])
+				}
+				out[d.Event.Seq] = true
+				mu.Unlock()
+				how := d.Attempts
+				mu.Lock()
+				delete(out, d.Event.Seq)
+				made[d.Event.Seq]++
+				mu.Unlock()
+				if how < attempts {
+					crm.Retry(d, broken(d.Attempts+1), time.Now().Add(time.Duration(how)*10*time.Microsecond))
+				} else {
+					crm.Delivered(d, ok(d.Attempts+1))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if s := crm.Stats(); s.Delivered != n || s.Retrying != 0 || len(made) != n {
+		t.Errorf("it has %+v", s)
+	}
+}
+
+// A record that Badger lost is missed by whoever looks through them, and comes back from the log.
+func TestARetryThatTheStoreLostIsMissedAndComesBack(t *testing.T) {
+	t.Parallel()
+	const n = 50
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = 1, 1 })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+	now := time.Now()
+	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(n-i) * time.Minute })
+	b.saveAll()
+	await(t, "the start's comparison", func() bool { return !b.keeper.checking.Load() })
+	if err := b.update(func() error { return drop(b.index.store, store.Retry) }); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	await(t, "all retries", func() bool {
+		if d, in := crm.TakeDue(now.Add(time.Hour)); in {
+			got[string(d.Event.ID)] = true
+			crm.Delivered(d, ok(2))
+		}
+		return len(got) == n
+	})
+	if s := crm.Stats(); s.Retrying != 0 || s.Delivered != n {
+		t.Errorf("it has %+v", s)
+	}
+	if !b.heard("made again from the log") {
+		t.Errorf("it said %q", b.said)
+	}
+}
+
+func TestWhatIsRetryingForNobodyBecomesFailedHoweverMuchItIs(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	b, clock := openStill(t, func(o *Options) { o.laneRetries, o.allRetries, o.UnservedRetention = 16, 1, 50*time.Hour })
+	old := b.lane("old")
+	b.addMany(clock, NewLaneSet(old.ID()), 0, n)
+	for i := range n {
+		d, _ := old.Take()
+		if d == nil {
+			b.saveAll()
+			d = b.take(old)
+		}
+		old.Retry(d, broken(1), b.opts.Now().Add(time.Duration(n-i)*time.Hour))
+	}
+	b.Serve(nil)
+	b.saveAll()
+	clock.Add((51 * time.Hour).Milliseconds())
+	b.rest(clock)
+	if s := old.Stats(); s.Failed != n || s.Retrying != 0 || s.Expired != n {
+		t.Errorf("it has %+v", s)
+	}
+}
+
+// What is lost of the log as well is told with its number, and is not counted for ever.
+func TestRetriesThatAreLostAreToldAndNotCountedAnyMore(t *testing.T) {
+	t.Parallel()
+	const n = 50
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = 1, 1 })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+	now := time.Now()
+	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(i) * time.Minute })
+	b.saveAll()
+	err := b.update(func() error {
+		a := newApplier(b.index.store) // the sums tell the same
+		return errors.Join(a.delete(recordKey(crm.ID(), entry.Retry, 1+n/2)), a.end())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	await(t, "all but one", func() bool {
+		if d, in := crm.TakeDue(now.Add(100 * time.Hour)); in {
+			got++
+			crm.Delivered(d, ok(2))
+		}
+		return crm.Stats().Retrying == 0
+	})
+	if got != n-1 || b.Stats().Damaged == 0 || !b.heard("1 deliveries that were retrying") {
+		t.Errorf("%d came; %d damaged; it said %q", got, b.Stats().Damaged, b.said)
+	}
+}
