@@ -5,8 +5,10 @@ import (
 	"container/heap"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"sort"
 	"time"
 
 	"realtorbot-relay/queue/codec"
@@ -39,17 +41,121 @@ func (p place) compare(o place) int { return cmp.Or(p.due.Compare(o.due), cmp.Co
 
 // retries is what of a lane's retries is in memory, and what is known of the rest. All is under the lane's mu.
 type retries struct {
-	first  retryHeap
-	rest   bool  // there are more, none of which stands before beyond
-	beyond place // of the rest
-	away   map[uint64]struct{}
-	short  bool // fewer of the rest were found than there are, and the store is compared with its sums
+	first retryHeap
+	away  map[uint64]struct{} // events whose retries were handed out
+	rest  retryPages
 
 	hastened   time.Time // Hasten was called last
 	hastenedAt int64     // queue time
 
-	touched  map[uint64]*retry // while the rest is looked through: what was queued, nil when it is one of the first
-	lookedTo uint64            // by whoever wants all of them, in the order of their arrival
+	touched map[uint64]*retry // while records are read: what was queued meanwhile, nil when it came into memory
+}
+
+// retryPages are ranges of events, one behind the other from the first event to the last, with what is known of the retries
+// of each that are in none but their records.
+type retryPages struct {
+	list  []retryPage
+	high  uint64 // the last event that was noted
+	count int64
+	least place // none of them stands before it; while there are some
+}
+
+type retryPage struct {
+	from  uint64
+	count int64
+	least place
+	short bool // fewer records were found than there are, and the store is compared with its sums
+}
+
+const (
+	// pageRecords is how many records a page is to have.
+	pageRecords = 2048
+	// sparePages is how many pages there may be without any, besides two for each pageRecords: for what comes back.
+	sparePages = 64
+)
+
+// page is the number of the one that an event belongs to.
+func (ps *retryPages) page(seq uint64) int {
+	return sort.Search(len(ps.list), func(i int) bool { return ps.list[i].from > seq }) - 1
+}
+
+// note counts n retries of a page that are in their records alone, none of which stands before a place.
+func (ps *retryPages) note(seq uint64, n int64, at place) *retryPage {
+	if last := len(ps.list) - 1; last < 0 {
+		ps.list = []retryPage{{}}
+	} else if seq > ps.high && ps.list[last].count >= pageRecords {
+		ps.list = append(ps.list, retryPage{from: seq})
+	}
+	ps.high = max(ps.high, seq)
+	p := &ps.list[ps.page(seq)]
+	if p.count == 0 || at.compare(p.least) < 0 {
+		p.least = at
+	}
+	if ps.count == 0 || at.compare(ps.least) < 0 {
+		ps.least = at
+	}
+	p.count += n
+	ps.count += n
+	return p
+}
+
+// take forgets what a page tells: its records are being read.
+func (ps *retryPages) take(i int) retryPage {
+	p := ps.list[i]
+	ps.list[i].count, ps.list[i].short = 0, false
+	ps.count -= p.count
+	return p
+}
+
+// split makes pages of one whose records were read. queued is what was noted meanwhile.
+func (ps *retryPages) split(i int, found []*retry, queued map[uint64]*retry) {
+	for seq, r := range queued {
+		if r == nil || ps.page(seq) != i {
+			delete(queued, seq)
+		}
+	}
+	ps.take(i)
+	var more []retryPage
+	for n := pageRecords; n < len(found); n += pageRecords {
+		more = append(more, retryPage{from: found[n].seq})
+	}
+	ps.list = slices.Insert(ps.list, i+1, more...)
+	for seq, r := range queued {
+		ps.note(seq, 1, r.place())
+	}
+}
+
+// tidy lets go of pages that have nothing, which the one before covers then, and looks for the least of all.
+func (ps *retryPages) tidy() {
+	for empty := 1; empty > 0 && len(ps.list) > sparePages+2*int(ps.count/pageRecords); {
+		empty = 0
+		ps.list = slices.DeleteFunc(ps.list, func(p retryPage) bool {
+			if p.count > 0 || p.from == 0 {
+				return false
+			}
+			empty++
+			return empty%2 == 1
+		})
+	}
+	ps.count = 0
+	for _, p := range ps.list {
+		if p.count > 0 && (ps.count == 0 || p.least.compare(ps.least) < 0) {
+			ps.least = p.least
+		}
+		ps.count += p.count
+	}
+}
+
+// hasten notes that all of them may have been brought forward.
+func (ps *retryPages) hasten(when time.Time) {
+	for i := range ps.list {
+		if p := &ps.list[i]; p.least.due.After(when) {
+			p.least = place{due: when}
+		}
+	}
+	if ps.least.due.After(when) {
+		ps.least = place{due: when}
+	}
 }
 
 // room is how many retries of a lane may be in memory. A lane always has some room, and more as long as all lanes together
@@ -65,8 +171,8 @@ func (l *Lane) room() int {
 func (l *Lane) add(r *retry) {
 	rs := &l.retries
 	delete(rs.away, r.seq)
-	if rs.rest && r.place().compare(rs.beyond) >= 0 {
-		rs.touch(r.seq, r)
+	if rs.rest.count > 0 && r.place().compare(rs.rest.least) >= 0 {
+		l.leave(r)
 		return
 	}
 	rs.touch(r.seq, nil)
@@ -84,6 +190,12 @@ func (rs *retries) touch(seq uint64, r *retry) {
 	}
 }
 
+// leave leaves a retry to its record.
+func (l *Lane) leave(r *retry) {
+	l.retries.touch(r.seq, r)
+	l.retries.rest.note(r.seq, 1, r.place())
+}
+
 // keepFirst leaves all but the first n to their records. They are in their order.
 func (l *Lane) keepFirst(n int) {
 	rs := &l.retries
@@ -92,10 +204,7 @@ func (l *Lane) keepFirst(n int) {
 	}
 	gone := rs.first[n:]
 	for _, r := range gone {
-		rs.touch(r.seq, r)
-	}
-	if p := gone[0].place(); !rs.rest || p.compare(rs.beyond) < 0 {
-		rs.rest, rs.beyond = true, p
+		l.leave(r)
 	}
 	l.q.retriesHeld.Add(-int64(len(gone)))
 	clear(gone)
@@ -116,22 +225,21 @@ func (l *Lane) pop() *retry {
 
 // next is when a retry may be due; zero when none waits.
 func (rs *retries) next() time.Time {
-	due := time.Time{}
-	if len(rs.first) > 0 {
-		due = rs.first[0].due
+	switch {
+	case rs.restFirst():
+		return rs.rest.least.due
+	case len(rs.first) > 0:
+		return rs.first[0].due
 	}
-	if rs.rest && (due.IsZero() || rs.beyond.due.Before(due)) {
-		due = rs.beyond.due
-	}
-	return due
+	return time.Time{}
 }
 
-// isBehind reports whether one of the rest may be before all that are in memory.
-func (rs *retries) isBehind() bool {
-	return rs.rest && (len(rs.first) == 0 || rs.beyond.compare(rs.first[0].place()) < 0)
+// restFirst reports whether one that is not in memory may be before all that are.
+func (rs *retries) restFirst() bool {
+	return rs.rest.count > 0 && (len(rs.first) == 0 || rs.rest.least.compare(rs.first[0].place()) < 0)
 }
 
-// forget lets go of all retries.
+// forgetRetries lets go of all retries.
 func (l *Lane) forgetRetries() {
 	l.q.retriesHeld.Add(-int64(len(l.retries.first)))
 	l.retries = retries{}
@@ -146,7 +254,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 			l.mu.Unlock()
 			return nil, false
 		}
-		if l.retries.isBehind() {
+		if l.retries.restFirst() {
 			l.mu.Unlock()
 			if err := l.recall(false); err != nil {
 				l.tryLater(err)
@@ -193,9 +301,7 @@ func (l *Lane) Hasten(now time.Time) {
 		r.hasten(rs.hastened, rs.hastenedAt)
 	}
 	heap.Init(&rs.first)
-	if rs.rest {
-		rs.leave(now)
-	}
+	rs.rest.hasten(now)
 	l.wake()
 }
 
@@ -206,207 +312,189 @@ func (r *retry) hasten(when time.Time, at int64) {
 	}
 }
 
-// recallStep is how many records are read at a time.
-const recallStep = 2048
-
-// recall looks through the records of the retries that are not in memory, and takes the first of them there. With all,
-// whoever gives all of them up gets some, in the order of their arrival. It reads from disk, one caller at a time, and no
-// lock that others need is held meanwhile.
+// recall reads records of retries that are not in memory, and takes the first of them there. With all, whoever gives all of
+// them up gets some. It reads from disk, one caller at a time, and no lock that others need is held meanwhile.
 func (l *Lane) recall(all bool) error {
 	l.recalling.Lock()
 	defer l.recalling.Unlock()
-	s := l.beginRecall(all)
-	if s == nil {
-		return nil
-	}
-	err := s.read()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	touched := l.retries.touched
-	l.retries.touched = nil
-	if err != nil || l.gone {
-		return err
-	}
-	return s.end(touched)
-}
-
-// recalled is what is found of a lane's retries.
-type recalled struct {
-	lane  *Lane
-	all   bool
-	room  int    // for how many it has
-	from  uint64 // records of events below are not looked at
-	to    uint64 // nor those from here on, if it was cut short
-	cut   bool
-	mine  map[uint64]struct{} // events whose retries were in memory or under way when it began
-	early map[uint64]unsaved  // records that the store did not have then
-	want  int64               // how many there should be
-	found int64
-	first lastFirst // of those that were found
-
-	rest       bool // some had no room, and this is where the first of them stands:
-	beyond     place
-	hastened   time.Time
-	hastenedAt int64
-}
-
-// beginRecall returns nil when there is nothing to look for.
-func (l *Lane) beginRecall(all bool) *recalled {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rs := &l.retries
-	if l.gone || !rs.rest || !all && !rs.isBehind() {
+	if !all && !rs.restFirst() {
 		return nil
 	}
-	s := &recalled{
-		lane: l, all: all, room: max(l.room()/2, 1), mine: map[uint64]struct{}{}, early: map[uint64]unsaved{},
-		hastened: rs.hastened, hastenedAt: rs.hastenedAt,
-	}
-	if all {
-		s.from = rs.lookedTo
-	}
+	s := &recall{lane: l, all: all, room: max(l.room()/2, 1), mine: map[uint64]struct{}{}}
 	for _, r := range rs.first {
 		s.mine[r.seq] = struct{}{}
 	}
 	for seq := range rs.away {
 		s.mine[seq] = struct{}{}
 	}
-	for name, u := range l.unsaved {
-		if name.what == entry.Retry {
-			s.early[name.seq] = u
-		}
+	err := s.read()
+	rs.touched = nil
+	if l.gone {
+		return err
 	}
-	s.want = l.retrying - int64(len(s.mine))
-	rs.touched = map[uint64]*retry{}
-	return s
-}
-
-func (s *recalled) read() error {
-	for seq, u := range s.early {
-		if _, mine := s.mine[seq]; mine || u.record == nil {
-			continue
-		}
-		r, err := parseRetry(seq, u.record)
-		if err != nil {
-			return err
-		}
-		s.offer(r)
-	}
-	for s.to = s.from; ; {
-		list, more, err := s.step()
-		if err != nil {
-			return err
-		}
-		for _, r := range list {
-			s.offer(r)
-		}
-		if !more {
-			return nil
-		}
-		if s.all && s.first.Len() >= s.room {
-			s.cut = true
-			return nil
-		}
-	}
-}
-
-// step reads some records. What was queued since it began is left out: who queued it has told.
-func (s *recalled) step() (list []*retry, more bool, err error) {
-	l, n := s.lane, 0
-	err = l.q.index.scan(recordKey(l.id, entry.Retry, s.to), recordKey(l.id, entry.Retry, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
-		n++
-		s.to = key.Number + 1
-		_, early := s.early[key.Number]
-		if _, mine := s.mine[key.Number]; !mine && !early {
-			r, err := parseRetry(key.Number, record)
-			if err != nil {
-				return false, err
-			}
-			list = append(list, r)
-		}
-		return n < recallStep, nil
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list = slices.DeleteFunc(list, func(r *retry) bool { _, is := l.retries.touched[r.seq]; return is })
-	return list, n == recallStep && !l.gone, err
-}
-
-// offer takes in what a record tells, if it is among the first.
-func (s *recalled) offer(r *retry) {
-	s.found++
-	r.due = s.lane.q.due(r.due)
-	r.hasten(s.hastened, s.hastenedAt)
-	heap.Push(&s.first, r)
-	if !s.all && s.first.Len() > s.room {
-		last := heap.Pop(&s.first).(*retry).place()
-		if !s.rest || last.compare(s.beyond) < 0 {
-			s.rest, s.beyond = true, last
-		}
-	}
-}
-
-// end puts what was found into the lane. The caller holds its mu.
-func (s *recalled) end(touched map[uint64]*retry) error {
-	l, rs := s.lane, &s.lane.retries
-	had := len(rs.first)
+	l.q.retriesHeld.Add(int64(s.first.Len()))
 	rs.first = append(rs.first, s.first.retryHeap...)
-	for _, r := range touched {
-		if r != nil {
-			rs.first = append(rs.first, r)
-		}
-	}
-	l.q.retriesHeld.Add(int64(len(rs.first) - had))
-	rs.rest, rs.beyond, rs.lookedTo = s.rest, s.beyond, 0
-	switch {
-	case s.cut:
-		rs.lookedTo = s.to
-		rs.leave(time.UnixMilli(0))
-	case s.from > 0:
-		rs.leave(time.UnixMilli(0)) // those below
-	}
-	if rs.hastenedAt != s.hastenedAt { // since it began
-		for _, r := range rs.first {
-			r.hasten(rs.hastened, rs.hastenedAt)
-		}
-		if rs.rest {
-			rs.leave(rs.hastened)
-		}
+	for _, r := range rs.first {
+		r.hasten(rs.hastened, rs.hastenedAt) // if that was meanwhile
 	}
 	slices.SortFunc(rs.first, func(a, b *retry) int { return a.place().compare(b.place()) })
-	if !s.all {
+	if !all {
 		l.keepFirst(s.room)
 	}
-	if s.cut || s.from > 0 || s.found == s.want {
-		rs.short = false
+	rs.rest.tidy()
+	return err
+}
+
+// recall is one look through a lane's records.
+type recall struct {
+	lane  *Lane
+	all   bool
+	room  int                 // for how many it has
+	mine  map[uint64]struct{} // events whose retries are in memory or under way
+	first lastFirst           // of those that were found
+}
+
+// read reads pages as long as they may have one that comes before those that were found. The caller holds the lane's mu, and
+// it is let go while the disk is read.
+func (s *recall) read() error {
+	l := s.lane
+	for !l.gone {
+		at := s.choose()
+		if at < 0 {
+			break
+		}
+		if err := s.readPage(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choose returns the number of a page that is to be read, -1 for none.
+func (s *recall) choose() int {
+	ps := &s.lane.retries.rest
+	best := -1
+	for i := range ps.list {
+		if p := &ps.list[i]; p.count > 0 && (best < 0 || !s.all && p.least.compare(ps.list[best].least) < 0) {
+			best = i
+		}
+	}
+	if best >= 0 && s.first.Len() >= s.room && (s.all || ps.list[best].least.compare(s.first.retryHeap[0].place()) >= 0) {
+		return -1
+	}
+	return best
+}
+
+func (s *recall) readPage(at int) error {
+	l, rs := s.lane, &s.lane.retries
+	for seq, r := range rs.touched {
+		if r == nil {
+			s.mine[seq] = struct{}{}
+		} else {
+			delete(s.mine, seq)
+		}
+	}
+	rs.touched = map[uint64]*retry{}
+	from, to := rs.rest.list[at].from, uint64(math.MaxUint64)
+	if at+1 < len(rs.rest.list) {
+		to = rs.rest.list[at+1].from - 1
+	}
+	var found []*retry
+	early := map[uint64]bool{} // the store does not have their records as they are
+	for name, u := range l.unsaved {
+		if name.what != entry.Retry || name.seq < from || name.seq > to {
+			continue
+		}
+		early[name.seq] = true
+		if _, mine := s.mine[name.seq]; !mine && u.record != nil {
+			r, err := parseRetry(name.seq, u.record)
+			if err != nil {
+				return err
+			}
+			found = append(found, r)
+		}
+	}
+	was := rs.rest.take(at)
+	l.mu.Unlock()
+	list, err := s.scan(from, to, early)
+	l.mu.Lock()
+	if l.gone {
 		return nil
 	}
-	return s.miscounted()
-}
-
-// leave notes that there are more, which may be due at a moment or later.
-func (rs *retries) leave(due time.Time) {
-	if p := (place{due: due}); !rs.rest || p.compare(rs.beyond) < 0 {
-		rs.rest, rs.beyond = true, p
+	if err != nil {
+		rs.rest.note(was.from, was.count, was.least).short = was.short
+		return err
 	}
+	for _, r := range list {
+		if _, is := rs.touched[r.seq]; !is {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b *retry) int { return cmp.Compare(a.seq, b.seq) })
+	rs.rest.split(at, found, maps.Clone(rs.touched))
+	for _, r := range found {
+		s.offer(r)
+	}
+	return s.miscounted(was, was.count-int64(len(found)))
 }
 
-// miscounted goes on when there are not as many retries as were counted. The store may have lost some, which its sums tell:
+// scan reads records of a range.
+func (s *recall) scan(from, to uint64, early map[uint64]bool) (list []*retry, err error) {
+	l := s.lane
+	late := l.q.opts.Now().Sub(time.UnixMilli(l.q.now())) // that wall clock and queue time are apart
+	err = l.q.index.scan(recordKey(l.id, entry.Retry, from), recordKey(l.id, entry.Retry, to), func(key store.Key, record []byte) (bool, error) {
+		if _, mine := s.mine[key.Number]; mine || early[key.Number] {
+			return true, nil
+		}
+		r, err := parseRetry(key.Number, record)
+		if err == nil {
+			r.due = r.due.Add(late)
+			list = append(list, r)
+		}
+		return err == nil, err
+	})
+	return list, err
+}
+
+// offer takes a retry in, if it is among the first.
+func (s *recall) offer(r *retry) {
+	rs := &s.lane.retries
+	r.hasten(rs.hastened, rs.hastenedAt)
+	if full := !s.all && s.first.Len() >= s.room; full {
+		last := s.first.retryHeap[0]
+		if last.place().compare(r.place()) < 0 {
+			last = r
+		} else {
+			heap.Pop(&s.first)
+			delete(s.mine, last.seq)
+		}
+		rs.rest.note(last.seq, 1, last.place())
+		if last == r {
+			return
+		}
+	}
+	heap.Push(&s.first, r)
+	s.mine[r.seq] = struct{}{}
+}
+
+// miscounted goes on when a page has not as many records as were counted. The store may have lost some, which its sums tell:
 // then it is made again, and has them. What is missing then is lost.
-func (s *recalled) miscounted() error {
-	l, rs := s.lane, &s.lane.retries
-	lost := s.want - s.found
-	if lost > 0 && (!rs.short || l.q.keeper.suspected.Load()) {
-		if !rs.short {
-			rs.short = true
+func (s *recall) miscounted(was retryPage, lost int64) error {
+	l := s.lane
+	if lost > 0 && (!was.short || l.q.keeper.suspected.Load()) {
+		if !was.short {
 			l.q.keeper.doubt()
 		}
-		rs.leave(l.q.opts.Now().Add(readAgain))
+		l.retries.rest.note(was.from, lost, place{due: l.q.opts.Now().Add(readAgain)}).short = true
 		return fmt.Errorf("%d of its retries are not in the store", lost)
 	}
-	rs.short = false
-	l.retrying -= lost
-	l.changed()
+	if lost != 0 {
+		l.retrying -= lost
+		l.changed()
+	}
 	if lost > 0 {
 		l.q.damaged.Add(lost)
 		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d deliveries that were retrying were among what can't be read any more", l.name, lost))

@@ -15,13 +15,13 @@
 //
 // Each kind of record has a count and a wrapping sum of hash(key ‖ value). They are kept beside each write, in the same
 // transaction, and never computed by reading the store; so what the store lost is missing from a comparison (Check) for
-// good. To take an old value off the sum, its hash must be known: lanes, retries, replays and carried events have theirs in
-// memory, filled at Open by the scan that is also their comparison, and a Get of them is compared with it. Of the other
-// kinds there are many; a record of these that is overwritten or deleted is read first.
+// good. To take an old value off the sum, its hash must be known: lanes, replays and carried events have theirs in memory,
+// filled at Open by the scan that is also their comparison, and a Get of them is compared with it. Of the other kinds there
+// are many; a record of these that is overwritten or deleted is read first.
 //
 // So a single Scan, Seek or Before is never proof that a record does not exist. Whoever acts on an absence either knows
-// better (from the log), or the sums find out: at Open those in memory, at Check all, and Merged tells which kinds are to be
-// checked because tables were merged.
+// better (from the log, or as a lane how many retries it has), or the sums find out: at Open all but places and failed
+// deliveries, at Check all, and Merged tells which kinds are to be checked because tables were merged.
 //
 // # Keys
 //

@@ -280,7 +280,10 @@ class Relay:
 
     def must_hold(self, name, when, **counts):
         """The endpoint's counts are the truth, and may be late for a moment."""
-        end = time.monotonic() + 20
+        self.must_hold_within(20, name, when, **counts)
+
+    def must_hold_within(self, seconds, name, when, **counts):
+        end = time.monotonic() + seconds
         while True:
             has = self.endpoint(name)
             wrong = {k: (has[k], v) for k, v in counts.items() if has[k] != v}
