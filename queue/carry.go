@@ -345,7 +345,7 @@ func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
 				placed[seq] = true
 				r.carriedEvents++
 				r.carriedBytes += int64(c.bytes)
-				r.held.weigh(q, seq, c.bytes, c.lanes)
+				err = errors.Join(err, r.held.weigh(q, seq, c.bytes, c.lanes))
 			}
 			value := c.append(nil)
 			err = errors.Join(err, a.room(1, len(value)))

@@ -334,7 +334,9 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 				return false, failed
 			}
 			if needed {
-				r.swept.held.weigh(q, o.key.Number, o.bytes, o.lanes)
+				if err := r.swept.held.weigh(q, o.key.Number, o.bytes, o.lanes); err != nil {
+					return false, err
+				}
 				continue
 			}
 			if err := a.delete(o.key); err != nil {
@@ -370,7 +372,6 @@ func (r *retainer) countCarried(q *Queue) error {
 		c, err := parseCarried(value)
 		r.carriedEvents++
 		r.carriedBytes += int64(c.bytes)
-		r.held.weigh(q, key.Number, c.bytes, c.lanes)
-		return true, err
+		return true, errors.Join(err, r.held.weigh(q, key.Number, c.bytes, c.lanes))
 	})
 }

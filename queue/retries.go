@@ -146,6 +146,11 @@ func (ps *retryPages) tidy() {
 	}
 }
 
+// anyBelow reports whether there may be some of events below one.
+func (ps *retryPages) anyBelow(seq uint64) bool {
+	return slices.ContainsFunc(ps.list, func(p retryPage) bool { return p.count > 0 && p.from < seq })
+}
+
 // hasten notes that all of them may have been brought forward.
 func (ps *retryPages) hasten(when time.Time) {
 	for i := range ps.list {

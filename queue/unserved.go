@@ -1,9 +1,16 @@
 package queue
 
 import (
+	"cmp"
+	"container/heap"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
+
+	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/store"
 )
 
 // A lane is unserved when nobody delivers what it holds: its endpoint is disabled, or not configured any more. It keeps what
@@ -51,10 +58,15 @@ type holding struct {
 }
 
 // weigh counts an event that was carried.
-func (h *holding) weigh(q *Queue, seq uint64, bytes int, set LaneSet) {
+func (h *holding) weigh(q *Queue, seq uint64, bytes int, set LaneSet) error {
 	lanes, cost, any := *q.lanes.Load(), int64(bytes)+carriedCost, false
+	var failed error
 	set.Each(func(id LaneID) {
-		if int(id) >= len(lanes) || lanes[id] == nil || !lanes[id].holdsUnserved(seq) {
+		if int(id) >= len(lanes) || lanes[id] == nil {
+			return
+		}
+		holds, err := lanes[id].holdsUnserved(seq)
+		if failed = errors.Join(failed, err); !holds {
 			return
 		}
 		if h.by == nil {
@@ -66,25 +78,40 @@ func (h *holding) weigh(q *Queue, seq uint64, bytes int, set LaneSet) {
 	if any {
 		h.all += cost
 	}
+	return failed
 }
 
 // expired takes off an event that a lane does not hold any more.
-func (h *holding) expired(q *Queue, l *Lane, ev *Stored) {
-	cost := int64(len(ev.Body)) + carriedCost
+func (h *holding) expired(q *Queue, l *Lane, seq uint64, bytes int, set LaneSet) error {
+	cost := int64(bytes) + carriedCost
 	h.by[l.id] -= min(cost, h.by[l.id])
 	lanes, still := *q.lanes.Load(), false
-	ev.Lanes.Each(func(id LaneID) {
-		still = still || int(id) < len(lanes) && lanes[id] != nil && lanes[id].holdsUnserved(ev.Seq)
+	var failed error
+	set.Each(func(id LaneID) {
+		if still || int(id) >= len(lanes) || lanes[id] == nil {
+			return
+		}
+		holds, err := lanes[id].holdsUnserved(seq)
+		still, failed = holds, errors.Join(failed, err)
 	})
 	if !still {
 		h.all -= min(cost, h.all)
 	}
+	return failed
 }
 
-func (l *Lane) holdsUnserved(seq uint64) bool {
+// holdsUnserved reports whether the lane is unserved and an event that is for it is pending or retrying. It may read the store.
+func (l *Lane) holdsUnserved(seq uint64) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.unserved != 0 && l.isPending(seq)
+	if l.unserved == 0 {
+		return false, nil
+	}
+	if l.isPending(seq) {
+		return true, nil
+	}
+	records, err := l.kept(seq, entry.Retry)
+	return err == nil && records[0] != nil, err
 }
 
 // most is the lane that holds most, of those that are not in but.
@@ -119,8 +146,9 @@ func (r *retainer) expireUnserved(q *Queue, now time.Time, over func() bool) (mo
 			if since, is := l.isUnserved(); !is || now.UnixMilli()-since < limit.Milliseconds() {
 				continue
 			}
-			if r.giveUp(q, l, math.MaxUint64, maxChanges, why) || over() {
-				return true, nil
+			more, err := r.giveUp(q, l, math.MaxUint64, maxChanges, why)
+			if err != nil || more || over() {
+				return true, err
 			}
 		}
 	}
@@ -133,8 +161,9 @@ func (r *retainer) expireUnserved(q *Queue, now time.Time, over func() bool) (mo
 				break
 			}
 			before := r.held.by[l.id]
-			if r.giveUp(q, l, q.carriedBelow.Load(), expireAtATime, why) && (l.isFull() || over()) {
-				return true, nil
+			more, err := r.giveUp(q, l, q.carriedBelow.Load(), expireAtATime, why)
+			if err != nil || more && (l.isFull() || over()) {
+				return true, err
 			}
 			stuck[l.id] = r.held.by[l.id] == before // under way: it is asked again next time
 		}
@@ -143,16 +172,12 @@ func (r *retainer) expireUnserved(q *Queue, now time.Time, over func() bool) (mo
 	return false, nil
 }
 
-// giveUp gives up what a lane holds below an event, at most so many, and reports whether there may be more. What waits for a
-// retry goes with all of it alone, and counts for no budget.
-func (r *retainer) giveUp(q *Queue, l *Lane, below uint64, most int, why string) (more bool) {
-	retries := 0
-	if below == math.MaxUint64 {
-		retries, more = l.giveUpRetries(most, why)
-	}
-	gone, again := l.giveUpPending(below, most-retries, why)
-	more = more || again
-	if n := retries + len(gone); n > 0 {
+// giveUp gives up what a lane holds below an event, at most so many, and reports whether there may be more. What waits to be
+// attempted again goes first: as a rule it is older.
+func (r *retainer) giveUp(q *Queue, l *Lane, below uint64, most int, why string) (more bool, err error) {
+	retries, more := l.giveUpRetries(below, most, why)
+	gone, again := l.giveUpPending(below, most-len(retries), why)
+	if n := len(retries) + len(gone); n > 0 {
 		if r.expiries[l.id] == nil {
 			r.expiries[l.id] = map[string]int{}
 		}
@@ -161,11 +186,24 @@ func (r *retainer) giveUp(q *Queue, l *Lane, below uint64, most int, why string)
 	}
 	low := q.carriedBelow.Load()
 	for i := range gone {
-		if gone[i].Seq < low {
-			r.held.expired(q, l, &gone[i])
+		if ev := &gone[i]; ev.Seq < low {
+			err = errors.Join(err, r.held.expired(q, l, ev.Seq, len(ev.Body), ev.Lanes))
 		}
 	}
-	return more
+	for _, seq := range retries {
+		if seq >= low {
+			continue
+		}
+		value, failed := q.index.get(store.CarriedKey(seq))
+		if failed == nil && value != nil {
+			var c carried
+			if c, failed = parseCarried(value); failed == nil {
+				failed = r.held.expired(q, l, seq, c.bytes, c.lanes)
+			}
+		}
+		err = errors.Join(err, failed)
+	}
+	return more || again, err
 }
 
 // tellExpired tells what became failed, one line for each lane and reason.
@@ -212,29 +250,40 @@ func (l *Lane) giveUpPending(below uint64, most int, why string) (gone []Stored,
 	return gone, false
 }
 
-// giveUpRetries is giveUpPending of what waits to be attempted again, whose order nobody minds.
-func (l *Lane) giveUpRetries(most int, why string) (n int, more bool) {
+// giveUpRetries is giveUpPending of what waits to be attempted again. It returns the events.
+func (l *Lane) giveUpRetries(below uint64, most int, why string) (gone []uint64, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.unserved != 0 && !l.retries.next().IsZero() {
-		if l.full() || n == most {
-			return n, true
+	rs := &l.retries
+	for l.unserved != 0 && !l.gone {
+		slices.SortFunc(rs.first, func(a, b *retry) int { return cmp.Compare(a.seq, b.seq) })
+		for len(rs.first) > 0 && rs.first[0].seq < below && len(gone) < most && !l.full() {
+			r := rs.first[0]
+			rs.first = slices.Delete(rs.first, 0, 1)
+			l.q.retriesHeld.Add(-1)
+			l.expire(&Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, retry: r}, why)
+			gone = append(gone, r.seq)
 		}
-		if len(l.retries.first) == 0 {
-			l.mu.Unlock()
-			err := l.recall(true)
-			l.mu.Lock()
-			if err != nil {
-				l.tryLater(err)
-				return n, false
-			}
-			continue
+		left := len(rs.first) > 0 && rs.first[0].seq < below
+		heap.Init(&rs.first)
+		if left {
+			return gone, true
 		}
-		r := l.pop()
-		l.expire(&Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, retry: r}, why)
-		n++
+		if !rs.rest.anyBelow(below) {
+			break
+		}
+		if l.full() || len(gone) == most {
+			return gone, true
+		}
+		l.mu.Unlock()
+		err := l.recall(true)
+		l.mu.Lock()
+		if err != nil {
+			l.tryLater(err)
+			break
+		}
 	}
-	return n, false
+	return gone, false
 }
 
 // expire makes a delivery failed that was held too long. The caller holds mu.
