@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -27,12 +26,8 @@ func (l *loaded) note(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at, l.failed = time.Now(), ""
-	var faults config.Faults
-	switch {
-	case errors.As(err, &faults) && len(faults) > 0:
-		l.failed = faults[0].String()
-	case err != nil:
-		l.failed = err.Error()
+	if err != nil {
+		l.failed = admin.WhyNotReloaded(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery"
 )
 
 // Reload is what reading the configuration file again did, or would do.
@@ -59,6 +60,19 @@ type fault struct {
 // ErrStopping: the relay is ending and takes no other configuration.
 var ErrStopping = errors.New("the relay is stopping")
 
+// WhyNotReloaded says in one line why a configuration was not applied, to those who ask over HTTP: the first fault of the file, or
+// what the relay has against it. What the queue says in its own words is for the log.
+func WhyNotReloaded(err error) string {
+	var faults config.Faults
+	switch {
+	case errors.As(err, &faults) && len(faults) > 0:
+		return faults[0].String()
+	case errors.Is(err, delivery.ErrNoLane):
+		return whyNot(delivery.ErrNoLane.Error(), err)
+	}
+	return err.Error()
+}
+
 // reload reads the configuration file again; with dry_run=1 it only says what that would do.
 func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
 	q := readQuery(ctx)
@@ -82,8 +96,10 @@ func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
 		answer.Value(ctx, 422, bad)
 	case errors.Is(err, ErrStopping):
 		answer.Error(ctx, 503, "unavailable", err.Error())
+	case errors.Is(err, delivery.ErrNoLane):
+		answer.Error(ctx, 503, "unavailable", "nothing was changed: "+WhyNotReloaded(err))
 	case err != nil:
-		answer.Error(ctx, 422, "invalid_config", err.Error()+"; nothing was changed")
+		answer.Error(ctx, 422, "invalid_config", WhyNotReloaded(err)+"; nothing was changed")
 	default:
 		if done.Changes == nil {
 			done.Changes = []config.Change{}

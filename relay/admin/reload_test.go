@@ -2,10 +2,12 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery"
 )
 
 func TestReloadAnswersWithChangesOrFaults(t *testing.T) {
@@ -40,6 +42,8 @@ func TestReloadAnswersWithChangesOrFaults(t *testing.T) {
 		{config.Faults{{File: "c.toml", Line: 3, Key: "queue.dir", Text: "must be a directory"}, {Text: "b"}}, 422, "invalid_config", `"key": "queue.dir"`},
 		{errors.New("the file is gone"), 422, "invalid_config", "the file is gone; nothing was changed"},
 		{ErrStopping, 503, "unavailable", "stopping"},
+		{fmt.Errorf("%w: make lane \"new\": write /var/lib/x/000001.vlog: input/output error", delivery.ErrNoLane), 503, "unavailable",
+			`"nothing was changed: a new endpoint could not be given its place in the queue; the log says why"`},
 	} {
 		err = tt.err
 		if status, body := o.ask("POST", "/reload"); status != tt.status || code(body) != tt.code || !strings.Contains(body, tt.text) {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
@@ -67,4 +68,37 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 	within(t, "a story", func() { _, _, _, _ = q.Story([]byte(ids[0])) })
 	free.Store(1 << 40)
 	<-resumed
+}
+
+// What the queue has against a new endpoint is no fault of the configuration, and its words are marked as its own.
+func TestAnEndpointThatTheQueueCantPlaceIsNoFaultOfTheConfiguration(t *testing.T) {
+	var free atomic.Int64
+	free.Store(1 << 40)
+	q, err := queue.Open(queue.Options{Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: time.Hour, Retention: time.Hour, FailedRetention: time.Hour,
+		Free: func() (int64, error) { return free.Load(), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	url, _ := quickReceiver(t, well)
+	crm := subscriber("crm", url)
+	post, err := NewPost(q, []config.Endpoint{crm}, 0, "1", zerolog.Nop(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer post.Stop(context.Background())
+	free.Store(1 << 20)
+	if err = post.Apply([]config.Endpoint{crm, subscriber("new", url)}); !errors.Is(err, ErrNoLane) || !errors.Is(err, queue.ErrDiskLow) {
+		t.Errorf("on a full disk a new endpoint is answered %v", err)
+	}
+	if post.Lane("new") != nil || post.Lane("crm") == nil {
+		t.Error("something was changed")
+	}
+	free.Store(1 << 40)
+	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		err = post.Apply([]config.Endpoint{crm, subscriber("new", url)})
+	}
+	if err != nil {
+		t.Errorf("with room again: %v", err)
+	}
 }

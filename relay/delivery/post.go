@@ -116,6 +116,9 @@ func newPlan(lanes []*Lane, endpoints []*config.Endpoint) *plan {
 	return p
 }
 
+// ErrNoLane: the queue could not make the place of an endpoint. What it says beside that is for the log.
+var ErrNoLane = errors.New("a new endpoint could not be given its place in the queue")
+
 // Apply makes the endpoints the configured ones. An endpoint that did not change goes on untouched. The lane of one that
 // did goes on with its new configuration; what it has under way ends as it began. After an error nothing was changed.
 func (p *Post) Apply(endpoints []config.Endpoint) error {
@@ -142,7 +145,7 @@ func (p *Post) Apply(endpoints []config.Endpoint) error {
 		if lanes[i] == nil {
 			kept, err := p.queue.Lane(ep.Name)
 			if err != nil {
-				return undo(err)
+				return undo(fmt.Errorf("%w: %w", ErrNoLane, err))
 			}
 			lanes[i] = p.newLane(kept)
 		}
