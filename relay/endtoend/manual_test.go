@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,8 +75,17 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 	for _, name := range regexp.MustCompile(`(?m)^\.B ([a-z]+)$`).FindAllStringSubmatch(documented, -1) {
 		commands = append(commands, name[1])
 	}
-	if slices.Sort(commands); fmt.Sprint(commands) != fmt.Sprint(slices.Sorted(maps.Keys(want))) {
-		t.Errorf("the man page has the commands %v, want %v", commands, slices.Sorted(maps.Keys(want)))
+	known := slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(want)), "help")))
+	if slices.Sort(commands); fmt.Sprint(commands) != fmt.Sprint(known) {
+		t.Errorf("the man page has the commands %v, want %v", commands, known)
+	}
+	for _, name := range []string{"completion.bash", "completion.zsh", "completion.fish", "realtorbot-relay.1"} {
+		text := readFile(t, name)
+		for _, page := range manual.Pages() {
+			if !regexp.MustCompile(`\b` + page.Name + `\b`).MatchString(text) {
+				t.Errorf("%s doesn't know the page %s of the manual", name, page.Name)
+			}
+		}
 	}
 	for command, flags := range want {
 		if flags == nil {
@@ -83,6 +93,34 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 		}
 		part := between(page, `(?m)^\.SS (?:[a-z]+, )*`+command+`(?:, [a-z]+)*$`, `\n\.S[SH]`)
 		sameFlags(t, "the man page for "+command, regexp.MustCompile(`(?m)^\.BI? -([a-z-]+)`).FindAllStringSubmatch(part, -1), flags)
+	}
+}
+
+// What stands in the file is what bash offers: a command that the function does not recognise has the flags of another.
+func TestBashOffersTheFlagsOfTheCommandThatIsTyped(t *testing.T) {
+	t.Parallel()
+	want := commandFlags(t)
+	var pages []string
+	for _, page := range manual.Pages() {
+		pages = append(pages, page.Name)
+	}
+	want["help"] = pages
+	for name, flags := range want {
+		typed := "-"
+		if name == "help" {
+			typed = ""
+		}
+		cmd := exec.Command("bash", "-c", `. "$1"; COMP_WORDS=(realtorbot-relay "$2" "$3"); COMP_CWORD=2; _realtorbot_relay; printf '%s\n' "${COMPREPLY[@]}"`,
+			"bash", "../../scripts/package/completion.bash", name, typed)
+		said, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got [][]string
+		for _, word := range strings.Fields(string(said)) {
+			got = append(got, []string{"", strings.TrimPrefix(word, "-")})
+		}
+		sameFlags(t, "what bash offers for "+name, got, flags)
 	}
 }
 

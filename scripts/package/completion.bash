@@ -4,7 +4,10 @@ _realtorbot_relay() {
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        serve | check | doctor | backup | restore | listen | send | verify | version) command=$word; break ;;
+        serve | check | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version | help)
+            command=$word
+            break
+            ;;
         esac
     done
     case $previous in
@@ -40,9 +43,10 @@ _realtorbot_relay() {
     test) words="-config -json -conformance" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
     send) words="-type -data -url -token -secret -id" ;;
+    help) words="proxies schedules" ;;
     verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
-    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor status pause resume replay failed events reload backup restore test listen send verify version $words"; fi
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check doctor status pause resume replay failed events reload backup restore test listen send verify version help $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 complete -F _realtorbot_relay realtorbot-relay

@@ -1,6 +1,6 @@
 # fish completion for realtorbot-relay
 set -l relay realtorbot-relay
-set -l commands serve check doctor status pause resume replay failed events reload backup restore test listen send verify version
+set -l commands serve check doctor status pause resume replay failed events reload backup restore test listen send verify version help
 set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
     appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
 set -l none "not __fish_seen_subcommand_from $commands"
@@ -23,6 +23,8 @@ complete -c $relay -n $none -a listen -d 'a local receiver that shows what arriv
 complete -c $relay -n $none -a send -d 'post one event to a relay'
 complete -c $relay -n $none -a verify -d 'say whether a signature matches'
 complete -c $relay -n $none -a version -d 'print the version'
+complete -c $relay -n $none -a help -d 'what there is, or a page of the manual'
+complete -c $relay -n "__fish_seen_subcommand_from help" -a 'proxies schedules'
 
 complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check" -o config -r -F -d 'the configuration'
 

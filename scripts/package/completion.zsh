@@ -19,6 +19,7 @@ local -a commands=(
     'send:post one event to a relay'
     'verify:say whether a signature matches and, if not, why'
     'version:print the version'
+    'help:what there is, or a page of the manual'
 )
 local -a types=(
     bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored}
@@ -32,7 +33,7 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version) shift words; (( CURRENT-- )) ;;
+serve | check | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
@@ -68,6 +69,7 @@ send)
     _arguments "-type[event type]:type:($types)" '-data[JSON object, - or @file]:data:' '-url[intake of the relay]:url:_urls' \
         '-token[bearer token of the source]:token:' '-secret[signs the event]:secret:' '-id[event id]:id:'
     ;;
+help) _arguments ':page:(proxies schedules)' ;;
 verify)
     _arguments '-secret[secret]:secret:' '-previous-secret[secret while rotating]:secret:' '-header[value of the signature]:value:' '-id[value of webhook-id]:id:' \
         '-timestamp[value of webhook-timestamp]:seconds:'
