@@ -54,65 +54,6 @@ type keeper struct {
 	counted  int64         // bytes of frames since lanes that only arrive were saved
 }
 
-// committed is an entry that the journal has.
-type committed struct {
-	h        entry.Header
-	raw      []byte
-	frame    *entry.Frame
-	gathered *gathered
-	size     int64 // of the record in the journal; of its last entry only
-}
-
-// gathered is what is to become an entry: what a lane did, or a lane that is made or deleted.
-type gathered struct {
-	lane     *Lane
-	batch    uint64 // of the lane's progress
-	progress *entry.Progress
-	made     *entry.Lane
-	discard  bool
-}
-
-func (g *gathered) kind() entry.Kind {
-	switch {
-	case g.progress != nil:
-		return entry.KindProgress
-	case g.discard:
-		return entry.KindDiscard
-	default:
-		return entry.KindLane
-	}
-}
-
-func (g *gathered) append(dst []byte, number uint64, at int64) []byte {
-	if g.progress != nil {
-		return g.progress.Append(dst, number, at)
-	}
-	return g.made.Append(dst, g.discard, number, at)
-}
-
-// bound is more than append appends.
-func (g *gathered) bound() int {
-	if g.progress == nil {
-		return entry.HeaderSize + len(g.made.Name) + len(g.made.Record) + 32
-	}
-	n := entry.HeaderSize + len(g.progress.Record) + 64
-	for i := range g.progress.Changes {
-		n += len(g.progress.Changes[i].Record) + 24
-	}
-	for i := range g.progress.Attempts {
-		a := &g.progress.Attempts[i]
-		n += len(a.Class) + len(a.Error) + len(a.Excerpt) + 120
-	}
-	return n
-}
-
-// call is a write that somebody waits for.
-type call struct {
-	fn    func() error
-	clean bool // it deletes, which is allowed as long as anything is
-	done  chan error
-}
-
 const (
 	// saveBytes of the journal make the keeper move entries into the log before their time, saveAge does when there are fewer.
 	saveBytes = 2 << 20
@@ -202,21 +143,6 @@ func (k *keeper) await(q *Queue, room bool, enough func(round uint64) bool) erro
 	return nil
 }
 
-// update has the keeper do something and waits until it is done.
-func (q *Queue) update(fn func() error) error { return q.call(&call{fn: fn}) }
-
-func (q *Queue) call(c *call) error {
-	c.done = make(chan error, 1)
-	select {
-	case q.keeper.calls <- c:
-		return <-c.done
-	case <-q.closing:
-		return ErrClosed
-	case <-q.failed:
-		return fmt.Errorf("%w: %w", ErrFailed, q.Err())
-	}
-}
-
 func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 	defer func() {
 		k.mu.Lock()
@@ -276,27 +202,6 @@ func (k *keeper) run(q *Queue, committed <-chan struct{}) {
 		}
 		if k.starved.Load() && due == nil {
 			due = time.After(starvedWait)
-		}
-	}
-}
-
-// serve answers a call.
-func (k *keeper) serve(q *Queue, c *call) {
-	if save, clean := q.disk.tend(q); !save && !(c.clean && clean) {
-		c.done <- q.disk.lackOf(q.opts, nil)
-		return
-	}
-	c.done <- c.fn()
-}
-
-// serveWaiting answers the calls that wait, for who has much to do.
-func (k *keeper) serveWaiting(q *Queue) {
-	for {
-		select {
-		case c := <-k.calls:
-			k.serve(q, c)
-		default:
-			return
 		}
 	}
 }
@@ -511,115 +416,4 @@ func (k *keeper) close(q *Queue) error {
 		}
 	}
 	return k.snapshot(q)
-}
-
-// Lane returns the lane of the endpoint with the given name. A lane that is not there yet is made, on disk, and begins at
-// the end of the log.
-func (q *Queue) Lane(name string) (*Lane, error) {
-	if lane := q.laneNamed(name); lane != nil {
-		return lane, nil // also on a full disk
-	}
-	if err := q.MakeLanes([]string{name}); err != nil {
-		return nil, err
-	}
-	return q.laneNamed(name), nil
-}
-
-// MakeLanes makes the lanes that are not there yet, on disk, in one commit. They begin at the end of the log.
-func (q *Queue) MakeLanes(names []string) error {
-	missing := false
-	for _, name := range names {
-		missing = missing || q.laneNamed(name) == nil
-	}
-	if !missing {
-		return nil
-	}
-	err := q.update(func() error {
-		k := &q.keeper
-		var list []*gathered
-		var made []*Lane
-		seen := map[string]bool{}
-		for _, name := range names {
-			if seen[name] || q.laneNamed(name) != nil {
-				continue
-			}
-			seen[name] = true
-			end := q.end.Load()
-			lane := newLane(q, k.nextLane, laneRecord{name: name, cursor: end, born: end, counted: end})
-			k.nextLane++
-			made = append(made, lane)
-			list = append(list, &gathered{lane: lane, made: &entry.Lane{ID: lane.id, Name: name, Record: lane.record().append(nil)}})
-		}
-		if err := k.mustCommit(q, list); err != nil {
-			return err
-		}
-		q.addLanes(made)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("make lane %q: %w", names[0], err)
-	}
-	return nil
-}
-
-func (q *Queue) laneNamed(name string) *Lane {
-	if names := q.names.Load(); names != nil {
-		return (*names)[name]
-	}
-	return nil
-}
-
-// addLanes shows lanes to the committer. Keeper and start only.
-func (q *Queue) addLanes(made []*Lane) {
-	lanes := append([]*Lane(nil), *q.lanes.Load()...)
-	for _, lane := range made {
-		for len(lanes) <= int(lane.id) {
-			lanes = append(lanes, nil)
-		}
-		lanes[lane.id] = lane
-	}
-	q.showLanes(lanes)
-}
-
-func (q *Queue) showLanes(lanes []*Lane) {
-	names := make(map[string]*Lane, len(lanes))
-	for _, l := range lanes {
-		if l != nil {
-			names[l.name] = l
-		}
-	}
-	q.names.Store(&names)
-	q.lanes.Store(&lanes)
-}
-
-// Lanes returns all lanes there are, also those whose endpoint is not configured any more.
-func (q *Queue) Lanes() []*Lane {
-	all := *q.lanes.Load()
-	list := make([]*Lane, 0, len(all))
-	for _, l := range all {
-		if l != nil {
-			list = append(list, l)
-		}
-	}
-	return list
-}
-
-// GiveUp deletes a lane with all that it holds, for good. Nobody may use the lane any more.
-func (q *Queue) GiveUp(lane *Lane) error {
-	err := q.call(&call{clean: true, fn: func() error {
-		k := &q.keeper
-		if err := k.mustCommit(q, []*gathered{{lane: lane, discard: true, made: &entry.Lane{ID: lane.id, Name: lane.name}}}); err != nil {
-			return err
-		}
-		lanes := append([]*Lane(nil), *q.lanes.Load()...)
-		lanes[lane.id] = nil
-		q.showLanes(lanes)
-		lane.close()
-		q.freed.Store(true)
-		return k.flush(q)
-	}})
-	if err != nil {
-		return fmt.Errorf("give up lane %q: %w", lane.name, err)
-	}
-	return nil
 }

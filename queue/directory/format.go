@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 )
 
 // The places of faults.
@@ -17,30 +18,34 @@ const (
 const formatFile = "FORMAT"
 
 // Format is what the file FORMAT says: in which layout a queue is written.
+//
+// What a later version of the relay adds to a layout, so that one before it would not understand what it finds, is named in
+// With before the first of it is written: "format 2 with keys". Whoever doesn't know the name leaves the queue alone.
 type Format struct {
-	Version  int   // 0: there is no queue yet
-	Draft    int   // of a version that is not finished; 0: it is
-	MemTable int64 // bytes of the store's tables in memory, which must not become smaller
+	Version  int    // 0: there is no queue yet
+	Draft    int    // of a version that is not finished; 0: it is
+	With     string // what was added to the version; this version of the relay knows of nothing
+	MemTable int64  // bytes of the store's tables in memory, which must not become smaller
 }
 
 // Current is the format that this version writes; MemTable is the caller's.
-var Current = Format{Version: 2, Draft: 2}
+var Current = Format{Version: 2}
 
 // String is the line in the file, without its end.
 func (f Format) String() string {
-	draft := ""
-	if f.Draft > 0 {
-		draft = fmt.Sprintf(" draft %d", f.Draft)
-	}
-	return fmt.Sprintf("realtorbot-relay queue, format %d%s, memtable %d", f.Version, draft, f.MemTable)
+	return fmt.Sprintf("realtorbot-relay queue, %s, memtable %d", f.name(), f.MemTable)
 }
 
 // name is what an operator calls it.
 func (f Format) name() string {
+	name := fmt.Sprintf("format %d", f.Version)
 	if f.Draft > 0 {
-		return fmt.Sprintf("format %d draft %d", f.Version, f.Draft)
+		name += fmt.Sprintf(" draft %d", f.Draft)
 	}
-	return fmt.Sprintf("format %d", f.Version)
+	if f.With != "" {
+		name += " with " + f.With
+	}
+	return name
 }
 
 // parseFormat reads the line, of other formats only what they are.
@@ -52,17 +57,23 @@ func parseFormat(text string) (f Format, ok bool) {
 	if _, err := fmt.Sscanf(rest, "%d", &f.Draft); rest != "" && (err != nil || f.Draft < 1) {
 		return Format{}, false
 	}
+	if _, with, is := strings.Cut(text, fmt.Sprintf("format %d with ", f.Version)); is {
+		f.With, _, is = strings.Cut(with, ", memtable ")
+		if !is || f.With == "" || len(f.With) > 200 || strings.ContainsFunc(f.With, unicode.IsControl) {
+			return Format{}, false
+		}
+	}
 	if f.newer() || f.unfinished() {
 		return f, true
 	}
 	if _, err := fmt.Sscanf(text[strings.LastIndex(text, " "):], " %d", &f.MemTable); err != nil || f.MemTable < 1<<20 || f.MemTable > 1<<30 {
 		return Format{}, false
 	}
-	return f, strings.TrimSuffix(text, "\n") == f.String() && (f.Draft == 0 || f.Version == Current.Version)
+	return f, strings.TrimSuffix(text, "\n") == f.String() && (f.Draft == 0 && f.With == "" || f.Version == Current.Version)
 }
 
 func (f Format) newer() bool {
-	return f.Version > Current.Version || f.Version == Current.Version && f.Draft == 0 && Current.Draft > 0
+	return f.Version > Current.Version || f.Version == Current.Version && (f.With != "" || f.Draft == 0 && Current.Draft > 0)
 }
 
 func (f Format) unfinished() bool {

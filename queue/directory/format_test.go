@@ -25,7 +25,7 @@ func TestTheFormatIsReadAsItWasWritten(t *testing.T) {
 		}
 	}
 	raw, err := os.ReadFile(filepath.Join(path, "FORMAT"))
-	if must(t, err); string(raw) != "realtorbot-relay queue, format 2 draft 2, memtable 8388608\n" {
+	if must(t, err); string(raw) != "realtorbot-relay queue, format 2, memtable 8388608\n" {
 		t.Errorf("the file reads %q", raw)
 	}
 	if names, err := os.ReadDir(path); err != nil || len(names) != 2 {
@@ -36,26 +36,32 @@ func TestTheFormatIsReadAsItWasWritten(t *testing.T) {
 func TestWhoCanReadAFormat(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
-		"realtorbot-relay queue, format 1, memtable 8388608\n":         "",
-		"realtorbot-relay queue, format 1, memtable 8388608":           "",
-		"realtorbot-relay queue, format 2 draft 2, memtable 8388608\n": "",
-		"realtorbot-relay queue, format 99, memtable 8388608\n":        "written by a newer version of the relay (format 99, this one knows format 2 draft 2)",
-		"realtorbot-relay queue, format 3 draft 7, who knows\n":        "written by a newer version of the relay (format 3 draft 7,",
-		"realtorbot-relay queue, format 2, memtable 8388608\n":         "written by a newer version of the relay (format 2, this one",
-		"realtorbot-relay queue, format 2 draft 1, memtable 8388608\n": "written by an unfinished version of the relay (format 2 draft 1, this one knows format 2 draft 2)",
-		"realtorbot-relay queue, format 2 draft 12, anything\n":        "written by an unfinished version",
-		"realtorbot-relay queue, format 2 draft 0, memtable 8388608\n": "which no version of the relay writes",
-		"realtorbot-relay queue, format 2 draft x, memtable 8388608\n": "which no version of the relay writes",
-		"realtorbot-relay queue, format 1 draft 2, memtable 8388608\n": "which no version of the relay writes",
-		"realtorbot-relay queue, format 0, memtable 8388608\n":         "which no version of the relay writes",
-		"realtorbot-relay queue, format -2, memtable 8388608\n":        "which no version of the relay writes",
-		"realtorbot-relay queue, format 1, memtable 8388608 more\n":    "which no version of the relay writes",
-		"realtorbot-relay queue, format 1, memtable 5\n":               "which no version of the relay writes",
-		"realtorbot-relay queue, format 1, memtable 99999999999\n":     "which no version of the relay writes",
-		"realtorbot-relay queue, format 1\n":                           "which no version of the relay writes",
-		"realtorbot-relay queue, fo":                                   "which no version of the relay writes",
-		"":                                                             "which no version of the relay writes",
-		strings.Repeat("\x00", 58):                                     "which no version of the relay writes",
+		"realtorbot-relay queue, format 1, memtable 8388608\n":                 "",
+		"realtorbot-relay queue, format 1, memtable 8388608":                   "",
+		"realtorbot-relay queue, format 2, memtable 8388608\n":                 "",
+		"realtorbot-relay queue, format 99, memtable 8388608\n":                "written by a newer version of the relay (format 99, this one knows format 2)",
+		"realtorbot-relay queue, format 3 draft 7, who knows\n":                "written by a newer version of the relay (format 3 draft 7,",
+		"realtorbot-relay queue, format 2 with keys, memtable 8388608\n":       "written by a newer version of the relay (format 2 with keys, this one knows format 2)",
+		"realtorbot-relay queue, format 2 with keys and x, memtable 8388608\n": "written by a newer version of the relay (format 2 with keys and x,",
+		"realtorbot-relay queue, format 2 with , memtable 8388608\n":           "which no version of the relay writes",
+		"realtorbot-relay queue, format 2 with \x00, memtable 8388608\n":       "which no version of the relay writes",
+		"realtorbot-relay queue, format 2 with keys\n":                         "which no version of the relay writes",
+		"realtorbot-relay queue, format 1 with keys, memtable 8388608\n":       "which no version of the relay writes",
+		"realtorbot-relay queue, format 2 draft 1, memtable 8388608\n":         "written by an unfinished version of the relay (format 2 draft 1, this one knows format 2)",
+		"realtorbot-relay queue, format 2 draft 2, memtable 8388608\n":         "written by an unfinished version of the relay (format 2 draft 2,",
+		"realtorbot-relay queue, format 2 draft 12, anything\n":                "written by an unfinished version",
+		"realtorbot-relay queue, format 2 draft 0, memtable 8388608\n":         "which no version of the relay writes",
+		"realtorbot-relay queue, format 2 draft x, memtable 8388608\n":         "which no version of the relay writes",
+		"realtorbot-relay queue, format 1 draft 2, memtable 8388608\n":         "which no version of the relay writes",
+		"realtorbot-relay queue, format 0, memtable 8388608\n":                 "which no version of the relay writes",
+		"realtorbot-relay queue, format -2, memtable 8388608\n":                "which no version of the relay writes",
+		"realtorbot-relay queue, format 1, memtable 8388608 more\n":            "which no version of the relay writes",
+		"realtorbot-relay queue, format 1, memtable 5\n":                       "which no version of the relay writes",
+		"realtorbot-relay queue, format 1, memtable 99999999999\n":             "which no version of the relay writes",
+		"realtorbot-relay queue, format 1\n":                                   "which no version of the relay writes",
+		"realtorbot-relay queue, fo":                                           "which no version of the relay writes",
+		"":                                                                     "which no version of the relay writes",
+		strings.Repeat("\x00", 58):                                             "which no version of the relay writes",
 	} {
 		path := tempDir(t)
 		d := mustClaim(t, path)
