@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -16,6 +17,8 @@ import (
 const (
 	// firstBytes is the room that a body gets at once; beyond it, room is given for what came, not for what was announced.
 	firstBytes = 16 << 10
+	// readBytes is how much is read, or unpacked, before others have the processor.
+	readBytes = 64 << 10
 	// gzipBytes is what decompressing gzip takes besides: a window, and the tables of the codes (44 KB measured).
 	gzipBytes = 64 << 10
 	// zstdWindow is the largest window of a Zstandard frame, which is what RFC 8878 asks for; zstdBytes is what decompressing
@@ -70,10 +73,15 @@ func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte
 	if err != nil {
 		return buf, err
 	}
-	for {
+	for worked := 0; ; {
+		if worked >= readBytes {
+			worked = 0
+			runtime.Gosched() // as while a body is parsed
+		}
 		// One byte beyond the most tells a stream that is too large from one that has ended.
-		n, err := stream.Read(buf[len(buf):min(cap(buf), b.most+1)])
+		n, err := stream.Read(buf[len(buf):min(cap(buf), b.most+1, len(buf)+readBytes)])
 		buf = buf[:len(buf)+n]
+		worked += n
 		switch {
 		case len(buf) > b.most:
 			return buf, errTooLarge

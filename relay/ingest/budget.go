@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,15 @@ type budget struct {
 	held    int64
 	parties map[party]int64 // what each holds; none at 0
 	holds   []*hold         // those that hold more than small, in no order
-	freed   chan struct{}   // closed when something is given back; nil while nobody waits
+	waiting []*waiter       // for room, in the order in which they came
+}
+
+// waiter is a request that waits for room. Whoever gives something back counts for it what it needs, once that fits, and closes granted:
+// to wake all who wait with each byte that comes back would keep the processors from everybody else.
+type waiter struct {
+	party        party
+	share, bytes int64
+	granted      chan struct{}
 }
 
 // party is who a share belongs to: a source, or, before a request has shown its credential, a client's address.
@@ -38,6 +47,8 @@ const (
 	grace = time.Second
 	// roomWait is how long a request waits for room, bytes that others are about to give back.
 	roomWait = 500 * time.Millisecond
+	// roomLook is how often it looks meanwhile whether somebody has to make room.
+	roomLook = 100 * time.Millisecond
 )
 
 var errNoRoom = errors.New("requests take all the memory that there is for them")
@@ -131,51 +142,69 @@ func (h *hold) move(to *budget, p party, share int64) error {
 
 // reserveLocked counts bytes for a party, and waits for room when there is none, up to roomWait.
 func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
-	fits := func() bool { return b.held+bytes <= b.all && b.parties[p]+bytes <= share }
-	if !fits() {
-		if bytes > min(share, b.all) {
-			return errNoRoom
-		}
-		if b.giveUpLocked(p, b.parties[p]+bytes > share); whom.hasty {
-			return errNoRoom
-		}
-		end := time.NewTimer(roomWait)
-		defer end.Stop()
-		whom.waits.Store(true)
-		defer whom.waits.Store(false)
-		for over := false; !fits(); {
-			if over {
-				return errNoRoom
-			}
-			b.giveUpLocked(p, b.parties[p]+bytes > share)
-			if b.freed == nil {
-				b.freed = make(chan struct{})
-			}
-			freed := b.freed
-			b.mu.Unlock()
-			select {
-			case <-freed:
-			case <-end.C:
-				over = true
-			}
-			b.mu.Lock()
-		}
+	w := &waiter{party: p, share: share, bytes: bytes}
+	if b.fitsLocked(w) {
+		b.countLocked(w)
+		return nil
 	}
-	b.held += bytes
-	b.parties[p] += bytes
-	return nil
+	if bytes > min(share, b.all) {
+		return errNoRoom
+	}
+	b.giveUpLocked(p, b.parties[p]+bytes > share)
+	if whom.hasty {
+		return errNoRoom
+	}
+	w.granted = make(chan struct{})
+	b.waiting = append(b.waiting, w)
+	whom.waits.Store(true)
+	defer whom.waits.Store(false)
+	end, look := time.NewTimer(roomWait), time.NewTicker(roomLook)
+	defer end.Stop()
+	defer look.Stop()
+	for over := false; ; {
+		b.mu.Unlock()
+		select {
+		case <-w.granted:
+		case <-look.C:
+		case <-end.C:
+			over = true
+		}
+		b.mu.Lock()
+		at := slices.Index(b.waiting, w)
+		switch {
+		case at < 0: // granted
+			return nil
+		case over:
+			b.waiting = slices.Delete(b.waiting, at, at+1)
+			return errNoRoom
+		}
+		b.giveUpLocked(p, b.parties[p]+bytes > share)
+	}
 }
 
-// freeLocked gives bytes of a party back, and tells those who wait.
+func (b *budget) fitsLocked(w *waiter) bool {
+	return b.held+w.bytes <= b.all && b.parties[w.party]+w.bytes <= w.share
+}
+
+func (b *budget) countLocked(w *waiter) {
+	b.held += w.bytes
+	b.parties[w.party] += w.bytes
+}
+
+// freeLocked gives bytes of a party back, to those who wait for them.
 func (b *budget) freeLocked(p party, bytes int64) {
 	b.held -= bytes
 	if b.parties[p] -= bytes; b.parties[p] == 0 {
 		delete(b.parties, p)
 	}
-	if b.freed != nil {
-		close(b.freed)
-		b.freed = nil
-	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
+		fits := b.fitsLocked(w)
+		if fits {
+			b.countLocked(w)
+			close(w.granted)
+		}
+		return fits
+	})
 }
 
 // noteLocked remembers what h holds, and keeps it among those that may be given up while that is worth it.

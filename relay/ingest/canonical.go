@@ -1,6 +1,9 @@
 package ingest
 
-import "fmt"
+import (
+	"fmt"
+	"runtime"
+)
 
 const (
 	// maxDepth is how deep objects and arrays may nest, the event itself being the first level.
@@ -41,6 +44,7 @@ type canon struct {
 	digits  digits   // scratch of appendNumber
 	fault   fault
 	hold    *hold // what all of this is taken from
+	worked  uint8 // wraps around
 
 	shuffles []shuffle // the objects read so far whose members are to be put into order
 	strays   []member  // their members
@@ -114,6 +118,7 @@ func (c *canon) ended() bool {
 
 // value reads the value at c.at, which is not space. depth is the level that it has when it is an object or an array.
 func (c *canon) value(depth int) bool {
+	c.letOthers()
 	switch c.peek() {
 	case '"':
 		return c.text()
@@ -135,6 +140,17 @@ func (c *canon) value(depth int) bool {
 	}
 	return c.unexpected()
 }
+
+// letOthers lets others have the processor now and then: who works on a large body would else have it for 10 ms at a time, and a commit, for
+// which many wait, needs it for a moment again and again.
+func (c *canon) letOthers() {
+	if c.worked++; c.worked%workedBefore == 0 {
+		runtime.Gosched()
+	}
+}
+
+// workedBefore is how many values are read, or objects put in order, before others have the processor.
+const workedBefore = 128
 
 // object reads the object at c.at and leaves its members on the stack, in the order in which they were written; the
 // caller takes them off.

@@ -77,6 +77,7 @@ type ordering struct {
 // put appends what was written between two places, in which the shuffles from low to before high are.
 func (o ordering) put(from, to int32, low, high int) {
 	for low < high {
+		o.letOthers()
 		s := o.shuffles[low]
 		o.out = append(o.out, o.spare[from-o.start:s.open+1-o.start]...)
 		next := o.first(low+1, high, s.end)

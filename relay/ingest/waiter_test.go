@@ -1,0 +1,138 @@
+package ingest
+
+import (
+	"runtime"
+	"runtime/metrics"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// woken is about how many times a goroutine was woken so far. The runtime counts one in eight.
+func woken() (n uint64) {
+	sample := []metrics.Sample{{Name: "/sched/latencies:seconds"}}
+	metrics.Read(sample)
+	for _, one := range sample[0].Value.Float64Histogram().Counts {
+		n += 8 * one
+	}
+	return n
+}
+
+// Strangers who wait for room are woken when there is some for them, and not with each byte that comes back: a hundred of them would keep
+// the processors from everybody else.
+func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
+	const waiters, gives = 100, 500
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1000)
+		first := new(hold)
+		first.begin(b, party{source: "first"}, 1000, nil)
+		if err := first.take(950); err != nil {
+			t.Fatal(err)
+		}
+		took := make(chan error, waiters)
+		for range waiters {
+			go func() {
+				h := new(hold)
+				h.begin(b, party{source: "other"}, 1000, nil)
+				err := h.take(100)
+				took <- err
+				if err == nil {
+					h.end()
+				}
+			}()
+		}
+		synctest.Wait()
+		before := woken()
+		for range gives {
+			first.give(1)
+			synctest.Wait() // whoever was woken waits again
+			if err := first.take(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := woken() - before; n > waiters*gives/10 {
+			t.Errorf("about %d times somebody was woken, by %d times that nobody found room", n, gives)
+		}
+		first.end()
+		for range waiters {
+			if err := <-took; err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if b.held != 0 || len(b.parties) != 0 || len(b.waiting) != 0 {
+			t.Errorf("in the end %d bytes are held, %d wait", b.held, len(b.waiting))
+		}
+	})
+}
+
+// Who needs little is not kept waiting by who needs much, and who waits in vain is told so and counts no more.
+func TestRoomGoesToThoseForWhomThereIsEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1000)
+		first, large, small := new(hold), new(hold), new(hold)
+		for _, h := range []*hold{first, large, small} {
+			h.begin(b, party{}, 1000, nil)
+		}
+		if err := first.take(1000); err != nil {
+			t.Fatal(err)
+		}
+		tookLarge, tookSmall := make(chan error, 1), make(chan error, 1)
+		go func() { tookLarge <- large.take(900) }()
+		synctest.Wait()
+		go func() { tookSmall <- small.take(200) }()
+		synctest.Wait()
+		first.give(300)
+		if err := <-tookSmall; err != nil {
+			t.Error(err)
+		}
+		if err := <-tookLarge; err != errNoRoom { // when time is over
+			t.Errorf("900 of 1000 bytes beside 900: %v", err)
+		}
+		small.end()
+		first.end()
+		synctest.Wait()
+		if b.held != 0 || len(b.waiting) != 0 || large.bytes != 0 {
+			t.Errorf("in the end %d bytes are held, %d by who was refused, %d wait", b.held, large.bytes, len(b.waiting))
+		}
+	})
+}
+
+// Who works on a large body lets others have the processor meanwhile: without that they wait for 10 ms each time, and a commit needs it
+// again and again.
+func TestALargeBodyLeavesTheProcessorToOthersNowAndThen(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	numbers := "[" + strings.Repeat("5e-324,", 100_000) + "0]"
+	strays := "[" + strings.Repeat(`{"b":0,"1":0},`, 50_000) + "0]"
+	packed := []byte(gzipOf(numbers))
+	for name, one := range map[string]struct {
+		turns int64
+		do    func() error
+	}{
+		"values": {500, func() error { _, err := new(Parser).Canonical([]byte(numbers)); return err }},
+		"order":  {500, func() error { _, err := new(Parser).Canonical([]byte(strays)); return err }},
+		"unpacking": {5, func() error {
+			_, err := newBodies(1<<20).decompress(packed, gzipped, nil, nil, newBudget(1<<20))
+			return err
+		}},
+	} {
+		var turns atomic.Int64
+		var over atomic.Bool
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for !over.Load() {
+				turns.Add(1)
+				runtime.Gosched()
+			}
+		}()
+		err := one.do()
+		had := turns.Load()
+		over.Store(true)
+		<-ended
+		if err != nil || had < one.turns {
+			t.Errorf("%s: others had %d turns, want %d at least (%v)", name, had, one.turns, err)
+		}
+	}
+}
