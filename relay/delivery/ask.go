@@ -45,9 +45,6 @@ func (l *Lane) take() (*queue.Delivery, *flight) {
 	switch {
 	case d == nil:
 		l.idle++
-		if l.gate.isHeld() {
-			l.deaf.Store(true)
-		}
 		if more {
 			l.poke()
 		}
@@ -125,19 +122,23 @@ func (l *Lane) nextLocked() (d *queue.Delivery, f *flight, more bool) {
 	return nil, nil, false
 }
 
-// mayAskLocked asks the gate for leave to ask the queue.
+// mayAskLocked asks the gate for leave to ask the queue. Where time, the end of an attempt or an operator alone can change the
+// answer, the lane is deaf until it looks again: it is not woken for each event that comes.
 func (l *Lane) mayAskLocked(v *leave) bool {
 	v.permit = l.gate.allow(v.now)
 	v.until = v.permit.until
 	if !v.retries && !v.firsts {
+		l.deaf.Store(true)
 		l.uplink.leave(l)
 		return false
 	}
 	if !l.places.admits(&l.stake, v.now) {
+		l.deaf.Store(true)
 		v.until = v.now.Add(placeAgain)
 		l.uplink.leave(l)
 		return false
 	}
+	l.deaf.Store(false) // before the queue is looked at
 	v.outlook, v.spared = l.kept.Outlook(), l.gate.isSpared()
 	if due := v.outlook.Due; v.outlook.Waiting == 0 && !v.outlook.Replays && !(v.early && !due.IsZero()) && (due.IsZero() || due.After(v.now)) {
 		l.uplink.leave(l)
@@ -152,6 +153,7 @@ func (l *Lane) mayAskLocked(v *leave) bool {
 		return false
 	}
 	if v.until = l.probes.begin(v.now, l.gate.place(), l.gate.awaits); !v.until.IsZero() {
+		l.deaf.Store(true)
 		l.gate.setPlace(v.until)
 		return false
 	}

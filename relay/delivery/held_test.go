@@ -131,3 +131,74 @@ func TestAPausedLaneSleepsAndForgetsNothing(t *testing.T) {
 		}
 	}
 }
+
+// A lane that may begin nothing, whatever comes, is not woken for each event; and what came meanwhile goes as soon as it may.
+func TestALaneThatMayBeginNothingIsNotWokenByWhatComes(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		shut, open func(d *desk, l *Lane) // under its lock
+		slow       bool
+	}{
+		{name: "down", shut: func(_ *desk, l *Lane) { l.gate.Down, l.gate.NextProbe = l.now(), l.now().Add(time.Hour) },
+			open: func(_ *desk, l *Lane) { l.gate.NextProbe = l.now() }},
+		{name: "asked to wait", shut: func(_ *desk, l *Lane) { l.gate.HeldUntil = l.now().Add(time.Hour) },
+			open: func(_ *desk, l *Lane) { l.gate.HeldUntil = l.now() }},
+		{name: "out of reach", shut: func(_ *desk, l *Lane) { l.gate.offline, l.gate.probe = true, l.now().Add(time.Hour) },
+			open: func(_ *desk, l *Lane) { l.gate.probe = l.now() }},
+		{name: "its pace allows none", shut: func(_ *desk, l *Lane) { l.gate.PerSecond, l.gate.next = leastPace, l.now().Add(time.Hour) },
+			open: func(_ *desk, l *Lane) { l.gate.PerSecond = 0 }},
+		{name: "there is no place", shut: func(d *desk, l *Lane) { l.stake.underWay++; d.post.places.most.Store(0) },
+			open: func(d *desk, l *Lane) { l.stake.underWay--; d.post.places.most.Store(1 << 30) }},
+		{name: "all that it may have is under way", slow: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, got := quickReceiver(t, well)
+			var arrivals <-chan arrival
+			if c.slow {
+				url, arrivals = slowReceiver(t)
+			}
+			d := openDesk(t, subscriber("crm", url))
+			d.endHousekeeping() // which looks too
+			l := d.post.Lane("crm")
+			var under arrival
+			if c.slow {
+				l.mu.Lock()
+				l.gate.AtATime = 1
+				l.mu.Unlock()
+				d.accept("lead.created", "evt_first")
+				under = mustArrive(t, arrivals)
+			} else {
+				l.mu.Lock()
+				c.shut(d, l)
+				l.mu.Unlock()
+			}
+			d.accept("lead.created", "evt_1") // so that a sender looks
+			d.comeTo(l, func() bool {
+				return l.deaf.Load() && l.idle == l.senders-len(l.under) && len(l.ready) == 0 && l.asks.IsZero()
+			})
+			l.timer.Stop() // the time until it looks is the test's to pass
+			for i := range 10 {
+				d.accept("lead.created", fmt.Sprint("evt_b_", i))
+				if len(l.ready) > 0 {
+					t.Fatal("it was woken")
+				}
+			}
+			if c.slow {
+				under.answer <- 200
+				for range 11 {
+					mustArrive(t, arrivals).answer <- 200
+				}
+				d.until("crm", "settled", settled)
+				return
+			}
+			l.mu.Lock()
+			c.open(d, l)
+			l.mu.Unlock()
+			l.poke() // as the timer does
+			d.until("crm", "settled", settled)
+			if n := len(got.arrived()); n != 11 {
+				t.Errorf("%d of 11 events arrived", n)
+			}
+		})
+	}
+}

@@ -29,7 +29,7 @@ type Lane struct {
 	now    func() time.Time
 	course atomic.Pointer[course] // nil when no endpoint of the name is configured; replaced under mu
 	ready  chan struct{}          // holds one token when a sender should look whether there is something to take
-	deaf   atomic.Bool            // the gate is held: the queue need not say that there is something to take
+	deaf   atomic.Bool            // it may take nothing as it is: the queue need not say that there is something
 	done   sync.WaitGroup         // the senders
 
 	turn *list.Element // among those that wait for the uplink; under its lock
@@ -113,22 +113,23 @@ func (l *Lane) poke() {
 // send is one sender.
 func (l *Lane) send() {
 	defer l.done.Done()
+	rest := time.NewTimer(idleSender)
+	defer rest.Stop()
 	for {
 		d, f := l.take()
 		if d != nil {
 			l.deliver(d, f)
 			continue
 		}
-		if f == nil || !l.await() {
+		if f == nil || !l.await(rest) {
 			return
 		}
 	}
 }
 
-// await waits until there may be something to take. It returns false when this sender is to end.
-func (l *Lane) await() bool {
-	rest := time.NewTimer(idleSender)
-	defer rest.Stop()
+// await waits until there may be something to take; rest is the sender's timer. It returns false when this sender is to end.
+func (l *Lane) await(rest *time.Timer) bool {
+	rest.Reset(idleSender)
 	for {
 		select {
 		case <-l.ready:
