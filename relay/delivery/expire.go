@@ -56,7 +56,7 @@ func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
 	if rests {
 		return 0, false
 	}
-	r := aging{why: why, reason: "held longer than max_age (" + maxAge.String() + ") while the endpoint was " + why, maxAge: maxAge, now: now}
+	r := aging{why: why, reason: heldTooLong(maxAge, why), maxAge: maxAge, now: now}
 	youngest := l.expireSome(&r, func() *queue.Delivery {
 		d, _ := l.kept.Take()
 		return d
@@ -83,6 +83,10 @@ func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
 	l.reportFailed(r.last.ID, r.last.Type, "expired", r.reason, int64(r.count))
 	l.gather(&r)
 	return r.count, true
+}
+
+func heldTooLong(maxAge time.Duration, why string) string {
+	return "held longer than max_age (" + maxAge.String() + ") while the endpoint was " + why
 }
 
 // aging is one look at what a lane holds.

@@ -63,7 +63,7 @@ func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
 	judge := func(l *Lane, o Outcome, now time.Time) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.judgeLocked(&queue.Delivery{}, &flight{course: l.course.Load()}, 1, &o, now).charged
+		return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{course: l.course.Load()}, 1, &o, now).charged
 	}
 	crm, mailer := d.post.Lane("crm"), d.post.Lane("mailer")
 	begin := time.Now()

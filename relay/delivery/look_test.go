@@ -60,7 +60,7 @@ func lostTo(l *Lane, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := Outcome{At: now, Class: ClassConnectRefused, Err: "connect to 192.168.1.50:443: no route to host", Unreachable: true, Local: true}
-	return l.judgeLocked(&queue.Delivery{}, &flight{course: l.course.Load()}, 1, &o, now).charged
+	return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{course: l.course.Load()}, 1, &o, now).charged
 }
 
 // What is on this machine, or the relay itself, is no proof that the cable is in.

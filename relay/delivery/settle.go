@@ -71,8 +71,17 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 	l.logVerdict(d, number, &o, &r)
 }
 
-// judgeLocked rules on an outcome and has the gate learn from it.
-func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome, now time.Time) (r ruling) {
+// judgeLocked rules on an outcome and has the gate learn from it. What is not charged while its endpoint holds what it has is too
+// old in the end as well, since what is probed time after time is never due when the housekeeping looks for what is.
+func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome, now time.Time) ruling {
+	r, maxAge := l.ruleLocked(d, f, number, o, now), f.course.endpoint.Delivery.MaxAge
+	if why := l.gate.why(); why != "" && !r.charged && !r.pauses && now.Sub(d.Begun()) > maxAge {
+		r.charged, r.verdict = true, Verdict{Kind: Failed, Reason: heldTooLong(maxAge, why) + ": " + r.verdict.Reason}
+	}
+	return r
+}
+
+func (l *Lane) ruleLocked(d *queue.Delivery, f *flight, number int, o *Outcome, now time.Time) (r ruling) {
 	g, p := &l.gate, f.course.endpoint.Delivery
 	r.verdict = Judge(*o, number, p)
 	v := &r.verdict

@@ -133,7 +133,8 @@ func (tr *trace) step() bool {
 	}
 	if r.charged {
 		c.later = r.verdict.Kind == Later
-		if d.charged++; r.verdict.Kind != Delivered {
+		tooOld := r.verdict.Kind == Failed && tr.now.Sub(d.at) > g.policy.MaxAge // which is no charge
+		if d.charged++; r.verdict.Kind != Delivered && !tooOld {
 			d.charges = append(d.charges, c)
 		}
 	}
@@ -324,5 +325,37 @@ func TestWhatIsToldToWaitForeverBecomesFailedAfterMaxAge(t *testing.T) {
 	}
 	if r := judge(429); !r.charged || r.verdict.Kind != Failed {
 		t.Errorf("after %v: %+v", tr.now.Sub(gateStart), r)
+	}
+}
+
+// Few deliveries of an endpoint that never comes back are probed in turn before any of them is due, and too old in the end.
+func TestWhatIsProbedInTurnBecomesFailedAfterMaxAge(t *testing.T) {
+	d := openDesk(t)
+	for name, o := range map[string]Outcome{
+		"down":         {Status: 500, Class: ClassStatus, Err: "answered 500"},
+		"hanging":      {Class: ClassTimeout, Err: "no answer"},
+		"out of reach": {Class: ClassConnectRefused, Err: "no route to host", Unreachable: true},
+		"limited":      {Status: 429, Class: ClassStatus, Err: "answered 429", RetryAfter: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := d.trace(func(*trace, string) Outcome { return o })
+			tr.t, tr.lane.reach = t, &reach{}
+			tr.lane.gate.policy.MaxAge = time.Hour
+			tr.lane.last.Delivery.MaxAge = time.Hour
+			arrive := func(second int) []string {
+				if second == 0 {
+					return []string{"lead", "lead", "lead"}
+				}
+				return nil
+			}
+			tr.run(time.Hour, arrive)
+			if failed, _ := tr.judged("lead"); failed > 0 {
+				t.Errorf("%d failed within max_age", failed)
+			}
+			tr.run(10*time.Minute, func(int) []string { return nil })
+			if failed, _ := tr.judged("lead"); failed != 3 {
+				t.Errorf("%d of 3 failed, %d attempts", failed, tr.attempts)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -84,6 +85,7 @@ func readStates(log io.Reader) (map[string]*states, error) {
 			Duration float64   `json:"duration_ms"`
 			Status   int       `json:"status"`
 			Class    string    `json:"class"`
+			Reason   string    `json:"reason"`
 		}
 		if json.Unmarshal(lines.Bytes(), &line) != nil {
 			continue // a kill cuts lines
@@ -111,7 +113,7 @@ func readStates(log io.Reader) (map[string]*states, error) {
 			s.offline.toggle(true, line.Time)
 		case starts(saysOnline):
 			s.offline.toggle(false, line.Time)
-		case line.Class != "" && (starts(saysCharged) || starts(saysFailed)):
+		case line.Event != "" && !strings.Contains(line.Reason, "max_age") && (starts(saysCharged) || starts(saysFailed)):
 			a := storyAttempt{Number: line.Attempt, DurationMS: line.Duration, Status: line.Status, Class: line.Class}
 			a.At = line.Time.Add(-a.took())
 			s.charged = append(s.charged, charge{line.Event, a})

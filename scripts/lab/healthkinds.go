@@ -91,8 +91,8 @@ func (h *healthRun) kinds() []*kind {
 		}
 	}
 	oddly := func(code int) func(*kind, bool, time.Time) reply {
-		return func(_ *kind, odd bool, _ time.Time) reply {
-			if odd {
+		return func(k *kind, odd bool, _ time.Time) reply {
+			if odd && k.bad.Load() {
 				return reply{status: code}
 			}
 			return reply{status: 200}
