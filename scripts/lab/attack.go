@@ -112,9 +112,13 @@ func attackCases() map[string][]attackCase {
 
 // tell sends a request and returns the status of its answer, 0 without one.
 func tell(ctx context.Context, addr, request string) int {
+	return tellBy(ctx, &net.Dialer{}, addr, request)
+}
+
+func tellBy(ctx context.Context, dialer *net.Dialer, addr, request string) int {
 	ctx, cancel := context.WithTimeout(ctx, attackWait)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return 0
 	}

@@ -25,7 +25,7 @@ const (
 )
 
 // endless are answers that never end: what comes once, and what comes over and over.
-var endless = []struct{ name, first, then string }{
+var endless = [...]struct{ name, first, then string }{
 	{"chunk extensions", chunkedAnswer, "1;" + strings.Repeat("a", 30_000) + "\r\nx\r\n"},
 	{"one chunk extension", chunkedAnswer + "1;", strings.Repeat("a", 30_000)},
 	{"the size of a chunk", chunkedAnswer, strings.Repeat("0", 30_000)},

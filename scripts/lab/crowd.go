@@ -114,7 +114,11 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 		wells = append(wells, well)
 		endpoints = append(endpoints, endpoint{name: fmt.Sprintf("well-%d", i), url: "http://" + addr + "/events", events: []string{"lead.*"}})
 	}
-	hanging, err := newHangingPort()
+	hangingAddr, err := freeAddress()
+	if err != nil {
+		return run, err
+	}
+	hanging, err := newHangingPort(hangingAddr)
 	if err != nil {
 		return run, err
 	}

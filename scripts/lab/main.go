@@ -40,6 +40,8 @@ var commands = []command{
 	{"backlog", "pile up events behind an endpoint that is down", runBacklog},
 	{"attack", "attack a relay by framing, credentials, bodies and memory", runAttack},
 	{"siege", "attack a relay with slow clients while honest ones post", runSiege},
+	{"assault", "attack a relay in all ways at once while honest ones post", runAssault},
+	{"attackers", "attack a relay in all ways at once", runAttackers},
 	{"replay", "replay failed deliveries beside new events, and kill the relay", runReplay},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
 	{"crowd", "measure endpoints beside a thousand that hang, with little memory", runCrowd},

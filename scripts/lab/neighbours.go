@@ -39,7 +39,11 @@ func runNeighbours(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer well.close()
-	hanging, err := newHangingPort()
+	hangingAddr, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	hanging, err := newHangingPort(hangingAddr)
 	if err != nil {
 		return err
 	}
@@ -106,11 +110,7 @@ type hangingPort struct {
 }
 
 // newHangingPort listens. Closing it ends that; the connections end with the process.
-func newHangingPort() (*hangingPort, error) {
-	addr, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+func newHangingPort(addr string) (*hangingPort, error) {
 	ln, err := listenLoopback(addr)
 	if err != nil {
 		return nil, err

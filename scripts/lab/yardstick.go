@@ -89,6 +89,7 @@ func isEvents(contentType, body []byte) bool {
 func runKeepNothing(ctx context.Context, args []string, _ io.Writer) error {
 	fs := newFlags("keep-nothing", "Serves POST on any path: parses the JSON, stores nothing, answers 200. Ends on SIGTERM or after an hour.")
 	listen := fs.String("listen", "127.0.0.1:9001", "loopback `address`")
+	unpack := fs.Bool("unpack", false, "unpack and read bodies as an ordinary server does, without a limit of its own")
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
@@ -96,7 +97,29 @@ func runKeepNothing(ctx context.Context, args []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, newServer(yardstickHandler(func([]byte) error { return nil })), ln, serveLimit)
+	handler := yardstickHandler(func([]byte) error { return nil })
+	if *unpack {
+		handler = readAsUsual(handler)
+	}
+	return serve(ctx, newServer(handler), ln, serveLimit)
+}
+
+// readAsUsual unpacks what is compressed and reads it before the next handler is asked.
+func readAsUsual(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		body, err := ctx.Request.BodyUncompressed()
+		var read any
+		if err == nil && string(ctx.Request.Header.ContentType()) != "application/x-ndjson" {
+			err = json.Unmarshal(body, &read)
+		}
+		if err != nil {
+			ctx.Error(err.Error(), fasthttp.StatusBadRequest)
+			return
+		}
+		ctx.Request.Header.Del(fasthttp.HeaderContentEncoding)
+		ctx.Request.SetBody(body)
+		next(ctx)
+	}
 }
 
 func runBareLog(ctx context.Context, args []string, _ io.Writer) error {

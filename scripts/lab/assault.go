@@ -1,0 +1,362 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	assaultWells  = 3
+	assaultHangs  = 20  // endpoints that take connections and never answer
+	assaultRate   = 200 // honest posts a second
+	assaultConns  = 64  // with fewer, what one waits for delays those that are due behind it
+	assaultP99    = 100 * time.Millisecond
+	assaultQuiet  = 25 * time.Millisecond // p99 without attackers, above which this machine can't tell
+	assaultMuster = 2 * time.Second       // until all attackers are there
+	assaultShare  = "32MiB"               // of the disk, for the source that floods
+)
+
+// assaultResult is what the assault command prints, a line for each run.
+type assaultResult struct {
+	Run       string           `json:"run"`
+	Load      loadResult       `json:"load"`
+	Delivered quantiles        `json:"delivered"` // posted → received, of the well endpoint that had the highest p99
+	Missing   uint64           `json:"missing"`
+	Attackers map[string]int64 `json:"attackers,omitempty"` // what each kind got done
+	MemoryMiB float64          `json:"memory_mib"`
+	GroupMiB  float64          `json:"group_mib,omitempty"`
+	CPU       float64          `json:"cpu_seconds"`
+	Killed    bool             `json:"killed,omitempty"`
+}
+
+func runAssault(ctx context.Context, args []string, out io.Writer) error {
+	fs := newFlags("assault", fmt.Sprintf("All attacks at once, by attackers that have one core, beside %d honest posts a second: in a control group with little memory,\n"+
+		"and without one. Exit code 1 when the relay is killed, an honest post is refused or its delivery missing, their p99 is above %v,\n"+
+		"or without the limit the relay takes more than %d MiB; or when a server without our limits bears the same in the same group. 3 without control groups,\n"+
+		"or when only the time is too long and the machine is busy: above %v without any attacker.", assaultRate, assaultP99, attackMemory, assaultQuiet))
+	var s site
+	s.flags(fs)
+	d := fs.Duration("d", 30*time.Second, "how long to post, each time")
+	mib := fs.Int("m", 256, "`MiB` of memory")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	if *d <= 0 || *d > 10*time.Minute || *mib < 64 {
+		return usageError("-d must be more than 0 and at most 10m, -m at least 64")
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	defer s.close()
+	if err := provesToKill(*mib); err != nil {
+		return err
+	}
+	var failed, late error
+	busy := false
+	for _, one := range []struct {
+		name             string
+		mib              int
+		attacked, strong bool
+	}{
+		{"alone", *mib, false, true}, {"attacked", *mib, true, true}, {"attacked, without a limit of memory", 0, true, true}, {"a server without limits, attacked", *mib, true, false},
+	} {
+		a := assault{site: &s, name: one.name, mib: one.mib, attacked: one.attacked, duration: *d}
+		var r assaultResult
+		var err error
+		if one.strong {
+			r, err = a.relay(ctx)
+		} else {
+			r, err = a.yardstick(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("assault, %s: %w", one.name, err)
+		}
+		if err := json.NewEncoder(out).Encode(r); err != nil {
+			return err
+		}
+		p99 := time.Duration(r.Load.P99us) * time.Microsecond
+		fmt.Fprintf(out, "%s: p50 %.1f, p99 %.1f ms; %.0f MiB of its own; %.1f s of processor time\n", one.name, float64(r.Load.P50us)/1000, float64(r.Load.P99us)/1000, r.MemoryMiB, r.CPU)
+		wrong := r.wrong(one.mib)
+		switch {
+		case !one.strong:
+			if wrong == nil && p99 <= assaultP99 {
+				failed = errors.Join(failed, errors.New("assault: the control holds: this attack shows nothing"))
+			}
+			continue
+		case !one.attacked:
+			busy = p99 > assaultQuiet
+		default:
+			failed = errors.Join(failed, idle(one.name, r.Attackers))
+			if p99 > assaultP99 {
+				late = errors.Join(late, fmt.Errorf("assault, %s: honest posts had a p99 of %v", one.name, p99.Round(time.Millisecond)))
+			}
+		}
+		if wrong != nil {
+			failed = errors.Join(failed, fmt.Errorf("assault, %s: %w", one.name, wrong))
+		}
+	}
+	if failed == nil && late != nil && busy {
+		return unableError(fmt.Sprintf("the machine is too busy to tell how long honest posts wait (%v)", late))
+	}
+	return errors.Join(failed, late)
+}
+
+// wrong says in what a run did not hold, but for how long posts waited.
+func (r *assaultResult) wrong(mib int) error {
+	switch {
+	case r.Killed:
+		return errors.New("it was killed")
+	case len(r.Load.Errors) > 0 || r.Load.OK == 0:
+		return fmt.Errorf("of %d honest posts %d were answered 200, others: %v", r.Load.Sent, r.Load.OK, r.Load.Errors)
+	case r.Missing > 0:
+		return fmt.Errorf("%d deliveries to endpoints that are well are missing", r.Missing)
+	case mib == 0 && r.MemoryMiB > attackMemory:
+		return fmt.Errorf("it took %.0f MiB", r.MemoryMiB)
+	}
+	return nil
+}
+
+// idle names the kinds of attackers that got nothing done.
+func idle(name string, done map[string]int64) (failed error) {
+	for kind, n := range done {
+		if n == 0 {
+			failed = errors.Join(failed, fmt.Errorf("assault, %s: the attackers of the kind %q got nothing done, which shows nothing", name, kind))
+		}
+	}
+	return failed
+}
+
+// assault is one run.
+type assault struct {
+	*site
+	name     string
+	mib      int // 0: no limit
+	attacked bool
+	duration time.Duration
+}
+
+// relay attacks a relay of its own.
+func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
+	var wells []*receiver
+	var endpoints []endpoint
+	for i := range assaultWells {
+		well := newReceiver()
+		addr, err := startReceiver(well)
+		if err != nil {
+			return r, err
+		}
+		defer well.close()
+		wells = append(wells, well)
+		endpoints = append(endpoints, endpoint{name: fmt.Sprintf("well-%d", i), url: "http://" + addr + "/events", events: []string{"lead.*"}})
+	}
+	var bad []string // addresses of the attackers' own receivers
+	for i := range len(endless) + 2 {
+		addr, err := freeAddress()
+		if err != nil {
+			return r, err
+		}
+		bad = append(bad, addr)
+		switch {
+		case i < len(endless):
+			endpoints = append(endpoints, endpoint{name: fmt.Sprint("endless", i), url: "http://" + addr + "/", events: []string{"bot.created"}, timeout: "5s"})
+		case i == len(endless):
+			endpoints = append(endpoints, endpoint{name: "sick", url: "http://" + addr + "/", events: []string{"bot.*"}, retry: []string{"1s", "1s", "1s"}})
+		default:
+			for n := range assaultHangs {
+				endpoints = append(endpoints, endpoint{name: fmt.Sprintf("hangs-%d", n), url: fmt.Sprintf("http://%s/%d", addr, n), events: []string{"bot.updated"}})
+			}
+		}
+	}
+	relay, err := a.newRelay(strings.Fields(a.name)[0]+fmt.Sprint(a.mib), endpoints)
+	if err != nil {
+		return r, err
+	}
+	config := string(configText(relay, endpoints))
+	config = strings.Replace(config, "[admin]\n", fmt.Sprintf("[admin]\ntoken = %q\n", attackAdminToken), 1)
+	config += fmt.Sprintf("\n[[source]]\nname = \"honest\"\npath = \"/events\"\n[[source]]\nname = \"signed\"\npath = \"/signed\"\nsecret = %q\n"+
+		"[[source]]\nname = \"flood\"\npath = \"/flood\"\nmax_queued = %q\n", attackSecret, assaultShare)
+	if err := os.WriteFile(relay.config, []byte(config), 0o600); err != nil {
+		return r, err
+	}
+	g, err := a.group()
+	if err != nil {
+		return r, err
+	}
+	if g != nil {
+		defer g.remove()
+		relay.under = g.under()
+	}
+	if _, err := relay.start(ctx); err != nil {
+		return r, err
+	}
+	defer func() { relay.proc.kill() }()
+	if r, err = a.besiege(ctx, relay.proc, g, relay.ingest, relay.admin, bad); err != nil || r.Killed {
+		return r, err
+	}
+	missing := func() (missing uint64) {
+		for _, w := range wells {
+			missing += r.Load.OK - min(w.unique(), r.Load.OK)
+		}
+		return missing
+	}
+	_ = waitUntil(ctx, crowdWait, crowdWait, missing, func() bool { return missing() == 0 || relay.alive() != nil })
+	r.Missing = missing()
+	for _, w := range wells {
+		if q := w.latency.quantiles(); q.P99us >= r.Delivered.P99us {
+			r.Delivered = q
+		}
+	}
+	return r, relay.alive()
+}
+
+// yardstick attacks the server that stores nothing, as fasthttp comes.
+func (a *assault) yardstick(ctx context.Context) (r assaultResult, err error) {
+	addr, err := freeAddress()
+	if err != nil {
+		return r, err
+	}
+	nobody, err := freeAddress()
+	if err != nil {
+		return r, err
+	}
+	own, err := os.Executable()
+	if err != nil {
+		return r, err
+	}
+	g, err := a.group()
+	if err != nil {
+		return r, err
+	}
+	defer g.remove()
+	command := append(g.under(), own, "keep-nothing", "-unpack", "-listen", addr)
+	proc, err := startProcess("yardstick", a.dir, command[0], command[1:]...)
+	if err != nil {
+		return r, err
+	}
+	defer proc.kill()
+	for began := time.Now(); tell(ctx, addr, posting("/events", "", attackEvent)) != 200; pause(ctx, pollInterval) {
+		if time.Since(began) > startLimit {
+			return r, fmt.Errorf("start: %s", proc.lastWords())
+		}
+	}
+	return a.besiege(ctx, proc, g, addr, nobody, nil)
+}
+
+func (a *assault) group() (*group, error) {
+	if a.mib == 0 {
+		return nil, nil
+	}
+	return newGroup(a.mib)
+}
+
+// besiege posts for some time, beside the attackers if there are to be any.
+func (a *assault) besiege(ctx context.Context, proc *process, g *group, ingest, admin string, bad []string) (r assaultResult, err error) {
+	r.Run = a.name
+	done := filepath.Join(a.dir, "attackers.json")
+	var attackers *process
+	if a.attacked {
+		own, err := os.Executable()
+		if err != nil {
+			return r, err
+		}
+		args := []string{"attackers", "-intake", ingest, "-admin", admin, "-receivers", strings.Join(bad, ","), "-d", (a.duration + 2*assaultMuster).String(), "-out", done}
+		err = onOneCore(func() (err error) {
+			attackers, err = startProcess("attackers", a.dir, own, args...)
+			return err
+		})
+		if err != nil {
+			return r, err
+		}
+		defer attackers.kill()
+		pause(ctx, assaultMuster)
+	}
+	var memory memoryMeter
+	memory.watch(proc.pid())
+	defer memory.stop()
+	l, err := newLoad(loadPlan{addr: ingest, path: "/events", conns: assaultConns, rate: assaultRate, duration: a.duration}, newRun())
+	if err != nil {
+		return r, err
+	}
+	posted := make(chan loadResult, 1)
+	go func() { posted <- l.post(ctx) }()
+	look := time.NewTicker(crowdCount)
+	defer look.Stop()
+	for posting := true; posting; {
+		select {
+		case r.Load = <-posted:
+			posting = false
+		case <-look.C:
+		}
+		if g != nil {
+			held, err := g.held()
+			if err != nil {
+				return r, err
+			}
+			r.GroupMiB = max(r.GroupMiB, float64(held)/(1<<20))
+		}
+	}
+	if attackers != nil {
+		select {
+		case <-attackers.ended:
+		case <-time.After(stopLimit):
+			return r, errors.New("the attackers do not end")
+		}
+		text, err := os.ReadFile(done)
+		if err == nil {
+			err = json.Unmarshal(text, &r.Attackers)
+		}
+		if err != nil {
+			return r, fmt.Errorf("the attackers: %w: %s", err, attackers.lastWords())
+		}
+	}
+	memory.stop()
+	r.MemoryMiB = memory.max()
+	if g != nil {
+		kills, err := g.kills()
+		if err != nil {
+			return r, err
+		}
+		r.Killed = kills > 0
+	}
+	select {
+	case <-proc.ended:
+		if !r.Killed {
+			return r, fmt.Errorf("it ended: %s", proc.lastWords())
+		}
+	default:
+		cpu, err := cpuTime(proc.pid())
+		r.CPU = cpu.Seconds()
+		return r, err
+	}
+	return r, ctx.Err()
+}
+
+// onOneCore runs what starts a process, which then has one core, the first that we have.
+func onOneCore(start func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return fmt.Errorf("ask for our cores: %w", err)
+	}
+	for n := range 1024 {
+		if all.IsSet(n) {
+			one.Set(n)
+			break
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("stay on one core: %w", err)
+	}
+	return errors.Join(start(), unix.SchedSetaffinity(0, &all))
+}
