@@ -272,7 +272,7 @@ func (k *keeper) landed(q *Queue) error {
 			e.gathered.lane.landed(e.gathered.batch, e.gathered.progress.Changes)
 		}
 	}
-	k.pending, k.places = nil, nil
+	k.pending, k.places, k.behind = nil, nil, 0
 	if last > 0 {
 		q.applied.Store(last)
 		q.tail.trim(last, q.opts.tailBytes)

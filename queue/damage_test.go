@@ -208,6 +208,55 @@ func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 	p.look("with an older store")
 }
 
+// A store that can't be written and can't be made again is made when that is possible. Until then the log goes on alone, and
+// what waits for the store in memory has an end.
+func TestAStoreThatCanNotBeMadeAgainIsMadeLater(t *testing.T) {
+	t.Parallel()
+	p := newPlay(t, 1)
+	p.begin()
+	p.harm = &harm{store.AtCommit, true, "from then on", unix.EIO}
+	p.arm(true)
+	var err error
+	for n := 0; err == nil; n++ {
+		if err = p.append(4, "big"); n == 100 {
+			t.Fatalf("%d events of 100 KB were accepted that the store does not have", 4*n)
+		}
+		_ = p.save()
+	}
+	if !errors.Is(err, ErrDiskLow) && !errors.Is(err, ErrOverloaded) || p.Err() != nil {
+		t.Fatalf("an event that nothing can be saved of is answered %v; the queue says %v", err, p.Err())
+	}
+	p.arm(false)
+	p.mustSave()
+	if told := fmt.Sprint(p.said); strings.Count(told, "can't be made again yet") != 1 || !strings.Contains(told, "It was made again") {
+		t.Errorf("nobody is told: %s", told)
+	}
+	p.look("when the store was made again")
+	p.repeat("when the store was made again")
+	p.must(p.Close())
+}
+
+// Between the old store and the new one there is none: what goes wrong there is tried again.
+func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
+	t.Parallel()
+	for _, place := range []string{store.AtSetAside, store.AtInstallNew, store.AtGuard, store.AtGuardGone} {
+		for _, made := range []bool{false, true} {
+			p := newPlay(t, 1)
+			p.begin()
+			p.harm = &harm{place, made, "for a while", unix.EIO}
+			p.arm(true)
+			p.must(p.update(func() error { return p.keep(p.keeper.remake(p.Queue, "a test says so")) }))
+			p.arm(false)
+			if p.fired == 0 || p.Err() != nil || strings.Count(fmt.Sprint(p.said), "a test says so") != 1 {
+				t.Errorf("%v: %d times; the queue says %v, and %q", p.harm, p.fired, p.Err(), p.said)
+			}
+			p.mustSave()
+			p.look("with the new store")
+			p.must(p.Close())
+		}
+	}
+}
+
 // A store that was made again may not open at once, and the next start finds nothing wrong: what was damaged is told before.
 func TestAStoreThatWasMadeAgainIsToldThoughItDoesNotOpen(t *testing.T) {
 	t.Parallel()

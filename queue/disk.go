@@ -269,9 +269,9 @@ func (o *Options) unwritable(err error) error {
 	return err
 }
 
-// isLack reports that an error tells of a full disk or of another resource that is used up.
+// isLack reports that an error tells of a full disk, of another resource that is used up, or of a store that is yet to be made again.
 func isLack(err error) bool {
-	return fault.UsedUp(err) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoReserve)
+	return fault.UsedUp(err) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoReserve) || errors.Is(err, errUnmade)
 }
 
 // lacking is isLack, and remembers what there is too little of: that goes away by itself, and what was to be done is done then.

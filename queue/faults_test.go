@@ -379,5 +379,10 @@ var found = map[string][]harm{
 		{log.PlaceSync, true, "every third", syscall.EMFILE},    // those that a save was refused for were counted twice
 	},
 	"appending": {{journal.PlaceFill, false, "for a while", syscall.ENOSPC}}, // room was waited for that could not come
-	"sealing":   {{log.PlaceSeal, false, "once", syscall.EMFILE}},            // a broken log was taken for a full disk
+	"sealing": {
+		{log.PlaceSeal, false, "once", syscall.EMFILE},        // a broken log was taken for a full disk
+		{store.AtCommit, true, "every third", syscall.EMFILE}, // a store that could not be made again at once ended the queue
+		{store.AtCommit, true, "from then on", syscall.EIO},   // the same
+	},
+	"making the store again": {{store.AtInstallNew, false, "once", syscall.EIO}}, // the old one was gone and the new one had no name
 }

@@ -45,7 +45,9 @@ type keeper struct {
 	added    []committed // in the log's hands and not saved
 	pending  []committed // in the log, not in the store
 	places   []placedBlock
-	again    bool   // the last apply was cut short
+	behind   int64 // bytes of pending in the journal
+	again    bool  // the last apply was cut short
+	unmade   unmade
 	since    int64  // when the oldest entry that is not in the log was made durable (uptime), 0: there is none
 	nextLane LaneID // to be given to the next name
 	retain   retainer
@@ -314,6 +316,15 @@ func (k *keeper) mustCommit(q *Queue, list []*gathered) error {
 
 // flush moves what the journal has into log and store.
 func (k *keeper) flush(q *Queue) error {
+	// What the store does not have is held in memory. When that is much it waits in the journal, which has an end.
+	if k.behind >= q.opts.maxUnsaved() {
+		if err := k.apply(q); q.disk.lacking(q, err) {
+			k.starved.Store(true)
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 	k.mu.Lock()
 	list := k.backlog
 	k.backlog = nil
@@ -346,6 +357,7 @@ func (k *keeper) flush(q *Queue) error {
 		}
 		q.logged.Store(k.added[n-1].h.Number + 1)
 		k.unsaved.Add(-size)
+		k.behind += size
 		k.pending = append(k.pending, k.added...)
 		k.added = nil
 	}

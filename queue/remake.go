@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -25,7 +26,22 @@ const (
 	// checkEvery is how often the keeper asks whether Badger merged tables, which is where it loses records.
 	checkEvery = 5 * time.Second
 	freshName  = "store.new"
+	// remakeRest is how many times as long as it took nobody tries again to make a store, after it went wrong.
+	remakeRest = 10
+	// The new store gets its place in some tries: between the old one and it nobody can read.
+	replaceTries = 12
+	replaceRest  = 250 * time.Millisecond
 )
+
+// errUnmade: the store could not be made again. The log has all that belongs into it, so that is tried again, as what a full
+// disk refused is.
+var errUnmade = errors.New("the store can't be made again yet")
+
+// unmade is what kept a store from being made the last time.
+type unmade struct {
+	err   error
+	until int64 // nobody tries again before (uptime)
+}
 
 // storeOptions are those of the store in dir.
 func (q *Queue) storeOptions(dir string, fresh bool) store.Options {
@@ -62,6 +78,10 @@ func (q *Queue) watch(s *store.Store) {
 // lookForMerges compares the kinds of records that were in tables which were merged. It reads beside the keeper.
 func (k *keeper) lookForMerges(q *Queue) {
 	if k.checking.Load() {
+		return
+	}
+	if k.suspected.Load() { // it could not be made again
+		signal(k.suspect)
 		return
 	}
 	kinds := q.index.store.Merged()
@@ -136,13 +156,24 @@ func (q *Queue) lostPlaces() (lost bool, err error) {
 
 // remake makes a store from the log and puts it in the place of the one in use.
 func (k *keeper) remake(q *Queue, why string) error {
-	began := time.Now()
+	if uptime() < k.unmade.until {
+		return k.unmade.err
+	}
+	began := uptime()
 	k.endSnapshot()
 	sums, err := q.makeStore()
 	if err != nil {
+		if k.unmade.err == nil {
+			q.opts.Notice(fmt.Sprintf("the store is damaged and can't be made again yet: %v. The log goes on alone, and it is tried again until it is made", err))
+		}
+		if !isLack(err) || errors.Is(err, store.ErrUnsure) {
+			err = fmt.Errorf("%w: %v", errUnmade, err)
+		}
+		k.unmade = unmade{err, uptime() + max(int64(starvedWait), remakeRest*(uptime()-began))}
 		return err
 	}
-	if err := k.replace(q, func(aside string) { q.tellRemade(why, aside, sums, time.Since(began)) }); err != nil {
+	k.unmade = unmade{}
+	if err := k.replace(q, func(aside string) { q.tellRemade(why, aside, sums, since(began)) }); err != nil {
 		// There is no store in use any more: whatever it is, only the next start goes on, with what it finds.
 		return fmt.Errorf("replace the store: %v", err)
 	}
@@ -161,17 +192,35 @@ func (k *keeper) replace(q *Queue, tell func(aside string)) error {
 	defer q.index.mu.Unlock()
 	close(q.replaced)
 	_ = q.index.store.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
-	aside, err := q.installStore()
-	if err != nil {
-		return err
+	where, told := "", false
+	var opened *store.Store
+	step := func() error {
+		aside, err := q.installStore()
+		if where = cmp.Or(aside, where); err != nil {
+			return err
+		}
+		if !told {
+			tell(where)
+			told = true
+		}
+		if opened == nil {
+			if opened, err = store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false)); err != nil {
+				return err
+			}
+			q.index.store = opened
+		}
+		return opened.Opened()
 	}
-	tell(aside)
-	s, err := store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false))
-	if err != nil {
-		return err
+	for n := 1; ; n++ {
+		err := step()
+		if err == nil || n == replaceTries || q.over() {
+			return err
+		}
+		select {
+		case <-time.After(replaceRest):
+		case <-q.closing:
+		}
 	}
-	q.index.store = s
-	return s.Opened()
 }
 
 func (q *Queue) tellRemade(why, aside string, sums store.Sums, took time.Duration) {
@@ -185,16 +234,21 @@ func (q *Queue) tellRemade(why, aside string, sums store.Sums, took time.Duratio
 		sums.Of(store.Replay).Count, sums.Of(store.Failed).Count, where))
 }
 
-// installStore sets the old store aside, if there is one, and gives the new one its name.
+// installStore sets the old store aside, if there is one, and gives the new one its name. After an error it may be called again.
 func (q *Queue) installStore() (aside string, err error) {
-	dir := filepath.Join(q.opts.Dir, storeName)
-	if _, err := os.Lstat(dir); err == nil {
+	dir, fresh := filepath.Join(q.opts.Dir, storeName), filepath.Join(q.opts.Dir, freshName)
+	_, err = os.Lstat(fresh)
+	switch _, there := os.Lstat(dir); {
+	case there != nil:
+	case errors.Is(err, os.ErrNotExist):
+		return "", nil // it has it
+	default:
 		aside = q.opts.asidePath("store")
 		if err := store.SetAside(dir, aside, q.opts.fault); err != nil {
-			return "", err
+			return aside, err
 		}
 	}
-	return aside, store.Install(filepath.Join(q.opts.Dir, freshName), dir, q.opts.fault)
+	return aside, store.Install(fresh, dir, q.opts.fault)
 }
 
 // asidePath is a name in aside/ that nothing has yet.

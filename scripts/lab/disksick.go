@@ -27,6 +27,7 @@ type sickness struct {
 	inject []string
 	kind   string // of the file system
 	tight  bool   // its image lies on a host too small for it
+	lives  bool   // what fails is the store's alone: the relay goes on and says so
 	// strike makes the disk fail, cure makes it well again; the relay has ended when cure is called.
 	strike, cure func(*sickbed) error
 }
@@ -65,7 +66,7 @@ var sicknesses = []sickness{
 	{name: "EIO from fdatasync", kind: "ext4", inject: []string{"io_submit:error=ENOSYS", "fdatasync:error=EIO:when=10"}},
 	{name: "EIO from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=EIO:when=10"}},
 	{name: "ENOSPC from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=ENOSPC:when=10"}},
-	{name: "EIO from msync", kind: "ext4", inject: []string{"msync:error=EIO:when=3+"}},
+	{name: "EIO from msync", kind: "ext4", lives: true, inject: []string{"msync:error=EIO:when=3+"}},
 	{name: "a disk smaller than it claims (EIO)", kind: "ext4", tight: true, strike: fillHost, cure: emptyHost},
 	{name: "a file system that goes read-only", kind: "ext4", strike: goReadOnly, cure: remountWritable},
 	{name: "a file system that is shut down", kind: "xfs", strike: func(b *sickbed) error { return b.disk.shutdown() }, cure: remountWritable},
@@ -73,7 +74,7 @@ var sicknesses = []sickness{
 
 func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 	fs := newFlags("disksick", "Has the disk of a relay under load fail, by injected errors and by disks that really do. The relay must answer no event 200 after\n"+
-		"the journal's first failed call, say so, and end with exit code 1; on the disk made well again it must start, with nothing acknowledged lost.\n"+
+		"the journal's first failed call, say so, and end with exit code 1 (of the store alone: say so and go on); on the disk made well again it must start, with nothing acknowledged lost.\n"+
 		"On a disk that can't be written it must accept nothing, and say why. Exit code 1 otherwise.")
 	var run disksickRun
 	run.site.flags(fs)
@@ -161,7 +162,11 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 	} else if err := s.strike(bed); err != nil {
 		return err
 	}
-	if err := d.awaitEnd(ctx, r, time.Now(), result); err != nil {
+	await := d.awaitEnd
+	if s.lives {
+		await = d.awaitWord
+	}
+	if err := await(ctx, r, time.Now(), result); err != nil {
 		return err
 	}
 	l.finish()
@@ -221,6 +226,25 @@ func (d *disksickRun) awaitEnd(ctx context.Context, r *relay, struck time.Time, 
 		}
 	}
 	return fmt.Errorf("the relay ended without a word about its disk: %s", r.proc.lastWords())
+}
+
+// awaitWord waits until the relay has said that its store can't be written, and kills it.
+func (d *disksickRun) awaitWord(ctx context.Context, r *relay, struck time.Time, result *disksickResult) error {
+	err := waitUntil(ctx, endLimit, endLimit, func() uint64 { return 0 }, func() bool {
+		log, _ := os.ReadFile(r.proc.log)
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, "the store is damaged and can't be made again yet") {
+				result.Said = strings.TrimSpace(line)
+			}
+		}
+		return result.Said != "" || r.alive() != nil
+	})
+	if err := errors.Join(err, r.alive()); err != nil {
+		return fmt.Errorf("the relay does not go on and say what is wrong: %w", err)
+	}
+	result.EndMs = max(result.EndMs, inMillis(time.Since(struck)))
+	r.proc.kill()
+	return nil
 }
 
 func tail(text []byte, n int) []byte { return text[max(0, len(text)-n):] }
