@@ -44,6 +44,7 @@ var commands = []command{
 	{"attackers", "attack a relay in all ways at once", runAttackers},
 	{"replay", "replay failed deliveries beside new events, and kill the relay", runReplay},
 	{"neighbours", "measure an endpoint beside bad ones", runNeighbours},
+	{"operating", "use up what it needs, one thing after the other, and send it signals", runOperating},
 	{"crowd", "measure endpoints beside a thousand that hang, with little memory", runCrowd},
 }
 
