@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"encoding/binary"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -15,15 +16,16 @@ import (
 
 // A store that drops a record, as Badger may, and a queue that lies: both must be found out.
 
-// drop deletes the first record of a kind from Badger, behind the back of the store, as a merge may do it. Keeper only.
-func drop(s *store.Store, kind store.Kind) error {
+// drop deletes the first record of a kind whose name begins so from Badger, behind the back of the store, as a merge may do
+// it. Keeper only.
+func drop(s *store.Store, kind store.Kind, name ...byte) error {
 	of := reflect.ValueOf(s).Elem()
 	db := *(**badger.DB)(unsafe.Pointer(of.FieldByName("db").UnsafeAddr()))
 	version := of.FieldByName("version").Uint()
 	txn := db.NewTransactionAt(^uint64(0), true)
 	defer txn.Discard()
 	var victim []byte
-	at := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{byte(kind)}})
+	at := txn.NewIterator(badger.IteratorOptions{Prefix: append([]byte{byte(kind)}, name...)})
 	for at.Rewind(); at.Valid() && victim == nil; at.Next() {
 		victim = at.Item().KeyCopy(nil)
 	}
@@ -35,6 +37,11 @@ func drop(s *store.Store, kind store.Kind) error {
 		return err
 	}
 	return txn.CommitAt(version, nil)
+}
+
+// dropOne does the same with the record of a lane that a key names.
+func dropOne(s *store.Store, key store.Key) error {
+	return drop(s, key.Kind, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, key.Lane), key.Number)...)
 }
 
 func (p *play) saidMended() bool {

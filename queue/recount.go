@@ -60,7 +60,7 @@ func (q *Queue) recountFailed() error {
 	})
 }
 
-// recountRetrying does the same with what was retrying, at a start, when nothing of it is in memory yet.
+// recountRetrying does the same with what was retrying, at a start: lanes have the records that there are, and may count more.
 func (q *Queue) recountRetrying() error {
 	lanes := *q.lanes.Load()
 	return q.recount(store.Retry, func(r *laneRecord) int64 { return r.retrying }, func(id LaneID, n int64) {

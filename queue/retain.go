@@ -368,6 +368,7 @@ func (r *retainer) countCarried(q *Queue) error {
 	r.held, r.swept = holding{}, sweeping{}
 	q.carriedBelow.Store(q.log.Low())
 	r.sweep, r.at = true, 0 // what was not needed any more may have outlived the last process
+	// What unserved lanes hold is asked of the same store inside of this: nobody but the keeper, whose goroutine this is, replaces it.
 	return q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
 		c, err := parseCarried(value)
 		r.carriedEvents++

@@ -19,6 +19,15 @@ import (
 // What a lane is to attempt again has a record each, in the store or on its way there. The lane has those in memory that are
 // due first; of the rest it knows no more than when the first may be due. So a lane takes from the log however much it is
 // retrying, and however much others are: what nobody has room for is a range on disk.
+//
+// A retry is in one of four places, and moves between them under the lane's mu alone:
+//
+//	first   in memory                      add, recall ─▶ first ─▶ pop, keepFirst
+//	away    handed out by TakeDue          pop ─▶ away ─▶ add (again later), endRetry
+//	rest    counted by its page alone      add, keepFirst ─▶ rest ─▶ recall
+//	found   in the hands of a recall       rest ─▶ found ─▶ first, rest
+//
+// Its record is in the store, or among the lane's unsaved changes, as long as it is in any of them.
 
 // retry is a delivery that was attempted and will be again.
 type retry struct {
@@ -107,8 +116,9 @@ func (ps *retryPages) take(i int) retryPage {
 	return p
 }
 
-// split makes pages of one whose records were read. queued is what was noted meanwhile.
-func (ps *retryPages) split(i int, found []*retry, queued map[uint64]*retry) {
+// split makes pages of one whose records were read, up to below an event; what is behind is as it was. queued is what was
+// noted meanwhile.
+func (ps *retryPages) split(i int, found []*retry, below uint64, behind retryPage, queued map[uint64]*retry) {
 	for seq, r := range queued {
 		if r == nil || ps.page(seq) != i {
 			delete(queued, seq)
@@ -119,10 +129,28 @@ func (ps *retryPages) split(i int, found []*retry, queued map[uint64]*retry) {
 	for n := pageRecords; n < len(found); n += pageRecords {
 		more = append(more, retryPage{from: found[n].seq})
 	}
+	if behind.count > 0 {
+		behind.from = below
+		more = append(more, behind)
+		ps.count += behind.count
+	}
 	ps.list = slices.Insert(ps.list, i+1, more...)
 	for seq, r := range queued {
 		ps.note(seq, 1, r.place())
 	}
+}
+
+// join makes one page of all: nobody knows in which one something is missing.
+func (ps *retryPages) join() {
+	for i := range ps.list {
+		if p := ps.list[i]; i > 0 && p.count > 0 {
+			if first := &ps.list[0]; first.count == 0 || p.least.compare(first.least) < 0 {
+				first.least = p.least
+			}
+			ps.list[0].count += p.count
+		}
+	}
+	ps.list = ps.list[:1]
 }
 
 // tidy lets go of pages that have nothing, which the one before covers then, and looks for the least of all.
@@ -174,6 +202,9 @@ func (l *Lane) room() int {
 
 // add puts a retry where it belongs. The caller holds mu.
 func (l *Lane) add(r *retry) {
+	if l.gone {
+		return
+	}
 	rs := &l.retries
 	delete(rs.away, r.seq)
 	if rs.rest.count > 0 && r.place().compare(rs.rest.least) >= 0 {
@@ -278,9 +309,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 		}
 		l.mu.Lock()
 		if err != nil && !errors.Is(err, codec.ErrDamaged) {
-			if !l.gone {
-				l.add(r)
-			}
+			l.add(r)
 			l.mu.Unlock()
 			l.tryLater(err)
 			return nil, false
@@ -407,7 +436,7 @@ func (s *recall) readPage(at int) error {
 	if at+1 < len(rs.rest.list) {
 		to = rs.rest.list[at+1].from - 1
 	}
-	var found []*retry
+	var young []*retry
 	early := map[uint64]bool{} // the store does not have their records as they are
 	for name, u := range l.unsaved {
 		if name.what != entry.Retry || name.seq < from || name.seq > to {
@@ -419,12 +448,13 @@ func (s *recall) readPage(at int) error {
 			if err != nil {
 				return err
 			}
-			found = append(found, r)
+			r.due = l.q.due(r.due)
+			young = append(young, r)
 		}
 	}
 	was := rs.rest.take(at)
 	l.mu.Unlock()
-	list, err := s.scan(from, to, early)
+	list, below, err := s.scan(from, to, early)
 	l.mu.Lock()
 	if l.gone {
 		return nil
@@ -433,35 +463,46 @@ func (s *recall) readPage(at int) error {
 		rs.rest.note(was.from, was.count, was.least).short = was.short
 		return err
 	}
-	for _, r := range list {
-		if _, is := rs.touched[r.seq]; !is {
+	var found []*retry
+	for _, r := range append(list, young...) {
+		if _, is := rs.touched[r.seq]; !is && (below == 0 || r.seq < below) {
 			found = append(found, r)
 		}
 	}
 	slices.SortFunc(found, func(a, b *retry) int { return cmp.Compare(a.seq, b.seq) })
-	rs.rest.split(at, found, maps.Clone(rs.touched))
+	behind := was
+	if behind.count -= int64(len(found)); below == 0 {
+		behind.count = 0
+	}
+	rs.rest.split(at, found, below, behind, maps.Clone(rs.touched))
 	for _, r := range found {
 		s.offer(r)
+	}
+	if below > 0 {
+		return nil
 	}
 	return s.miscounted(was, was.count-int64(len(found)))
 }
 
-// scan reads records of a range.
-func (s *recall) scan(from, to uint64, early map[uint64]bool) (list []*retry, err error) {
-	l := s.lane
-	late := l.q.opts.Now().Sub(time.UnixMilli(l.q.now())) // that wall clock and queue time are apart
+// scan reads records of a range. When they are more than two pages it stops, and tells below which event it read all.
+func (s *recall) scan(from, to uint64, early map[uint64]bool) (list []*retry, below uint64, err error) {
+	l, n := s.lane, 0
 	err = l.q.index.scan(recordKey(l.id, entry.Retry, from), recordKey(l.id, entry.Retry, to), func(key store.Key, record []byte) (bool, error) {
+		if n++; n > 2*pageRecords {
+			below = key.Number
+			return false, nil
+		}
 		if _, mine := s.mine[key.Number]; mine || early[key.Number] {
 			return true, nil
 		}
 		r, err := parseRetry(key.Number, record)
 		if err == nil {
-			r.due = r.due.Add(late)
+			r.due = l.q.due(r.due)
 			list = append(list, r)
 		}
 		return err == nil, err
 	})
-	return list, err
+	return list, below, err
 }
 
 // offer takes a retry in, if it is among the first.
@@ -485,15 +526,17 @@ func (s *recall) offer(r *retry) {
 	s.mine[r.seq] = struct{}{}
 }
 
-// miscounted goes on when a page has not as many records as were counted. The store may have lost some, which its sums tell:
-// then it is made again, and has them. What is missing then is lost.
+// miscounted goes on when there are not as many records as were counted. The store may have lost some, which its sums tell:
+// then it is made again, and has them. All are looked through again; what is missing then is lost.
 func (s *recall) miscounted(was retryPage, lost int64) error {
-	l := s.lane
+	l, ps := s.lane, &s.lane.retries.rest
 	if lost > 0 && (!was.short || l.q.keeper.suspected.Load()) {
 		if !was.short {
 			l.q.keeper.doubt()
 		}
-		l.retries.rest.note(was.from, lost, place{due: l.q.opts.Now().Add(readAgain)}).short = true
+		ps.note(was.from, lost, place{due: l.q.opts.Now().Add(readAgain)})
+		ps.join()
+		ps.list[0].short = true
 		return fmt.Errorf("%d of its retries are not in the store", lost)
 	}
 	if lost != 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -254,5 +255,156 @@ func TestRetriesThatAreLostAreToldAndNotCountedAnyMore(t *testing.T) {
 	})
 	if got != n-1 || b.Stats().Damaged == 0 || !b.heard("1 deliveries that were retrying") {
 		t.Errorf("%d came; %d damaged; it said %q", got, b.Stats().Damaged, b.said)
+	}
+}
+
+// Times in records are queue time. Whatever the wall clock was set to, a retry comes when its wait is over, from wherever it is
+// read: from the store, or from what is not there yet.
+func TestRetriesFromRecordsWaitAsLongAsTheyWereToldWhateverTheClockSays(t *testing.T) {
+	t.Parallel()
+	for _, saved := range []bool{false, true} {
+		for _, step := range []int64{-aHour, aHour} {
+			const n = 20
+			var m machine
+			m.mono.Store(aDay)
+			m.wall.Store(noonIn)
+			b := openBench(t, func(o *Options) {
+				m.change(o)
+				o.laneRetries, o.allRetries, o.saveEvery = 1, 1, time.Hour
+			})
+			crm := b.lane("crm")
+			m.wall.Add(step)
+			b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+			b.retryAll(crm, n, b.opts.Now(), func(i int) time.Duration { return time.Duration(i+1) * time.Second })
+			if saved {
+				b.saveAll()
+			}
+			for i := range n {
+				m.pass(900)
+				if d, in := takeDue(crm, b.opts.Now()); in {
+					t.Fatalf("saved %v, clock %d: %s came 100 ms early", saved, step, d.Event.ID)
+				}
+				m.pass(100)
+				d, in := takeDue(crm, b.opts.Now())
+				if !in || string(d.Event.ID) != fmt.Sprint("evt_", i) {
+					t.Fatalf("saved %v, clock %d: number %d did not come; the next in %v", saved, step, i, crm.Outlook().Due.Sub(b.opts.Now()))
+				}
+				crm.Delivered(d, ok(2))
+			}
+		}
+	}
+}
+
+// And a clock that is set while they wait in memory makes none of them wait: their times have a monotonic reading.
+func TestRetriesFromRecordsFollowTheMonotonicClock(t *testing.T) {
+	t.Parallel()
+	const n = 100
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries, o.saveEvery = 1, 1, time.Millisecond })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+	b.retryAll(crm, n, time.Now(), func(i int) time.Duration { return time.Duration(n-i) * time.Minute })
+	for i := range n {
+		if i == n/2 {
+			b.saveAll()
+		}
+		d, in := takeDue(crm, time.Now().Add(time.Hour*3))
+		if !in {
+			t.Fatalf("number %d did not come", i)
+		}
+		if !strings.Contains(d.Due.String(), " m=") {
+			t.Fatalf("number %d is due at %v", i, d.Due)
+		}
+		crm.Delivered(d, ok(2))
+	}
+}
+
+// What comes to an old page, as what a replay brings, is read a part at a time.
+func TestAPageThatHasBecomeLargeIsReadInParts(t *testing.T) {
+	t.Parallel()
+	const n = 6*pageRecords + 100
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = 1, 1 })
+	crm := b.lane("crm")
+	for at := 0; at < n; at += 2000 {
+		b.append(NewLaneSet(crm.ID()), ids(at, min(at+2000, n))...)
+	}
+	now := time.Now()
+	var held []*Delivery
+	for range n {
+		held = append(held, b.take(crm))
+	}
+	slices.Reverse(held)
+	for i, d := range held {
+		crm.Retry(d, broken(1), now.Add(time.Duration(i)*time.Second))
+		if i%500 == 499 {
+			b.saveAll()
+		}
+	}
+	b.saveAll()
+	crm.mu.Lock()
+	pages := len(crm.retries.rest.list)
+	crm.mu.Unlock()
+	if pages != 1 {
+		t.Fatalf("they have %d pages: this shows nothing", pages)
+	}
+	for i := range 50 {
+		d, in := takeDue(crm, now.Add(n*time.Second))
+		if want := fmt.Sprint("evt_", n-1-i); !in || string(d.Event.ID) != want {
+			t.Fatalf("took %+v, %v, want %s", d, in, want)
+		}
+		crm.Delivered(d, ok(2))
+	}
+	crm.mu.Lock()
+	pages, left := len(crm.retries.rest.list), crm.retries.rest.count+int64(len(crm.retries.first))
+	crm.mu.Unlock()
+	if pages < 6 || left != n-50 {
+		t.Errorf("they have %d pages, and %d are left of %d", pages, left, n-50)
+	}
+}
+
+// Wherever they were in a range of many, and however it was divided meanwhile.
+func TestRetriesThatTheStoreLostOfManyComeBack(t *testing.T) {
+	t.Parallel()
+	const n = 5300
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries, o.saveEvery = 330, 1<<20, time.Millisecond })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), ids(0, n)...)
+	now := time.Now()
+	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(n-i) * time.Second })
+	b.saveAll()
+	await(t, "the start's comparison", func() bool { return !b.keeper.checking.Load() })
+	err := b.update(func() error {
+		return errors.Join(dropOne(b.index.store, recordKey(crm.ID(), entry.Retry, 2500)), dropOne(b.index.store, recordKey(crm.ID(), entry.Retry, 5200)))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	await(t, "all retries", func() bool {
+		for d, in := crm.TakeDue(now.Add(100 * time.Hour)); in; d, in = crm.TakeDue(now.Add(100 * time.Hour)) {
+			got[string(d.Event.ID)] = true
+			crm.Delivered(d, ok(2))
+		}
+		return len(got) == n
+	})
+	if s := crm.Stats(); s.Retrying != 0 || s.Delivered != n || b.heard("were retrying were among") {
+		t.Errorf("it has %+v; told %q", s, b.said)
+	}
+}
+
+func TestARetryOfALaneThatIsGoneIsNotHeld(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), "a", "b")
+	first, second := b.take(crm), b.take(crm)
+	crm.Retry(first, broken(1), time.Now())
+	again, _ := crm.TakeDue(time.Now())
+	if err := b.GiveUp(crm); err != nil {
+		t.Fatal(err)
+	}
+	crm.Release(again, time.Now())
+	crm.Retry(second, broken(1), time.Now())
+	if n := b.retriesHeld.Load(); n != 0 {
+		t.Errorf("%d are in memory", n)
 	}
 }

@@ -257,13 +257,14 @@ func (l *Lane) giveUpRetries(below uint64, most int, why string) (gone []uint64,
 	rs := &l.retries
 	for l.unserved != 0 && !l.gone {
 		slices.SortFunc(rs.first, func(a, b *retry) int { return cmp.Compare(a.seq, b.seq) })
-		for len(rs.first) > 0 && rs.first[0].seq < below && len(gone) < most && !l.full() {
-			r := rs.first[0]
-			rs.first = slices.Delete(rs.first, 0, 1)
-			l.q.retriesHeld.Add(-1)
+		n := 0
+		for ; n < len(rs.first) && rs.first[n].seq < below && len(gone) < most && !l.full(); n++ {
+			r := rs.first[n]
 			l.expire(&Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, retry: r}, why)
 			gone = append(gone, r.seq)
 		}
+		l.q.retriesHeld.Add(-int64(n))
+		rs.first = slices.Delete(rs.first, 0, n)
 		left := len(rs.first) > 0 && rs.first[0].seq < below
 		heap.Init(&rs.first)
 		if left {
