@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 // is to be asked for them.
 type letters struct {
 	mu    sync.Mutex
-	owing map[*Lane]struct{} // lanes that may owe some
-	come  chan struct{}      // holds one token when there are any
+	owing map[*Lane]time.Time // lanes that may owe some, and before when they are not asked: zero for at once
+	come  chan struct{}       // holds one token when there are any
 	stop  chan struct{}
 	done  chan struct{} // closed when nobody posts them any more
 }
@@ -25,13 +26,15 @@ const (
 )
 
 func newLetters() *letters {
-	return &letters{owing: map[*Lane]struct{}{}, come: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	return &letters{owing: map[*Lane]time.Time{}, come: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 }
 
 // owes notes that a lane owes letters. It never blocks for long: the queue calls it under its lane's lock.
 func (o *letters) owes(l *Lane) {
 	o.mu.Lock()
-	o.owing[l] = struct{}{}
+	if _, rests := o.owing[l]; !rests {
+		o.owing[l] = time.Time{}
+	}
 	o.mu.Unlock()
 	select {
 	case o.come <- struct{}{}:
@@ -39,15 +42,38 @@ func (o *letters) owes(l *Lane) {
 	}
 }
 
-// take returns the lanes that may owe letters.
+// rest has a lane that still owes letters asked again after a pause.
+func (o *letters) rest(l *Lane, pause time.Duration) {
+	o.mu.Lock()
+	o.owing[l] = time.Now().Add(pause)
+	o.mu.Unlock()
+}
+
+// take returns the lanes that may owe letters and do not rest.
 func (o *letters) take() (list []*Lane) {
+	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for l := range o.owing {
-		list = append(list, l)
+	for l, until := range o.owing {
+		if !until.After(now) {
+			list = append(list, l)
+			delete(o.owing, l)
+		}
 	}
-	clear(o.owing)
 	return list
+}
+
+// pause is how long the lanes that may owe letters all rest; false when there are none.
+func (o *letters) pause() (least time.Duration, some bool) {
+	now := time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, until := range o.owing {
+		if wait := max(until.Sub(now), 0); !some || wait < least {
+			least, some = wait, true
+		}
+	}
+	return least, some
 }
 
 // expectLetters has lanes owe letters or not, as they are configured now.
@@ -70,7 +96,7 @@ func (p *Post) postLetters() {
 	defer close(p.letters.done)
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
-	failing := false
+	failing := map[*Lane]bool{}
 	for {
 		select {
 		case <-p.letters.come:
@@ -78,63 +104,59 @@ func (p *Post) postLetters() {
 		case <-p.letters.stop:
 			return
 		}
-		err := p.postOwed()
+		p.postOwed(failing)
+		if pause, some := p.letters.pause(); some {
+			again.Reset(pause)
+		}
+	}
+}
+
+// postOwed makes a few of the letters of each lane that owes some. Who owes more is asked again behind the others, and after a
+// pause when it could not be: no lane waits for another for longer than a few letters take. failing are the lanes whose letters
+// can't be written.
+func (p *Post) postOwed(failing map[*Lane]bool) {
+	for _, l := range p.letters.take() {
+		if p.letters.isStopping() {
+			return
+		}
+		var more bool
+		var err error
+		if to := p.onFailed(l); to != nil {
+			more, err = l.kept.PostLetters(to.kept)
+		}
+		failed := len(failing) > 0
 		switch {
 		case errors.Is(err, queue.ErrUnsaved):
-			again.Reset(lettersSoon)
+			p.letters.rest(l, lettersSoon)
 			continue
 		case err != nil && p.letters.isStopping():
 			return
 		case err != nil:
-			if !failing {
+			if !failed {
 				p.log.Error().Err(err).Msg("what failed can't be written for the endpoint of on_failed; it is tried again until that goes well, and nothing is lost")
 			}
-			again.Reset(lettersAgain)
-		case failing:
+			failing[l] = true
+			p.letters.rest(l, lettersAgain)
+			continue
+		case more:
+			p.letters.owes(l)
+		}
+		delete(failing, l)
+		if failed && len(failing) == 0 {
 			p.log.Info().Msg("what failed is written for the endpoint of on_failed again")
 		}
-		failing = err != nil
 	}
 }
 
-// postOwed makes the letters that are owed, a few of each lane in turn. After an error those of that lane are still owed, and it
-// is asked again.
-func (p *Post) postOwed() (failed error) {
-	lanes := p.letters.take()
-	for len(lanes) > 0 {
-		left := lanes[:0]
-		for _, l := range lanes {
-			if p.letters.isStopping() {
-				return failed
-			}
-			to := p.onFailed(l)
-			if to == nil {
-				continue
-			}
-			more, err := l.kept.PostLetters(to.kept)
-			if err != nil {
-				if failed == nil || errors.Is(failed, queue.ErrUnsaved) {
-					failed = err
-				}
-				p.letters.mu.Lock()
-				p.letters.owing[l] = struct{}{}
-				p.letters.mu.Unlock()
-			} else if more {
-				left = append(left, l)
-			}
-		}
-		lanes = left
-	}
-	return failed
-}
-
-// onFailed is the lane that is given what fails in another, as it is configured now; nil for none.
+// onFailed is the lane that is given what fails in another, as it is configured now; nil for none. The plan says so before the
+// lane is asked for letters, while its course may be the one from before.
 func (p *Post) onFailed(l *Lane) *Lane {
-	ep := l.endpoint()
-	if ep == nil || ep.Delivery.OnFailed == "" {
+	plan := p.plan.Load()
+	at := slices.Index(plan.lanes, l)
+	if at < 0 || plan.endpoints[at].Delivery.OnFailed == "" {
 		return nil
 	}
-	return p.Lane(ep.Delivery.OnFailed)
+	return p.Lane(plan.endpoints[at].Delivery.OnFailed)
 }
 
 func (o *letters) isStopping() bool {

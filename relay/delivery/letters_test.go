@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
 )
 
 // letterbox receives what failed elsewhere.
@@ -166,4 +167,92 @@ func TestHeadersOfWhatFailedAreOfPrintableASCII(t *testing.T) {
 	if text := string(r.append(nil, p, 0)); !strings.Contains(text, want) {
 		t.Errorf("got\n%s\nwant in it\n%s", text, want)
 	}
+}
+
+// A reload stores what is configured, then has letters owed, then has the lanes follow: who makes letters may come in between.
+func TestALetterThatIsOwedBeforeItsLaneFollowsAReloadIsNotForgotten(t *testing.T) {
+	breaks, _ := quickReceiver(t, func(*http.Request) int { return 500 })
+	_, url := newLetterbox(t)
+	crm, dead := subscriber("crm", breaks), subscriber("dead", url)
+	crm.Delivery.Retry, dead.Events = nil, nil
+	d := openDesk(t, crm, dead)
+	to := crm
+	to.Delivery.OnFailed = "dead"
+	p, l := d.post, d.post.Lane("crm")
+	p.turn.Lock()
+	old := p.plan.Load()
+	p.plan.Store(newPlan(old.lanes, []*config.Endpoint{&to, old.endpoints[1]}))
+	p.expectLetters()
+	p.turn.Unlock()
+	owing := func() int {
+		p.letters.mu.Lock()
+		defer p.letters.mu.Unlock()
+		return len(p.letters.owing)
+	}
+	d.accept("lead.created", "evt_1")
+	d.until("crm", "with one failed, and asked for it", func(s Status) bool { return s.Failed == 1 && owing() == 0 })
+	client, err := NewClient(&to, p.version, p.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.follow(&course{endpoint: &to, client: client})
+	d.until("dead", "given one", func(s Status) bool { return s.Delivered == 1 })
+}
+
+// However many letters one lane owes, and whatever keeps them from being made, the others are asked in between.
+func TestALaneThatOwesManyLettersHoldsNobodyUp(t *testing.T) {
+	refuses, _ := quickReceiver(t, refuse)
+	_, url := newLetterbox(t)
+	crm, mail, dead, other := subscriber("crm", refuses), subscriber("mail", refuses), subscriber("dead", url), subscriber("other", url)
+	crm.Delivery.Retry, mail.Delivery.Retry, dead.Events = nil, nil, nil
+	crm.Events, mail.Events, other.Events = []string{"lead.created"}, []string{"lead.scored"}, []string{"lead.seen"}
+	crm.Delivery.OnFailed, mail.Delivery.OnFailed = "dead", "dead"
+	d := openDesk(t, crm, mail, dead, other)
+	p := d.post
+	close(p.letters.stop)
+	<-p.letters.done // from now on they are made here
+	p.letters.stop = make(chan struct{})
+	letters := func(l *Lane) int {
+		s := l.kept.Stats()
+		return int(s.Pending) + int(s.Delivered)
+	}
+	until := func(what string, wanted func() bool) {
+		t.Helper()
+		for end := time.Now().Add(patience); !wanted(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("waited too long until " + what)
+			}
+		}
+	}
+	const many = 500
+	d.accept("lead.scored", "evt_mail")
+	d.until("mail", "with one failed", func(s Status) bool { return s.Failed == 1 })
+	d.accept("lead.created", numbered(many)...)
+	d.until("crm", "with all failed", func(s Status) bool { return s.Failed == many })
+	saves, n := d.Saves(), 0
+	until("all failures are on disk", func() bool {
+		n++
+		d.accept("lead.seen", fmt.Sprintf("evt_seen_%d", n)) // what settles is saved, and all that was settled before
+		return d.Saves() > saves+2
+	})
+	crmLane, mailLane, deadLane := p.Lane("crm"), p.Lane("mail"), p.Lane("dead")
+	p.letters.take()
+	p.letters.owes(crmLane)
+	failing := map[*Lane]bool{}
+	p.postOwed(failing)
+	first := letters(deadLane)
+	if first == 0 || first >= many/2 {
+		t.Fatalf("%d letters of one lane are made before anybody else is asked", first)
+	}
+	p.letters.owes(mailLane) // who owes meanwhile
+	p.postOwed(failing)
+	if n := letters(deadLane); n != 2*first+1 {
+		t.Errorf("%d letters are made in two turns, want %d and as many, and the one of the other", n, first)
+	}
+	until("all are made", func() bool {
+		p.postOwed(failing)
+		return letters(deadLane) == many+1
+	})
+	p.letters.done = make(chan struct{})
+	go p.postLetters()
 }
