@@ -21,12 +21,13 @@ import (
 
 // letters is what a lane knows of those that it owes. The lane's mu guards it.
 type letters struct {
-	on   bool
-	tell func()
-	owed []uint64 // events
-	miss bool     // there may be more in the records: what was owed at the start, and what owed had no room for
-	look bool     // they are looked at, and those of the events below seen were
-	seen uint64
+	on    bool
+	tell  func()
+	owed  []uint64 // events whose deliveries failed since, of which none was tried
+	doubt []uint64 // and those whose letters may be on disk: found in the records, or left by an error
+	miss  bool     // there may be more in the records: what was owed at the start, and what owed had no room for
+	look  bool     // they are looked at, and those of the events below seen were
+	seen  uint64
 }
 
 // ErrUnsaved: what the lane did is not on disk yet, which takes a second at most unless the disk is full.
@@ -47,7 +48,7 @@ func (o *letters) owe(seq uint64) bool {
 	switch {
 	case !o.on:
 		return false
-	case len(o.owed) < maxOwed:
+	case len(o.owed)+len(o.doubt) < maxOwed:
 		o.owed = append(o.owed, seq)
 	default:
 		o.miss = true
@@ -79,29 +80,42 @@ func (l *Lane) owesLetters() bool {
 // an error, which is Append's, ErrUnsaved or tells that something could not be read, they are still owed. One at a time may call it. It
 // writes to disk and waits for it.
 func (l *Lane) PostLetters(to *Lane) (more bool, err error) {
-	seqs, err := l.lettersOwed()
+	seqs, doubt, err := l.lettersOwed()
 	if err != nil || len(seqs) == 0 {
 		return false, err
 	}
-	posted, err := l.post(to, seqs)
-	if err == nil && posted == 0 {
-		err = ErrUnsaved
-	}
+	posted, err := l.post(to, seqs, doubt)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &l.letters
-	o.owed = append(slices.Clip(seqs[posted:]), o.owed...)
-	return len(o.owed) > 0 || o.miss || o.look, err
+	switch left := slices.Clip(seqs[posted:]); {
+	case err != nil: // what was owed meanwhile may be one of them once more
+		o.doubt = append(append(left, o.doubt...), o.owed...)
+		o.owed = nil
+	case doubt:
+		o.doubt = append(left, o.doubt...)
+	default:
+		o.owed = append(left, o.owed...)
+	}
+	if err == nil && posted == 0 {
+		err = ErrUnsaved
+	}
+	return len(o.owed)+len(o.doubt) > 0 || o.miss || o.look, err
 }
 
-// lettersOwed takes the events out of the list of those that are owed, after a look at the records if it is empty.
-func (l *Lane) lettersOwed() (seqs []uint64, err error) {
+// lettersOwed takes the events out of a list of those that are owed, after a look at the records if there are none. doubt: their
+// letters may be on disk.
+func (l *Lane) lettersOwed() (seqs []uint64, doubt bool, err error) {
 	for {
 		l.mu.Lock()
 		o := &l.letters
+		if seqs, o.doubt = o.doubt, nil; len(seqs) > 0 {
+			l.mu.Unlock()
+			return seqs, true, nil
+		}
 		if seqs, o.owed = o.owed, nil; len(seqs) > 0 || !o.miss && !o.look {
 			l.mu.Unlock()
-			return seqs, nil
+			return seqs, false, nil
 		}
 		if !o.look {
 			o.look, o.seen, o.miss = true, 0, false // what finds no room from now on is looked for again
@@ -110,13 +124,13 @@ func (l *Lane) lettersOwed() (seqs []uint64, err error) {
 		l.mu.Unlock()
 		next, err := l.lookForOwed(from, &seqs)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		l.mu.Lock()
 		o.look, o.seen = next != 0, next
 		l.mu.Unlock()
 		if len(seqs) > 0 {
-			return seqs, nil
+			return seqs, true, nil
 		}
 	}
 }
@@ -141,8 +155,9 @@ func (l *Lane) lookForOwed(from uint64, seqs *[]uint64) (next uint64, err error)
 	return next, err
 }
 
-// post makes letters for the first of some events, as many as are copied at a time, and says how many need none any more.
-func (l *Lane) post(to *Lane, seqs []uint64) (posted int, err error) {
+// post makes letters for the first of some events, as many as are copied at a time, and says how many need none any more. With
+// doubt it asks the log whether they are there: that may be a look at every segment for each, and at every letter of its event.
+func (l *Lane) post(to *Lane, seqs []uint64, doubt bool) (posted int, err error) {
 	var read reading
 	var sources []string
 	var events []Event
@@ -171,11 +186,14 @@ func (l *Lane) post(to *Lane, seqs []uint64) (posted int, err error) {
 			continue // what can't be read was told; a letter goes nowhere further
 		}
 		letter := Letter{Seq: seq, At: f.At.UnixMilli(), Lane: l.name, Class: f.Class, Reason: f.Reason}
-		if there, err := l.q.hasLetter(ev.ID, &letter); err != nil || there {
+		if doubt {
+			there, err := l.q.hasLetter(ev.ID, &letter)
 			if err != nil {
 				return 0, err
 			}
-			continue // we died when it was on disk and the record did not say so yet
+			if there {
+				continue // we died when it was on disk and the record did not say so yet
+			}
 		}
 		sources = append(sources, ev.Source)
 		events = append(events, Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: set, Letter: letter.Append(nil)})

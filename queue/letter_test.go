@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue/log"
 )
 
 // postAll has all letters made that a lane owes.
@@ -174,7 +176,7 @@ func TestALetterThatIsOwedOutlivesACrash(t *testing.T) {
 	b.saveAll()
 	look("failed, no letter", b.crash(nil), "a", "b")
 	look("failed, no letter, the store lost", b.crash(func(dir string) { mustRemove(t, filepath.Join(dir, "store")) }), "a", "b")
-	seqs, err := crm.lettersOwed()
+	seqs, _, err := crm.lettersOwed()
 	if err != nil || len(seqs) != 2 {
 		t.Fatal(seqs, err)
 	}
@@ -188,7 +190,7 @@ func TestALetterThatIsOwedOutlivesACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	look("one letter made and not noted", b.crash(nil), "a", "b")
-	if posted, err := crm.post(dead, seqs); posted != 2 || err != nil {
+	if posted, err := crm.post(dead, seqs, true); posted != 2 || err != nil {
 		t.Fatal(posted, err)
 	}
 	look("all made and not noted", b.crash(nil), "a", "b")
@@ -290,7 +292,7 @@ func TestALetterThatIsOwedTwiceIsMadeOnce(t *testing.T) {
 	crm.Failed(mustTake(t, crm, "a"), broken(1), "answered 500")
 	crm.Failed(mustTake(t, crm, "b"), broken(1), "answered 500")
 	b.saveAll()
-	seqs, err := crm.lettersOwed()
+	seqs, _, err := crm.lettersOwed()
 	if err != nil || len(seqs) != 2 {
 		t.Fatal(seqs, err)
 	}
@@ -321,5 +323,59 @@ func TestATellerHearsOfEachLetter(t *testing.T) {
 	crm.OweLetters(false, nil)
 	if list, err := b.Stories([]byte("a"), 1); err != nil || !list[0].IsSettled() {
 		t.Errorf("an event whose letter nobody makes is not settled: %+v, %v", list, err)
+	}
+}
+
+// Whether a letter is on disk already is asked of the log, which reads every letter that its event has: it is asked for those alone
+// of which memory does not tell that they were never tried.
+func TestALetterThatWasNeverTriedIsNotLookedFor(t *testing.T) {
+	t.Parallel()
+	var reads atomic.Int64
+	b := openBench(t, func(o *Options) {
+		o.fault = func(place string, made bool) error {
+			if place == log.PlaceRead && !made {
+				reads.Add(1)
+			}
+			return nil
+		}
+	})
+	crm, dead := deadLetters(b)
+	b.append(NewLaneSet(crm.ID()), "a")
+	crm.Failed(mustTake(t, crm, "a"), broken(1), "answered 500")
+	again := func(b *bench, crm *Lane) {
+		t.Helper()
+		b.startReplay(crm, ReplaySpec{Failed: true})
+		b.replayAll(crm, func(d *Delivery) { crm.Failed(d, broken(1), "answered 500") })
+		b.saveAll()
+	}
+	const n = 20
+	for i := range n {
+		if i > 0 {
+			again(b, crm)
+		}
+		b.postAll(crm, dead)
+	}
+	b.saveAll()
+	cost := func(b *bench, crm, dead *Lane) int64 {
+		t.Helper()
+		before := reads.Load()
+		b.postAll(crm, dead)
+		return reads.Load() - before
+	}
+	b = b.crash(nil) // what it reads now is on disk
+	crm, dead = deadLetters(b)
+	b.postAll(crm, dead) // what was owed at the start: nothing
+	again(b, crm)
+	if got := cost(b, crm, dead); got >= n {
+		t.Errorf("a letter that was never tried costs %d reads, beside %d of the same event", got, n)
+	}
+	again(b, crm)
+	b = b.crash(nil)
+	crm, dead = deadLetters(b)
+	if got := cost(b, crm, dead); got < n {
+		t.Errorf("a letter of before the start is made with %d reads: whether it is one of %d was not asked", got, n)
+	}
+	if got := b.letters(dead); len(got) != n+2 {
+		t.Errorf("%d letters, want %d", len(got), n+2)
 	}
 }
