@@ -322,7 +322,7 @@ func (c *committer) commit() error {
 		c.q.commits.Add(1)
 		c.q.commitEvents.Add(int64(n))
 		c.q.commitTimes.Add(int64(time.Since(began)))
-		c.q.accepted.Add(int64(n))
+		c.q.accepted.Add(c.draft.Accepted())
 		c.publish(f)
 	}
 	c.q.keeper.grown(list)

@@ -240,7 +240,7 @@ type Stats struct {
 	Bytes        int64   // of their bodies
 	FreeDisk     int64   // bytes, -1 when it can't be told
 	MinFree      int64   // with less events are refused: Options.MinFree, or what the queue needs to go on
-	Accepted     int64   // since it was opened
+	Accepted     int64   // since it was opened, without letters
 	Duplicates   int64   // since it was opened
 	Commits      int64   // since it was opened
 	CommitEvents Buckets // how many events a commit had

@@ -16,7 +16,7 @@ type shares struct {
 }
 
 // Kept tells how many of a source's events are kept, and the bytes of their bodies: what was accepted and not deleted yet, delivered or
-// not. Space comes back a segment at a time.
+// not, but for letters, which no source posted. Space comes back a segment at a time.
 func (q *Queue) Kept(source string) (events, bytes int64) {
 	k := q.log.Kept(source)
 	return k.Events, k.Bytes

@@ -3,6 +3,8 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,4 +143,58 @@ func TestTheRoomOfASourceComesBackWithItsEventsAndAStartKnowsIt(t *testing.T) {
 	if more := takes(); more != 18 {
 		t.Fatalf("it took %d more, want 18", more)
 	}
+}
+
+// A letter is written by the relay itself: whatever fails, its source may post as much as before. The same is so after a start, and of
+// a segment whose footer is made again.
+func TestALetterTakesNothingOfItsSourcesShare(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm, dead := deadLetters(b)
+	const n = 30
+	for _, id := range ids(0, n) {
+		if _, err := b.post(0, "flood", NewLaneSet(crm.ID()), id); err != nil {
+			t.Fatal(err)
+		}
+		crm.Failed(mustTake(t, crm, id), broken(1), "answered 500")
+	}
+	events, bytes := b.Kept("flood")
+	look := func(when string, b *bench) {
+		t.Helper()
+		if e, s := b.Kept("flood"); e != n || s != bytes {
+			t.Errorf("%s %d events with %d bytes are kept, want %d with %d", when, e, s, n, bytes)
+		}
+	}
+	if events != n {
+		t.Fatalf("%d events are kept", events)
+	}
+	b.postAll(crm, dead)
+	if got := dead.Stats().Pending; got != n {
+		t.Fatalf("%d letters", got)
+	}
+	look("when they are made", b)
+	if got := b.Stats().Accepted; got != n {
+		t.Errorf("%d events are accepted, want %d", got, n)
+	}
+	look("of the journal", b.crash(nil))
+	b.saveAll()
+	look("of the open segment", b.crash(nil))
+	if err := b.update(b.log.Seal); err != nil {
+		t.Fatal(err)
+	}
+	look("when it is sealed", b)
+	look("of a footer", b.crash(nil))
+	look("of a footer that is made again", b.crash(func(dir string) {
+		names, err := filepath.Glob(filepath.Join(dir, logName, "*.seg"))
+		if err != nil || len(names) < 2 {
+			t.Fatal(names, err)
+		}
+		info, err := os.Stat(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(names[0], info.Size()-10); err != nil {
+			t.Fatal(err)
+		}
+	}))
 }

@@ -29,7 +29,7 @@ type Frame struct {
 	events  int    // where in Raw the first event begins
 }
 
-// Kept is what is kept of some events.
+// Kept is what is kept of some events that a source posted. Letters are none of them: the relay wrote those.
 type Kept struct {
 	Events int64
 	Bytes  int64 // of their bodies
@@ -40,6 +40,14 @@ func (k Kept) Plus(other Kept) Kept { return Kept{k.Events + other.Events, k.Byt
 
 // Minus is k without other.
 func (k Kept) Minus(other Kept) Kept { return Kept{k.Events - other.Events, k.Bytes - other.Bytes} }
+
+// share is what an event is of its source's.
+func share(letter, body []byte) Kept {
+	if letter != nil {
+		return Kept{}
+	}
+	return Kept{1, int64(len(body))}
+}
 
 const frameHead = HeaderSize + 12
 
@@ -84,7 +92,7 @@ func (d *Draft) Add(source string, ev *Event, id Hash) {
 	if at == len(d.kept) {
 		d.kept = append(d.kept, Kept{})
 	}
-	d.kept[at] = d.kept[at].Plus(Kept{1, int64(len(ev.Body))})
+	d.kept[at] = d.kept[at].Plus(share(ev.Letter, ev.Body))
 	d.events = append(d.events, draftEvent{at, index(&d.sets, ev.Lanes), ev, id})
 	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter)
 }
@@ -94,6 +102,14 @@ func (d *Draft) Len() int { return len(d.events) }
 
 // Bytes is how many bytes the ids, types and bodies of the draft have.
 func (d *Draft) Bytes() int { return d.bytes }
+
+// Accepted is the number of events in the draft that sources posted: all but letters.
+func (d *Draft) Accepted() (n int64) {
+	for _, k := range d.kept {
+		n += k.Events
+	}
+	return n
+}
 
 // Counts appends to dst how many events each lane set of the sealed frame has, in the order of its Sets.
 func (d *Draft) Counts(dst []int64) []int64 {
@@ -198,7 +214,7 @@ func ParseFrame(h Header, raw []byte) (*Frame, error) {
 	return f, nil
 }
 
-// Kept calls fn with each source of the frame and what its events are. Of a frame that was read from disk it looks at all
+// Kept calls fn with each source of the frame and what the events are that it posted. Of a frame that was read from disk it looks at all
 // events; what does not parse is not counted.
 func (f *Frame) Kept(fn func(source string, k Kept)) {
 	kept := f.kept
@@ -209,7 +225,7 @@ func (f *Frame) Kept(fn func(source string, k Kept)) {
 			if err != nil || !ok {
 				break
 			}
-			kept[at] = kept[at].Plus(Kept{1, int64(len(ev.Body))})
+			kept[at] = kept[at].Plus(share(ev.Letter, ev.Body))
 		}
 	}
 	for i, k := range kept {
