@@ -315,3 +315,38 @@ func TestIDsThatAreLostAreCounted(t *testing.T) {
 		t.Errorf("%d are counted, want 5; said %q", after.Stats().Damaged, said)
 	}
 }
+
+// Who reads the log may stand still: nobody who reads the store waits for that.
+func TestWhoIsToldOfAStoreThatWasMadeAgainHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	var b *bench
+	told := false
+	b = openBench(t, func(o *Options) {
+		say := o.Notice
+		o.Notice = func(line string) {
+			say(line)
+			if !strings.Contains(line, "made again from the log") {
+				return
+			}
+			told = true
+			read := make(chan error, 1)
+			go func() {
+				_, err := b.index.get(store.PlaceKey(0))
+				read <- err
+			}()
+			select {
+			case err := <-read:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("while that is told nobody can read")
+			}
+		}
+	})
+	b.append(NewLaneSet(b.lane("crm").ID()), "a")
+	b.saveAll()
+	if err := b.update(func() error { return b.keeper.remake(b.Queue, "a test says so") }); err != nil || !told {
+		t.Fatal(told, err)
+	}
+}

@@ -185,24 +185,26 @@ func (k *keeper) remake(q *Queue, why string) error {
 	return k.retain.countCarried(q) // those that nobody needs any more are not in it
 }
 
-// replace closes the store in use and opens the one that was made, which it tells once that has its name: whatever comes then,
-// what was damaged is gone. Whoever reads waits meanwhile.
+// replace closes the store in use and opens the one that was made. Whoever reads waits meanwhile. It tells once the new one has its
+// name, also when that can't be opened then: what was damaged is gone.
 func (k *keeper) replace(q *Queue, tell func(aside string)) error {
+	where, named := "", false
+	defer func() {
+		if named {
+			tell(where) // without the lock: nobody who reads waits for whoever listens
+		}
+	}()
 	q.index.mu.Lock()
 	defer q.index.mu.Unlock()
 	close(q.replaced)
 	_ = q.index.store.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
-	where, told := "", false
 	var opened *store.Store
 	step := func() error {
 		aside, err := q.installStore()
 		if where = cmp.Or(aside, where); err != nil {
 			return err
 		}
-		if !told {
-			tell(where)
-			told = true
-		}
+		named = true
 		if opened == nil {
 			if opened, err = store.Open(q.storeOptions(filepath.Join(q.opts.Dir, storeName), false)); err != nil {
 				return err
