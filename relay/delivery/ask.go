@@ -84,6 +84,7 @@ type leave struct {
 	now     time.Time
 	outlook queue.Outlook
 	spared  bool // it is to be a probe, and has its place in the budget
+	lined   bool // it waits for its turn at the uplink, which pokes the lane then
 
 	d     *queue.Delivery
 	first bool      // it was not attempted before
@@ -97,22 +98,8 @@ type leave struct {
 func (l *Lane) nextLocked() (d *queue.Delivery, f *flight, more bool) {
 	for !l.isOverLocked() {
 		v := leave{now: l.now()}
-		if l.mayAskLocked(&v) {
-			hastened := l.gate.Hastened
-			l.askLocked(func() { l.ask(&v) })
-			if v.d != nil {
-				f = l.claimLocked(&v)
-			}
-			if f == nil && v.spared {
-				l.probes.end(0)
-			}
-			if f == nil && v.d != nil {
-				if !l.gate.Hastened.Equal(hastened) {
-					v.d.Due = earliest(v.d.Due, v.now)
-				}
-				l.kept.Release(v.d, v.d.Due)
-				continue
-			}
+		if f = l.tryLocked(&v); f == nil && v.d != nil {
+			continue
 		}
 		if !v.until.IsZero() && !l.stopped {
 			l.timer.Reset(max(v.until.Sub(l.now()), time.Millisecond))
@@ -122,6 +109,34 @@ func (l *Lane) nextLocked() (d *queue.Delivery, f *flight, more bool) {
 	return nil, nil, false
 }
 
+// tryLocked asks once, and gives back what comes of it when that is no attempt: what was found, a probe's place, and the
+// turn at the uplink, unless the lane still waits for that.
+func (l *Lane) tryLocked(v *leave) (f *flight) {
+	defer func() {
+		if f == nil && !v.lined {
+			l.uplink.leave(l)
+		}
+	}()
+	if !l.mayAskLocked(v) {
+		return nil
+	}
+	hastened := l.gate.Hastened
+	l.askLocked(func() { l.ask(v) })
+	if v.d != nil {
+		f = l.claimLocked(v)
+	}
+	if f == nil && v.spared {
+		l.probes.end(0)
+	}
+	if f == nil && v.d != nil {
+		if !l.gate.Hastened.Equal(hastened) {
+			v.d.Due = earliest(v.d.Due, v.now)
+		}
+		l.kept.Release(v.d, v.d.Due)
+	}
+	return f
+}
+
 // mayAskLocked asks the gate for leave to ask the queue. Where time, the end of an attempt or an operator alone can change the
 // answer, the lane is deaf until it looks again: it is not woken for each event that comes.
 func (l *Lane) mayAskLocked(v *leave) bool {
@@ -129,20 +144,18 @@ func (l *Lane) mayAskLocked(v *leave) bool {
 	v.until = v.permit.until
 	if !v.retries && !v.firsts {
 		l.deaf.Store(true)
-		l.uplink.leave(l)
 		return false
 	}
 	if !l.places.admits(&l.stake, v.now) {
 		l.deaf.Store(true)
 		v.until = v.now.Add(placeAgain)
-		l.uplink.leave(l)
 		return false
 	}
 	l.deaf.Store(false) // before the queue is looked at
 	v.outlook, v.spared = l.kept.Outlook(), l.gate.isSpared()
-	if due := v.outlook.Due; v.outlook.Waiting == 0 && !v.outlook.Replays && !(v.early && !due.IsZero()) && (due.IsZero() || due.After(v.now)) {
-		l.uplink.leave(l)
-	} else if !l.uplink.admits(l, v.now) {
+	due := v.outlook.Due
+	nothing := v.outlook.Waiting == 0 && !v.outlook.Replays && !(v.early && !due.IsZero()) && (due.IsZero() || due.After(v.now))
+	if v.lined = !nothing && !l.uplink.admits(l, v.now); v.lined {
 		return false
 	}
 	if !v.spared {
@@ -166,7 +179,7 @@ func (l *Lane) claimLocked(v *leave) *flight {
 	if p := l.gate.allow(now); l.stopped || v.spared != l.gate.isSpared() || !p.retries && !p.firsts {
 		return nil
 	}
-	if !l.uplink.take(l, len(v.d.Event.Body), now) {
+	if v.lined = !l.uplink.take(l, len(v.d.Event.Body), now); v.lined {
 		return nil
 	}
 	c := l.course.Load()

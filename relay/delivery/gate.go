@@ -76,6 +76,9 @@ func (g *gate) configure(ep *config.Endpoint) {
 			g.limit = rate.NewLimiter(rate.Limit(ep.Delivery.Rate), max(1, int(ep.Delivery.Rate/10)))
 		}
 	}
+	if g.policy.RateBytes != ep.Delivery.RateBytes {
+		g.sent = time.Time{}
+	}
 	g.policy, g.disabled = ep.Delivery, !ep.Enabled
 }
 
