@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"container/list"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -234,12 +235,13 @@ func TestALaneThatFindsNothingHandsOnItsTurn(t *testing.T) {
 			pause(d, l, ep)
 			d.accept("lead.created", numbered(3)...)
 			arrange(d, l, ep)
-			waits := func() bool {
+			turn := func() *list.Element {
 				u.mu.Lock()
 				defer u.mu.Unlock()
-				return l.turn != nil
+				return l.turn
 			}
-			d.comeTo(l, waits)
+			d.comeTo(l, func() bool { return turn() != nil })
+			had := turn()
 			next := &Lane{ready: make(chan struct{}, 1)}
 			if u.admits(next, d.now()) {
 				t.Fatal("the line is free")
@@ -248,7 +250,7 @@ func TestALaneThatFindsNothingHandsOnItsTurn(t *testing.T) {
 			u.free = time.Time{}
 			u.mu.Unlock()
 			d.mustHold("crm")
-			if waits() {
+			if turn() == had { // it may wait for another one behind the next, for what its replay has
 				t.Error("it keeps its turn")
 			}
 			select {
