@@ -57,7 +57,10 @@ type retries struct {
 	hastened   time.Time // Hasten was called last
 	hastenedAt int64     // queue time
 
-	touched map[uint64]*retry // while records are read: what was queued meanwhile, nil when it came into memory
+	// While records are read:
+	touched map[uint64]*retry // what was queued meanwhile, nil when it came into memory
+	reads   bool              // pages are being read,
+	reading place             // and none of theirs stands before this
 }
 
 // retryPages are ranges of events, one behind the other from the first event to the last, with what is known of the retries
@@ -182,12 +185,14 @@ func (ps *retryPages) anyBelow(seq uint64) bool {
 // hasten notes that all of them may have been brought forward.
 func (ps *retryPages) hasten(when time.Time) {
 	for i := range ps.list {
-		if p := &ps.list[i]; p.least.due.After(when) {
-			p.least = place{due: when}
-		}
+		ps.list[i].least.hasten(when)
 	}
-	if ps.least.due.After(when) {
-		ps.least = place{due: when}
+	ps.least.hasten(when)
+}
+
+func (p *place) hasten(when time.Time) {
+	if p.due.After(when) {
+		*p = place{due: when}
 	}
 }
 
@@ -261,10 +266,10 @@ func (l *Lane) pop() *retry {
 
 // next is when a retry may be due; zero when none waits.
 func (rs *retries) next() time.Time {
-	switch {
-	case rs.restFirst():
-		return rs.rest.least.due
-	case len(rs.first) > 0:
+	if rs.restFirst() {
+		return rs.restLeast().due
+	}
+	if len(rs.first) > 0 {
 		return rs.first[0].due
 	}
 	return time.Time{}
@@ -272,7 +277,18 @@ func (rs *retries) next() time.Time {
 
 // restFirst reports whether one that is not in memory may be before all that are.
 func (rs *retries) restFirst() bool {
-	return rs.rest.count > 0 && (len(rs.first) == 0 || rs.rest.least.compare(rs.first[0].place()) < 0)
+	if rs.rest.count == 0 && !rs.reads {
+		return false
+	}
+	return len(rs.first) == 0 || rs.restLeast().compare(rs.first[0].place()) < 0
+}
+
+// restLeast is before what none of those stands that are not in memory; while there are some.
+func (rs *retries) restLeast() place {
+	if rs.reads && (rs.rest.count == 0 || rs.reading.compare(rs.rest.least) < 0) {
+		return rs.reading
+	}
+	return rs.rest.least
 }
 
 // forgetRetries lets go of all retries.
@@ -336,6 +352,7 @@ func (l *Lane) Hasten(now time.Time) {
 	}
 	heap.Init(&rs.first)
 	rs.rest.hasten(now)
+	rs.reading.hasten(now)
 	l.wake()
 }
 
@@ -365,7 +382,7 @@ func (l *Lane) recall(all bool) error {
 		s.mine[seq] = struct{}{}
 	}
 	err := s.read()
-	rs.touched = nil
+	rs.touched, rs.reads = nil, false
 	if l.gone {
 		return err
 	}
@@ -453,11 +470,18 @@ func (s *recall) readPage(at int) error {
 		}
 	}
 	was := rs.rest.take(at)
+	if !rs.reads || was.least.compare(rs.reading) < 0 {
+		rs.reads, rs.reading = true, was.least
+	}
+	hastened := rs.hastenedAt
 	l.mu.Unlock()
 	list, below, err := s.scan(from, to, early)
 	l.mu.Lock()
 	if l.gone {
 		return nil
+	}
+	if rs.hastenedAt != hastened {
+		was.least.hasten(rs.hastened)
 	}
 	if err != nil {
 		rs.rest.note(was.from, was.count, was.least).short = was.short

@@ -318,34 +318,39 @@ func TestRetriesFromRecordsFollowTheMonotonicClock(t *testing.T) {
 	}
 }
 
+// oneLargePage has n deliveries attempted again from a moment on, a second apart, the last to arrive first. They have one page.
+func oneLargePage(b *bench, l *Lane, n int, from time.Time) {
+	b.t.Helper()
+	for at := 0; at < n; at += 2000 {
+		b.append(NewLaneSet(l.ID()), ids(at, min(at+2000, n))...)
+	}
+	var held []*Delivery
+	for range n {
+		held = append(held, b.take(l))
+	}
+	slices.Reverse(held)
+	for i, d := range held {
+		l.Retry(d, broken(1), from.Add(time.Duration(i)*time.Second))
+		if i%500 == 499 {
+			b.saveAll()
+		}
+	}
+	b.saveAll()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pages := len(l.retries.rest.list); pages != 1 {
+		b.t.Fatalf("they have %d pages", pages)
+	}
+}
+
 // What comes to an old page, as what a replay brings, is read a part at a time.
 func TestAPageThatHasBecomeLargeIsReadInParts(t *testing.T) {
 	t.Parallel()
 	const n = 6*pageRecords + 100
 	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = 1, 1 })
 	crm := b.lane("crm")
-	for at := 0; at < n; at += 2000 {
-		b.append(NewLaneSet(crm.ID()), ids(at, min(at+2000, n))...)
-	}
 	now := time.Now()
-	var held []*Delivery
-	for range n {
-		held = append(held, b.take(crm))
-	}
-	slices.Reverse(held)
-	for i, d := range held {
-		crm.Retry(d, broken(1), now.Add(time.Duration(i)*time.Second))
-		if i%500 == 499 {
-			b.saveAll()
-		}
-	}
-	b.saveAll()
-	crm.mu.Lock()
-	pages := len(crm.retries.rest.list)
-	crm.mu.Unlock()
-	if pages != 1 {
-		t.Fatalf("they have %d pages: this shows nothing", pages)
-	}
+	oneLargePage(b, crm, n, now)
 	for i := range 50 {
 		d, in := takeDue(crm, now.Add(n*time.Second))
 		if want := fmt.Sprint("evt_", n-1-i); !in || string(d.Event.ID) != want {
@@ -406,5 +411,58 @@ func TestARetryOfALaneThatIsGoneIsNotHeld(t *testing.T) {
 	crm.Retry(second, broken(1), time.Now())
 	if n := b.retriesHeld.Load(); n != 0 {
 		t.Errorf("%d are in memory", n)
+	}
+}
+
+// While records are read nobody is told that nothing waits, and what is brought forward meanwhile is, read or not.
+func TestRetriesWhoseRecordsAreBeingReadAreWaitedForAndHastened(t *testing.T) {
+	t.Parallel()
+	const n = 4 * pageRecords
+	b := openBench(t, func(o *Options) { o.laneRetries, o.allRetries = 1, 1 })
+	crm := b.lane("crm")
+	now := time.Now()
+	oneLargePage(b, crm, n, now.Add(24*time.Hour))
+	done := 0
+	for inMemory := true; inMemory; done++ {
+		d, _ := takeDue(crm, now.Add(1000*time.Hour))
+		crm.Delivered(d, ok(2))
+		crm.mu.Lock()
+		inMemory = len(crm.retries.first) > 0
+		crm.mu.Unlock()
+	}
+	b.index.mu.Lock() // as while the store is replaced: whoever reads it waits
+	goOn := sync.OnceFunc(b.index.mu.Unlock)
+	defer goOn()
+	first := make(chan *Delivery, 1)
+	go func() {
+		d, _ := crm.TakeDue(now.Add(1000 * time.Hour))
+		first <- d
+	}()
+	await(t, "somebody to read", func() bool {
+		crm.mu.Lock()
+		defer crm.mu.Unlock()
+		return crm.retries.reads
+	})
+	if s, o := crm.Stats(), crm.Outlook(); s.NextRetry.IsZero() || o.Due.IsZero() {
+		t.Errorf("the next retry is due at %v, %v", s.NextRetry, o.Due)
+	}
+	crm.Hasten(now)
+	if due := crm.Outlook().Due; due.After(now) {
+		t.Errorf("the next retry is due in %v", due.Sub(now))
+	}
+	goOn()
+	crm.Delivered(<-first, ok(2))
+	for i := done + 1; i < n; i++ {
+		d, in := crm.TakeDue(now)
+		for ; !in && i%500 == 0; d, in = crm.TakeDue(now) {
+			b.saveAll() // it hands out nothing before a save
+		}
+		if !in {
+			t.Fatalf("number %d is not due: %v", i, crm.Outlook())
+		}
+		crm.Delivered(d, ok(2))
+		if i%500 == 499 {
+			b.saveAll()
+		}
 	}
 }
