@@ -287,23 +287,8 @@ func (a *assault) besiege(ctx context.Context, proc *process, g *group, ingest, 
 	if err != nil {
 		return r, err
 	}
-	posted := make(chan loadResult, 1)
-	go func() { posted <- l.post(ctx) }()
-	look := time.NewTicker(crowdCount)
-	defer look.Stop()
-	for posting := true; posting; {
-		select {
-		case r.Load = <-posted:
-			posting = false
-		case <-look.C:
-		}
-		if g != nil {
-			held, err := g.held()
-			if err != nil {
-				return r, err
-			}
-			r.GroupMiB = max(r.GroupMiB, float64(held)/(1<<20))
-		}
+	if r.Load, r.GroupMiB, err = l.postIn(ctx, g); err != nil {
+		return r, err
 	}
 	if attackers != nil {
 		select {

@@ -15,7 +15,6 @@ const (
 	crowdRate  = 200 // events a second, each for all endpoints
 	crowdConns = 8
 	crowdWait  = 30 * time.Second // for what is under way in the end
-	crowdCount = 250 * time.Millisecond
 )
 
 // crowdResult is what the crowd command prints.
@@ -148,21 +147,8 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 	if err != nil {
 		return run, err
 	}
-	posted := make(chan loadResult, 1)
-	go func() { posted <- l.post(ctx) }()
-	look := time.NewTicker(crowdCount)
-	defer look.Stop()
-	for posting := true; posting; {
-		select {
-		case run.Load = <-posted:
-			posting = false
-		case <-look.C:
-		}
-		held, err := g.held()
-		if err != nil {
-			return run, err
-		}
-		run.GroupMiB = max(run.GroupMiB, float64(held)/(1<<20))
+	if run.Load, run.GroupMiB, err = l.postIn(ctx, g); err != nil {
+		return run, err
 	}
 	missing := func() (missing uint64) {
 		for _, w := range wells {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // group is a control group with a limit of memory, made for one process.
@@ -16,7 +18,10 @@ type group struct {
 	v2  bool
 }
 
-const groupsRoot = "/sys/fs/cgroup"
+const (
+	groupsRoot = "/sys/fs/cgroup"
+	groupLook  = 250 * time.Millisecond
+)
 
 // newGroup makes a control group, with either version of them. It needs root.
 func newGroup(mib int) (*group, error) {
@@ -106,4 +111,27 @@ func (g *group) held() (uint64, error) {
 	}
 	cache, err := procField(string(text), file)
 	return all - min(cache, all), err
+}
+
+// postIn posts, and tells how much the processes of a group held at most meanwhile, in MiB; 0 for no group.
+func (l *load) postIn(ctx context.Context, g *group) (done loadResult, most float64, err error) {
+	posted := make(chan loadResult, 1)
+	go func() { posted <- l.post(ctx) }()
+	look := time.NewTicker(groupLook)
+	defer look.Stop()
+	for posting := true; posting; {
+		select {
+		case done = <-posted:
+			posting = false
+		case <-look.C:
+		}
+		if g == nil || err != nil {
+			continue // the load ends by itself
+		}
+		held := uint64(0)
+		if held, err = g.held(); err == nil {
+			most = max(most, float64(held)/(1<<20))
+		}
+	}
+	return done, most, err
 }
