@@ -72,8 +72,8 @@ func (a *Admin) tellRefusals(r *refusals, now time.Time) {
 // fulls are the sources that the log was told to be full, with how many of their requests were refused for that before.
 type fulls map[string]int64
 
-// tellFull logs when a source begins to have as many events as it may and when that ends. Its last request that was refused decides:
-// smaller ones that fit in between end nothing.
+// tellFull logs when a source begins to have as many events as it may and when that ends. Its last request that was refused
+// decides: smaller ones that fit soon after it end nothing.
 func (a *Admin) tellFull(known fulls) {
 	now := map[string]ingest.SourceTally{}
 	for _, t := range a.Intake.Tallies() {

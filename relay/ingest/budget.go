@@ -26,8 +26,8 @@ type budget struct {
 	waiting []*waiter       // for room, in the order in which they came
 }
 
-// waiter is a request that waits for room. Whoever gives something back counts for it what it needs, once that fits, and closes granted:
-// to wake all who wait with each byte that comes back would keep the processors from everybody else.
+// waiter is a request that waits for room. Whoever gives something back counts for it what it needs, once that fits, and closes
+// granted: to wake all who wait with each byte that comes back would keep the processors from everybody else.
 type waiter struct {
 	party        party
 	share, bytes int64

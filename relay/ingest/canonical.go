@@ -141,8 +141,8 @@ func (c *canon) value(depth int) bool {
 	return c.unexpected()
 }
 
-// letOthers lets others have the processor now and then: who works on a large body would else have it for 10 ms at a time, and a commit, for
-// which many wait, needs it for a moment again and again.
+// letOthers lets others have the processor now and then: who works on a large body would else have it for 10 ms at a time, and
+// a commit, for which many wait, needs it for a moment again and again.
 func (c *canon) letOthers() {
 	if c.worked++; c.worked%workedBefore == 0 {
 		runtime.Gosched()

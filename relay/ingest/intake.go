@@ -19,8 +19,8 @@ import (
 
 // Keeper is what the intake needs of the queue.
 type Keeper interface {
-	// AppendWithin stores all events or none; when it returns nil they are on disk. It copies what it is given. Unless most is 0, at most that
-	// many bytes of the source's events are kept, which is ErrSourceFull.
+	// AppendWithin stores all events or none; when it returns nil they are on disk. It copies what it is given. Unless most is
+	// 0, at most that many bytes of the source's events are kept, which is ErrSourceFull; receipts then tell which are repeats.
 	AppendWithin(most int64, source string, events []queue.Event, receipts []queue.Receipt) error
 	// Kept tells how many of a source's events are kept, and the bytes of their bodies.
 	Kept(source string) (events, bytes int64)
@@ -267,8 +267,11 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 	}
 	w.dropBodies()
 	err = in.keeper.AppendWithin(s.MaxQueued, s.Name, w.events, w.receipts)
-	if errors.Is(err, queue.ErrSourceFull) {
-		s.tally.lacks(w.events)
+	switch {
+	case errors.Is(err, queue.ErrSourceFull):
+		s.tally.lacks(w.events, w.receipts, now)
+	case err == nil && slices.ContainsFunc(w.receipts, func(r queue.Receipt) bool { return !r.Duplicate }):
+		s.tally.stored(now)
 	}
 	if err != nil {
 		in.refuse(ctx, s, in.notStored(err))

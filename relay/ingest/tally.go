@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"realtorbot-relay/queue"
 )
@@ -15,6 +16,7 @@ type tally struct {
 	requests           [len(statuses) + 1]atomic.Int64 // by status of the answer; the last for any other
 	refused            [len(reasons)]atomic.Int64      // those answered 503, by reason
 	lacked             atomic.Int64                    // bytes of the last request for which the source's share had no room
+	lackedAt           atomic.Int64                    // when that was, Unix nanoseconds
 }
 
 // SourceFull is the reason of a refusal for want of room in a source's share, and its code.
@@ -29,14 +31,28 @@ func (t *tally) unavailable(reason string) {
 	}
 }
 
-// lacks remembers how much room was not there.
-func (t *tally) lacks(events []queue.Event) {
+// lacks remembers how much room was not there for events of which some may be repeats.
+func (t *tally) lacks(events []queue.Event, receipts []queue.Receipt, now time.Time) {
 	size := int64(0)
 	for i := range events {
-		size += int64(len(events[i].Body))
+		if !receipts[i].Duplicate {
+			size += int64(len(events[i].Body))
+		}
 	}
 	t.lacked.Store(size)
+	t.lackedAt.Store(now.UnixNano())
 }
+
+// stored notes that there was room for something. Then the source is full no longer, unless it was refused lately: who is told to
+// come again in a minute has had the time to.
+func (t *tally) stored(now time.Time) {
+	if t.lacked.Load() > 0 && now.UnixNano()-t.lackedAt.Load() > int64(fullRests) {
+		t.lacked.Store(0)
+	}
+}
+
+// fullRests is for how long after it was refused a source is full though something smaller is stored.
+const fullRests = 2 * time.Minute
 
 // statuses are what a source answers: a closed set.
 var statuses = [...]int{200, 400, 401, 403, 405, 408, 413, 415, 429, 503}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
@@ -46,4 +47,39 @@ func TestAnswersAreCountedBySourceAndOutliveAReload(t *testing.T) {
 	if o := got[0]; o.Events != 0 || o.Requests["401"] != 1 || o.Requests["200"] != 0 {
 		t.Errorf("closed: %+v", o)
 	}
+}
+
+// One large request that was refused makes no source full for days in which it is accepted.
+func TestASourceIsFullAsLongAsItIsRefused(t *testing.T) {
+	c := openCounter(t, config.Source{Name: "one", Path: "/one", MaxQueued: 1 << 20})
+	now := time.Unix(1_700_000_000, 0)
+	c.now = func() time.Time { return now }
+	post := func(id string, size int) {
+		t.Helper()
+		c.ask("POST", "/one", `{"id":"`+id+`","type":"test","data":{"x":"`+strings.Repeat("x", size)+`"}}`, asJSON)
+	}
+	is := func(when string, want bool) {
+		t.Helper()
+		if got := c.Tallies()[0].Full; got != want {
+			t.Errorf("%s: full %v, want %v", when, got, want)
+		}
+	}
+	c.shelf.kept = 1<<20 - 64<<10
+	is("at first", false)
+	post("small", 100)
+	c.shelf.fail(queue.ErrSourceFull)
+	post("large", 100<<10)
+	is("a large one was refused", true)
+	c.shelf.fail(nil)
+	post("other", 100)
+	is("a small one was stored at once", true)
+	now = now.Add(time.Hour)
+	is("nothing came", true)
+	post("small", 100)
+	is("a repeat came", true)
+	post("third", 100)
+	is("a small one was stored", false)
+	c.shelf.fail(queue.ErrSourceFull)
+	c.ask("POST", "/one", `[{"id":"other","type":"test","data":{"x":"`+strings.Repeat("x", 100<<10)+`"}},{"id":"new","type":"test","data":{}}]`, asJSON)
+	is("what is new of a large batch has room by now", false)
 }
