@@ -153,8 +153,8 @@ func (g *gate) allow(now time.Time) permit {
 	return permit{retries: true, firsts: true, early: g.isDown(), turn: (g.isDown() || g.window > 0) && !g.first}
 }
 
-// took counts an attempt that begins, with a body of so many bytes; first tells that its delivery was not attempted yet. It says whether it is a probe,
-// for which nobody is charged unless it goes well.
+// took counts an attempt that begins, with a body of so many bytes; first tells that its delivery was not attempted yet. It
+// says whether it is a probe, for which nobody is charged unless it goes well.
 func (g *gate) took(now time.Time, first bool, body int) (probe bool) {
 	g.inflight++
 	g.first = first

@@ -8,8 +8,8 @@ import (
 
 // uplink bounds the bytes of bodies that all lanes together send a second. A body goes when the line is free of those before
 // it, whatever its own size, and keeps it for as long as it takes at that rate. Lanes that find it busy wait in the order in
-// which they asked, each with one body at a time: one that has much holds up
-// another for the body that is on its way and one more. Safe for concurrent use.
+// which they asked, each with one body at a time: one that has much holds up another for the body that is on its way and one
+// more. Safe for concurrent use.
 type uplink struct {
 	rate int64 // bytes a second; 0 for no limit
 	now  func() time.Time
