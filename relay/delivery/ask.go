@@ -159,7 +159,7 @@ func (l *Lane) mayAskLocked(v *leave) bool {
 		return false
 	}
 	if !v.spared {
-		return true
+		return l.mayBeginLocked(v) // probes have a pace of their own
 	}
 	if v.outlook.Due.IsZero() && v.outlook.Waiting == 0 && !v.outlook.Replays {
 		l.gate.awaits = v.now
@@ -171,6 +171,20 @@ func (l *Lane) mayAskLocked(v *leave) bool {
 		return false
 	}
 	return true
+}
+
+// mayBeginLocked asks for the lane's turn, when there is something that it may begin.
+func (l *Lane) mayBeginLocked(v *leave) bool {
+	due := !v.outlook.Due.IsZero() && !v.outlook.Due.After(v.now)
+	if !due && v.outlook.Waiting == 0 && !v.outlook.Replays {
+		return true // which finds nothing, or what came just now
+	}
+	if v.until = l.starts.begin(&l.start, v.now); v.until.IsZero() {
+		return true
+	}
+	l.deaf.Store(true)
+	l.uplink.leave(l)
+	return false
 }
 
 // claimLocked has the gate count what was found as an attempt that begins, if it still lets it.
@@ -186,6 +200,7 @@ func (l *Lane) claimLocked(v *leave) *flight {
 	f := &flight{began: time.Now(), course: c, first: v.first, probe: l.gate.took(now, v.first, len(v.d.Event.Body)),
 		cost: l.places.take(&l.stake, len(v.d.Event.Body))}
 	c.under++
+	l.start.at = time.Time{}
 	l.under[v.d] = f
 	l.attempts.Add(1)
 	return f

@@ -22,6 +22,7 @@ type Lane struct {
 	reach  *reach
 	probes *probes
 	places *places
+	starts *starts
 	uplink *uplink
 	tally  *tally
 	news   *newsroom
@@ -38,6 +39,7 @@ type Lane struct {
 	last     *config.Endpoint // what it followed last
 	gate     gate
 	stake    stake
+	start    start
 	damper   damper
 	odd      oddities
 	saved    queue.Health // what the queue has
@@ -79,7 +81,7 @@ const idleSender = 10 * time.Second
 // newLane makes a lane that takes nothing until it is given a course.
 func (p *Post) newLane(kept *queue.Lane) *Lane {
 	l := &Lane{
-		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, places: p.places, uplink: p.uplink, tally: newTally(), news: p.news, now: p.now,
+		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, places: p.places, starts: p.starts, uplink: p.uplink, tally: newTally(), news: p.news, now: p.now,
 		log:     p.log.With().Str("endpoint", kept.Name()).Logger(),
 		ready:   make(chan struct{}, 1),
 		under:   map[*queue.Delivery]*flight{},

@@ -26,6 +26,7 @@ type Post struct {
 	reach   *reach
 	probes  *probes
 	places  *places
+	starts  *starts
 	uplink  *uplink
 	letters *letters
 	news    *newsroom
@@ -98,7 +99,7 @@ func NewPost(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64, versi
 	if now == nil {
 		now = time.Now
 	}
-	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, places: newPlaces(),
+	p := &Post{queue: q, version: version, log: log, now: now, reach: &reach{}, probes: &probes{}, places: newPlaces(), starts: newStarts(),
 		uplink: newUplink(rateBytes, now), letters: newLetters(), news: newNewsroom(),
 		lanes: map[string]*Lane{}, stop: make(chan struct{}), ending: make(chan struct{})}
 	p.plan.Store(newPlan(nil, nil))

@@ -11,7 +11,9 @@ import (
 // deliver makes one attempt and settles what came of it.
 func (l *Lane) deliver(d *queue.Delivery, f *flight) {
 	number := d.Attempts + 1
-	l.settle(d, f, number, l.attempt(d, f.course, number))
+	o := l.attempt(d, f.course, number)
+	defer l.starts.recording(&o)()
+	l.settle(d, f, number, o)
 }
 
 // ruling is what becomes of a delivery after an attempt, all that is known of its endpoint considered.
@@ -270,6 +272,7 @@ func (l *Lane) landed(d *queue.Delivery, f *flight, o *Outcome) {
 	l.mu.Lock()
 	l.gate.landed(f.probe)
 	l.places.give(&l.stake, f.cost, o.Status != 0, l.now())
+	l.start.ended(o)
 	delete(l.under, d)
 	f.course.under--
 	over := f.course.former && f.course.under == 0
