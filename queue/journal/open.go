@@ -199,7 +199,7 @@ func (r *reading) fetch(s *slot) (unread int64, err error) {
 
 const (
 	// readTries is how often a page is read before its error is damage; in a slot that has some, once.
-	readTries = 4
+	readTries = 8
 	readAgain = 200 * time.Millisecond
 )
 

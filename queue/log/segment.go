@@ -184,7 +184,7 @@ func (s *segment) readAt(buf []byte, at int64) error {
 
 const (
 	// readTries is how often a read is made before its error is damage; in a segment that has some, once.
-	readTries = 4
+	readTries = 8
 	readAgain = 200 * time.Millisecond
 )
 
