@@ -8,6 +8,9 @@ import (
 // ErrSourceFull: as much is kept of a source's events as may be. Nothing was stored.
 var ErrSourceFull = errors.New("the source's share of the queue is used up")
 
+// ErrAboveShare: the events of one request are more than the source's share, so that no waiting helps. Nothing was stored.
+var ErrAboveShare = errors.New("the events of this request are more than the source's share of the queue")
+
 // shares bounds what is kept of a source's events by what requests that are under way bring, so that many at once do not go
 // beyond it together. What was accepted the log knows.
 type shares struct {
@@ -23,7 +26,8 @@ func (q *Queue) Kept(source string) (events, bytes int64) {
 }
 
 // AppendWithin is Append for a source of whose events at most that many bytes of bodies may be kept, as Kept counts them; 0
-// sets no bound. Beyond it events are ErrSourceFull, but for repeats, which need no room; receipts tell which are some.
+// sets no bound. Beyond it events are ErrSourceFull, or ErrAboveShare when they alone are more, but for
+// repeats, which need no room; receipts tell which are some.
 func (q *Queue) AppendWithin(most int64, source string, events []Event, receipts []Receipt) error {
 	return q.append(most, source, events, receipts)
 }
@@ -36,6 +40,9 @@ func (q *Queue) enter(r *request, most int64) (leave func(), err error) {
 		if !r.receipts[i].Duplicate {
 			size += int64(len(r.events[i].Body))
 		}
+	}
+	if size > most {
+		return nil, ErrAboveShare
 	}
 	s := &q.shares
 	s.mu.Lock()

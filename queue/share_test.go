@@ -76,6 +76,16 @@ func TestASourceHasNoMoreThanItsShareHoweverManyPostAtOnce(t *testing.T) {
 	if receipts, err := b.post(most, "flood", set, "evt_0_00"); err != nil || !receipts[0].Duplicate {
 		t.Errorf("a repeat, which needs no room: %v, %v", receipts, err)
 	}
+	alone := []string{"evt_0_00"}
+	for n := range 100 {
+		alone = append(alone, fmt.Sprintf("alone_%02d", n))
+	}
+	if _, err := b.post(most, "flood", set, alone...); !errors.Is(err, ErrSourceFull) {
+		t.Errorf("a hundred new events of a request, for which there is room when others are gone: %v", err)
+	}
+	if _, err := b.post(most, "flood", set, append(alone, "alone_100")...); !errors.Is(err, ErrAboveShare) {
+		t.Errorf("one more, for which there never is room: %v", err)
+	}
 	if events, _ := b.Kept("platform"); events != 480 {
 		t.Errorf("%d events of the other source are kept, want 480", events)
 	}

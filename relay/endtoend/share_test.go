@@ -62,6 +62,11 @@ func TestASourceThatFloodsIsRefusedAndOthersGoOn(t *testing.T) {
 	if repeat.status != 200 || !strings.Contains(repeat.body, "duplicate") {
 		t.Errorf("a repeat: %d %s", repeat.status, repeat.body)
 	}
+	// 1e20 is kept as 100000000000000000000: no room that comes back is enough.
+	grown := fmt.Sprintf(`{"id":"grown","type":"lead.created","data":{"x":[%s1]}}`, strings.Repeat("1e20,", 80_000))
+	if a := r.intake.ask(t, "POST", "/flood", grown, "Content-Type", "application/json"); a.status != 413 || !strings.Contains(a.body, "max_queued") {
+		t.Errorf("an event that is above the share by itself: %d %s", a.status, a.body)
+	}
 	if a := r.intake.ask(t, "GET", "/health", ""); a.status != 200 || a.body != "{\"status\":\"ok\"}\n" {
 		t.Errorf("the intake's health: %d %s", a.status, a.body)
 	}

@@ -413,6 +413,8 @@ func (in *Intake) notStored(err error) refusal {
 	switch {
 	case errors.Is(err, queue.ErrSourceFull):
 		return full
+	case errors.Is(err, queue.ErrAboveShare):
+		return aboveShare
 	case errors.Is(err, queue.ErrDiskLow):
 		return unavailable("disk", lacking(err), 10)
 	case errors.Is(err, queue.ErrOverloaded):

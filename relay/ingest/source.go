@@ -75,6 +75,7 @@ var (
 	overloaded  = unavailable("overloaded", "the relay is overloaded", 1)
 	full        = refusal{status: 503, code: SourceFull, message: "the relay keeps as much of this source's events as its max_queued allows: post again later, with the same id",
 		retryAfter: 60, reason: SourceFull}
+	aboveShare = refusal{status: 413, code: "too_large", message: "the events of this request are, in the form in which they are kept, more than this source's max_queued: post fewer at a time"}
 )
 
 func unauthorized(message string) refusal {
