@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"realtorbot-relay/scripts/needed"
 )
 
 var files = map[string]string{
@@ -142,6 +144,7 @@ func TestAFileThatIsNoneOfAQueueIsRefused(t *testing.T) {
 func TestTheCommonToolsReadABackup(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	needed.Program(t, "zstd")
 	cmd := exec.Command("sh", "-c", "zstd -dc | tar x && sha256sum -c SUMS && cat log/0000000001.seg")
 	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(made(t))
 	out, err := cmd.CombinedOutput()

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/scripts/needed"
 	"realtorbot-relay/sign"
 )
 
@@ -87,7 +88,7 @@ func TestSlackBodyIsAsJavaScriptWritesIt(t *testing.T) {
 	text := "a \"quoted\" \\ line\n\ttab\r\b\f\x01\x1f\x7f\u2028\u2029 é 🏠 </script>"
 	data, _ := json.Marshal(map[string]string{"message": text})
 	body := slacken(parcelOf("test", string(data))).Body
-	node := exec.Command("node", "-e", `process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0,'utf8'))))`)
+	node := exec.Command(needed.Program(t, "node"), "-e", `process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0,'utf8'))))`)
 	node.Stdin = strings.NewReader(string(body))
 	out, err := node.Output()
 	if err != nil || string(out) != string(body) {

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"realtorbot-relay/scripts/needed"
 )
 
 // The events of Realtor Bot's documentation.
@@ -85,7 +87,7 @@ func TestTheDocumentedReceiverAgreesOnEveryNotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := newSecret()
-	cmd := exec.Command("node", script)
+	cmd := exec.Command(needed.Program(t, "node"), script)
 	cmd.Env = append(os.Environ(), "PORT=0", "SECRET="+secret)
 	node := launch(t, cmd)
 	var port []string

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"realtorbot-relay/scripts/needed"
 )
 
 // signed is one thing for the official libraries of Standard Webhooks to judge, or without a Signature to sign.
@@ -77,6 +79,7 @@ var signers = map[string]func(*testing.T, []signed) []string{
 // askNode has the official npm package judge or sign.
 func askNode(t *testing.T, list []signed) (said []string) {
 	t.Helper()
+	needed.Program(t, "npm")
 	dir, err := officialPackage()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +88,7 @@ func askNode(t *testing.T, list []signed) (said []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := exec.Command("node", filepath.Join(dir, "oracle.js"))
+	node := exec.Command(needed.Program(t, "node"), filepath.Join(dir, "oracle.js"))
 	node.Stdin = bytes.NewReader(question)
 	node.Stderr = os.Stderr
 	answer, err := node.Output()

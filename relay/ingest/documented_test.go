@@ -22,6 +22,7 @@ import (
 	"realtorbot-relay/relay"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/scripts/needed"
 )
 
 var payloads = flag.Int("payloads", 3000, "how many go through the relay to the documented receiver")
@@ -38,7 +39,7 @@ func TestDocumentedReceiverVerifiesWhatTheRelaySends(t *testing.T) {
 	if _, err := os.ReadFile(documentedReceiver); err != nil { // go test sees by that when a kept result is worthless
 		t.Fatal(err)
 	}
-	receiver := exec.Command("node", documentedReceiver)
+	receiver := exec.Command(needed.Program(t, "node"), documentedReceiver)
 	receiver.Env = append(os.Environ(), "PORT=0", "SECRET="+secret)
 	receiver.Stderr = os.Stderr
 	out, err := receiver.StdoutPipe()

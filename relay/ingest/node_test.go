@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"realtorbot-relay/scripts/needed"
 )
 
 // nodeProgram answers every line, a text in base64, with what JavaScript makes of it, or with an exclamation mark.
@@ -41,7 +43,7 @@ type oracle struct {
 
 func startNode(t testing.TB) *oracle {
 	t.Helper()
-	cmd := exec.Command("node", "-e", nodeProgram)
+	cmd := exec.Command(needed.Program(t, "node"), "-e", nodeProgram)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

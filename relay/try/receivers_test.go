@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"realtorbot-relay/scripts/needed"
 )
 
 // TestReceiversInTheReadmeVerify runs each receiver as README shows it, against signatures of package sign.
@@ -73,10 +75,7 @@ func receiverFile(t *testing.T, name string) string {
 // startReceiver runs command until the test ends.
 func startReceiver(t *testing.T, command []string) (out *screen, url string) {
 	t.Helper()
-	path, err := exec.LookPath(command[0])
-	if err != nil {
-		t.Fatalf("%s is needed to test the receiver that README quotes: install it (%v)", command[0], err)
-	}
+	path := needed.Program(t, command[0])
 	out, stderr := newScreen(), newScreen()
 	receiver := exec.Command(path, command[1:]...)
 	receiver.Env = append(os.Environ(), "PORT=0", "SECRET="+testSecret)

@@ -1,0 +1,24 @@
+// Package needed finds the programs that tests run beside Go: interpreters for the receivers that the manual shows, and what
+// reads our files as others do.
+package needed
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Program returns the path of a program. Where there is none the test is left out; with CI set in the environment, where
+// nothing may be left out, it fails. scripts/test installs what is missing, and says what it could not.
+func Program(t testing.TB, name string) (path string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return path
+	case os.Getenv("CI") != "":
+		t.Fatalf("%s is needed: scripts/test installs it (%v)", name, err)
+	}
+	t.Skipf("left out: %s is not installed (scripts/test installs it)", name)
+	return ""
+}
