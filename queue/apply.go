@@ -12,22 +12,22 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// The store is made of the entries by applying them in their order, here and nowhere else: as they are saved, at a start
-// those that it does not have, and all of them when it is made again. Applying an entry twice changes nothing. A
-// transaction ends with an entry, so what it has done is always told by one number.
+// The store is the result of applying the entries in their order, here and nowhere else: as they are saved, at a start those
+// that it lacks, and all of them when it is made again. Applying an entry twice changes nothing. A transaction ends with an
+// entry, so one number says what the store has applied.
 
-// placedBlock is a block of events that the store is to be told of.
+// placedBlock is the place of a block of events, for the store.
 type placedBlock struct {
-	end   uint64 // the entry behind its last one
-	last  uint64 // its last event
+	end   uint64 // the entry behind the block's last one
+	last  uint64 // the block's last event
 	value []byte
 }
 
-// note remembers the places of blocks that were saved, until the store knows them.
-func (k *keeper) note(saved []log.Saved) {
+// notePlaces remembers the places of saved blocks until the store has them.
+func (w *writer) notePlaces(saved []log.Saved) {
 	for i := range saved {
 		if b := &saved[i]; b.Kind == log.Entries && b.Events > 0 {
-			k.places = append(k.places, placeOf(b.Place, &b.Info))
+			w.places = append(w.places, placeOf(b.Place, &b.Info))
 		}
 	}
 }
@@ -38,29 +38,30 @@ func placeOf(p log.Place, b *log.Info) placedBlock {
 
 // applier writes entries and places into a store.
 type applier struct {
-	store   *store.Store
-	batch   *store.Batch
-	applied uint64
-	missing []store.Key
-	dropped []LaneID // lanes that were deleted, whose records are still to go
+	store        *store.Store
+	batch        *store.Batch
+	applied      uint64
+	missing      []store.Key
+	droppedLanes []LaneID // lanes that were discarded, whose records are still to be deleted
 }
 
 func newApplier(s *store.Store) *applier {
 	return &applier{store: s, batch: s.Batch(), applied: s.Applied()}
 }
 
-// room makes sure that n more writes of size bytes fit, committing what is gathered if they don't.
-func (a *applier) room(n, size int) error {
-	if a.batch.Room(n, size) {
+// fit makes sure that n more writes of size bytes in all fit into the transaction. If they don't, it commits what is
+// gathered.
+func (a *applier) fit(n, size int) error {
+	if a.batch.Fits(n, size) {
 		return nil
 	}
 	return a.commit()
 }
 
-// delete deletes keys.
+// delete deletes records.
 func (a *applier) delete(keys ...store.Key) error {
 	for _, key := range keys {
-		if err := a.room(1, 0); err != nil {
+		if err := a.fit(1, 0); err != nil {
 			return err
 		}
 		if err := a.batch.Delete(key); err != nil {
@@ -70,6 +71,7 @@ func (a *applier) delete(keys ...store.Key) error {
 	return nil
 }
 
+// commit commits what is gathered, as one durable transaction, and begins the next.
 func (a *applier) commit() error {
 	a.missing = append(a.missing, a.batch.Missing()...)
 	if err := a.batch.Commit(a.applied); err != nil {
@@ -79,25 +81,26 @@ func (a *applier) commit() error {
 	return nil
 }
 
-// place writes the place of a block. It may be there already when again says so.
-func (a *applier) place(p *placedBlock, again bool) error {
+// addPlace writes the place of a block. again: it may be there already.
+func (a *applier) addPlace(p *placedBlock, again bool) error {
 	if again {
 		if value, err := a.store.Get(store.PlaceKey(p.last)); err != nil || value != nil {
 			return err
 		}
 	}
-	if err := a.room(1, len(p.value)); err != nil {
+	if err := a.fit(1, len(p.value)); err != nil {
 		return err
 	}
 	return a.batch.SetNew(store.PlaceKey(p.last), p.value)
 }
 
-func (a *applier) progress(number uint64, p *entry.Progress) error {
+// addProgress applies a lane's progress.
+func (a *applier) addProgress(number uint64, p *entry.Progress) error {
 	n, size := 1+len(p.Changes), len(p.Record)
 	for i := range p.Changes {
 		size += len(p.Changes[i].Record)
 	}
-	if err := a.room(n, size); err != nil {
+	if err := a.fit(n, size); err != nil {
 		return err
 	}
 	if p.Record != nil {
@@ -107,7 +110,7 @@ func (a *applier) progress(number uint64, p *entry.Progress) error {
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
-		key := recordKey(p.Lane, c.What, c.Seq)
+		key := recordKey(p.Lane, c.Kind, c.Seq)
 		var err error
 		if c.Record == nil {
 			err = a.batch.Delete(key)
@@ -122,14 +125,15 @@ func (a *applier) progress(number uint64, p *entry.Progress) error {
 	return nil
 }
 
-func (a *applier) lane(number uint64, l *entry.Lane, discard bool) error {
-	if err := a.room(2, len(l.Record)+16); err != nil {
+// addLane applies a lane that was made or, with discard, discarded.
+func (a *applier) addLane(number uint64, l *entry.Lane, discard bool) error {
+	if err := a.fit(2, len(l.Record)+16); err != nil {
 		return err
 	}
 	var err error
 	if discard {
 		err = a.batch.Delete(store.LaneKey(uint32(l.ID)))
-		a.dropped = append(a.dropped, l.ID)
+		a.droppedLanes = append(a.droppedLanes, l.ID)
 	} else {
 		err = errors.Join(a.batch.Set(store.LaneKey(uint32(l.ID)), l.Record),
 			a.batch.Set(nextLaneKey, binary.AppendUvarint(nil, uint64(l.ID)+1)))
@@ -140,46 +144,46 @@ func (a *applier) lane(number uint64, l *entry.Lane, discard bool) error {
 	return err
 }
 
-// nextLaneKey names the number that the next lane gets: it is written with each lane, so that none is given twice.
+// nextLaneKey names the record of the next lane's number. It is written with each lane, so that no number is given twice.
 var nextLaneKey = store.LaneKey(math.MaxUint32)
 
-// entry applies an entry that was read from the log.
-func (a *applier) entry(h entry.Header, raw []byte) error {
+// add applies an entry that was read from the log.
+func (a *applier) add(h entry.Header, raw []byte) error {
 	switch h.Kind {
 	case entry.KindProgress:
 		p, err := entry.ParseProgress(h, raw)
 		if err != nil {
 			return err
 		}
-		return a.progress(h.Number, p)
+		return a.addProgress(h.Number, p)
 	case entry.KindLane, entry.KindDiscard:
 		l, err := entry.ParseLane(h, raw)
 		if err != nil {
 			return err
 		}
-		return a.lane(h.Number, l, h.Kind == entry.KindDiscard)
+		return a.addLane(h.Number, l, h.Kind == entry.KindDiscard)
 	}
 	a.applied = h.Number
 	return nil
 }
 
-// end commits what is left and deletes the records of lanes that were deleted. If we die in between, the next start
-// finds records of a lane that is not there, and goes on.
-func (a *applier) end() error {
+// finish commits what is left, and deletes the records of discarded lanes. If we die in between, the next start finds
+// records of a lane that does not exist, and deletes them.
+func (a *applier) finish() error {
 	if err := a.commit(); err != nil {
 		return err
 	}
-	for len(a.dropped) > 0 {
-		if err := a.drop(a.dropped[0]); err != nil {
+	for len(a.droppedLanes) > 0 {
+		if err := a.dropLane(a.droppedLanes[0]); err != nil {
 			return err
 		}
-		a.dropped = a.dropped[1:]
+		a.droppedLanes = a.droppedLanes[1:]
 	}
 	return nil
 }
 
-// drop deletes the retries, failed deliveries and replays of a lane.
-func (a *applier) drop(id LaneID) error {
+// dropLane deletes the retries, failed deliveries and replays of a lane.
+func (a *applier) dropLane(id LaneID) error {
 	for _, kind := range []store.Kind{store.Retry, store.Replay, store.Failed} {
 		from := store.Key{Kind: kind, Lane: uint32(id)}
 		to := store.Key{Kind: kind, Lane: uint32(id), Number: ^uint64(0)}
@@ -206,33 +210,33 @@ func (a *applier) drop(id LaneID) error {
 	return nil
 }
 
-// apply brings to the store what the log has and it does not.
-func (k *keeper) apply(q *Queue) error {
-	if len(k.pending) == 0 && len(k.places) == 0 {
+// apply brings to the store what the log has and it lacks.
+func (w *writer) apply(q *Queue) error {
+	if len(w.pending) == 0 && len(w.places) == 0 {
 		return nil
 	}
 	a := newApplier(q.index.store)
-	err := k.applyTo(a)
-	k.again = err != nil
-	if err != nil && !q.disk.lacking(q, err) {
-		// Nobody knows what the store has. The log knows what it should have.
-		err = k.remake(q, fmt.Sprintf("it can't be written (%v)", err))
+	err := w.applyTo(a)
+	w.reapply = err != nil
+	if err != nil && !q.disk.noteLack(q, err) {
+		// Nobody knows what the store has. The log knows what it must have.
+		err = w.remake(q, fmt.Sprintf("it can't be written (%v)", err))
 	}
 	if err != nil {
 		return err
 	}
 	if len(a.missing) > 0 {
-		k.doubt()
+		w.suspectStore()
 	}
-	return k.landed(q)
+	return w.announceApplied(q)
 }
 
-func (k *keeper) applyTo(a *applier) error {
-	places := k.places
-	for i := range k.pending {
-		e := &k.pending[i]
+func (w *writer) applyTo(a *applier) error {
+	places := w.places
+	for i := range w.pending {
+		e := &w.pending[i]
 		for len(places) > 0 && places[0].end <= e.h.Number {
-			if err := a.place(&places[0], k.again); err != nil {
+			if err := a.addPlace(&places[0], w.reapply); err != nil {
 				return err
 			}
 			places = places[1:]
@@ -244,51 +248,51 @@ func (k *keeper) applyTo(a *applier) error {
 		switch {
 		case e.frame != nil:
 			a.applied = e.h.Number
-		case e.gathered.progress != nil:
-			err = a.progress(e.h.Number, e.gathered.progress)
+		case e.draft.progress != nil:
+			err = a.addProgress(e.h.Number, e.draft.progress)
 		default:
-			err = a.lane(e.h.Number, e.gathered.made, e.gathered.discard)
+			err = a.addLane(e.h.Number, e.draft.made, e.draft.discard)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	for i := range places {
-		if err := a.place(&places[i], k.again); err != nil {
+		if err := a.addPlace(&places[i], w.reapply); err != nil {
 			return err
 		}
 	}
-	return a.end()
+	return a.finish()
 }
 
-// landed tells everybody that the store has what was pending.
-func (k *keeper) landed(q *Queue) error {
+// announceApplied tells lanes and readers that the store has everything that was pending.
+func (w *writer) announceApplied(q *Queue) error {
 	last := uint64(0)
-	for i := range k.pending {
-		e := &k.pending[i]
+	for i := range w.pending {
+		e := &w.pending[i]
 		if e.frame != nil {
 			last = e.frame.End()
-		} else if e.gathered.progress != nil {
-			e.gathered.lane.landed(e.gathered.batch, e.gathered.progress.Changes)
+		} else if e.draft.progress != nil {
+			e.draft.lane.changesApplied(e.draft.saveNumber, e.draft.progress.Changes)
 		}
 	}
-	k.pending, k.places, k.behind = nil, nil, 0
+	w.pending, w.places, w.pendingBytes = nil, nil, 0
 	if last > 0 {
 		q.applied.Store(last)
 		q.tail.trim(last, q.opts.tailBytes)
 	}
-	return k.writeMark(q, &q.log.Segments()[0])
+	return w.writeCheckpoint(q, &q.log.Segments()[0])
 }
 
-// writeMark notes how far all has come. low is the first segment of the log.
-func (k *keeper) writeMark(q *Queue, low *log.Segment) error {
-	return q.mark.write(highWater{
-		version: q.index.store.Applied(), end: q.end.Load(), slot: k.slot.Load(), low: low.Number, first: low.FirstEvent,
-		clock: q.clockState(), marks: k.retain.marks,
+// writeCheckpoint writes how far journal, log and store have come. low is the first segment of the log.
+func (w *writer) writeCheckpoint(q *Queue, low *log.Segment) error {
+	return q.checkpoint.write(checkpoint{
+		applied: q.index.store.Applied(), end: q.end.Load(), journalGeneration: w.journalGeneration.Load(), firstSegment: low.Number, firstEvent: low.FirstEvent,
+		clock: q.clockState(), watermarks: w.retain.watermarks,
 	})
 }
 
-// entriesFrom calls fn with the entries of the log from a number on.
+// entriesFrom calls fn with the entries of the log from a number on, in order. unread is how many entries could not be read.
 func (q *Queue) entriesFrom(number uint64, fn func(h entry.Header, raw []byte) error) (unread int, err error) {
 	err = q.log.Blocks(log.Entries, number, func(p log.Place, info *log.Info) error {
 		b, err := q.log.Read(p)

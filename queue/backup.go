@@ -12,13 +12,13 @@ import (
 	"realtorbot-relay/queue/log"
 )
 
-// A backup is the segments of the log as they were at one moment, when all that had been acknowledged was in them, and the
-// mark of that moment. The journal has nothing then that they lack, and the store is made from them. While it is written
-// retention takes no byte from it, which costs disk: so one is written at a time, it has to keep a pace, and it ends when
-// the disk gets short.
+// A backup is the segments of the log as they were at one moment, at which everything acknowledged was in them, and the
+// checkpoint of that moment. The journal has nothing then that the log lacks, and the store is made from the log. While a
+// backup is written, retention takes no byte from it, which costs disk: so one is written at a time, it has to keep a pace,
+// and it ends when the disk gets short.
 
 type (
-	// BackupContents says what a backup holds, as of the moment at which it was begun.
+	// BackupContents says what a backup has, as of the moment at which it was begun.
 	BackupContents = backup.Contents
 	// BackupReport is what was found in a backup that is whole.
 	BackupReport = backup.Report
@@ -27,27 +27,27 @@ type (
 var (
 	// ErrBackingUp: another backup is being written.
 	ErrBackingUp = errors.New("another backup is being written")
-	// ErrBackupSlow: whoever reads a backup is so slow that it holds back what retention should give free.
+	// ErrBackupSlow: the backup is read so slowly that it keeps retention from freeing disk.
 	ErrBackupSlow = errors.New("it is read too slowly")
 )
 
 const (
-	// backupGrace and backupPace, bytes of the log a second, bound how long a backup holds what retention would delete.
+	// backupGrace and backupPace, bytes of the log a second, bound how long a backup keeps retention from freeing disk.
 	backupGrace = 2 * time.Minute
 	backupPace  = 256 << 10
 )
 
 // Backup is the queue as it was at one moment. One goroutine uses it.
 type Backup struct {
-	q        *Queue
-	contents BackupContents
-	held     *log.Held
-	mark     []byte
-	until    int64 // when it has to have been written (uptime)
+	q          *Queue
+	contents   BackupContents
+	pin        *log.Pin
+	checkpoint []byte
+	until      int64 // when it must be written at the latest (uptime)
 }
 
-// Backup holds the queue as it is: all that was acknowledged before is in it. relay is the version of the relay, for whoever
-// looks at the backup. Close has to follow.
+// Backup begins a backup: everything acknowledged before is in it. relay is the version of the relay, for people who look at
+// the backup. Close must follow. It waits for the writer's goroutine and a save of everything.
 func (q *Queue) Backup(relay string) (*Backup, error) {
 	if !q.backingUp.CompareAndSwap(false, true) {
 		return nil, ErrBackingUp
@@ -62,47 +62,48 @@ func (q *Queue) Backup(relay string) (*Backup, error) {
 	}
 	err := q.update(func() error {
 		b.contents.BeganAt = q.opts.Now().UTC().Truncate(time.Millisecond)
-		k := &q.keeper
-		if err := k.save(q, true); err != nil {
+		w := &q.writer
+		if err := w.save(q, true); err != nil {
 			return err
 		}
-		if k.starved.Load() || len(k.held) > 0 {
+		if w.saveRefused.Load() || len(w.refused) > 0 {
 			return q.disk.lackOf(q.opts, nil)
 		}
-		b.contents.Events, b.contents.Bytes = k.events.Load(), k.bytes.Load()
+		b.contents.Events, b.contents.Bytes = w.events.Load(), w.bytes.Load()
 		next, end := q.log.End()
-		h := highWater{version: next - 1, end: end, clock: q.clockState(), marks: slices.Clone(k.retain.marks)}
-		b.mark = h.append(nil)
-		b.held = q.log.Hold()
+		h := checkpoint{applied: next - 1, end: end, clock: q.clockState(), watermarks: slices.Clone(w.retain.watermarks)}
+		b.checkpoint = h.append(nil)
+		b.pin = q.log.Pin()
 		return nil
 	})
 	if err != nil {
 		q.backingUp.Store(false)
 		return nil, fmt.Errorf("back up the queue: %w", err)
 	}
-	for _, s := range b.held.Segments() {
+	for _, s := range b.pin.Segments() {
 		b.contents.Size += s.Size
 	}
 	b.until = uptime() + int64(backupGrace) + b.contents.Size/backupPace*int64(time.Second)
 	return b, nil
 }
 
-// Contents says what the backup holds.
+// Contents says what the backup has.
 func (b *Backup) Contents() BackupContents { return b.contents }
 
-// Write writes the backup. When it returns nil, what w got is whole; else it is none. damaged is how many things could not be
-// read: the backup says which, and a queue that is restored from it lacks them like this one.
+// Write writes the backup to w, and reads the segments from disk without a lock. When it returns nil, what w got is whole;
+// else it is no backup. damaged is how many things could not be read: the backup names them, and a queue that is restored
+// from it lacks them, as this one does.
 func (b *Backup) Write(w io.Writer) (damaged int, err error) {
 	out, err := backup.NewWriter(w, b.contents)
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(out.Bytes("FORMAT", append([]byte(b.contents.Format), '\n')), out.Bytes(markFile, b.mark)); err != nil {
+	if err := errors.Join(out.Bytes("FORMAT", append([]byte(b.contents.Format), '\n')), out.Bytes(checkpointName, b.checkpoint)); err != nil {
 		return 0, err
 	}
-	for _, s := range b.held.Segments() {
+	for _, s := range b.pin.Segments() {
 		err := out.File(logName+"/"+s.Name, s.Size, func(w io.Writer) error {
-			return s.WriteTo(paced{b, w}, func(what string) {
+			return s.WriteTo(pacedWriter{b, w}, func(what string) {
 				damaged++
 				out.Damaged(what)
 			})
@@ -114,15 +115,15 @@ func (b *Backup) Write(w io.Writer) (damaged int, err error) {
 	return damaged, out.Close()
 }
 
-// Close lets retention have what the backup held.
+// Close lets retention delete what the backup held. It waits for nothing.
 func (b *Backup) Close() {
-	b.held.Release()
+	b.pin.Release()
 	b.q.backingUp.Store(false)
 }
 
-// BackupStopped writes a backup of the queue of a relay that does not run, which it opens and closes as a start and a stop do, with
-// opts. Nothing is made or taken over: without a queue of this version's format it returns an error. As root it leaves all to
-// whom the directory belongs to.
+// BackupStopped writes a backup of a queue whose relay does not run. It opens and closes the queue as a start and a stop do,
+// with opts. It makes and takes over nothing: without a queue of this version's format it returns an error. As root it gives
+// all files to the owner of the directory.
 func BackupStopped(opts Options, relay string, w io.Writer) (damaged int, err error) {
 	opts.NoCreate = true
 	d, err := directory.Claim(opts.Dir, false, nil)
@@ -143,7 +144,7 @@ func BackupStopped(opts Options, relay string, w io.Writer) (damaged int, err er
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, q.Close(), own(opts.Dir)) }()
+	defer func() { err = errors.Join(err, q.Close(), giveToOwner(opts.Dir)) }()
 	b, err := q.Backup(relay)
 	if err != nil {
 		return 0, err
@@ -152,18 +153,18 @@ func BackupStopped(opts Options, relay string, w io.Writer) (damaged int, err er
 	return b.Write(w)
 }
 
-// paced writes as long as the backup may hold the log.
-type paced struct {
+// pacedWriter returns an error when the backup has taken too long or the disk gets short.
+type pacedWriter struct {
 	b *Backup
 	w io.Writer
 }
 
-func (p paced) Write(raw []byte) (int, error) {
+func (p pacedWriter) Write(raw []byte) (int, error) {
 	q := p.b.q
 	if uptime() > p.b.until {
 		return 0, ErrBackupSlow
 	}
-	if q.log.HeldBack() > 0 {
+	if q.log.PinnedBytes() > 0 {
 		if err := q.disk.check(q); err != nil {
 			return 0, fmt.Errorf("it holds back what should make room: %w", err)
 		}

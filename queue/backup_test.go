@@ -275,8 +275,8 @@ func TestABackupKeepsWhatRetentionTakesMeanwhile(t *testing.T) {
 		b.tidy()
 		clock.Add(20 * time.Hour.Milliseconds())
 	}
-	if n := b.Stats().Events; n != 1 || b.log.HeldBack() == 0 {
-		t.Fatalf("%d events are kept, %d bytes are held back", n, b.log.HeldBack())
+	if n := b.Stats().Events; n != 1 || b.log.PinnedBytes() == 0 {
+		t.Fatalf("%d events are kept, %d bytes are held back", n, b.log.PinnedBytes())
 	}
 	path := b.write(held)
 	held.Close()
@@ -284,7 +284,7 @@ func TestABackupKeepsWhatRetentionTakesMeanwhile(t *testing.T) {
 		names, _ := filepath.Glob(filepath.Join(b.opts.Dir, logName, "*.gone"))
 		return names
 	}
-	await(t, "what is deleted is gone from the disk", func() bool { return len(gone()) == 0 && b.log.HeldBack() == 0 })
+	await(t, "what is deleted is gone from the disk", func() bool { return len(gone()) == 0 && b.log.PinnedBytes() == 0 })
 	if got, want := b.restored(b.backUp()).audit([]string{"crm"}, all[:1]), b.audit([]string{"crm"}, all[:1]); got != want {
 		t.Errorf("of what was carried it has\n%s\nwant\n%s", got, want)
 	}
@@ -446,7 +446,7 @@ func TestARestoredQueueOutlivesACrashAtItsFirstStart(t *testing.T) {
 	if _, err := Restore(path, dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, markFile)); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, checkpointName)); err != nil {
 		t.Fatal(err)
 	}
 	opts := b.opts
@@ -457,7 +457,7 @@ func TestARestoredQueueOutlivesACrashAtItsFirstStart(t *testing.T) {
 	}
 	defer q.Close()
 	if l, err := q.Lane("crm"); err != nil || l.Stats().Pending != 50 {
-		t.Errorf("without its mark: %v", err)
+		t.Errorf("without its checkpoint: %v", err)
 	}
 }
 

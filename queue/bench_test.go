@@ -104,7 +104,7 @@ func BenchmarkLane(b *testing.B) {
 		if left == 0 {
 			b.StopTimer()
 			mustFill(b, q, crm, made, batch)
-			if err := q.keeper.drain(q); err != nil { // else it waits for a save
+			if err := q.writer.awaitSave(q); err != nil { // else it waits for a save
 				b.Fatal(err)
 			}
 			made, left = made+batch, batch
@@ -125,7 +125,7 @@ func BenchmarkReader(b *testing.B) {
 	for first := 0; first < count; first += 1000 {
 		mustFill(b, q, crm, first, 1000)
 	}
-	if err := q.keeper.drain(q); err != nil {
+	if err := q.writer.awaitSave(q); err != nil {
 		b.Fatal(err)
 	}
 	var reader entry.Reader

@@ -2,8 +2,6 @@ package queue
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
@@ -11,43 +9,43 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// What a lane reads at a time of what was carried.
+// How much of the carried events a lane reads at a time.
 const (
 	carriedAtATime = 256
 	carriedBytes   = 256 << 10
-	carriedLooks   = 4096 // at events that are for others
+	carriedLooks   = 4096 // events, of whatever lane
 )
 
-// loadCarried is load of events whose segments are gone: those from next on and below low. The caller holds walking, and
-// mu when it returns.
+// loadCarried is loadBlock for events whose segments are deleted: those from next on and below low. The caller holds
+// logReading, and also mu when it returns.
 func (l *Lane) loadCarried(next, low uint64) (ok bool) {
 	list, to, err := l.carriedFrom(next, low)
 	l.mu.Lock()
-	l.reader, l.old = entry.Reader{}, list
-	l.oldTo = max(l.oldTo, to)
+	l.reader, l.carried = entry.Reader{}, list
+	l.carriedTo = max(l.carriedTo, to)
 	if err != nil && len(list) == 0 {
-		l.tryLater(err)
+		l.retryRead(err)
 		return false
 	}
 	return true
 }
 
-// carriedFrom reads carried events of the lane, in their order; everything below to was looked at. Which there are is asked
-// of the store's memory: what Badger lost is then damage of the store, which is mended, and no event that nobody needs.
+// carriedFrom reads carried events of the lane, in order; it has looked at all below to. The store's memory says which there
+// are: so a record that Badger lost is damage of the store, which is made again, and not an event that nobody needs.
 func (l *Lane) carriedFrom(next, low uint64) (list []Stored, to uint64, err error) {
 	q := l.q
-	if l.lists != low {
-		l.listed, l.lists = q.index.carriedFrom(next, low), low
+	if l.carriedListed != low {
+		l.carriedSeqs, l.carriedListed = q.index.carriedFrom(next, low), low
 	}
 	var at log.Place
 	var frames []*entry.Frame
 	var gone []uint64
 	var damage error
 	bytes := 0
-	for looks := 0; len(l.listed) > 0 && len(list) < carriedAtATime && bytes < carriedBytes && looks < carriedLooks; looks++ {
-		seq := l.listed[0]
+	for looks := 0; len(l.carriedSeqs) > 0 && len(list) < carriedAtATime && bytes < carriedBytes && looks < carriedLooks; looks++ {
+		seq := l.carriedSeqs[0]
 		if seq < next {
-			l.listed = l.listed[1:]
+			l.carriedSeqs = l.carriedSeqs[1:]
 			continue
 		}
 		for tries := 0; ; tries++ {
@@ -63,7 +61,7 @@ func (l *Lane) carriedFrom(next, low uint64) (list []Stored, to uint64, err erro
 				var b *log.Block
 				at, frames = c.Place, nil
 				if b, err = q.log.Read(at); log.Gone(err) && tries < 3 {
-					continue // carried on just now
+					continue // carried again just now
 				}
 				if err == nil {
 					frames, err = b.Frames()
@@ -86,16 +84,16 @@ func (l *Lane) carriedFrom(next, low uint64) (list []Stored, to uint64, err erro
 		if err != nil {
 			break
 		}
-		l.listed, to = l.listed[1:], seq+1
+		l.carriedSeqs, to = l.carriedSeqs[1:], seq+1
 	}
-	if err == nil && len(l.listed) == 0 {
-		to, l.listed = low, nil
+	if err == nil && len(l.carriedSeqs) == 0 {
+		to, l.carriedSeqs = low, nil
 	}
-	q.tellCarriedLost(gone, damage)
+	q.reportCarriedLost(gone, damage)
 	return list, to, err
 }
 
-// carriedIn finds an event in frames of one each.
+// carriedIn finds an event in frames of one event each.
 func carriedIn(frames []*entry.Frame, seq uint64) (ev Stored, ok bool) {
 	for _, f := range frames {
 		if f.First == seq {
@@ -104,47 +102,4 @@ func carriedIn(frames []*entry.Frame, seq uint64) (ev Stored, ok bool) {
 		}
 	}
 	return ev, false
-}
-
-// tellCarriedLost tells of carried events that can't be read any more, once, whoever finds them.
-func (q *Queue) tellCarriedLost(seqs []uint64, err error) {
-	n := int64(0)
-	for _, seq := range seqs {
-		n += q.lost.add(seq, seq+1)
-	}
-	if n == 0 {
-		return
-	}
-	q.damaged.Add(n)
-	if err == nil {
-		err = errNotKept
-	}
-	q.opts.Notice(fmt.Sprintf("events %s can't be read and are passed over: %v", ranges(seqs), err))
-}
-
-// maxRanges bounds the ranges in one line.
-const maxRanges = 50
-
-// ranges writes ascending numbers for people.
-func ranges(seqs []uint64) string {
-	var b strings.Builder
-	n := 0
-	for i := 0; i < len(seqs); n++ {
-		j := i
-		for j+1 < len(seqs) && seqs[j+1] == seqs[j]+1 {
-			j++
-		}
-		if n == maxRanges {
-			fmt.Fprintf(&b, " and %d more", len(seqs)-i)
-			break
-		}
-		if n > 0 {
-			b.WriteString(", ")
-		}
-		if fmt.Fprint(&b, seqs[i]); j > i {
-			fmt.Fprintf(&b, " to %d", seqs[j])
-		}
-		i = j + 1
-	}
-	return b.String()
 }

@@ -11,56 +11,57 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// Before a segment goes, what is still needed of it is appended again, synced and placed in the store.
+// Before a segment is deleted, what is still needed of it is carried: appended to the log again, synced, and placed in the
+// store.
 
-// mustCount has the next save tell how many deliveries the lanes were given that hold some below an event, and reports
-// whether that is needed: what is gone can't be counted at a start.
-func (k *keeper) mustCount(q *Queue, below uint64) bool {
+// requireCounts has the next save include the counts of lanes that hold events below one, and reports whether there are such
+// lanes: events that are deleted can't be counted at a start.
+func (w *writer) requireCounts(q *Queue, below uint64) bool {
 	if !slices.ContainsFunc(q.Lanes(), func(l *Lane) bool { return l.holdsBelow(below) && l.uncounted(below) }) {
 		return false
 	}
-	k.counted = countEvery
+	w.countedBytes = countEvery
 	return true
 }
 
-// bundle gathers events that are carried.
-type bundle struct {
+// carriedBlock gathers carried events for a block.
+type carriedBlock struct {
 	log    *log.Log
-	entry  uint64 // that they follow
+	entry  uint64 // the entry that they follow
 	raw    []byte
 	events []*entry.Frame
-	bodies int
+	bodies int // bytes
 }
 
-func (b *bundle) add(ev *Stored) {
+func (b *carriedBlock) add(ev *Stored) {
 	var d entry.Draft
 	d.Add(ev.Source, ev.Event(), entry.Hash{})
 	var f *entry.Frame
 	b.raw, f = d.Seal(b.raw, b.entry, ev.Seq, ev.At)
 	b.events, b.bodies = append(b.events, f), b.bodies+len(ev.Body)
 	if len(b.raw) >= blockBytes {
-		b.put()
+		b.flush()
 	}
 }
 
-func (b *bundle) put() {
+func (b *carriedBlock) flush() {
 	if len(b.events) > 0 {
 		b.log.Carry(b.raw, b.events, b.bodies)
 		b.raw, b.events, b.bodies = nil, nil, 0
 	}
 }
 
-// carry appends again what is needed of a segment: events that are pending, retrying or failed, or that a replay has under
-// way, and their attempts. What lanes hold may be much, and is carried in turns: it only gets less meanwhile. The rest is
-// carried at once, right before the segment goes. done is up to where retention may come now.
+// carry carries what is needed of a segment: events that are pending, retrying or failed, or that a replay has in flight,
+// and their attempts. What lanes hold may be much and is carried in several steps; it only gets less meanwhile. The rest is
+// carried at once, right before the segment goes. done is the event up to which retention may delete in this run.
 func (r *retainer) carry(q *Queue, s *log.Segment, done uint64, over func() bool) (more bool, err error) {
 	c := &r.carrying
 	if c.segment != s.Number {
-		*c = carrying{segment: s.Number, at: s.FirstEvent, told: map[uint64]bool{}}
+		*c = carrying{segment: s.Number, at: s.FirstEvent, done: map[uint64]bool{}}
 	}
-	b := &bundle{log: q.log, entry: s.EndEntry}
+	b := &carriedBlock{log: q.log, entry: s.EndEntry}
 	if more, err = r.carryHeld(q, s, b, over); err == nil && !more {
-		more, err = r.carryOn(q, s, b, over)
+		more, err = r.carryAgain(q, s, b, over)
 	}
 	if err == nil && !more {
 		err = r.carryNeeded(q, s, b, done)
@@ -68,9 +69,9 @@ func (r *retainer) carry(q *Queue, s *log.Segment, done uint64, over func() bool
 	if err != nil {
 		return false, err
 	}
-	b.put()
-	if !more && (len(c.told) > 0 || r.carriedEvents > 0) {
-		if err := r.carryAttempts(q, s, c.told); err != nil {
+	b.flush()
+	if !more && (len(c.done) > 0 || r.carriedEvents > 0) {
+		if err := r.carryAttempts(q, s, c.done); err != nil {
 			return false, err
 		}
 	}
@@ -81,12 +82,12 @@ func (r *retainer) carry(q *Queue, s *log.Segment, done uint64, over func() bool
 	return more, r.placeCarried(q, saved)
 }
 
-// errTurn ends a walk whose turn is over.
-var errTurn = errors.New("the turn is over")
+// errTimeUp ends a walk over blocks whose time slice is over.
+var errTimeUp = errors.New("the time slice is over")
 
-// carryHeld carries what lanes hold of a segment. Those that are served hold nothing of it as a rule: it goes only when they
-// have not needed it for long, unless they were unserved then.
-func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *bundle, over func() bool) (more bool, err error) {
+// carryHeld carries what lanes hold of a segment. As a rule lanes that are served hold nothing: a segment goes when they
+// have not needed it for long. A lane that was unserved until now is an exception.
+func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *carriedBlock, over func() bool) (more bool, err error) {
 	c := &r.carrying
 	var lanes []*Lane
 	var words []uint64
@@ -101,7 +102,7 @@ func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *bundle, over func() bo
 	}
 	err = q.log.BlocksWith(words, c.at, s.EndEvent, func(p log.Place, info *log.Info, which []int) error {
 		if over() {
-			return errTurn
+			return errTimeUp
 		}
 		block, err := q.log.Read(p)
 		var frames []*entry.Frame
@@ -124,20 +125,20 @@ func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *bundle, over func() bo
 				if err != nil || !ok {
 					break
 				}
-				if ev.Seq < c.at || c.told[ev.Seq] {
+				if ev.Seq < c.at || c.done[ev.Seq] {
 					continue
 				}
 				held := slices.ContainsFunc(which, func(i int) bool { return ev.Lanes.Has(lanes[i].id) && lanes[i].holds(ev.Seq) })
 				if held {
 					b.add(&ev)
-					c.told[ev.Seq] = true
+					c.done[ev.Seq] = true
 				}
 			}
 			c.at = max(c.at, f.End())
 		}
 		return nil
 	})
-	if errors.Is(err, errTurn) {
+	if errors.Is(err, errTimeUp) {
 		return true, nil
 	}
 	if err == nil {
@@ -146,24 +147,24 @@ func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *bundle, over func() bo
 	return false, err
 }
 
-// carryOn carries on what was carried into a segment.
-func (r *retainer) carryOn(q *Queue, s *log.Segment, b *bundle, over func() bool) (more bool, err error) {
+// carryAgain carries what had been carried into a segment.
+func (r *retainer) carryAgain(q *Queue, s *log.Segment, b *carriedBlock, over func() bool) (more bool, err error) {
 	c, n := &r.carrying, 0
 	err = q.log.BlocksOf(s.Number, log.Carried, func(p log.Place, _ *log.Info) error {
-		if n++; n <= c.blocks {
+		if n++; n <= c.carriedBlocks {
 			return nil
 		}
 		if over() {
-			return errTurn
+			return errTimeUp
 		}
-		c.blocks = n
+		c.carriedBlocks = n
 		block, err := q.log.Read(p)
 		var frames []*entry.Frame
 		if err == nil {
 			frames, err = block.Frames()
 		}
 		if errors.Is(err, codec.ErrDamaged) {
-			return r.tellLost(q, p, err)
+			return r.reportLost(q, p, err)
 		}
 		if err != nil {
 			return err
@@ -177,46 +178,46 @@ func (r *retainer) carryOn(q *Queue, s *log.Segment, b *bundle, over func() bool
 				continue
 			}
 			if at, err := parseCarried(value); err != nil || at.Place != p {
-				continue // it was carried on already
+				continue // it was carried again already
 			}
 			if ev, err := f.Find(f.First); err == nil {
 				b.add(&ev)
-				c.told[ev.Seq] = true
+				c.done[ev.Seq] = true
 			}
 		}
 		return nil
 	})
-	if errors.Is(err, errTurn) {
+	if errors.Is(err, errTimeUp) {
 		return true, nil
 	}
 	return false, err
 }
 
-// carryNeeded carries what of a segment is retrying or failed, or under way in a replay.
-func (r *retainer) carryNeeded(q *Queue, s *log.Segment, b *bundle, done uint64) error {
+// carryNeeded carries the events of a segment that are retrying or failed, or in flight in a replay.
+func (r *retainer) carryNeeded(q *Queue, s *log.Segment, b *carriedBlock, done uint64) error {
 	needed, err := r.needs.within(q, s.FirstEvent, s.EndEvent, done)
 	if err != nil {
 		return err
 	}
-	var at reading
+	var reader eventReader
 	for _, seq := range needed {
-		if r.carrying.told[seq] {
+		if r.carrying.done[seq] {
 			continue
 		}
-		ev, ok, err := at.find(q, seq)
+		ev, ok, err := reader.find(q, seq)
 		if err != nil {
 			return err
 		}
 		if ok {
 			b.add(&ev)
-			r.carrying.told[seq] = true
+			r.carrying.done[seq] = true
 		}
 	}
 	return nil
 }
 
-// tellLost tells which carried events were in a block that can't be read.
-func (r *retainer) tellLost(q *Queue, p log.Place, why error) error {
+// reportLost reports which carried events were in a block that can't be read.
+func (r *retainer) reportLost(q *Queue, p log.Place, why error) error {
 	var gone []uint64
 	err := q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
 		c, err := parseCarried(value)
@@ -225,24 +226,24 @@ func (r *retainer) tellLost(q *Queue, p log.Place, why error) error {
 		}
 		return true, err
 	})
-	q.tellCarriedLost(gone, why)
+	q.reportCarriedLost(gone, why)
 	return err
 }
 
-// tellHistory tells of attempts that can't be carried.
-func (q *Queue) tellHistory(segment uint64, err error) {
+// reportLostAttempts reports attempts that can't be carried.
+func (q *Queue) reportLostAttempts(segment uint64, err error) {
 	q.damaged.Add(1)
 	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and go with it: %v", segment, err))
 }
 
-// carryAttempts appends again what a segment tells of the attempts of the events that are carried, now or before.
+// carryAttempts carries the attempts that a segment has of carried events, those of now and those of before.
 func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) error {
 	list := make([]uint64, 0, len(now))
 	for seq := range now {
 		list = append(list, seq)
 	}
 	slices.Sort(list)
-	places, err := q.log.Telling(s.Number, func(from, to uint64) bool {
+	places, err := q.log.AttemptBlocksIn(s.Number, func(from, to uint64) bool {
 		at, _ := slices.BinarySearch(list, from)
 		return from < s.FirstEvent || at < len(list) && list[at] < to
 	})
@@ -261,11 +262,11 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 		}
 		return is, nil
 	}
-	lanes := map[LaneID][]entry.Made{}
+	lanes := map[LaneID][]entry.EventAttempt{}
 	for _, p := range places {
 		b, err := q.log.Read(p)
 		if errors.Is(err, codec.ErrDamaged) {
-			q.tellHistory(s.Number, err)
+			q.reportLostAttempts(s.Number, err)
 			continue
 		}
 		if err != nil {
@@ -291,7 +292,7 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 			return nil
 		})
 		if errors.Is(err, codec.ErrDamaged) {
-			q.tellHistory(s.Number, err)
+			q.reportLostAttempts(s.Number, err)
 		} else if err != nil {
 			return err
 		}
@@ -300,7 +301,7 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 	var seqs []uint64
 	put := func() {
 		if len(raw) > 0 {
-			q.log.Local(log.Told, raw, seqs)
+			q.log.Local(log.CarriedAttempts, raw, seqs)
 			raw, seqs = nil, nil
 		}
 	}
@@ -326,10 +327,10 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 	return nil
 }
 
-// placeCarried tells the store where carried events are.
+// placeCarried writes the places of carried events into the store.
 func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
 	a := newApplier(q.index.store)
-	placed := map[uint64]bool{} // what was carried by a save that the disk refused is there twice
+	placed := map[uint64]bool{} // a save that the disk refused may have carried an event already: then it is there twice
 	for i := range saved {
 		if saved[i].Kind != log.Carried {
 			continue
@@ -345,10 +346,10 @@ func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
 				placed[seq] = true
 				r.carriedEvents++
 				r.carriedBytes += int64(c.bytes)
-				err = errors.Join(err, r.held.weigh(q, seq, c.bytes, c.lanes))
+				err = errors.Join(err, r.unserved.add(q, seq, c.bytes, c.lanes))
 			}
 			value := c.append(nil)
-			err = errors.Join(err, a.room(1, len(value)))
+			err = errors.Join(err, a.fit(1, len(value)))
 			if err == nil {
 				err = a.batch.Set(store.CarriedKey(seq), value)
 			}
@@ -358,5 +359,5 @@ func (r *retainer) placeCarried(q *Queue, saved []log.Saved) error {
 			return err
 		}
 	}
-	return a.end()
+	return a.finish()
 }

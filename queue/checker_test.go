@@ -24,7 +24,7 @@ type checker struct {
 	bodies     int64
 	carried    map[uint64]bool
 	carriedSum int64
-	held       holding // what of that unserved lanes hold
+	held       unservedUsage // what of that unserved lanes hold
 	counted    struct{ carried, bytes, events, bodies, held int64 }
 	weighed    bool // the last is as of now
 	lanes      map[LaneID]*laneRecord
@@ -42,8 +42,8 @@ func check(q *Queue, l *ledger, now int64) []string {
 		q: q, ledger: l, now: now, events: map[uint64]Stored{}, carried: map[uint64]bool{}, lanes: map[LaneID]*laneRecord{},
 		retries: map[LaneID]map[uint64]bool{}, failures: map[LaneID]map[uint64]bool{}, replays: map[LaneID]bool{},
 	}
-	// The keeper, and retention with it, waits meanwhile.
-	if err := errors.Join(q.keeper.drain(q), q.update(c.walk)); err != nil {
+	// The writer, and retention with it, waits meanwhile.
+	if err := errors.Join(q.writer.awaitSave(q), q.update(c.walk)); err != nil {
 		return []string{err.Error()}
 	}
 	c.checkStore()
@@ -61,9 +61,9 @@ func (c *checker) say(format string, args ...any) {
 
 func (c *checker) walk() error {
 	_, c.sums = c.q.index.store.Sums()
-	c.counted.carried, c.counted.bytes = int64(c.q.keeper.retain.carriedEvents), c.q.keeper.retain.carriedBytes
+	c.counted.carried, c.counted.bytes = int64(c.q.writer.retain.carriedEvents), c.q.writer.retain.carriedBytes
 	c.counted.events, c.counted.bodies, _ = c.q.log.Totals()
-	c.counted.held, c.weighed = c.q.keeper.retain.held.all, !c.q.freed.Load() && !c.q.keeper.retain.sweep
+	c.counted.held, c.weighed = c.q.writer.retain.unserved.all, !c.q.freed.Load() && !c.q.writer.retain.sweeping
 	last := uint64(0)
 	err := c.q.log.Blocks(log.Entries, 0, func(p log.Place, info *log.Info) error {
 		b, err := c.q.log.Read(p)
@@ -147,7 +147,7 @@ func (c *checker) file(key store.Key, value []byte) (bool, error) {
 			return true, err
 		}
 		c.carriedSum += int64(one.bytes)
-		c.held.weigh(c.q, key.Number, one.bytes, one.lanes)
+		c.held.add(c.q, key.Number, one.bytes, one.lanes)
 		f, err := c.q.carriedFrame(key.Number)
 		if err != nil || f == nil {
 			c.say("carried event %d can't be read: %v", key.Number, err)
@@ -250,7 +250,7 @@ func (c *checker) checkLane(id LaneID) {
 		if seq >= r.cursor && !slices.Contains(r.settled, seq) {
 			states = append(states, Pending)
 			pending++
-			if c.carried[seq] && seq < c.q.log.Low() && !c.ledger.unserved[r.name] {
+			if c.carried[seq] && seq < c.q.log.FirstKeptEvent() && !c.ledger.unserved[r.name] {
 				c.say("lane %s: event %d is pending and its segment is gone", r.name, seq)
 			}
 		}

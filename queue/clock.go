@@ -9,35 +9,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clock gives the queue its own time, in which all that it stores is stamped and all its periods are measured: the dedup
-// window, both retentions, the age of a delivery, when a retry is due. It runs at the pace of the monotonic clock,
-// whatever the wall clock is set to meanwhile, and never backwards. So an hour too many, or a boot in 1970, shortens and
-// lengthens nothing; what is shown to people is turned into the wall clock's time at that moment.
+// clock is the queue's own time. All that the queue stores is stamped with it, and all its periods are measured in it: dedup
+// window, both retentions, age of a delivery, due time of a retry. It runs at the pace of the monotonic clock, whatever the
+// wall clock is set to, and never backwards. So a wall clock that is an hour off, or in 1970, shortens and lengthens
+// nothing. Times for people are converted to the wall clock when they are shown.
 //
-// Across a restart within one boot it goes on by the time since the boot. Across a reboot nobody but the wall clock knows
-// how long the machine was off: it is believed when it is later than it ever was, else no time has passed. So a boot in 1970
-// adds no 55 years at the next one: what corrects a clock is no time that passed.
+// After a restart within one boot, queue time goes on by the time since the boot. After a reboot only the wall clock can say
+// how long the machine was off: it is believed when it is later than ever before, else no time has passed. So a boot in 1970
+// adds no 55 years at the boot after it: correcting a clock is not time that passed.
 //
-// As long as nobody touches the wall clock the two agree. A clock is immutable and safe for concurrent use.
+// While nobody sets the wall clock, both clocks agree. A clock is immutable and safe for concurrent use.
 type clock struct {
 	base   int64 // queue time at the anchor, Unix milliseconds
 	anchor int64 // of the monotonic clock, milliseconds
-	wall   int64 // at the anchor: the wall clock, but never behind one that was believed before, Unix milliseconds
+	wall   int64 // the wall clock at the anchor, never earlier than one that was believed before, Unix milliseconds
 }
 
 // clockState is a reading of all clocks at one moment.
 type clockState struct {
 	now  int64    // queue time, Unix milliseconds
-	wall int64    // Unix milliseconds; of a state that was kept, never behind one that was believed before
-	up   int64    // since the boot, suspends included, milliseconds; 0 when it can't be told
+	wall int64    // Unix milliseconds; in a saved state never earlier than one that was believed before
+	up   int64    // since the boot, suspends included, milliseconds; 0 when it is not known
 	boot [16]byte // id of the boot
 }
 
-// clockTolerance is how far queue time and the wall clock may be apart without being told apart: that is what small steps
-// of a disciplined clock come to.
+// clockTolerance is the difference between queue time and wall clock below which they count as equal: small steps of a
+// disciplined clock stay below it.
 const clockTolerance = 5_000 // milliseconds
 
-// startClock goes on from the last state that is known, zero for none. read is now's state but for its queue time.
+// startClock goes on from the last saved state, zero for none. read is the present state without its queue time.
 func startClock(last, read clockState, mono int64) *clock {
 	base, wall := read.wall, read.wall
 	switch {
@@ -59,7 +59,7 @@ func near(a, b int64) bool { return max(a-b, b-a) <= clockTolerance }
 // at is the queue time at a reading of the monotonic clock.
 func (c *clock) at(mono int64) int64 { return c.base + mono - c.anchor }
 
-// readClocks makes what reads the monotonic and the wall clock, in milliseconds.
+// readClocks returns a function that reads the monotonic and the wall clock, in milliseconds.
 func readClocks(now func() time.Time) func() (mono, wall int64) {
 	start := now()
 	return func() (mono, wall int64) {
@@ -68,7 +68,7 @@ func readClocks(now func() time.Time) func() (mono, wall int64) {
 	}
 }
 
-// sinceBoot tells for how long the machine has been up, in milliseconds, and which boot that is.
+// sinceBoot returns for how long the machine has been up, in milliseconds, and the id of that boot.
 func sinceBoot() (up int64, boot [16]byte) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err == nil {
@@ -108,12 +108,12 @@ func (q *Queue) clockState() clockState {
 	return s
 }
 
-// due turns the queue time at which a retry is due into one that follows the monotonic clock, as those of lanes do.
+// due converts the queue time at which a retry is due to a time that follows the monotonic clock, as lanes use it.
 func (q *Queue) due(at time.Time) time.Time {
 	return q.opts.Now().Add(time.Duration(at.UnixMilli()-q.now()) * time.Millisecond)
 }
 
-// shown turns a queue time into the wall clock's.
+// shown converts a queue time to the wall clock's, Unix milliseconds.
 func (q *Queue) shown(at int64) int64 {
 	mono, wall := q.opts.clocks()
 	if now := q.clock.at(mono); !near(now, wall) {
@@ -122,5 +122,19 @@ func (q *Queue) shown(at int64) int64 {
 	return at
 }
 
-// stamp turns a time of the wall clock into queue time.
+// stamp converts a wall clock's time to queue time.
 func (q *Queue) stamp(t time.Time) int64 { return 2*t.UnixMilli() - q.shown(t.UnixMilli()) }
+
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func (q *Queue) stampOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return q.stamp(t)
+}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// hold stops the keeper between two saves until the function it returns is called.
+// hold stops the writer between two saves until the function it returns is called.
 func (b *bench) hold() (release func()) {
 	b.t.Helper()
 	held, free := make(chan struct{}), make(chan struct{})
@@ -201,7 +201,7 @@ func TestAFullJournalWaitsForTheKeeper(t *testing.T) {
 	if err := add(250 << 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.keeper.drain(b.Queue); err != nil {
+	if err := b.writer.awaitSave(b.Queue); err != nil {
 		t.Fatal(err)
 	}
 	release := b.hold()

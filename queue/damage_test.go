@@ -239,13 +239,13 @@ func TestAStoreThatCanNotBeMadeAgainIsMadeLater(t *testing.T) {
 // Between the old store and the new one there is none: what goes wrong there is tried again.
 func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
 	t.Parallel()
-	for _, place := range []string{store.AtSetAside, store.AtInstallNew, store.AtGuard, store.AtGuardGone} {
+	for _, place := range []string{store.AtSetAside, store.AtInstallNew, store.AtGuard, store.AtGuardRemove} {
 		for _, made := range []bool{false, true} {
 			p := newPlay(t, 1)
 			p.begin()
 			p.harm = &harm{place, made, "for a while", unix.EIO}
 			p.arm(true)
-			p.must(p.update(func() error { return p.keep(p.keeper.remake(p.Queue, "a test says so")) }))
+			p.must(p.update(func() error { return p.keep(p.writer.remake(p.Queue, "a test says so")) }))
 			p.arm(false)
 			if p.fired == 0 || p.Err() != nil || strings.Count(fmt.Sprint(p.said), "a test says so") != 1 {
 				t.Errorf("%v: %d times; the queue says %v, and %q", p.harm, p.fired, p.Err(), p.said)
@@ -346,7 +346,7 @@ func TestWhoIsToldOfAStoreThatWasMadeAgainHoldsNobodyUp(t *testing.T) {
 	})
 	b.append(NewLaneSet(b.lane("crm").ID()), "a")
 	b.saveAll()
-	if err := b.update(func() error { return b.keeper.remake(b.Queue, "a test says so") }); err != nil || !told {
+	if err := b.update(func() error { return b.writer.remake(b.Queue, "a test says so") }); err != nil || !told {
 		t.Fatal(told, err)
 	}
 }

@@ -15,17 +15,17 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// Three marks of free space. Below Options.MinFree, which is at least mergeRoom above the next mark, nothing new is
-// accepted. Below criticalFree nothing is written to the store but deletions, and no journal slot is made: what the lanes
-// do is remembered in memory, and the lanes stop when that is full. Below cleanFree nothing is written at all.
+// There are three thresholds of free space. Below Options.MinFree, which is at least mergeRoom above the next one, no event
+// is accepted. Below criticalFree only deletions are written to the store, and no journal slot is made: what lanes do stays
+// in memory, and a lane stops when its part of that is full. Below cleanFree nothing is written at all.
 //
-// Lest the queue's own data leave no room to delete any of it, the queue holds a ballast: a file of allocated blocks. At
-// the critical mark it is given up. Half of it goes to what the lanes have to save, the rest is left to the clean-up. It
-// is taken back when there is room again.
+// So that the queue's own data leaves room to delete some of it, the queue holds a ballast: a file of allocated blocks. It
+// is deleted below criticalFree. Half of it goes to what lanes have to save, the rest to deletions. It is made again when
+// there is room.
 const (
 	criticalFree = 48 << 20
 	cleanFree    = criticalFree / 2
-	mergeRoom    = 64 << 20 // for tables that are merged
+	mergeRoom    = 64 << 20 // for the tables that Badger merges
 	ballastFile  = "ballast"
 )
 
@@ -37,8 +37,8 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// Room is how many bytes are free where the options' Dir is, or will be, and how many it takes to accept an event: for
-// whoever looks while the queue is not open. free is -1 when nobody can tell.
+// Room returns how many bytes are free on the file system where Dir is, or will be, and how many it takes to accept an
+// event. It is for callers that have no open queue. free is -1 when the file system does not say.
 func Room(o Options) (free, needed int64) {
 	for there := false; !there; {
 		_, err := os.Stat(o.Dir)
@@ -48,7 +48,7 @@ func Room(o Options) (free, needed int64) {
 	}
 	o = o.withDefaults()
 	var d disk
-	d.held.Store(true) // or it is taken before the first event
+	d.ballast.Store(true) // else it is made before the first event
 	free, err := o.Free()
 	if err != nil {
 		free = -1
@@ -56,59 +56,57 @@ func Room(o Options) (free, needed int64) {
 	return free, d.acceptFloor(o)
 }
 
-// disk knows how much space is free and holds the ballast.
+// disk knows how much space is free, and owns the ballast.
 type disk struct {
-	held  atomic.Bool          // the ballast is there; changed by recovery and the keeper
-	asked atomic.Int64         // when check last asked, Unix nanoseconds
-	low   atomic.Pointer[Lack] // what it found; nil: there is enough
-	full  atomic.Bool          // the committer found the journal full while nothing could be saved
-	unfit atomic.Pointer[Lack] // why nothing could be saved the last time; the keeper's
-	tight atomic.Bool          // so little is free that events will soon be refused; changed by the keeper
-	told  bool                 // that nothing is saved; the keeper's
+	ballast     atomic.Bool          // the ballast exists; changed by Open and the writer
+	asked       atomic.Int64         // when check last asked the file system, Unix nanoseconds
+	low         atomic.Pointer[Lack] // what it found lacking; nil: there is enough
+	journalFull atomic.Bool          // the committer found the journal full while nothing could be saved
+	lack        atomic.Pointer[Lack] // why the last save was refused; the writer's
+	nearlyFull  atomic.Bool          // events will soon be refused; changed by the writer
+	reported    bool                 // that nothing is saved; the writer's
 }
 
-// diskAsk is for how long an answer about free space is good enough to refuse or accept events by.
+// diskAsk is for how long an answer of the file system counts.
 const diskAsk = 100 * time.Millisecond
 
-// check reports why no event is accepted, nil when one is. It remembers for a moment, so that not every event asks.
+// check returns why no event is accepted, nil when one is. It asks the file system at most every diskAsk.
 //
-// What the file system says of itself is not all: a quota or the limit of descriptors shows only when something is made. So
-// events are refused, too, while nothing can be saved and the journal has no room left for them; the keeper goes on trying,
-// and ends that.
+// The file system does not know everything: a quota or the limit of open files shows only when a file is made. So events are
+// also refused while nothing can be saved and the journal has no room for them. The writer keeps trying, and ends that.
 func (d *disk) check(q *Queue) error {
 	now := time.Now().UnixNano()
 	if asked := d.asked.Load(); now-asked > int64(diskAsk) && d.asked.CompareAndSwap(asked, now) {
-		d.low.Store(d.lacks(q.opts))
+		d.low.Store(d.lackNow(q.opts))
 	}
 	if low := d.low.Load(); low != nil {
 		return low
 	}
-	if !q.keeper.starved.Load() {
-		d.full.Store(false)
-	} else if unfit := d.unfit.Load(); unfit != nil && (d.full.Load() || q.keeper.unsaved.Load() >= q.opts.maxUnsaved()) {
+	if !q.writer.saveRefused.Load() {
+		d.journalFull.Store(false)
+	} else if unfit := d.lack.Load(); unfit != nil && (d.journalFull.Load() || q.writer.backlogBytes.Load() >= q.opts.maxUnsaved()) {
 		return unfit
 	}
 	return nil
 }
 
-// Lack is an ErrDiskLow that says what there is too little of.
+// Lack is an ErrDiskLow that says which resource is used up.
 type Lack struct {
 	Resource string // bytes, inodes, quota, descriptors or disk
 	text     string
 }
 
-// Error is one line with the figures and what to do.
+// Error is one line: the figures, and what to do.
 func (l *Lack) Error() string { return l.text }
 
-// Is makes it an ErrDiskLow.
+// Is makes errors.Is find ErrDiskLow.
 func (l *Lack) Is(target error) bool { return target == ErrDiskLow }
 
-// needFiles is how many files the queue may be about to make: the store's next logs and the tables of a merge, and a slot of
-// the journal.
+// needFiles is how many files the queue may soon make: logs of the store, tables of a merge, a journal slot.
 const needFiles = 12
 
-// lacks says what there is too little of to accept an event, nil when there is enough of all that the file system tells.
-func (d *disk) lacks(o Options) *Lack {
+// lackNow asks the file system, and returns what is lacking to accept an event, nil when nothing is.
+func (d *disk) lackNow(o Options) *Lack {
 	if free, floor := o.free(), d.acceptFloor(o); free < floor {
 		return &Lack{"bytes", fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): make room", free>>20, floor>>20)}
 	}
@@ -118,7 +116,7 @@ func (d *disk) lacks(o Options) *Lack {
 	return nil
 }
 
-// freeFiles is how many files can be made where Dir is. Some file systems have no such limit.
+// freeFiles is how many files can be made on the file system of Dir. Some file systems have no such limit.
 func (o *Options) freeFiles() (n int64, known bool) {
 	if o.files != nil {
 		return o.files(), true
@@ -130,9 +128,9 @@ func (o *Options) freeFiles() (n int64, known bool) {
 	return int64(min(st.Ffree, 1<<62)), true
 }
 
-// lackOf says of an error of making a file what there is too little of.
+// lackOf returns which resource an error of making or writing a file is about.
 func (d *disk) lackOf(o Options, err error) *Lack {
-	low := d.lacks(o)
+	low := d.lackNow(o)
 	switch {
 	case errors.Is(err, store.ErrNoReserve):
 		return &Lack{"disk", "the kernel or the container does not let the relay reserve disk space (fallocate): allow it that call"}
@@ -150,34 +148,34 @@ func (d *disk) lackOf(o Options, err error) *Lack {
 	return &Lack{"disk", fmt.Sprintf("nothing can be saved: %v", err)}
 }
 
-// acceptFloor is the free space that it takes to accept an event. It is well above what a save needs: what was accepted is
-// yet to be saved, delivered and deleted, and the store merges its tables into new ones before it deletes them. An
-// endpoint's events could else fill the disk until not even its being resumed can be saved.
+// acceptFloor is the free space that it takes to accept an event. It is well above saveFloor: an accepted event still has to
+// be saved, delivered and deleted, and the store merges tables into new ones before it deletes the old. Otherwise one
+// endpoint's events could fill the disk until not even its resumption could be saved.
 func (d *disk) acceptFloor(o Options) int64 { return max(o.MinFree, d.saveFloor(o)+mergeRoom) }
 
-// saveFloor is the free space that a save needs.
+// saveFloor is the free space that it takes to save progress.
 func (d *disk) saveFloor(o Options) int64 {
-	if d.held.Load() {
+	if d.ballast.Load() {
 		return criticalFree
 	}
 	return criticalFree + o.ballast/2
 }
 
-// tend gives up the ballast or takes it back as free space asks for, and reports whether lanes and frames may be saved,
-// and whether what nobody needs may be deleted.
-func (d *disk) tend(q *Queue) (save, clean bool) {
+// adjustBallast deletes or makes the ballast as free space requires. It returns whether progress and frames may be saved,
+// and whether deletions may be written.
+func (d *disk) adjustBallast(q *Queue) (save, clean bool) {
 	free := q.opts.free()
-	switch held := d.held.Load(); {
+	switch held := d.ballast.Load(); {
 	case held && free < criticalFree:
-		_ = d.give(q.opts) // it says what went wrong, and the next round tries again
+		_ = d.releaseBallast(q.opts) // it has reported the error, and the next save tries again
 		free = q.opts.free()
 	case !held && free >= max(q.opts.MinFree, criticalFree)+q.opts.ballast:
-		_ = d.take(q.opts) // when it fails there is just none, until the next round
+		_ = d.takeBallast(q.opts) // after an error there is none until the next save
 	}
-	d.tight.Store(free < 2*d.acceptFloor(q.opts))
+	d.nearlyFull.Store(free < 2*d.acceptFloor(q.opts))
 	save = free >= d.saveFloor(q.opts)
-	if d.told == save {
-		d.told = !save
+	if d.reported == save {
+		d.reported = !save
 		if save {
 			q.opts.Notice("there is disk space again: progress is saved and events are accepted as before")
 		} else {
@@ -187,7 +185,7 @@ func (d *disk) tend(q *Queue) (save, clean bool) {
 	return save, free >= cleanFree
 }
 
-// free is the free space in bytes; more than there ever is when nobody can tell, since then writing will.
+// free is the free space in bytes, or more than there ever is when the file system does not say: writing will tell then.
 func (o *Options) free() int64 {
 	free, err := o.Free()
 	if err != nil {
@@ -196,8 +194,8 @@ func (o *Options) free() int64 {
 	return free
 }
 
-// take makes the ballast. A file that is not whole is not there.
-func (d *disk) take(o Options) error {
+// takeBallast makes the ballast, whole or not at all.
+func (d *disk) takeBallast(o Options) error {
 	path := filepath.Join(o.Dir, ballastFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -209,23 +207,23 @@ func (d *disk) take(o Options) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	d.held.Store(true)
+	d.ballast.Store(true)
 	return nil
 }
 
-// errNoBallast: there is none to give up.
+// errNoBallast: there is no ballast to delete.
 var errNoBallast = errors.New("there is no ballast")
 
-// give deletes the ballast.
-func (d *disk) give(o Options) error {
-	if !d.held.Load() {
+// releaseBallast deletes the ballast.
+func (d *disk) releaseBallast(o Options) error {
+	if !d.ballast.Load() {
 		return errNoBallast
 	}
 	err := o.fault.Before(placeDropBallast)
 	if err == nil {
 		err = os.Remove(filepath.Join(o.Dir, ballastFile))
 		if errors.Is(err, os.ErrNotExist) {
-			err = nil // an error before may have told of a removal that was made
+			err = nil // an earlier error may have come from a removal that was made
 		}
 		err = o.fault.After(placeDropBallast, err)
 	}
@@ -233,17 +231,17 @@ func (d *disk) give(o Options) error {
 		o.Notice(fmt.Sprintf("the ballast can't be given up: %v", err))
 		return err
 	}
-	d.held.Store(false)
+	d.ballast.Store(false)
 	o.Notice(fmt.Sprintf("the disk is full: events are refused, and %d MiB that were held for this are given up for the clean-up", o.ballast>>20))
 	return nil
 }
 
-// requireSpace refuses to open where the store could not be written. The ballast is given up for it.
+// requireSpace returns an error when the store could not be written. It deletes the ballast first.
 func (d *disk) requireSpace(o Options) error {
 	info, err := os.Stat(filepath.Join(o.Dir, ballastFile))
-	d.held.Store(err == nil && info.Size() == o.ballast)
+	d.ballast.Store(err == nil && info.Size() == o.ballast)
 	if o.free() < criticalFree {
-		_ = d.give(o)
+		_ = d.releaseBallast(o)
 	}
 	if free := o.free(); free < criticalFree {
 		return fmt.Errorf("%w: only %d MiB are free on its disk, %d MiB are needed to open it: make room", ErrUnwritable, free>>20, int64(criticalFree)>>20)
@@ -251,8 +249,8 @@ func (d *disk) requireSpace(o Options) error {
 	return nil
 }
 
-// unwritable marks an error of Open that a full or read-only disk explains, a quota, or calls that are refused: it may go away
-// by itself. What lacks is said in one sentence, without what the store makes of it.
+// unwritable marks those errors of Open that a full or read-only disk, a quota or a refused call explains: they may go away
+// by themselves. The text is one sentence about what is lacking, without the store's own.
 func (o *Options) unwritable(err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrUnwritable):
@@ -269,17 +267,18 @@ func (o *Options) unwritable(err error) error {
 	return err
 }
 
-// isLack reports that an error tells of a full disk, of another resource that is used up, or of a store that is yet to be made again.
+// isLack reports whether an error comes from a full disk, from another resource that is used up, or from a store that is yet
+// to be made again.
 func isLack(err error) bool {
-	return fault.UsedUp(err) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoReserve) || errors.Is(err, errUnmade)
+	return fault.UsedUp(err) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoReserve) || errors.Is(err, errNotRemade)
 }
 
-// lacking is isLack, and remembers what there is too little of: that goes away by itself, and what was to be done is done then.
-// A store that does not know any more what it has stays so.
-func (d *disk) lacking(q *Queue, err error) bool {
+// noteLack is isLack, and remembers what is lacking. Such an error goes away by itself, and the work is done then. It is
+// false for a store that does not know whether its last transaction was made: that does not go away.
+func (d *disk) noteLack(q *Queue, err error) bool {
 	if errors.Is(err, store.ErrUnsure) || !isLack(err) {
 		return false
 	}
-	d.unfit.Store(d.lackOf(q.opts, err))
+	d.lack.Store(d.lackOf(q.opts, err))
 	return true
 }

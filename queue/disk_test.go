@@ -72,15 +72,15 @@ func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 		t.Fatal("no ballast is held")
 	}
 	free.Store(47)
-	await(t, "the ballast to be given up", func() bool { signal(b.keeper.kick); return !there(ballast) })
+	await(t, "the ballast to be given up", func() bool { wakeUp(b.writer.saveNow); return !there(ballast) })
 	await(t, "events to be refused", func() bool { return errors.Is(b.Ready(), ErrDiskLow) })
 	crm.Delivered(mustTake(t, crm, "a"), ok(1)) // deliveries go on
 	before := b.storeAt()
 	for range 20 {
-		signal(b.keeper.kick)
+		wakeUp(b.writer.saveNow)
 		time.Sleep(time.Millisecond)
 	}
-	if err := b.keeper.drain(b.Queue); !errors.Is(err, ErrDiskLow) {
+	if err := b.writer.awaitSave(b.Queue); !errors.Is(err, ErrDiskLow) {
 		t.Errorf("a save on a full disk says %v", err)
 	}
 	if now := b.storeAt(); now != before {
@@ -115,32 +115,32 @@ func TestTheCleanUpGoesOnBelowTheCriticalMark(t *testing.T) {
 			b.tidy()
 			free.Store(test.free)
 			clock.Add(3 * time.Hour.Milliseconds())
-			c := &call{clean: true, done: make(chan error, 1), fn: func() error { return b.keeper.retain.run(b.Queue) }}
-			b.keeper.calls <- c
+			c := &call{clean: true, done: make(chan error, 1), fn: func() error { return b.writer.retain.run(b.Queue) }}
+			b.writer.calls <- c
 			if err := <-c.done; errors.Is(err, ErrDiskLow) != test.left {
 				t.Errorf("the clean-up says %v", err)
 			}
-			if left := len(b.log.Segments()) > 1 || b.log.Low() == 1; left != test.left {
+			if left := len(b.log.Segments()) > 1 || b.log.FirstKeptEvent() == 1; left != test.left {
 				t.Errorf("the segment is left: %v, want %v", left, test.left)
 			}
 		})
 	}
 }
 
-// When the third slot can't be made the committer waits for the keeper, and nobody who posts hears of it.
+// When the third slot can't be made the committer waits for the writer, and nobody who posts hears of it.
 func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	b, free := openOnDisk(t, func(o *Options) { o.saveEvery, o.MinFree, o.tailBytes = time.Hour, 0, 1 })
 	release := b.hold()
 	big := func(id string) error { // as Append, behind its look at the free space
 		r := &request{source: "s", events: []Event{{ID: []byte(id), Type: []byte("test"), Body: make([]byte, 200<<10)}}, receipts: make([]Receipt, 1), done: make(chan error, 1)}
-		if _, err := b.screen(r); err != nil {
+		if _, err := b.lookUpIDs(r); err != nil {
 			return err
 		}
 		b.requests <- r
 		return <-r.done
 	}
-	slots := func() (n int64) { return b.keeper.journalBytes.Load() / b.opts.slotSize }
+	slots := func() (n int64) { return b.writer.journalBytes.Load() / b.opts.slotSize }
 	for _, id := range []string{"big_a", "big_b"} {
 		if err := big(id); err != nil {
 			t.Fatal(err)
@@ -157,10 +157,10 @@ func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 		done <- err
 	}()
 	// For the third the journal has no free slot: the committer asks for room.
-	await(t, "the committer to ask for room", func() bool { return len(b.keeper.room) > 0 })
+	await(t, "the committer to ask for room", func() bool { return len(b.writer.spaceWanted) > 0 })
 	release()
 	if err := <-done; err != nil {
-		t.Errorf("append says %v, though the keeper can free a slot", err)
+		t.Errorf("append says %v, though the writer can free a slot", err)
 	}
 	if now := slots(); now > before {
 		t.Errorf("%d slots on a full disk, were %d", now, before)

@@ -1,43 +1,59 @@
 // Package queue keeps events on disk until every lane has settled them.
 //
-// It is a log with a cursor per lane. An event is written once, whatever the number of endpoints it goes to; which lanes
-// it is for is part of its record and was decided when it was accepted. A delivery that goes well leaves no record of its
-// own: the lane's cursor moves over it. Only what goes wrong is written per delivery.
+// It is a log with a cursor per lane. An event is written once, however many endpoints it goes to. The lanes that it is for
+// were decided when it was accepted, and are part of its record. A delivery that goes well has no record of its own: the
+// lane's cursor moves over it. Only what goes wrong is written per delivery.
 //
 // # The log is the truth
 //
-// Everything that changes the queue is an entry of one numbered sequence (queue/entry): frames of events, what a lane did,
-// lanes that are made and deleted. The journal makes an entry durable, the log keeps it, Badger finds it. Badger is asked
-// for every place, lane, retry, replay and failed delivery, but nothing has its only copy in it: its newest version drops
-// records without a word when a table can't be made or read while tables are merged. So the bytes lie beside it, every
-// record in it can be made again from the log, and its sums tell when one is missing.
+// Everything that changes the queue is an entry of one numbered sequence (queue/entry): frames of events, progress of a
+// lane, lanes that are made and discarded. The journal makes an entry durable, the log keeps it, Badger finds it. Badger is
+// asked for every place, lane, retry, replay and failed delivery, but nothing has its only copy in it: when it merges tables
+// and a table can't be made or read, its newest version drops records without an error. So every record in it can be made
+// again from the log, and its sums show when one is missing.
 //
-// # The way of an event
+// # How an event moves
 //
 //	Append ─▶ id known? ─▶ committer ─▶ journal: one write, one sync for all that wait ─▶ answers
 //	                          │
 //	                          ├─▶ tail (memory) ─▶ lanes that keep up
 //	                          ▼
-//	                        keeper ─▶ log (segments) ─▶ lanes that are behind
-//	                             └──▶ store (Badger): where each block is, lanes, retries, replays, failed deliveries
+//	                        writer ─▶ log (segments) ─▶ lanes that are behind
+//	                             └──▶ store (Badger): places of blocks, lanes, retries, replays, failed deliveries
 //
-// Two goroutines write: the committer owns the journal, the keeper owns log and store. The keeper asks the lanes every
-// 100 ms for what they did and has the committer make it durable beside the events of that moment; when 2 MiB have gathered,
-// or after a second, it moves the entries of the journal into the log, syncs it, and applies them to the store (apply.go,
-// the one place where entries become state).
+// Two goroutines write files: the committer writes the journal, the writer writes log and store. Every 100 ms the writer asks
+// the lanes for their progress and has the committer make that durable, with the events of that moment. When 2 MiB have
+// gathered, or after a second, it moves the entries from the journal into the log, syncs the log, and applies them to the
+// store (apply.go, the one place where entries become state).
 //
-// # Rooms
+// # Where what is
+//
+//	opening       open.go, openlog.go, openstore.go, openlanes.go, recount.go; takeover.go (format 1)
+//	accepting     append.go, commit.go, share.go (a source's share), shedder.go (overload), disk.go (full disks)
+//	writing       writer.go, waiting.go (for it), draft.go, apply.go, snapshot.go, checkpoint.go
+//	the store     index.go, record.go, remake.go, makestore.go
+//	a lane        lane.go, cursor.go, take.go, carried.go, settle.go, retries.go, retrypages.go, retryload.go, progress.go,
+//	              letters.go, failed.go, health.go, excerpts.go, unserved.go; registry.go (which lanes there are)
+//	replays       replay.go, replaytake.go, replayread.go, replayrecord.go
+//	retention     retain.go, needs.go, carry.go
+//	reading       read.go, tail.go, follow.go, lost.go; search.go, criteria.go, story.go, state.go
+//	figures       queue.go, lanestats.go, histogram.go
+//	backup        backup.go, restore.go
+//
+// And in packages of their own:
 //
 //	entry      entries as bytes and as values          journal    slots, the one sync
-//	log        segments: blocks, footers, ids          store      Badger, with sums over all that is in it
-//	directory  whose directory it is, its format       format1    reads the layout of before, for a takeover
-//	codec      bytes and checksums                     fault      the hook through which tests make writes fail
+//	log        segments: blocks, footers, ids          store      Badger, with sums of everything in it
+//	directory  locks the directory, knows its format   format1    reads format 1, for a takeover
+//	codec      bytes and checksums                     fault      places where tests make reads and writes fail
 //	backup     the form of a backup
 //
-// Imports run one way: none of them knows this package, and of each other they know entry, codec and fault alone.
+//	queue ─▶ log, format1, journal, store, backup, directory ─▶ entry, fault, codec
 //
-// The directory has FORMAT; lock, so that a binary of format 1 stops; journal/, log/, store/; mark, how far all had come and
-// the clocks then (mark.go); ballast; and, when damage was found, aside/.
+// Imports run that way only: no package imports this one, and of those in the middle only store imports another (directory).
+//
+// The directory has FORMAT; lock, so that a binary of format 1 stops; journal/, log/, store/; mark, the checkpoint: how far all
+// had come, and the clocks then (checkpoint.go); ballast; and, when damage was found, aside/.
 //
 // # If we die here
 //
@@ -47,65 +63,64 @@
 //	                                      anew and syncs them before anything of them is answered
 //	between log and store                 entries above what the store has applied are applied again
 //	after an attempt, before its entry    the attempt is made again, with the same number: at least once
-//	after a failure, before its letter    the record says that a letter is owed (letter.go): it is made after the start
+//	after a failure, before its letter    the record says that a letter is owed (letters.go): the next start makes it
 //	after the letter, before the record   the log has the letter: it is not made again
-//	while a segment is sealed             it has no trailer and goes on as the open one
+//	while a segment is sealed             it has no trailer, and goes on as the open one
 //	between carry and removal             both have it; the removal is repeated
 //	while a store is made again           it has another name until it is whole, and is begun anew
 //	while a queue of format 1 is read     until FORMAT is renamed nothing of it was touched
 //
-// A transaction of the store ends with an entry, and its sums are part of it, so what it has applied is told by one number.
+// A transaction of the store ends with an entry and has the sums, so one number says what the store has applied.
 //
 // # Retention
 //
-// A segment goes when no lane has needed its events for the time of retention and the dedup window of its ids is over;
-// before the window is over it is written anew with nothing but its ids. What is retrying or failed, and its attempts, are
-// carried before: appended again, synced, placed in the store (carry.go). A lane that is paused or lags holds its segments.
-// One that serves no endpoint (unserved.go) holds none: what is pending for it is carried too, as much and as long as Options
-// allow, and then becomes failed. When it is served again it reads first what was carried (carried.go), then the log.
-// Segments are cut by size, by ids and by age, so that what is kept is at most a sixteenth of the period too much.
+// A segment goes when no lane has needed its events for the time of retention, and the dedup window of its ids is over. Before
+// the window is over the segment is written anew with nothing but its ids. Events that are retrying or failed, and their
+// attempts, are carried before that: appended again, synced, placed in the store (carry.go). A lane that is paused or lags
+// holds its segments. An unserved lane (unserved.go) holds none: what is pending for it is carried too, as much and as long as
+// Options allow, and then becomes failed. When it is served again, it first reads what was carried (carried.go), then the log.
+// Segments are cut by size, by ids and by age, so that at most a sixteenth of the period is kept too long.
 //
-// What endpoints answer is kept within a budget (excerpts.go): it comes back over the time that records are kept, and is written down
-// in the lanes' records.
+// What endpoints answer is kept within a budget (excerpts.go). What was taken from the budget comes back over the time for which
+// records are kept; the lanes' records say when.
 //
-// What a source may keep (share.go) is counted as bytes of its events' bodies in all segments and in the journal: as entries are accepted, and
-// less what a segment has, by its footer, when that goes. What was carried counts where it lies now.
+// What a source may have in the queue (share.go) is counted as bytes of its events' bodies in all segments and in the journal: up
+// when entries are accepted, down by what a segment's footer says when that segment goes. A carried event counts where it lies.
 //
 // # Backup
 //
-// A backup (backup.go) is the log's segments and the mark as of a moment at which the keeper had moved all of the journal into the
-// log: there is no entry that only the journal has, and the store is made from the log. What is written is read from files that
-// nobody changes any more, up to where they went then, beside the keeper and without a lock. Retention goes on: what it
-// takes out of the log meanwhile keeps its bytes until the backup lets go, after a time that its size bounds, or when the
-// disk gets short. A restore (restore.go) verifies a backup before it writes anything.
+// A backup (backup.go) is the log's segments and the checkpoint, as of a moment at which the writer had moved all of the journal
+// into the log: no entry is in the journal alone, and the store is made from the log. It is read from files that nobody changes
+// any more, up to where they went at that moment, beside the writer and without a lock. Retention goes on. The bytes that it
+// takes out of the log stay on disk until the backup ends, until a time that depends on its size is over, or until the disk
+// gets short. A restore (restore.go) verifies a backup before it writes anything.
 //
 // # Full disks
 //
-// disk.go has the marks of free space and the ballast. What is written while a disk fills up behind our back finds its
-// blocks reserved or gets an error: a slot that can't be made is a journal that is full, a save of the log or a transaction
-// of the store is tried again, and anything else fails the queue, which is then opened again. queue/store says why a full
-// disk is no SIGBUS.
+// disk.go has the thresholds of free space and the ballast. A write that meets a full disk all the same either finds its blocks
+// reserved or returns an error: a slot that can't be made means a full journal; a save of the log or a transaction of the store
+// is tried again; anything else fails the queue, which is then opened again. queue/store says why a full disk is no SIGBUS.
 //
 // # Damage
 //
-// What can't be read is told, gone around and never served. What it costs:
+// What can't be read is reported, passed over and never served. What it costs:
 //
 //	anything in Badger, or all of it       nothing: it is set aside and made again from the log, also while the relay serves
 //	a footer                               nothing: it is made again from the blocks
-//	a block of the log                     its events, told by their numbers
-//	a segment                              its events; what was carried into it
+//	a block of the log                     its events; they are reported by their numbers
+//	a segment                              its events, and what was carried into it
 //	a record of the journal                its entries, unless the log has them
 //	the journal's last record              it looks like one that a crash cut short
-//	the mark                               that a lost end of the journal or a lost first segment is noticed; retention
-//	                                       counts anew
+//	the checkpoint                         a lost end of the journal, or a lost first segment, is not noticed; retention begins
+//	                                       to count anew
 //	FORMAT                                 nothing is opened: see the error
 //
 // # What an event costs
 //
-// At full load, some 32 events of 260 bytes a commit that pack to 0.37, an event writes 1.13-1.17 times its body, where it was 1.99
-// before records of the journal were packed, and 123 bytes of it are kept, 16 of them its id (planned: 1.4 and 150-160, of bodies that
-// pack to 0.40-0.46). What few commits gather costs more: one event a commit writes a page. An id takes 2.5 bytes of memory in
-// filters, planned were 2: with 16 bits an id a new one among 50 million cost 0.17 reads, with 20 it is 0.04.
+// At full load, with some 32 events of 260 bytes a commit that pack to 0.37, an event writes 1.13-1.17 times its body (1.99
+// before records of the journal were packed), and 123 bytes of it are kept, 16 of them its id (planned: 1.4, and 150-160 with
+// bodies that pack to 0.40-0.46). Small commits cost more: one event a commit writes a page. An id takes 2.5 bytes of memory
+// in filters, planned were 2: with 16 bits an id a new id among 50 million cost 0.17 reads, with 20 it is 0.04.
 //
 // # What is not as planned
 //
@@ -117,7 +132,7 @@
 //
 // # Assumptions
 //
-// fdatasync and msync put data on stable storage; a page that was synced is not harmed by a later write to another; file
-// names survive after fsync of their directory. Clocks may jump: order comes from numbers, and periods are measured in
-// queue time (clock.go). All times in entries but those of attempts, which are for people, are queue time.
+// fdatasync and msync put data on stable storage. A page that was synced is not harmed by a later write to another page. File
+// names survive once their directory was synced. Clocks may jump: order comes from numbers, and periods are measured in queue
+// time (clock.go). All times in entries are queue time, but for those of attempts, which are for people.
 package queue

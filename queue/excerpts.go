@@ -9,44 +9,44 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Whole excerpts of what endpoints answer would fill the disk of all. The log keeps the beginning of each, and all of it only of the
-// attempt that ended a delivery, within a budget. All of the newest attempt's of a delivery that goes on is kept in memory.
+// Whole excerpts of all answers would fill the disk. The log keeps the first bytes of each, and the whole of the attempt
+// that ended a delivery, within a budget. While a delivery goes on, its newest whole excerpt is in memory.
 const (
 	shortExcerpt = 256
-	newestBytes  = 4 << 20 // of the excerpts in memory, over all lanes
-	// laneShare of the budget may be one lane's.
-	laneShare = 4
+	newestBytes  = 4 << 20 // of whole excerpts in memory, over all lanes
+	// One lane may take a laneFraction-th of the budget.
+	laneFraction = 4
 )
 
-// excerpts is the budget of all lanes, of Options.ExcerptBytes. What is taken comes back over as long as a record may be kept.
-// Half of it may be taken at once and half comes back in that time, so that what is kept at a time is no more, but for
-// what a lane that lags holds back. It is written down as a time, that at which all has come back, and outlives a restart as part
-// of the lanes' records.
+// excerpts is the budget of all lanes: Options.ExcerptBytes. What is taken comes back over the time for which a record may
+// be kept. Half of the budget may be taken at once, and half comes back in that time; so no more than the budget is kept at
+// any time, but for what a lagging lane retains. It is saved as a time, at which everything has come back, in the records of
+// the lanes.
 type excerpts struct {
 	mu    sync.Mutex
-	until int64 // queue time at which all that was taken has come back
+	until int64 // queue time at which everything that was taken has come back
 
-	inMemory atomic.Int64
+	inMemory atomic.Int64 // bytes
 }
 
-// newest is the excerpt of the attempt that was made last of a delivery that goes on.
+// newest is the whole excerpt of the latest attempt of a delivery that goes on.
 type newest struct {
 	number  int
 	at      time.Time
 	excerpt []byte
 }
 
-// period is how long it takes until a budget has come back, in milliseconds.
+// excerptPeriod is how long it takes until all of a budget has come back, in milliseconds.
 func (o *Options) excerptPeriod() int64 {
 	return max(o.Retention, o.FailedRetention, time.Second).Milliseconds()
 }
 
-// keepWhole takes the bytes of an excerpt from the budgets of the lane and of all, when both have them. The caller holds mu.
-func (l *Lane) keepWhole(bytes int) bool {
+// spendExcerptBudget takes bytes from the budgets of the lane and of all lanes, if both have them. The caller holds mu.
+func (l *Lane) spendExcerptBudget(bytes int) bool {
 	q := l.q
 	now, period, half := q.now(), q.opts.excerptPeriod(), max(q.opts.ExcerptBytes/2, 1)
 	cost := (int64(bytes)*period + half - 1) / half
-	own := max(l.excerptsUntil, now) + cost*laneShare
+	own := max(l.excerptsUntil, now) + cost*laneFraction
 	q.excerpts.mu.Lock()
 	defer q.excerpts.mu.Unlock()
 	all := max(q.excerpts.until, now) + cost
@@ -57,48 +57,48 @@ func (l *Lane) keepWhole(bytes int) bool {
 	return true
 }
 
-// restoreExcerpts makes the budget of all from those of the lanes. Nobody else knows the queue yet.
-func (q *Queue) restoreExcerpts(lanes []*Lane) {
+// loadExcerpts makes the budget of all lanes from those of the lanes, before anybody else knows the queue.
+func (q *Queue) loadExcerpts(lanes []*Lane) {
 	now, taken := q.now(), int64(0)
 	for _, l := range lanes {
 		if l != nil {
-			taken += max(l.excerptsUntil-now, 0) / laneShare
+			taken += max(l.excerptsUntil-now, 0) / laneFraction
 		}
 	}
 	q.excerpts.until = now + min(taken, q.opts.excerptPeriod())
 }
 
-// behind says what comes behind an attempt.
-type behind uint8
+// aftermath says what follows an attempt.
+type aftermath uint8
 
 const (
-	another  behind = iota // attempt of the same delivery
-	nothing                // since the delivery is at its end
-	wentWell               // nothing, since the first attempt went well: nobody reads more of that
+	retryFollows   aftermath = iota // another attempt of the same delivery
+	deliveryEnds                    // nothing: the delivery is settled
+	firstSucceeded                  // nothing: the first attempt went well, and nobody reads more of its answer
 )
 
-// note remembers an attempt. The caller holds mu.
-func (l *Lane) note(d *Delivery, a *Attempt, then behind) {
-	m := entry.Made{Seq: d.Event.Seq, Attempt: *a}
+// note adds an attempt to what is saved next. The caller holds mu.
+func (l *Lane) note(d *Delivery, a *Attempt, then aftermath) {
+	m := entry.EventAttempt{Seq: d.Event.Seq, Attempt: *a}
 	m.Replay = d.Replay
 	kept := a.Excerpt
 	switch {
-	case l.q.disk.tight.Load():
+	case l.q.disk.nearlyFull.Load():
 		kept = nil
-	case len(kept) > shortExcerpt && !(then == nothing && l.keepWhole(len(kept))):
+	case len(kept) > shortExcerpt && !(then == deliveryEnds && l.spendExcerptBudget(len(kept))):
 		kept = kept[:shortExcerpt]
 	}
 	m.Excerpt = slices.Clone(kept)
 	l.forgetNewest(m.Seq)
-	if then == another && len(kept) < len(a.Excerpt) {
+	if then == retryFollows && len(kept) < len(a.Excerpt) {
 		l.rememberNewest(m.Seq, &m.Attempt, a.Excerpt)
 	}
-	l.made = append(l.made, m)
-	l.madeBytes += 64 + len(m.Excerpt) + len(m.Error)
+	l.attempts = append(l.attempts, m)
+	l.attemptBytes += 64 + len(m.Excerpt) + len(m.Error)
 }
 
 func (l *Lane) rememberNewest(seq uint64, a *Attempt, excerpt []byte) {
-	if l.gone || l.q.excerpts.inMemory.Add(int64(len(excerpt))) > newestBytes {
+	if l.discarded || l.q.excerpts.inMemory.Add(int64(len(excerpt))) > newestBytes {
 		l.q.excerpts.inMemory.Add(-int64(len(excerpt)))
 		return
 	}
@@ -115,7 +115,7 @@ func (l *Lane) forgetNewest(seq uint64) {
 	}
 }
 
-// forgetAllNewest is for a lane that is given up. The caller holds mu.
+// forgetAllNewest is for a lane that is discarded. The caller holds mu.
 func (l *Lane) forgetAllNewest() {
 	for seq := range l.newest {
 		l.forgetNewest(seq)
@@ -123,7 +123,7 @@ func (l *Lane) forgetAllNewest() {
 	l.newest = nil
 }
 
-// completeNewest puts the whole excerpt where the log has its beginning. attempts are those of an event, in order.
+// completeNewest puts the whole excerpt in the place of its first bytes. attempts are those of one event, in order.
 func (l *Lane) completeNewest(seq uint64, attempts []Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,7 +131,7 @@ func (l *Lane) completeNewest(seq uint64, attempts []Attempt) {
 	if !ok || len(attempts) == 0 {
 		return
 	}
-	// The log keeps milliseconds.
+	// The log has milliseconds.
 	if last := &attempts[len(attempts)-1]; last.Number == n.number && last.At.UnixMilli() == n.at.UnixMilli() {
 		last.Excerpt = slices.Clone(n.excerpt)
 	}

@@ -102,7 +102,7 @@ func TestWholeExcerptsAreKeptWithinABudget(t *testing.T) {
 	t.Parallel()
 	const share = 8 // of them at once for a lane, four times as many for all
 	b, clock := openStill(t, func(o *Options) {
-		o.ExcerptBytes, o.Retention, o.FailedRetention = 2*laneShare*share*wholeExcerpt, 100*time.Hour, 100*time.Hour
+		o.ExcerptBytes, o.Retention, o.FailedRetention = 2*laneFraction*share*wholeExcerpt, 100*time.Hour, 100*time.Hour
 	})
 	n := 0
 	fail := func(name string, attempts int) (whole int) {
@@ -130,9 +130,9 @@ func TestWholeExcerptsAreKeptWithinABudget(t *testing.T) {
 	if got := fail("sick", share); got != 0 {
 		t.Errorf("after a restart %d more", got)
 	}
-	for i := range laneShare {
+	for i := range laneFraction {
 		want := share
-		if i == laneShare-1 {
+		if i == laneFraction-1 {
 			want = 0
 		}
 		if got := fail(fmt.Sprint("neighbour", i), 2*share); got != want {
@@ -161,16 +161,16 @@ func TestExcerptsGoBeforeEventsAreRefused(t *testing.T) {
 	fail("a")
 	b.mustKeep("with room", "a", wholeExcerpt)
 	free.Store(400 << 20)
-	await(t, "the keeper to look", func() bool {
+	await(t, "the writer to look", func() bool {
 		b.saveAll()
-		return b.disk.tight.Load()
+		return b.disk.nearlyFull.Load()
 	})
 	fail("b")
 	b.mustKeep("with little", "b", 0)
 	free.Store(1 << 40)
-	await(t, "the keeper to look again", func() bool {
+	await(t, "the writer to look again", func() bool {
 		b.saveAll()
-		return !b.disk.tight.Load()
+		return !b.disk.nearlyFull.Load()
 	})
 	fail("c")
 	b.mustKeep("with room again", "c", wholeExcerpt)

@@ -6,22 +6,22 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// forgetFailed deletes the records of failed deliveries that are still so and still fit, with the lane's record in the next
-// save, and says how many. One of which a replay has an attempt under way stays.
-func (l *Lane) forgetFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
+// deleteFailed deletes the records of those failed deliveries that are still failed and that fits accepts; the next save has
+// the deletions. It returns how many these are. A delivery that a replay has in flight stays.
+func (l *Lane) deleteFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, seq := range seqs {
-		records, err := l.kept(seq, entry.Failed)
+		records, err := l.recordsOf(seq, entry.Failed)
 		if err != nil || records[0] == nil {
 			continue
 		}
 		if _, flies := l.replaying[seq]; flies {
-			l.oldestFailed = min(l.oldestFailed, seq) // the janitor looks again
+			l.oldestFailed = min(l.oldestFailed, seq) // retention looks again
 			continue
 		}
 		if f, err := parseFailure(seq, records[0]); err != nil || !fits(&f) {
-			l.oldestFailed = min(l.oldestFailed, seq) // it failed again since, which disk does not know yet
+			l.oldestFailed = min(l.oldestFailed, seq) // it has failed anew since, which is not on disk yet
 			continue
 		}
 		l.failed--
@@ -34,28 +34,29 @@ func (l *Lane) forgetFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 	return n
 }
 
-// GiveUpFailed deletes the failed deliveries that a replay of spec would take up, for good, and says how many these were.
-// Those that fail meanwhile stay, and so do those of which a replay has an attempt under way. If we die in between, the
-// rest is still there.
+// GiveUpFailed deletes, for good, the failed deliveries that a replay of spec would take up, and returns how many these are.
+// Deliveries that fail meanwhile stay, and so do those that a replay has in flight. It reads and writes disk, a batch at a
+// time, without holding a lock over it; when it returns nil the deletions are durable. If we die before that, the rest still
+// exists.
 func (l *Lane) GiveUpFailed(spec ReplaySpec) (count int64, err error) {
-	if err = l.q.settled(); err != nil {
+	if err = l.q.saveProgress(); err != nil {
 		return 0, err
 	}
 	spec.Failed = true
 	l.mu.Lock()
 	r := l.draftReplay(spec)
-	r.bare = len(spec.Types) == 0
+	r.withoutEvents = len(spec.Types) == 0
 	l.mu.Unlock()
 	for r.read < r.to && err == nil {
 		var seqs []uint64
-		var b batch
+		var b replayBatch
 		b, err = l.readReplay(r)
 		r.read = b.read
 		for i := range b.ahead {
 			seqs = append(seqs, b.ahead[i].Seq)
 		}
-		if count += int64(l.forgetFailed(seqs, r.wants)); err == nil && (l.isFull() || r.read >= r.to) {
-			err = l.q.keeper.drain(l.q)
+		if count += int64(l.deleteFailed(seqs, r.wants)); err == nil && (l.isFull() || r.read >= r.to) {
+			err = l.q.writer.awaitSave(l.q)
 		}
 	}
 	if err != nil {

@@ -101,7 +101,7 @@ func situations() []situation {
 			}
 		}},
 		{"writing a snapshot", func(p *play) {
-			_ = p.update(func() error { return p.keep(p.keeper.snapshot(p.Queue)) })
+			_ = p.update(func() error { return p.keep(p.writer.writeWholeSnapshot(p.Queue)) })
 		}},
 		{"carrying and stripping", func(p *play) {
 			p.retire()
@@ -130,7 +130,7 @@ func situations() []situation {
 			_ = p.save()
 			_ = p.append(1, "evt")
 			p.free.Store(1 << 40)
-			for n := 0; p.keeper.starved.Load() && p.Err() == nil && n < 200; n++ { // the keeper looks for room twice a second
+			for n := 0; p.writer.saveRefused.Load() && p.Err() == nil && n < 200; n++ { // the writer looks for room twice a second
 				time.Sleep(10 * time.Millisecond)
 			}
 			_ = p.append(1, "evt")
@@ -175,7 +175,7 @@ func situations() []situation {
 			_ = p.save()
 		}},
 		{"making the store again", func(p *play) {
-			_ = p.update(func() error { return p.keep(p.keeper.remake(p.Queue, "a test says so")) })
+			_ = p.update(func() error { return p.keep(p.writer.remake(p.Queue, "a test says so")) })
 		}},
 		{"stopping", func(p *play) {
 			_ = p.Close()
@@ -184,19 +184,19 @@ func situations() []situation {
 	}
 }
 
-// seal ends the segment, as the keeper does when it is full.
+// seal ends the segment, as the writer does when it is full.
 func (p *play) seal() error {
-	k := &p.keeper
+	k := &p.writer
 	err := k.flush(p.Queue)
-	if err == nil && !k.starved.Load() {
+	if err == nil && !k.saveRefused.Load() {
 		err = p.log.Seal()
 	}
 	return p.keep(err)
 }
 
-// keep treats an error as the keeper does.
+// keep treats an error as the writer does.
 func (p *play) keep(err error) error {
-	if err != nil && !p.Queue.disk.lacking(p.Queue, err) {
+	if err != nil && !p.Queue.disk.noteLack(p.Queue, err) {
 		p.fail(err)
 	}
 	return err

@@ -7,25 +7,26 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Follower reads the log in order, beside all lanes: nothing is taken from them, nothing is kept for it, and it holds no
-// more than a block of the log, however slow its reader is. Events that are deleted before it gets there are gone for it.
-// It is used by one goroutine at a time.
+// Follower reads the log in order, beside all lanes. It takes nothing from them, nothing is kept for it, and it holds at
+// most one block in memory, however slow its reader is. It misses events that are deleted before it reaches them. One
+// goroutine uses it at a time.
 type Follower struct {
 	q      *Queue
 	told   uint64 // behind the last event that Next returned
-	next   uint64 // behind what was read or passed over
+	next   uint64 // behind the last event that was read or passed over
 	reader entry.Reader
 	ahead  []*entry.Frame
 }
 
-// Follow returns a follower that begins with event seq, or with the first one behind it that is kept.
+// Follow returns a follower that begins with event seq, or with the first kept one behind it. It reads nothing.
 func (q *Queue) Follow(seq uint64) *Follower { return &Follower{q: q, told: seq, next: seq} }
 
-// End is the sequence number behind the newest event.
+// End is the sequence number behind the newest event. It waits for nothing.
 func (q *Queue) End() uint64 { return q.end.Load() }
 
-// Next steps to the next event. ok is false when there is none yet. missed is how many events in front of it are not kept
-// any more or can't be read. Its bytes are shared and must not be written to.
+// Next returns the next event. ok is false when there is none yet. missed is how many events before it are not kept any more
+// or can't be read. The bytes are shared and must not be written to. It may read one block from disk and holds no lock
+// meanwhile.
 func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 	for {
 		ev, ok, err := f.reader.Next()
@@ -58,7 +59,7 @@ func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 	}
 }
 
-// passOver steps behind events that can't be read any more.
+// passOver steps over events that can't be read any more.
 func (f *Follower) passOver(to uint64, err error) {
 	from := f.next
 	f.next, f.reader = max(to, f.next+1), entry.Reader{}

@@ -49,7 +49,7 @@ func TestAQueueOfFormat2IsReadAsItWasWritten(t *testing.T) {
 			l.Delivered(d, ok(1))
 		}
 	}
-	p.must(p.keeper.drain(p.Queue))
+	p.must(p.writer.awaitSave(p.Queue))
 	before := p.told()
 	p.must(p.Close())
 	p.must(p.open())

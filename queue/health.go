@@ -8,40 +8,40 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Health is what whoever delivers knows of an endpoint and must know again after a restart. The queue keeps it with the
-// lane's progress and makes nothing of it. Times are the wall clock's; a zero one says that it is not so.
+// Health is what the delivering side knows of an endpoint and must know again after a restart. The queue saves it with the
+// lane's progress and does not interpret it. Times are the wall clock's; a zero time says that something is not so.
 type Health struct {
-	Failures    int       // attempts that failed since the last one that showed a receiver that lives
-	Failing     time.Time // when the first of these failed
+	Failures    int       // failed attempts since the last one that showed that the receiver is alive
+	Failing     time.Time // when the first of them failed
 	Down        time.Time // since when it is down
 	NextProbe   time.Time // when it is probed next while it is down
-	Limited     time.Time // since when it asks to be left alone, again and again
-	Holds       int       // how often it asked without naming a time, in a row
-	HeldUntil   time.Time // until when it is left alone
-	AtATime     float64   // attempts at a time that it was found to bear; 0 when no bound was found
-	PerSecond   float64   // attempts a second that it was found to bear; 0 when no bound was found
+	Limited     time.Time // since when it asks for a pause, again and again
+	Holds       int       // how often in a row it asked without naming a time
+	HeldUntil   time.Time // until when it gets nothing
+	AtATime     float64   // attempts at a time that it can take; 0: no bound was found
+	PerSecond   float64   // attempts a second that it can take; 0: no bound was found
 	LastSuccess time.Time
-	LastError   string // one line; its first 256 bytes are kept
+	LastError   string // one line; its first 256 bytes are saved
 	LastErrorAt time.Time
 	Paused      time.Time // since when it is paused
 	Lagging     time.Time // since when it lags
-	Hastened    time.Time // when what waited to be retried was brought forward (Hasten), until that has been attempted
+	Hastened    time.Time // when waiting retries were brought forward (Hasten), until they have been attempted
 
-	// What whoever runs the relay was told, and since when it is so.
+	// Of what the operator was told, and since when it is so.
 	ToldDown, ToldLimited, ToldLagging, ToldOffline time.Time
 
-	Flapping time.Time // since when it bounces
+	Flapping time.Time // since when it goes down and comes back again and again
 	Changes  int       // how often it went down since then
 }
 
-// Health returns what SetHealth was given last, before a restart as well.
+// Health returns what SetHealth got last, also from before a restart. It reads memory, under the lane's lock.
 func (l *Lane) Health() Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.health
 }
 
-// SetHealth keeps h with the lane's progress: it is on disk with the next save, and waits for none.
+// SetHealth saves h with the lane's progress. It waits for no disk: h is durable with the next save.
 func (l *Lane) SetHealth(h Health) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,13 +52,13 @@ func (l *Lane) SetHealth(h Health) {
 	l.changed()
 }
 
-// times are the moments of h.
+// times are all times of h, in their order on disk.
 func (h *Health) times() [15]*time.Time {
 	return [...]*time.Time{&h.Failing, &h.Down, &h.NextProbe, &h.Limited, &h.HeldUntil, &h.LastSuccess, &h.LastErrorAt,
 		&h.Paused, &h.Lagging, &h.ToldDown, &h.ToldLimited, &h.ToldLagging, &h.ToldOffline, &h.Flapping, &h.Hastened}
 }
 
-// moved is h with every moment turned into another clock's.
+// moved is h with every time converted.
 func (h Health) moved(turn func(time.Time) time.Time) Health {
 	for _, t := range h.times() {
 		if !t.IsZero() {
@@ -86,6 +86,7 @@ func (h *Health) append(dst []byte) []byte {
 	return codec.AppendText(dst, h.LastError[:min(len(h.LastError), maxReason)])
 }
 
+// healthOf reads what append wrote.
 func healthOf(d *codec.Decoder) (h Health) {
 	for _, n := range [...]*int{&h.Failures, &h.Holds, &h.Changes} {
 		v := d.Uvarint()

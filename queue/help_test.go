@@ -13,7 +13,7 @@ import (
 )
 
 // crash returns a queue opened on a copy of b's directory, as it would be found had b's process died now, between two
-// saves of the keeper. The committer goes on while the journal is copied.
+// saves of the writer. The committer goes on while the journal is copied.
 func (b *bench) crash(change func(dir string)) *bench {
 	b.t.Helper()
 	after := &bench{t: b.t, opts: b.opts}
@@ -92,8 +92,8 @@ func there(path string) bool {
 func (b *bench) tidy() {
 	b.t.Helper()
 	err := b.update(func() error {
-		b.keeper.retain.swept.rests = 0
-		return b.keeper.retain.run(b.Queue)
+		b.writer.retain.sweep.notBefore = 0
+		return b.writer.retain.run(b.Queue)
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -103,10 +103,10 @@ func (b *bench) tidy() {
 // saveAll saves, and leaves no save behind that was asked for meanwhile: one that comes later would surprise the test.
 func (b *bench) saveAll() {
 	b.t.Helper()
-	if err := b.keeper.drain(b.Queue); err != nil {
+	if err := b.writer.awaitSave(b.Queue); err != nil {
 		b.t.Fatal(err)
 	}
-	for len(b.keeper.kick) > 0 {
+	for len(b.writer.saveNow) > 0 {
 		time.Sleep(100 * time.Microsecond)
 	}
 	if err := b.update(func() error { return nil }); err != nil { // waits for a save under way

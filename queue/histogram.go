@@ -2,11 +2,11 @@ package queue
 
 import "sync/atomic"
 
-// Histogram counts values by their size, for those who look from outside. Add costs two atomic additions and a short
-// search; all methods are safe for concurrent use. It is made by NewHistogram.
+// Histogram counts values by size. Add costs two atomic additions and a short search. All methods are safe for concurrent
+// use. NewHistogram makes one.
 type Histogram struct {
 	bounds []int64
-	counts []atomic.Int64 // one for each bound, and one for what is beyond the last
+	counts []atomic.Int64 // one for each bound, and one for values beyond the last
 	sum    atomic.Int64
 }
 
@@ -25,15 +25,15 @@ func (h *Histogram) Add(value int64) {
 	h.sum.Add(value)
 }
 
-// Buckets is a snapshot of a histogram. Counts has how many values are in each bucket of Bounds, and last how many are
-// beyond them. While values are being added, Sum may know of one more or less than Counts.
+// Buckets is a snapshot of a histogram. Counts has the number of values in each bucket of Bounds, and last the number beyond
+// them. While values are added, Sum may include one more or less than Counts.
 type Buckets struct {
 	Bounds []int64
 	Counts []int64
 	Sum    int64
 }
 
-// Buckets tells what was counted so far.
+// Buckets returns what was counted so far.
 func (h *Histogram) Buckets() Buckets {
 	b := Buckets{Bounds: h.bounds, Counts: make([]int64, len(h.counts)), Sum: h.sum.Load()}
 	for i := range h.counts {

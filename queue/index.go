@@ -12,9 +12,10 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// index is the store, which is replaced by another one when it proves to be damaged. The keeper alone writes and replaces.
+// index is the store, which is replaced by another one when it proves to be damaged. Only the writer writes to it and
+// replaces it.
 type index struct {
-	mu    sync.RWMutex // held for reading by whoever uses the store, for writing while it is replaced
+	mu    sync.RWMutex // held for reading while the store is used, for writing while it is replaced
 	store *store.Store
 }
 
@@ -45,7 +46,7 @@ func (x *index) before(from, at store.Key) (key store.Key, found bool, err error
 	return key, found, closed(err)
 }
 
-// carriedFrom lists the carried events from one up to below another, ascending; none is missing.
+// carriedFrom lists the carried events from one up to below another, ascending, all of them. It reads memory.
 func (x *index) carriedFrom(from, to uint64) []uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -60,7 +61,7 @@ func closed(err error) error {
 }
 
 // recordKey names a record of a lane in the store.
-func recordKey(lane LaneID, what entry.What, seq uint64) store.Key {
+func recordKey(lane LaneID, what entry.RecordKind, seq uint64) store.Key {
 	switch what {
 	case entry.Retry:
 		return store.RetryKey(uint32(lane), seq)
@@ -74,7 +75,7 @@ func recordKey(lane LaneID, what entry.What, seq uint64) store.Key {
 // placed is what the store has of a block of events.
 type placed struct {
 	log.Place
-	first uint64 // event
+	first uint64 // the block's first event
 }
 
 func (p placed) append(dst []byte) []byte {
@@ -92,7 +93,7 @@ func parsePlaced(raw []byte) (p placed, err error) {
 	return p, nil
 }
 
-// carried is what the store has of an event whose segment is gone.
+// carried is what the store has of an event whose segment is deleted.
 type carried struct {
 	log.Place
 	bytes int // of its body

@@ -28,7 +28,7 @@ func TestWhatIsSettledBehindASlowOneStaysSo(t *testing.T) {
 	crm.Delivered(mustTake(t, crm, "evt_0"), ok(1))
 	crm.Delivered(mustTake(t, crm, "evt_5"), ok(1))
 	mustBeEmpty(t, crm)
-	if m, p := crm.given(), crm.passed.Load(); m != 6 || p != 6 {
+	if m, p := crm.assignedCount(), crm.passed.Load(); m != 6 || p != 6 {
 		t.Errorf("the lane was given %d and settled %d, want 6", m, p)
 	}
 	b.append(set, "evt_6")
@@ -86,7 +86,7 @@ func TestLookingAtALaneHidesNothingFromItsSenders(t *testing.T) {
 	b := openBench(t, nil)
 	crm := b.lane("crm")
 	ready := make(chan struct{}, 1)
-	crm.OnReady(func() { signal(ready) })
+	crm.OnReady(func() { wakeUp(ready) })
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -121,12 +121,12 @@ func TestALaneThatIsGivenUpTakesItsRetriesOutOfMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	crm.Delivered(under, ok(2)) // was under way
-	if n := b.retriesHeld.Load(); n != 0 {
+	if n := b.retriesInMemory.Load(); n != 0 {
 		t.Errorf("%d retries are in memory, want none", n)
 	}
 }
 
-// Senders of all lanes, the committer and the keeper at once: each event is handed out once, and the counts agree.
+// Senders of all lanes, the committer and the writer at once: each event is handed out once, and the counts agree.
 func TestManySendersGetEachEventOnce(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, func(o *Options) { o.tailBytes, o.saveEvery = 8<<10, time.Millisecond })

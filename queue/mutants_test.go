@@ -79,7 +79,7 @@ func TestARecordThatTheStoreDropsIsFoundAtAStartAndMended(t *testing.T) {
 			p.opts.Dir = dir
 			p.must(p.open())
 			await(t, "the store to be made again", p.saidMended)
-			await(t, "it to be settled", func() bool { return !p.keeper.suspected.Load() })
+			await(t, "it to be settled", func() bool { return !p.writer.storeSuspected.Load() })
 			p.lookMended()
 		})
 	}
@@ -94,12 +94,12 @@ func TestARecordThatTheStoreDropsWhileItRunsIsFoundAndMended(t *testing.T) {
 			defer func() { p.must(p.Close()) }()
 			p.begin()
 			p.mustSave()
-			await(t, "the start's comparison", func() bool { return !p.keeper.checking.Load() })
+			await(t, "the start's comparison", func() bool { return !p.writer.checkRunning.Load() })
 			p.must(p.update(func() error {
 				if err := drop(p.index.store, kind); err != nil {
 					return err
 				}
-				p.keeper.check(p.Queue, []store.Kind{kind}) // as after a merge
+				p.writer.checkKinds(p.Queue, []store.Kind{kind}) // as after a merge
 				return nil
 			}))
 			for n := 0; !p.saidMended(); n++ { // it serves meanwhile
@@ -108,7 +108,7 @@ func TestARecordThatTheStoreDropsWhileItRunsIsFoundAndMended(t *testing.T) {
 					t.Fatal("nobody noticed")
 				}
 			}
-			await(t, "it to be settled", func() bool { return !p.keeper.suspected.Load() })
+			await(t, "it to be settled", func() bool { return !p.writer.storeSuspected.Load() })
 			p.mustSave()
 			p.lookMended()
 		})
@@ -148,7 +148,7 @@ func TestTheCheckerSeesALie(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return a.end()
+			return a.finish()
 		}
 	}
 	gone := func(store.Key, []byte) []byte { return nil }
@@ -178,11 +178,11 @@ func TestTheCheckerSeesALie(t *testing.T) {
 		{"a cursor is behind the end", "is behind the end of the log", change(store.Lane, lane(func(r *laneRecord) { r.cursor = 9999 }))},
 		{"a lane is paused that nobody paused", "it is paused", change(store.Lane, lane(func(r *laneRecord) { r.paused = "by somebody" }))},
 		{"retries are miscounted", "are counted and", change(store.Lane, lane(func(r *laneRecord) { r.retrying++ }))},
-		{"events are miscounted", "events are carried", func(p *play) error { p.keeper.retain.carriedEvents++; return nil }},
+		{"events are miscounted", "events are carried", func(p *play) error { p.writer.retain.carriedEvents++; return nil }},
 		{"a lane is unserved that is served", "it is unserved since", change(store.Lane, lane(func(r *laneRecord) { r.unserved = 1 }))},
 		{"what is held for nobody is miscounted", "unserved lanes hold", func(p *play) error {
-			err := p.keeper.retain.run(p.Queue)
-			p.keeper.retain.held.all++
+			err := p.writer.retain.run(p.Queue)
+			p.writer.retain.unserved.all++
 			return err
 		}},
 		{"an acknowledged event never came", "was acknowledged and is missing", func(p *play) error {
@@ -210,7 +210,7 @@ func TestTheCheckerSeesALie(t *testing.T) {
 			defer func() { _ = p.Close() }()
 			p.begin()
 			p.mustSave()
-			await(t, "the start's comparison", func() bool { return !p.keeper.checking.Load() })
+			await(t, "the start's comparison", func() bool { return !p.writer.checkRunning.Load() })
 			p.must(p.update(func() error { return test.lie(p) }))
 			said := strings.Join(check(p.Queue, p.ledger, p.now()), "\n")
 			if test.want == "" && said != "" || !strings.Contains(said, test.want) {

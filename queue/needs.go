@@ -8,9 +8,10 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// needs are the events that retention has to carry, of all that it may come to in one run. To ask each lane for each segment
-// costs two searches in the store a lane, which with thousands of lanes is more than all the rest: where lanes have few
-// records each, all records are read once instead. That holds until one of an event below changes. The keeper's.
+// needs are the events that retention has to carry, of all events that it may delete in one run. Asking each lane for each
+// segment costs two searches of the store a lane, which with thousands of lanes is more than everything else. So when lanes
+// have few records each, all records are read once. The list is valid until a record of an event below changes. Only the
+// writer uses it.
 type needs struct {
 	from, below uint64
 	list        []uint64 // ascending
@@ -18,25 +19,26 @@ type needs struct {
 	changes     uint64
 }
 
-// watch counts the records of events below one that are made or deleted.
-type watch struct{ below, changes atomic.Uint64 }
+// recordWatch counts changes of the records of events below one.
+type recordWatch struct{ below, changes atomic.Uint64 }
 
-// noticed is told of each.
-func (w *watch) noticed(seq uint64) {
+// note is called for each record that is made or deleted.
+func (w *recordWatch) note(seq uint64) {
 	if seq < w.below.Load() {
 		w.changes.Add(1)
 	}
 }
 
-// fewRecords is how many records lanes have at most, on average, for all of them to be read at once.
+// fewRecords is up to how many records a lane, on average, all records are read at once.
 const fewRecords = 16
 
-// within returns what is needed of a range, up to below to, ascending. below is up to where the run may come.
+// within returns the events of a range, up to below to, that are needed, ascending. below is up to where this run may
+// delete.
 func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
 	if n.from > from || n.below < to || n.lanes != q.lanes.Load() || n.changes != q.watched.changes.Load() {
 		all, records := q.Lanes(), int64(0)
 		for _, l := range all {
-			records += l.records()
+			records += l.recordCount()
 		}
 		if records > fewRecords*int64(len(all)) {
 			return q.needed(from, to)
@@ -49,7 +51,7 @@ func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
 	end, _ := slices.BinarySearch(n.list, to)
 	set := map[uint64]struct{}{}
 	for _, l := range q.Lanes() {
-		l.needs(from, to, set) // a replay that is under way is in no record
+		l.needs(from, to, set) // what a replay has in flight is in no record
 	}
 	if len(set) == 0 {
 		return n.list[at:end], nil
@@ -60,8 +62,7 @@ func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
 	return ascending(set), nil
 }
 
-// gather reads all records of events of a range. Those that are not in the store yet, and may be when it is asked next, are
-// taken from the lanes.
+// gather reads all records of the events of a range. Records that are not in the store yet come from the lanes.
 func (n *needs) gather(q *Queue, from, below uint64) error {
 	q.watched.below.Store(below)
 	*n = needs{from: from, below: below, lanes: q.lanes.Load(), changes: q.watched.changes.Load()}
@@ -85,6 +86,7 @@ func (n *needs) gather(q *Queue, from, below uint64) error {
 	return nil
 }
 
+// forget empties the list.
 func (n *needs) forget(q *Queue) {
 	q.watched.below.Store(0)
 	*n = needs{}
@@ -99,7 +101,7 @@ func ascending(set map[uint64]struct{}) []uint64 {
 	return list
 }
 
-// needed finds, lane by lane, the events of a range, up to below to, that are retrying or failed, or that a replay has under way,
+// needed finds, lane by lane, the events of a range, up to below to, that are retrying, failed, or in flight in a replay,
 // ascending.
 func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
 	if from >= to {
@@ -107,7 +109,7 @@ func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
 	}
 	set := map[uint64]struct{}{}
 	for _, l := range q.Lanes() {
-		for _, what := range []entry.What{entry.Retry, entry.Failed} {
+		for _, what := range []entry.RecordKind{entry.Retry, entry.Failed} {
 			if !l.mayHave(what) {
 				continue
 			}

@@ -83,7 +83,7 @@ func TestFailedDeliveriesOfManyLanesExpireInShortTurns(t *testing.T) {
 				return fmt.Errorf("after %d turns there are still some to be looked at", turn)
 			}
 			var err error
-			if more, err = b.keeper.retain.expireFailures(b.Queue, b.opts.Now(), func() bool { return true }); err != nil {
+			if more, err = b.writer.retain.expireFailures(b.Queue, b.opts.Now(), func() bool { return true }); err != nil {
 				return err
 			}
 		}
@@ -110,9 +110,9 @@ func TestTimeInWhichNobodyLookedIsNoReasonToKeepMore(t *testing.T) {
 	}
 	b.saveAll()
 	if err := b.update(func() error {
-		r := &retainer{marks: []mark{{clock.Load(), 2}, {clock.Load() + 10_000, 6}}} // closer than marks stay
+		r := &retainer{watermarks: []watermark{{clock.Load(), 2}, {clock.Load() + 10_000, 6}}} // closer than marks stay
 		week := time.UnixMilli(clock.Load()).Add(7 * 24 * time.Hour)
-		if done := r.note(b.Queue, week); done != 6 {
+		if done := r.noteWatermark(b.Queue, week); done != 6 {
 			t.Errorf("what nobody needed a week ago ends at event %d, want 6", done)
 		}
 		return nil

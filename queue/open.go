@@ -13,26 +13,28 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// The names in the queue's directory.
+// Names in the queue's directory.
 const (
 	journalName = "journal"
 	logName     = "log"
 	storeName   = "store"
 )
 
-// memTableSize is written into the format file: opening a store with a smaller one than it was written with fails.
+// memTableSize is written into the file FORMAT: a store can't be opened with a smaller one than it was written with.
 const memTableSize = 4 << 20
 
-// What Open may answer beside nil, apart from errors of the file system.
+// Errors of Open, apart from those of the file system.
 var (
 	// ErrInUse: another process has the queue's directory open.
 	ErrInUse = directory.ErrInUse
-	// ErrUnwritable: the disk is full or the file system read-only. Nothing was lost; open again when that is over.
+	// ErrUnwritable: the disk is full or the file system read-only. Nothing is lost; open again when that is over.
 	ErrUnwritable = errors.New("it can't be written now")
 )
 
-// Open opens the queue in opts.Dir, making it when there is none. Everything that was acknowledged is there when Open
-// returns, and on stable storage. A queue of an older format is taken over first.
+// Open opens the queue in opts.Dir, or makes it. When it returns, everything that was acknowledged is there and synced. It
+// reads the journal, the open segment, the store and what the log has behind the store: how long that takes does not depend
+// on how much is queued. A queue of format 1 is taken over first, and a store that is damaged is made again: both read
+// everything.
 func Open(opts Options) (*Queue, error) {
 	opts = opts.withDefaults()
 	q, err := open(opts)
@@ -42,8 +44,8 @@ func Open(opts Options) (*Queue, error) {
 	return q, nil
 }
 
-// errNarrow: Badger's table builder (ristretto's Allocator) loses its place where an int has 32 bits, writes one block over
-// another, and what was stored can't be read back.
+// errNarrow: where an int has 32 bits, Badger's table builder (ristretto's Allocator) loses its place and writes one block
+// over another, and what was stored can't be read back.
 var errNarrow = errors.New("this processor has 32 bits, and on those the store damages what it keeps: use a 64-bit system")
 
 func open(opts Options) (q *Queue, err error) {
@@ -66,7 +68,7 @@ func open(opts Options) (q *Queue, err error) {
 		return nil, err
 	}
 	undo = append(undo, dir.Close)
-	format, err := dir.ReadFormat() // a directory of a newer version is not touched
+	format, err := dir.ReadFormat() // nothing in a directory of a newer version is touched
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func open(opts Options) (q *Queue, err error) {
 		closing: make(chan struct{}), failed: make(chan struct{}),
 		commitEvents: NewHistogram(commitEventBounds...), commitTimes: NewHistogram(commitTimeBounds...),
 	}
-	q.keeper.init()
+	q.writer.init()
 	q.showLanes(nil)
 	if err := q.disk.requireSpace(opts); err != nil {
 		return nil, err
@@ -104,36 +106,36 @@ func open(opts Options) (q *Queue, err error) {
 	if err := syncDir(opts.Dir); err != nil {
 		return nil, err
 	}
-	mark, high, err := openMark(opts.Dir, opts.fault)
+	mark, high, err := openCheckpoint(opts.Dir, opts.fault)
 	if err != nil {
 		return nil, err
 	}
 	undo = append(undo, mark.close)
-	q.mark = mark
+	q.checkpoint = mark
 	q.startClock(high.clock)
-	q.keeper.retain.marks = high.marks
+	q.writer.retain.watermarks = high.watermarks
 	if err := q.openLog(&undo, high); err != nil {
 		return nil, err
 	}
 	if err := q.openIndex(&undo); err != nil {
 		return nil, err
 	}
-	if err := q.restore(); err != nil {
+	if err := q.loadState(); err != nil {
 		return nil, err
 	}
 	q.start()
 	return q, nil
 }
 
-// start sets the goroutines going. Close waits for them.
+// start starts the goroutines. Close waits for them.
 func (q *Queue) start() {
 	c := &committer{q: q, next: q.end.Load(), drafted: map[entry.Hash]uint64{}}
-	q.watch(q.index.store)
+	q.watchStore(q.index.store)
 	q.owners.Go(c.run)
-	q.owners.Go(q.doorman)
-	q.owners.Go(func() { q.keeper.run(q, q.committed) })
-	q.owners.Go(func() { q.log.Fill(q.closing) })
-	q.keeper.check(q, slices.Clone(store.Kinds))
+	q.owners.Go(q.shedder)
+	q.owners.Go(func() { q.writer.run(q, q.committed) })
+	q.owners.Go(func() { q.log.LoadFilters(q.closing) })
+	q.writer.checkKinds(q, slices.Clone(store.Kinds))
 }
 
 func syncDir(dir string) error {

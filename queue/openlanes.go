@@ -10,19 +10,19 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// restore puts the state together from store and log.
-func (q *Queue) restore() error {
-	k := &q.keeper
+// loadState makes the state in memory from store and log.
+func (q *Queue) loadState() error {
+	w := &q.writer
 	if applied, next := q.index.store.Applied(), q.nextEntry.Load(); applied >= next {
 		_, event := q.log.End()
-		q.tellGap("log", event, event, next, applied+1, nil)
+		q.reportGap("log", event, event, next, applied+1, nil)
 		q.log.Skip(applied+1, event)
 		q.nextEntry.Store(applied + 1)
 		q.logged.Store(applied + 1)
 	}
 	_, saved := q.log.End()
 	q.applied.Store(saved)
-	if err := errors.Join(q.restoreLanes(), q.restoreReplays()); err != nil {
+	if err := errors.Join(q.loadLanes(), q.loadReplays()); err != nil {
 		return err
 	}
 	if err := errors.Join(q.recountFailed(), q.recountRetrying()); err != nil {
@@ -31,24 +31,24 @@ func (q *Queue) restore() error {
 	if err := q.countMatched(); err != nil {
 		return err
 	}
-	if err := errors.Join(k.retain.countCarried(q), k.retain.dropPlaces(q)); err != nil {
+	if err := errors.Join(w.retain.countCarried(q), w.retain.dropPlaces(q)); err != nil {
 		return err
 	}
-	k.showCounts(q)
-	// A crash before the next snapshot must not make the way from the last one longer and longer.
+	w.showCounts(q)
+	// A crash before the next snapshot must not lengthen the way from the last one again and again.
 	segments := q.log.Segments()
-	k.snapped.mark = -segments[len(segments)-1].Bytes
+	w.lastSnapshot.writtenAt = -segments[len(segments)-1].Bytes
 	return nil
 }
 
-// restoreLanes reads the lanes and what is retrying; neither depends on how much is queued.
-func (q *Queue) restoreLanes() error {
+// loadLanes reads the lanes and their retries. What it costs does not depend on how much is queued.
+func (q *Queue) loadLanes() error {
 	var made []*Lane
 	_, end := q.log.End()
 	err := q.index.scan(store.First(store.Lane), store.Last(store.Lane), func(key store.Key, record []byte) (bool, error) {
 		if key == nextLaneKey {
 			d := codec.Decoder{Buf: record}
-			q.keeper.nextLane = max(q.keeper.nextLane, LaneID(d.Uvarint()))
+			q.writer.nextLane = max(q.writer.nextLane, LaneID(d.Uvarint()))
 			return true, nil
 		}
 		r, err := parseLane(record)
@@ -59,14 +59,14 @@ func (q *Queue) restoreLanes() error {
 			r.cursor, r.settled = end, nil
 		}
 		made = append(made, newLane(q, LaneID(key.Lane), r))
-		q.keeper.nextLane = max(q.keeper.nextLane, LaneID(key.Lane)+1)
+		q.writer.nextLane = max(q.writer.nextLane, LaneID(key.Lane)+1)
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
 	q.addLanes(made)
-	q.restoreExcerpts(made)
+	q.loadExcerpts(made)
 	lanes := *q.lanes.Load()
 	return q.index.scan(store.First(store.Retry), store.Last(store.Retry), func(key store.Key, record []byte) (bool, error) {
 		if int(key.Lane) >= len(lanes) || lanes[key.Lane] == nil {
@@ -77,13 +77,13 @@ func (q *Queue) restoreLanes() error {
 			return false, err
 		}
 		r.due = q.due(r.due)
-		lanes[key.Lane].add(r)
+		lanes[key.Lane].addRetry(r)
 		return true, nil
 	})
 }
 
-// countMatched counts the deliveries that lanes were given behind what their records tell. Lanes whose records are old are
-// quiet ones: where the postings say that nothing is for them nothing is read.
+// countMatched counts the deliveries that lanes were given since their records were saved. Lanes with old records are idle
+// ones: blocks that have nothing for them, by the postings, are not read.
 func (q *Queue) countMatched() error {
 	lanes := *q.lanes.Load()
 	near := q.log.Recent(2 * countEvery)
@@ -93,10 +93,10 @@ func (q *Queue) countMatched() error {
 		if l == nil {
 			continue
 		}
-		if l.gift.counted < near {
+		if l.assigned.counted < near {
 			old = append(old, l)
 		}
-		lowest = min(lowest, max(l.gift.counted, near))
+		lowest = min(lowest, max(l.assigned.counted, near))
 	}
 	count := func(f *entry.Frame, of func(LaneID) *Lane, below uint64) {
 		for r := f.Reader(); ; {
@@ -108,8 +108,8 @@ func (q *Queue) countMatched() error {
 				return
 			}
 			ev.Lanes.Each(func(id LaneID) {
-				if l := of(id); l != nil && ev.Seq >= l.gift.counted {
-					l.gift.matched++
+				if l := of(id); l != nil && ev.Seq >= l.assigned.counted {
+					l.assigned.matched++
 				}
 			})
 		}
@@ -142,22 +142,22 @@ func (q *Queue) countMatched() error {
 	end := q.end.Load()
 	for _, l := range lanes {
 		if l != nil {
-			l.gift.counted = max(l.gift.counted, end)
-			if l.gift.matched < l.passed.Load() {
-				l.gift.matched = l.passed.Load()
+			l.assigned.counted = max(l.assigned.counted, end)
+			if l.assigned.matched < l.passed.Load() {
+				l.assigned.matched = l.passed.Load()
 			}
 		}
 	}
 	return nil
 }
 
-// countOld counts for lanes whose records are old, up to below near.
+// countOld counts for lanes whose records are old, events up to below near.
 func (q *Queue) countOld(old []*Lane, near uint64, count func(*entry.Frame, func(LaneID) *Lane, uint64)) error {
 	words := make([]uint64, len(old))
 	from := uint64(math.MaxUint64)
 	for i, l := range old {
 		words[i] = log.LaneWord(q.log.Key(), l.id)
-		from = min(from, l.gift.counted)
+		from = min(from, l.assigned.counted)
 	}
 	return q.log.BlocksWith(words, from, near, func(p log.Place, _ *log.Info, which []int) error {
 		b, err := q.log.Read(p)
@@ -166,7 +166,7 @@ func (q *Queue) countOld(old []*Lane, near uint64, count func(*entry.Frame, func
 			frames, err = b.Frames()
 		}
 		if errors.Is(err, codec.ErrDamaged) {
-			return nil // the lanes tell of it when they come there
+			return nil // the lanes report it when they come there
 		}
 		if err != nil {
 			return err

@@ -12,21 +12,21 @@ import (
 	"realtorbot-relay/queue/log"
 )
 
-// openLog opens journal and log, and appends to the log what only the journal has: whatever a repeat may be answered by is
-// then written anew and synced.
-func (q *Queue) openLog(undo *[]func() error, high highWater) error {
+// openLog opens journal and log, and appends to the log what only the journal has. So everything by which a duplicate may be
+// answered is written anew and synced.
+func (q *Queue) openLog(undo *[]func() error, high checkpoint) error {
 	opts := &q.opts
 	j, records, damages, err := journal.Open(journal.Options{
 		Dir: filepath.Join(opts.Dir, journalName), SlotSize: opts.slotSize, MaxSlots: opts.maxSlots,
-		Room: func() bool { return opts.free() >= criticalFree+opts.slotSize }, Fault: opts.fault,
+		MayGrow: func() bool { return opts.free() >= criticalFree+opts.slotSize }, Fault: opts.fault,
 	})
 	if err != nil {
 		return err
 	}
 	*undo = append(*undo, j.Close)
 	q.journal = j
-	// The mark was written when the log had been synced up to what it says the store had.
-	list, start, err := q.readRecords(records, high.version+1)
+	// The checkpoint was written when the log had been synced up to the entry that it names.
+	list, start, err := q.readRecords(records, high.applied+1)
 	if err != nil {
 		return err
 	}
@@ -44,16 +44,16 @@ func (q *Queue) openLog(undo *[]func() error, high highWater) error {
 		opts.Notice("log is damaged: " + what)
 	}
 	for _, gap := range found.Gaps {
-		q.tellGap("log", gap.FromEvent, gap.ToEvent, gap.FromEntry, gap.ToEntry, nil)
+		q.reportGap("log", gap.FromEvent, gap.ToEvent, gap.FromEntry, gap.ToEntry, nil)
 	}
-	if low := l.Segments()[0]; high.low > 0 && low.Number > high.low {
-		q.tellGap("log", high.first, low.FirstEvent, 0, 0, nil)
+	if low := l.Segments()[0]; high.firstSegment > 0 && low.Number > high.firstSegment {
+		q.reportGap("log", high.firstEvent, low.FirstEvent, 0, 0, nil)
 	}
-	q.tellJournal(damages)
+	q.reportJournal(damages)
 	return q.addRecords(list, found, damages, high)
 }
 
-// logged is an entry of the journal.
+// loggedEntry is an entry of the journal.
 type loggedEntry struct {
 	h     entry.Header
 	raw   []byte
@@ -61,19 +61,19 @@ type loggedEntry struct {
 	p     *entry.Progress
 }
 
-// readRecords takes the records of the journal apart and leaves out what the log has for certain: what is below free, or what
+// readRecords takes the journal's records apart and leaves out what the log certainly has: entries below free, or below what
 // a record says. start is where the rest begins. An entry that this version does not know is an error.
 func (q *Queue) readRecords(records []journal.Record, free uint64) (list []loggedEntry, start log.Start, err error) {
 	for _, r := range records {
-		if len(r.Payload) >= freeSize {
+		if len(r.Payload) >= loggedSize {
 			free = max(free, binary.LittleEndian.Uint64(r.Payload))
 		}
 	}
 	for _, r := range records {
-		if r.End <= free || len(r.Payload) < freeSize {
+		if r.End <= free || len(r.Payload) < loggedSize {
 			continue
 		}
-		for rest := r.Payload[freeSize:]; len(rest) > 0; {
+		for rest := r.Payload[loggedSize:]; len(rest) > 0; {
 			h, raw, more, err := entry.Next(rest)
 			e := loggedEntry{h: h, raw: raw}
 			if err == nil && h.Kind == entry.KindFrame {
@@ -108,8 +108,8 @@ func (q *Queue) readRecords(records []journal.Record, free uint64) (list []logge
 	return list, start, nil
 }
 
-// addRecords appends to the log what only the journal has, in a way that is on disk afterwards.
-func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journal.Damage, high highWater) error {
+// addRecords appends to the log what only the journal has, and syncs it.
+func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journal.Damage, high checkpoint) error {
 	next, event := found.NextEntry, found.NextEvent
 	for i := range list {
 		e := &list[i]
@@ -121,7 +121,7 @@ func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journa
 			first = e.frame.First
 		}
 		if e.h.Number > next || first > event {
-			q.tellGap("journal", event, first, next, e.h.Number, damages)
+			q.reportGap("journal", event, first, next, e.h.Number, damages)
 		}
 		if e.frame != nil {
 			event = e.frame.End()
@@ -133,42 +133,42 @@ func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journa
 	if _, err := q.log.Save(); err != nil {
 		return err
 	}
-	lost := high.slot > q.journal.Generation()
+	lost := high.journalGeneration > q.journal.Generation()
 	if lost {
 		q.damaged.Add(1)
-		q.tellDamage("the slot that was in use last holds nothing any more, and events that only it had are missing")
-		q.journal.Skip(high.slot)
+		q.reportJournalDamage("the slot that was in use last holds nothing any more, and events that only it had are missing")
+		q.journal.SkipGenerations(high.journalGeneration)
 	}
 	if event < high.end {
 		q.damaged.Add(int64(high.end - event))
-		q.tellDamage(fmt.Sprintf("events %d to %d are missing at its end", event, high.end-1))
+		q.reportJournalDamage(fmt.Sprintf("events %d to %d are missing at its end", event, high.end-1))
 	}
-	// Numbers that were given out are not given out again.
-	next, event = max(next, high.version+1), max(event, high.end)
+	// Numbers that were used are not used again.
+	next, event = max(next, high.applied+1), max(event, high.end)
 	q.log.Skip(next, event)
 	q.nextEntry.Store(next)
 	q.logged.Store(next)
 	q.end.Store(event)
-	q.keeper.journalBytes.Store(q.journal.Bytes())
-	q.keeper.slot.Store(q.journal.Generation())
+	q.writer.journalBytes.Store(q.journal.Bytes())
+	q.writer.journalGeneration.Store(q.journal.Generation())
 	return nil
 }
 
-// tellJournal reports what can't be read of the journal, whatever it held.
-func (q *Queue) tellJournal(damages []journal.Damage) {
+// reportJournal reports what can't be read of the journal, whatever it held.
+func (q *Queue) reportJournal(damages []journal.Damage) {
 	for _, d := range damages {
 		switch {
 		case d.Grave:
 			q.damaged.Add(1)
-			q.tellDamage(d.What)
+			q.reportJournalDamage(d.What)
 		case d.Torn:
 			q.opts.Notice(fmt.Sprintf("journal %q: %s", d.File, d.What))
 		}
 	}
 }
 
-// tellGap reports acknowledged events that should be there and are not.
-func (q *Queue) tellGap(where string, fromEvent, toEvent, fromEntry, toEntry uint64, damages []journal.Damage) {
+// reportGap reports acknowledged events that must be there and are not.
+func (q *Queue) reportGap(where string, fromEvent, toEvent, fromEntry, toEntry uint64, damages []journal.Damage) {
 	what := "no broken record was found"
 	if len(damages) > 0 {
 		what = damages[0].What
@@ -181,14 +181,14 @@ func (q *Queue) tellGap(where string, fromEvent, toEvent, fromEntry, toEntry uin
 		what = fmt.Sprintf("entries %d to %d can't be read: what lanes did in them may be done again (%s)", fromEntry, toEntry-1, what)
 	}
 	if where == "journal" {
-		q.tellDamage(what)
+		q.reportJournalDamage(what)
 		return
 	}
 	q.opts.Notice(where + " is damaged: " + what)
 }
 
-// tellDamage reports damage of the journal and copies its files aside.
-func (q *Queue) tellDamage(what string) {
+// reportJournalDamage reports damage of the journal and copies its files aside.
+func (q *Queue) reportJournalDamage(what string) {
 	aside := q.opts.asidePath("journal")
 	err := os.MkdirAll(aside, 0o700)
 	files, _ := filepath.Glob(filepath.Join(q.opts.Dir, journalName, "slot-*"))

@@ -13,27 +13,27 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// openIndex opens the store, or makes it from the log when it is not there or proves to be damaged, and applies what the
-// log has and it does not.
+// openIndex opens the store and applies to it what the log has behind it. A store that does not exist or is damaged is made
+// from the log.
 func (q *Queue) openIndex(undo *[]func() error) error {
 	restored := readRestored(q.opts.Dir)
-	taken := filepath.Join(q.opts.Dir, takeName)
+	taken := filepath.Join(q.opts.Dir, takeoverName)
 	_, err := os.Lstat(taken)
 	if err := q.openStore(undo, restored != nil || err == nil); err != nil {
 		return err
 	}
 	if restored != nil {
-		if err := q.tellRestored(restored); err != nil {
+		if err := q.reportRestored(restored); err != nil {
 			return err
 		}
 	}
 	if err != nil {
 		return nil
 	}
-	return q.step(placeTakeEnd, func() error { return os.RemoveAll(taken) })
+	return q.faultStep(placeTakeoverEnd, func() error { return os.RemoveAll(taken) })
 }
 
-// openStore is openIndex of a store that is not there yet, when first says so: that is no damage then.
+// openStore is openIndex. first: there is no store yet, and that is no damage.
 func (q *Queue) openStore(undo *[]func() error, first bool) error {
 	dir := filepath.Join(q.opts.Dir, storeName)
 	why := ""
@@ -71,7 +71,7 @@ func (q *Queue) openStore(undo *[]func() error, first bool) error {
 		return err
 	}
 	if !first || aside != "" {
-		q.tellRemade(why, aside, sums, since(began)) // whatever comes now, what was damaged is gone
+		q.reportRemade(why, aside, sums, since(began)) // whatever follows, the damaged one is gone
 	}
 	s, err := store.Open(q.storeOptions(dir, false))
 	if err != nil {
@@ -88,23 +88,23 @@ func (q *Queue) catchUp(s *store.Store) (why string, err error) {
 	if first := q.log.Segments()[0].FirstEntry; applied+1 < first {
 		return fmt.Sprintf("it is an older one: it ends with entry %d, and the log begins with %d", applied, first), nil
 	}
-	// What was carried since is no entry: an older one would never learn where it is.
-	if had := q.mark.last.version; applied < had {
+	// Carried events are no entries: an older store would never learn their places.
+	if had := q.checkpoint.last.applied; applied < had {
 		return fmt.Sprintf("it is an older one: it ends with entry %d, and it had come to %d", applied, had), nil
 	}
 	a := newApplier(s)
 	next := applied + 1
 	_, err = q.entriesFrom(applied+1, func(h entry.Header, raw []byte) error {
 		next = h.Number + 1
-		return a.entry(h, raw)
+		return a.add(h, raw)
 	})
 	if err == nil {
-		// Numbers behind the last entry, which the log skipped, are the store's, too.
+		// The store counts numbers that the log skipped, too.
 		a.applied = max(a.applied, next-1)
 		err = q.placeLast(a, applied)
 	}
 	if err == nil {
-		err = a.end()
+		err = a.finish()
 	}
 	if err == nil && len(a.missing) == 0 {
 		err = q.dropLanes(a)
@@ -120,7 +120,7 @@ func (q *Queue) catchUp(s *store.Store) (why string, err error) {
 	return "", nil
 }
 
-// placeLast tells the store the places of the blocks behind the entries that it had, and of those that were appended anew.
+// placeLast writes the places of the blocks behind the entries that the store had, and of those that were appended anew.
 func (q *Queue) placeLast(a *applier, applied uint64) error {
 	segments := q.log.Segments()
 	last := segments[len(segments)-1]
@@ -141,7 +141,7 @@ func (q *Queue) placeLast(a *applier, applied uint64) error {
 			return nil
 		}
 		b := placeOf(p, info)
-		return a.place(&b, p.Segment != last.Number)
+		return a.addPlace(&b, p.Segment != last.Number)
 	})
 	if err != nil {
 		return err
@@ -149,13 +149,13 @@ func (q *Queue) placeLast(a *applier, applied uint64) error {
 	return q.log.BlocksOf(last.Number, log.Carried, func(p log.Place, _ *log.Info) error {
 		b, err := q.log.Read(p)
 		if err != nil {
-			return nil // whoever needs one of them tells
+			return nil // whoever needs one of them reports it
 		}
 		var failed error
 		err = eachCarried(b, p, func(seq uint64, c carried) {
 			had, err := a.store.Get(store.CarriedKey(seq))
 			if err == nil && had != nil {
-				if err = a.room(1, len(had)+8); err == nil {
+				if err = a.fit(1, len(had)+8); err == nil {
 					err = a.batch.Set(store.CarriedKey(seq), c.append(nil))
 				}
 			}
@@ -165,7 +165,7 @@ func (q *Queue) placeLast(a *applier, applied uint64) error {
 	})
 }
 
-// dropLanes deletes what is left of lanes whose giving up was cut short: their own record went first.
+// dropLanes deletes what is left of lanes that were not discarded to the end: their own records went first.
 func (q *Queue) dropLanes(a *applier) error {
 	for _, kind := range []store.Kind{store.Retry, store.Replay, store.Failed} {
 		for from := store.First(kind); ; {
@@ -181,7 +181,7 @@ func (q *Queue) dropLanes(a *applier) error {
 				return err
 			}
 			if record == nil {
-				if err := a.drop(LaneID(key.Lane)); err != nil {
+				if err := a.dropLane(LaneID(key.Lane)); err != nil {
 					return err
 				}
 			}

@@ -248,7 +248,7 @@ func (p *play) work(l *Lane, n int) {
 
 // save says whether all so far was saved.
 func (p *play) save() bool {
-	if p.keeper.drain(p.Queue) != nil {
+	if p.writer.awaitSave(p.Queue) != nil {
 		return false
 	}
 	p.ledger.save()
@@ -375,15 +375,15 @@ func (p *play) replay(l *Lane, n int) {
 func (p *play) tidy() {
 	for range 3 {
 		err := p.update(func() error {
-			p.keeper.retain.swept.rests = 0
-			err := p.keeper.retain.run(p.Queue)
+			p.writer.retain.sweep.notBefore = 0
+			err := p.writer.retain.run(p.Queue)
 			for more := true; more && err == nil; {
 				more, err = p.log.Shorten()
 			}
-			if err != nil && p.Queue.disk.lacking(p.Queue, err) {
+			if err != nil && p.Queue.disk.noteLack(p.Queue, err) {
 				err = nil
 			} else if err != nil {
-				p.fail(err) // as the keeper does
+				p.fail(err) // as the writer does
 			}
 			return err
 		})

@@ -2,57 +2,57 @@ package queue
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"realtorbot-relay/queue/entry"
 )
 
-// unsaved is a record of the lane that the store does not have yet: nil says that it is deleted.
+// unsaved is a record of a lane that the store does not have yet; nil: it is deleted.
 type unsaved struct {
-	record []byte
-	batch  uint64 // of the progress that it is part of
+	record     []byte
+	saveNumber uint64 // of the progress that it is part of
 }
 
 type recordName struct {
-	what entry.What
+	what entry.RecordKind
 	seq  uint64
 }
 
-// change sets or, with nil, deletes a record. The caller holds mu.
-func (l *Lane) change(what entry.What, seq uint64, record []byte) {
-	l.changes = append(l.changes, entry.Change{What: what, Seq: seq, Record: record})
+// change sets a record or, with nil, deletes it. The caller holds mu.
+func (l *Lane) change(what entry.RecordKind, seq uint64, record []byte) {
+	l.changes = append(l.changes, entry.Change{Kind: what, Seq: seq, Record: record})
 	l.changeBytes += 16 + len(record)
 	if l.unsaved == nil {
 		l.unsaved = map[recordName]unsaved{}
 	}
-	l.unsaved[recordName{what, seq}] = unsaved{record, l.batch}
+	l.unsaved[recordName{what, seq}] = unsaved{record, l.saveNumber}
 	if what != entry.Replay {
-		l.q.watched.noticed(seq)
-		if record == nil && seq < l.q.log.Low() {
+		l.q.watched.note(seq)
+		if record == nil && seq < l.q.log.FirstKeptEvent() {
 			l.q.freed.Store(true)
 		}
 	}
 }
 
-// changed asks for a save, at once when much has gathered. Whoever settles never waits for it: a lane that is full hands
-// out nothing more until it is saved, so that no more gathers than what is under way.
+// changed asks for a save, at once when much has gathered. A caller that settles never waits for it: a lane that is full
+// hands out nothing until it is saved, so that no more gathers than what is in flight.
 func (l *Lane) changed() {
 	l.dirty = true
 	if l.full() || l.halfFull() {
-		signal(l.q.keeper.kick)
+		wakeUp(l.q.writer.saveNow)
 	} else {
-		signal(l.q.keeper.dirty)
+		wakeUp(l.q.writer.saveSoon)
 	}
 }
 
+// full reports that the lane hands out nothing until it is saved.
 func (l *Lane) full() bool {
-	return len(l.changes) >= maxChanges || l.changeBytes >= maxChangeBytes || l.madeBytes >= maxMadeBytes || len(l.unsaved) >= maxUnsaved
+	return len(l.changes) >= maxChanges || l.changeBytes >= maxChangeBytes || l.attemptBytes >= maxAttemptBytes || len(l.unsaved) >= maxUnsaved
 }
 
-// halfFull reports that replays are to wait for a save, so that what is new need not.
+// halfFull reports that replays wait for a save, so that new deliveries need not.
 func (l *Lane) halfFull() bool {
-	return len(l.changes) >= maxChanges/2 || l.changeBytes >= maxChangeBytes/2 || l.madeBytes >= maxMadeBytes/2
+	return len(l.changes) >= maxChanges/2 || l.changeBytes >= maxChangeBytes/2 || l.attemptBytes >= maxAttemptBytes/2
 }
 
 func (l *Lane) isFull() bool {
@@ -61,37 +61,37 @@ func (l *Lane) isFull() bool {
 	return l.full()
 }
 
-// gather hands out what the lane did since it was asked last, nil when that is nothing. With counts, a lane that was given
-// events and did nothing is asked to save how many. Only the keeper calls it, and makes it durable or keeps it.
-func (l *Lane) gather(counts bool) *gathered {
+// gather returns what the lane did since the last call, nil when that is nothing. With counts, a lane that was given events
+// and did nothing saves its count. Only the writer calls it; it makes the draft durable, or keeps it until it can.
+func (l *Lane) gather(counts bool) *entryDraft {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gone || !l.dirty && !(counts && l.given() != l.countSaved) {
+	if l.discarded || !l.dirty && !(counts && l.assignedCount() != l.countSaved) {
 		return nil
 	}
 	wasFull := l.full() || l.halfFull()
 	l.saveReplays()
 	record := l.record()
 	l.saved, l.countSaved, l.countedTo = record.cursor, record.matched, record.counted
-	p := &entry.Progress{Lane: l.id, Record: record.append(nil), Changes: l.changes, Attempts: l.made}
-	g := &gathered{lane: l, batch: l.batch, progress: p}
-	l.batch++
-	l.changes, l.changeBytes, l.made, l.madeBytes, l.dirty = nil, 0, nil, 0, false
+	p := &entry.Progress{Lane: l.id, Record: record.append(nil), Changes: l.changes, Attempts: l.attempts}
+	g := &entryDraft{lane: l, saveNumber: l.saveNumber, progress: p}
+	l.saveNumber++
+	l.changes, l.changeBytes, l.attempts, l.attemptBytes, l.dirty = nil, 0, nil, 0, false
 	if wasFull {
 		l.wake()
 	}
 	return g
 }
 
-// landed tells the lane that the store has the changes of a batch.
-func (l *Lane) landed(batch uint64, changes []entry.Change) {
+// changesApplied tells the lane that the store has the changes of a save.
+func (l *Lane) changesApplied(batch uint64, changes []entry.Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wasFull := l.full()
-	l.landings++
+	l.applyCount++
 	for i := range changes {
-		name := recordName{changes[i].What, changes[i].Seq}
-		if u, ok := l.unsaved[name]; ok && u.batch <= batch {
+		name := recordName{changes[i].Kind, changes[i].Seq}
+		if u, ok := l.unsaved[name]; ok && u.saveNumber <= batch {
 			delete(l.unsaved, name)
 		}
 	}
@@ -103,36 +103,23 @@ func (l *Lane) landed(batch uint64, changes []entry.Change) {
 	}
 }
 
-// record is the lane as it stands, to be saved. The caller holds mu, or nobody else knows the lane.
+// record is the lane as it is now, to be saved. The caller holds mu, or nobody else knows the lane.
 func (l *Lane) record() *laneRecord {
 	r := &laneRecord{
-		name: l.name, cursor: l.next, paused: l.paused,
+		name: l.name, paused: l.paused,
 		passed: l.passed.Load(), delivered: l.delivered, retrying: l.retrying, failed: l.failed,
 		born: l.born, replayed: l.replayed, unserved: l.unserved,
 		health: l.health.moved(func(t time.Time) time.Time { return time.UnixMilli(l.q.stamp(t)) }),
 	}
 	r.matched, r.counted = l.counts()
 	r.excerpts = l.excerptsUntil
-	if len(l.window) > 0 {
-		r.cursor = l.window[0].ev.Seq
-	}
-	for _, f := range l.window {
-		if f.settled {
-			r.settled = append(r.settled, f.ev.Seq)
-		}
-	}
-	if len(l.skip) > 0 {
-		for seq := range l.skip {
-			r.settled = append(r.settled, seq)
-		}
-		slices.Sort(r.settled)
-	}
+	r.cursor, r.settled = l.position()
 	return r
 }
 
-// floor is the event below which this lane keeps no segment. What it needs of those that go all the same is carried: its
-// retries and failed deliveries, and all that it holds while no endpoint is served by it. end is where all events below had
-// been counted when the caller looked.
+// floor is the event below which the lane needs no segment. Of segments that go all the same it needs retries and failed
+// deliveries, and everything that it holds while it is unserved: these are carried. end is the event below which everything
+// had been counted when the caller looked.
 func (l *Lane) floor(end uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,17 +130,14 @@ func (l *Lane) floor(end uint64) uint64 {
 		// What was settled since the last save would be pending again if we died now.
 		end = min(end, l.saved)
 	}
-	if l.given() == l.passed.Load() {
+	if l.assignedCount() == l.passed.Load() {
 		return end
 	}
-	if len(l.window) > 0 {
-		return min(l.window[0].ev.Seq, end)
-	}
-	return min(l.next, end)
+	return min(l.low(), end)
 }
 
 // mayHave reports whether the store may have records of a kind.
-func (l *Lane) mayHave(what entry.What) bool {
+func (l *Lane) mayHave(what entry.RecordKind) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.unsaved) > 0 {
@@ -165,15 +149,15 @@ func (l *Lane) mayHave(what entry.What) bool {
 	return l.failed > 0
 }
 
-// records is how many deliveries are retrying or failed.
-func (l *Lane) records() int64 {
+// recordCount is how many deliveries are retrying or failed.
+func (l *Lane) recordCount() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.retrying + l.failed
 }
 
-// needs adds to set the events of a range that are retrying or failed, or that a replay has under way, as far as the store
-// does not know it yet.
+// needs adds to set those events of a range that are retrying, failed, or in flight in a replay, as far as the store does
+// not know it yet.
 func (l *Lane) needs(from, to uint64, set map[uint64]struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,22 +166,23 @@ func (l *Lane) needs(from, to uint64, set map[uint64]struct{}) {
 			set[name.seq] = struct{}{}
 		}
 	}
-	for seq := range l.replaying { // an attempt that fails makes it retrying
+	for seq := range l.replaying { // if its attempt fails it is retrying
 		if from <= seq && seq < to {
 			set[seq] = struct{}{}
 		}
 	}
 }
 
-// needsOne reports whether the delivery of an event that is for this lane is pending, retrying or failed, or under way in a
-// replay, or would be if we died now: then it is to be asked again after the next save.
-func (l *Lane) needsOne(seq uint64) (needs, again bool, err error) {
+// needsEvent reports whether the delivery of an event that is for this lane is pending, retrying, failed, or in flight in a
+// replay; or would be if we died now: then again says to ask after the next save. It may read the store; mu is not held
+// meanwhile.
+func (l *Lane) needsEvent(seq uint64) (needs, again bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.isPending(seq) {
 		return true, false, nil
 	}
-	records, err := l.kept(seq, entry.Retry, entry.Failed)
+	records, err := l.recordsOf(seq, entry.Retry, entry.Failed)
 	if err != nil {
 		return true, false, err
 	}
@@ -205,31 +190,31 @@ func (l *Lane) needsOne(seq uint64) (needs, again bool, err error) {
 		return true, false, nil
 	}
 	again = l.dirty && seq >= l.saved
-	for _, what := range []entry.What{entry.Retry, entry.Failed} {
+	for _, what := range []entry.RecordKind{entry.Retry, entry.Failed} {
 		u, ok := l.unsaved[recordName{what, seq}]
-		again = again || ok && u.batch == l.batch
+		again = again || ok && u.saveNumber == l.saveNumber
 	}
 	return again, again, nil
 }
 
-// holdsBelow reports whether the lane may hold something pending below an event, as it stands or as it was saved.
+// holdsBelow reports whether the lane may have something pending below an event, as it is or as it was saved.
 func (l *Lane) holdsBelow(to uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dirty && l.saved < to {
 		return true
 	}
-	if l.given() == l.passed.Load() {
+	if l.assignedCount() == l.passed.Load() {
 		return false
 	}
-	return len(l.window) > 0 && l.window[0].ev.Seq < to || l.next < to
+	return l.low() < to
 }
 
 // uncounted reports whether the next start would have to count deliveries of events below one.
 func (l *Lane) uncounted(to uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.countedTo < to && l.given() != l.countSaved
+	return l.countedTo < to && l.assignedCount() != l.countSaved
 }
 
 // holds reports whether an event that is for this lane is pending, or would be if we died now.
@@ -239,17 +224,16 @@ func (l *Lane) holds(seq uint64) bool {
 	return l.isPending(seq) || l.dirty && seq >= l.saved
 }
 
-// failedSince reports whether the lane has failed deliveries, and below which event none was recorded since it was asked
-// last.
-func (l *Lane) failedSince() (any bool, oldest uint64) {
+// newFailures reports whether the lane has failed deliveries, and below which event none was recorded since the last call.
+func (l *Lane) newFailures() (any bool, oldest uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	oldest, l.oldestFailed = l.oldestFailed, math.MaxUint64
 	return l.failed > 0, oldest
 }
 
-// lookAgain has failedSince tell of failed deliveries from an event on.
-func (l *Lane) lookAgain(from uint64) {
+// recheckFailures has newFailures return failed deliveries from an event on.
+func (l *Lane) recheckFailures(from uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.oldestFailed = min(l.oldestFailed, from)

@@ -8,18 +8,18 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Failure is the record of a delivery that was given up.
+// Failure is the record of a failed delivery.
 type Failure struct {
 	Seq      uint64
-	At       time.Time // when it was given up
+	At       time.Time // when it became failed
 	Attempts int
 	Status   int
 	Class    string
 	Reason   string
-	Owed     bool // a letter is to be made of it (letter.go)
+	Owed     bool // a letter is to be made of it (letters.go)
 }
 
-// recordVersion opens every record, so that a later form can be told from this one.
+// recordVersion is the first byte of every record, so that a later form can be told from this one.
 const recordVersion = 1
 
 func version(d *codec.Decoder) {
@@ -28,8 +28,8 @@ func version(d *codec.Decoder) {
 	}
 }
 
-// appendRetry appends the record of a delivery that is attempted again, with times in queue time; its event is in the key. The
-// replay that it is part of comes last, and only if there is one.
+// appendRetry appends the record of a retry, with times in queue time; its event is in the key. The number of the replay
+// that it is part of comes last, if there is one.
 func appendRetry(dst []byte, r *retry) []byte {
 	dst = append(dst, recordVersion)
 	due := r.due.UnixMilli()
@@ -46,7 +46,7 @@ func appendReplay(dst []byte, number uint64) []byte {
 	return binary.AppendUvarint(dst, number)
 }
 
-// replay reads what appendReplay appended, which ends its record.
+// replayOf reads what appendReplay appended, at the end of a record.
 func replayOf(d *codec.Decoder) uint64 {
 	if len(d.Buf) == 0 {
 		return 0
@@ -65,7 +65,7 @@ func parseRetry(seq uint64, record []byte) (*retry, error) {
 	return r, nil
 }
 
-// maxReason bounds the reason of a failed delivery in bytes: a save has many of them in one transaction.
+// maxReason bounds the reason of a failed delivery, in bytes: one transaction has many of them.
 const maxReason = 256
 
 func appendFailure(dst []byte, f *Failure) []byte {
@@ -95,7 +95,7 @@ func parseFailure(seq uint64, record []byte) (Failure, error) {
 	return f, nil
 }
 
-// laneRecord is what a lane saves. Cursor, the settled events above it and the counters are one moment's state.
+// laneRecord is what a lane saves. Cursor, the settled events above it and the counters are the state of one moment.
 type laneRecord struct {
 	name      string
 	cursor    uint64   // no delivery below it is pending
@@ -104,14 +104,14 @@ type laneRecord struct {
 	delivered int64
 	retrying  int64
 	failed    int64
-	paused    string // why, empty when not
+	paused    string // why, empty while it is not
 	born      uint64 // the end of the log when the lane was made; 0 when that is not known
 	replayed  int64  // deliveries that had gone well and were attempted again on purpose, ever
 	health    Health // in queue time
-	matched   int64  // deliveries it was given, ever, by the events below counted
+	matched   int64  // deliveries that it was given, ever, of events below counted
 	counted   uint64
-	excerpts  int64 // the time at which what it took of its budget of excerpts has come back, 0 when it took none ever. Records of before lack it, and the next
-	unserved  int64 // since when no endpoint is served by it, queue time; 0 while one is
+	excerpts  int64 // queue time at which its budget of excerpts has come back; 0: it never took any. Older records lack this field and the next
+	unserved  int64 // since when it serves no endpoint, queue time; 0 while it serves one
 }
 
 func (r *laneRecord) append(dst []byte) []byte {
@@ -163,10 +163,4 @@ func parseLane(record []byte) (laneRecord, error) {
 		return r, fmt.Errorf("read lane %q: %w", r.name, codec.ErrDamaged)
 	}
 	return r, nil
-}
-
-// mark remembers that at a moment no lane needed the events below next any more; retention counts from it.
-type mark struct {
-	at   int64 // Unix milliseconds
-	next uint64
 }

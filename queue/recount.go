@@ -6,9 +6,9 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// recount holds what the lanes' records count as failed or retrying against the records of these that there are, and calls
-// fix with what each lane counts too many. They differ when entries of the log can't be read of which the store was made: the
-// lane's record is from a later one. Nothing is read of a lane's records unless the sums say that some are missing.
+// recount compares what the lanes' records count as failed or retrying with the records that there are, and calls fix with
+// what each lane counts too many. They differ when entries from which the store was made could not be read: the lane's
+// record is from a later entry. It reads a kind's records only when their sum has another count.
 func (q *Queue) recount(kind store.Kind, of func(*laneRecord) int64, fix func(LaneID, int64)) error {
 	counted, all := map[LaneID]int64{}, int64(0)
 	err := q.index.scan(store.First(store.Lane), store.Last(store.Lane), func(key store.Key, record []byte) (bool, error) {
@@ -41,7 +41,7 @@ func (q *Queue) recount(kind store.Kind, of func(*laneRecord) int64, fix func(La
 	return nil
 }
 
-// recountFailed takes from the lanes' counts what has failed and is lost.
+// recountFailed takes failed deliveries that are lost off the lanes' counts.
 func (q *Queue) recountFailed() error {
 	lanes := *q.lanes.Load()
 	return q.recount(store.Failed, func(r *laneRecord) int64 { return r.failed }, func(id LaneID, n int64) {
@@ -60,7 +60,7 @@ func (q *Queue) recountFailed() error {
 	})
 }
 
-// recountRetrying does the same with what was retrying, at a start: lanes have the records that there are, and may count more.
+// recountRetrying takes retries that are lost off the lanes' counts, at a start.
 func (q *Queue) recountRetrying() error {
 	lanes := *q.lanes.Load()
 	return q.recount(store.Retry, func(r *laneRecord) int64 { return r.retrying }, func(id LaneID, n int64) {

@@ -24,7 +24,7 @@ func TestCountsAreThoseOfWhatIsThere(t *testing.T) {
 		crm.Failed(b.take(crm), broken(1), "answered 500")
 		crm.Retry(b.take(crm), broken(1), time.Now().Add(time.Hour))
 	}
-	if err := b.keeper.drain(b.Queue); err != nil {
+	if err := b.writer.awaitSave(b.Queue); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 {
@@ -32,7 +32,7 @@ func TestCountsAreThoseOfWhatIsThere(t *testing.T) {
 	}
 	crm.Failed(b.take(crm), broken(1), "answered 500")
 	crm.Retry(b.take(crm), broken(1), time.Now().Add(time.Hour))
-	if err := b.keeper.drain(b.Queue); err != nil {
+	if err := b.writer.awaitSave(b.Queue); err != nil {
 		t.Fatal(err)
 	}
 	var at int64

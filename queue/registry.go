@@ -6,13 +6,13 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Which lanes there are. The keeper alone changes it; everybody looks at it without waiting.
+// Which lanes there are. Only the writer's goroutine changes it; everybody reads it without waiting.
 
-// Lane returns the lane of the endpoint with the given name. A lane that is not there yet is made, on disk, and begins at
-// the end of the log.
+// Lane returns the lane of an endpoint by its name. It makes a lane that does not exist, as MakeLanes does; else it reads
+// memory.
 func (q *Queue) Lane(name string) (*Lane, error) {
 	if lane := q.laneNamed(name); lane != nil {
-		return lane, nil // also on a full disk
+		return lane, nil // this works on a full disk
 	}
 	if err := q.MakeLanes([]string{name}); err != nil {
 		return nil, err
@@ -20,7 +20,8 @@ func (q *Queue) Lane(name string) (*Lane, error) {
 	return q.laneNamed(name), nil
 }
 
-// MakeLanes makes the lanes that are not there yet, on disk, in one commit. They begin at the end of the log.
+// MakeLanes makes the lanes that do not exist, in one commit. They begin at the end of the log. When it returns nil they are
+// durable: it waits for the writer's goroutine and a sync. When all exist it reads memory.
 func (q *Queue) MakeLanes(names []string) error {
 	missing := false
 	for _, name := range names {
@@ -30,8 +31,8 @@ func (q *Queue) MakeLanes(names []string) error {
 		return nil
 	}
 	err := q.update(func() error {
-		k := &q.keeper
-		var list []*gathered
+		w := &q.writer
+		var list []*entryDraft
 		var made []*Lane
 		seen := map[string]bool{}
 		for _, name := range names {
@@ -40,12 +41,12 @@ func (q *Queue) MakeLanes(names []string) error {
 			}
 			seen[name] = true
 			end := q.end.Load()
-			lane := newLane(q, k.nextLane, laneRecord{name: name, cursor: end, born: end, counted: end})
-			k.nextLane++
+			lane := newLane(q, w.nextLane, laneRecord{name: name, cursor: end, born: end, counted: end})
+			w.nextLane++
 			made = append(made, lane)
-			list = append(list, &gathered{lane: lane, made: &entry.Lane{ID: lane.id, Name: name, Record: lane.record().append(nil)}})
+			list = append(list, &entryDraft{lane: lane, made: &entry.Lane{ID: lane.id, Name: name, Record: lane.record().append(nil)}})
 		}
-		if err := k.mustCommit(q, list); err != nil {
+		if err := w.commitOrFail(q, list); err != nil {
 			return err
 		}
 		q.addLanes(made)
@@ -64,7 +65,7 @@ func (q *Queue) laneNamed(name string) *Lane {
 	return nil
 }
 
-// addLanes shows lanes to the committer. Keeper and start only.
+// addLanes shows lanes to the committer. Only the writer's goroutine and Open call it.
 func (q *Queue) addLanes(made []*Lane) {
 	lanes := append([]*Lane(nil), *q.lanes.Load()...)
 	for _, lane := range made {
@@ -87,7 +88,7 @@ func (q *Queue) showLanes(lanes []*Lane) {
 	q.lanes.Store(&lanes)
 }
 
-// Lanes returns all lanes there are, also those whose endpoint is not configured any more.
+// Lanes returns all lanes, also those whose endpoint is not configured any more. It reads memory and waits for nothing.
 func (q *Queue) Lanes() []*Lane {
 	all := *q.lanes.Load()
 	list := make([]*Lane, 0, len(all))
@@ -99,11 +100,12 @@ func (q *Queue) Lanes() []*Lane {
 	return list
 }
 
-// GiveUp deletes a lane with all that it holds, for good. Nobody may use the lane any more.
+// GiveUp deletes a lane with everything that it holds, for good. Nobody may use the lane any more. When it returns nil that
+// is durable: it waits for the writer's goroutine and the disk.
 func (q *Queue) GiveUp(lane *Lane) error {
 	err := q.call(&call{clean: true, fn: func() error {
-		k := &q.keeper
-		if err := k.mustCommit(q, []*gathered{{lane: lane, discard: true, made: &entry.Lane{ID: lane.id, Name: lane.name}}}); err != nil {
+		w := &q.writer
+		if err := w.commitOrFail(q, []*entryDraft{{lane: lane, discard: true, made: &entry.Lane{ID: lane.id, Name: lane.name}}}); err != nil {
 			return err
 		}
 		lanes := append([]*Lane(nil), *q.lanes.Load()...)
@@ -111,7 +113,7 @@ func (q *Queue) GiveUp(lane *Lane) error {
 		q.showLanes(lanes)
 		lane.close()
 		q.freed.Store(true)
-		return k.flush(q)
+		return w.flush(q)
 	}})
 	if err != nil {
 		return fmt.Errorf("give up lane %q: %w", lane.name, err)

@@ -4,114 +4,110 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
-	"realtorbot-relay/queue/codec"
-	"realtorbot-relay/queue/entry"
 	"realtorbot-relay/queue/log"
 	"realtorbot-relay/queue/store"
 )
 
-// Nothing has its only copy in the store. When something in it is missing or wrong, which its sums tell, a new one is made
-// from the log, and the old one is set aside: at a start before anything is served, else by the keeper while the relay
-// serves, so that for this time nothing new is saved, and no longer than the journal has room is anything kept waiting.
+// Nothing has its only copy in the store. When its sums say that something in it is missing or wrong, a new store is made
+// from the log, and the old one is set aside. A start does that before anything is served. Later the writer does it while
+// the relay serves: nothing is saved meanwhile, and events are accepted until the journal is full.
 //
-// If we die meanwhile: the new store has another name until it is whole, and is begun anew; between the two renames there
-// is no store, and the next start makes one.
+// If we die meanwhile: the new store has another name until it is whole, and is begun anew. Between the two renames there is
+// no store, and the next start makes one.
 const (
-	// checkEvery is how often the keeper asks whether Badger merged tables, which is where it loses records.
+	// checkEvery is how often the writer asks whether Badger merged tables, which is where it loses records.
 	checkEvery = 5 * time.Second
 	freshName  = "store.new"
-	// remakeRest is how many times as long as it took nobody tries again to make a store, after it went wrong.
-	remakeRest = 10
-	// The new store gets its place in some tries: between the old one and it nobody can read.
+	// After a store could not be made, nobody tries again for remakePause times as long as that took.
+	remakePause = 10
+	// The new store takes the old one's place in at most replaceTries tries: between the two nobody can read.
 	replaceTries = 12
-	replaceRest  = 250 * time.Millisecond
+	replacePause = 250 * time.Millisecond
 )
 
-// errUnmade: the store could not be made again. The log has all that belongs into it, so that is tried again, as what a full
-// disk refused is.
-var errUnmade = errors.New("the store can't be made again yet")
+// errNotRemade: the store could not be made again. The log has everything that belongs into it, so this is tried again, like
+// what a full disk refused.
+var errNotRemade = errors.New("the store can't be made again yet")
 
-// unmade is what kept a store from being made the last time.
-type unmade struct {
+// remakeFailure is why the store could not be made the last time.
+type remakeFailure struct {
 	err   error
 	until int64 // nobody tries again before (uptime)
 }
 
-// storeOptions are those of the store in dir.
+// storeOptions are the options of the store in dir.
 func (q *Queue) storeOptions(dir string, fresh bool) store.Options {
 	return store.Options{
 		Dir: dir, MemTable: q.memTable, Notice: func(line string) { q.opts.Notice("store: " + line) },
-		Relief: func() bool { return q.disk.give(q.opts) == nil }, Fault: q.opts.fault, Fresh: fresh,
+		MakeSpace: func() bool { return q.disk.releaseBallast(q.opts) == nil }, Fault: q.opts.fault, Fresh: fresh,
 	}
 }
 
-// doubt has the store compared with its sums before long.
-func (k *keeper) doubt() {
-	if k.suspected.CompareAndSwap(false, true) {
-		signal(k.suspect)
+// suspectStore has the store compared with its sums soon.
+func (w *writer) suspectStore() {
+	if w.storeSuspected.CompareAndSwap(false, true) {
+		wakeUp(w.storeSuspect)
 	}
 }
 
-// watchStore has the store compared when it says that something of it could not be read, until stop is closed.
-func (q *Queue) watchStore(s *store.Store, stop <-chan struct{}) {
+// awaitSuspicion has the store compared when the store reports that something could not be read, until stop is closed.
+func (q *Queue) awaitSuspicion(s *store.Store, stop <-chan struct{}) {
 	select {
 	case <-s.Suspect():
-		q.keeper.doubt()
+		q.writer.suspectStore()
 	case <-q.closing:
 	case <-stop:
 	}
 }
 
-// watch has a store watched in a goroutine that the queue waits for.
-func (q *Queue) watch(s *store.Store) {
+// watchStore runs awaitSuspicion in a goroutine that Close waits for.
+func (q *Queue) watchStore(s *store.Store) {
 	stop := make(chan struct{})
 	q.replaced = stop
-	q.owners.Go(func() { q.watchStore(s, stop) })
+	q.owners.Go(func() { q.awaitSuspicion(s, stop) })
 }
 
-// lookForMerges compares the kinds of records that were in tables which were merged. It reads beside the keeper.
-func (k *keeper) lookForMerges(q *Queue) {
-	if k.checking.Load() {
+// checkMerged compares those kinds of records that were in tables which Badger merged, in another goroutine.
+func (w *writer) checkMerged(q *Queue) {
+	if w.checkRunning.Load() {
 		return
 	}
-	if k.suspected.Load() { // it could not be made again
-		signal(k.suspect)
+	if w.storeSuspected.Load() { // it could not be made again yet
+		wakeUp(w.storeSuspect)
 		return
 	}
 	kinds := q.index.store.Merged()
 	if len(kinds) == 0 {
 		return
 	}
-	k.check(q, kinds)
+	w.checkKinds(q, kinds)
 }
 
-// check compares kinds of records with their sums, in a goroutine that the queue waits for.
-func (k *keeper) check(q *Queue, kinds []store.Kind) {
-	k.checking.Store(true)
+// checkKinds compares kinds of records with their sums, in a goroutine that Close waits for.
+func (w *writer) checkKinds(q *Queue, kinds []store.Kind) {
+	w.checkRunning.Store(true)
 	s := q.index.store
 	q.owners.Go(func() {
-		defer k.checking.Store(false)
+		defer w.checkRunning.Store(false)
 		if list, err := s.Check(kinds...); err == nil && len(list) > 0 {
-			k.doubt()
+			w.suspectStore()
 		}
 	})
 }
 
-// compare compares the whole store with its sums and makes it again when they differ.
-func (k *keeper) compare(q *Queue) error {
+// compareStore compares the whole store with its sums, and makes it again when they differ.
+func (w *writer) compareStore(q *Queue) error {
 	var what []string
 	list, err := q.index.store.Check()
 	if err == nil && len(list) == 0 && q.index.store.Cause() == nil {
-		// What was missed is there: it was deleted, or read while it was being written. Only the log can tell.
+		// What was missed is there: it was deleted, or read while it was being written. Only the log can say.
 		var lost bool
 		if lost, err = q.lostPlaces(); err == nil && !lost {
-			k.suspected.Store(false)
+			w.storeSuspected.Store(false)
 			return nil
 		}
 		if lost {
@@ -127,14 +123,14 @@ func (k *keeper) compare(q *Queue) error {
 	if cause := q.index.store.Cause(); cause != nil && len(what) == 0 {
 		what = append(what, cause.Error())
 	}
-	if err := k.remake(q, strings.Join(what, "; ")); err != nil {
-		if q.disk.lacking(q, err) {
-			k.starved.Store(true)
+	if err := w.remake(q, strings.Join(what, "; ")); err != nil {
+		if q.disk.noteLack(q, err) {
+			w.saveRefused.Store(true)
 			return nil
 		}
 		return err
 	}
-	k.suspected.Store(false)
+	w.storeSuspected.Store(false)
 	return nil
 }
 
@@ -155,43 +151,43 @@ func (q *Queue) lostPlaces() (lost bool, err error) {
 }
 
 // remake makes a store from the log and puts it in the place of the one in use.
-func (k *keeper) remake(q *Queue, why string) error {
-	if uptime() < k.unmade.until {
-		return k.unmade.err
+func (w *writer) remake(q *Queue, why string) error {
+	if uptime() < w.remakeFailure.until {
+		return w.remakeFailure.err
 	}
 	began := uptime()
-	k.endSnapshot()
+	w.dropSnapshot()
 	sums, err := q.makeStore()
 	if err != nil {
-		if k.unmade.err == nil {
+		if w.remakeFailure.err == nil {
 			q.opts.Notice(fmt.Sprintf("the store is damaged and can't be made again yet: %v. The log goes on alone, and it is tried again until it is made", err))
 		}
 		if !isLack(err) || errors.Is(err, store.ErrUnsure) {
-			err = fmt.Errorf("%w: %v", errUnmade, err)
+			err = fmt.Errorf("%w: %v", errNotRemade, err)
 		}
-		k.unmade = unmade{err, uptime() + max(int64(starvedWait), remakeRest*(uptime()-began))}
+		w.remakeFailure = remakeFailure{err, uptime() + max(int64(refusedPause), remakePause*(uptime()-began))}
 		return err
 	}
-	k.unmade = unmade{}
-	if err := k.replace(q, func(aside string) { q.tellRemade(why, aside, sums, since(began)) }); err != nil {
-		// There is no store in use any more: whatever it is, only the next start goes on, with what it finds.
+	w.remakeFailure = remakeFailure{}
+	if err := w.replace(q, func(aside string) { q.reportRemade(why, aside, sums, since(began)) }); err != nil {
+		// There is no store in use any more: only the next start can go on, with what it finds.
 		return fmt.Errorf("replace the store: %v", err)
 	}
-	k.places = nil // it has them, and what is pending
-	q.watch(q.index.store)
+	w.places = nil // the new store has them, and what is pending
+	q.watchStore(q.index.store)
 	if err := q.recountFailed(); err != nil {
 		return err
 	}
-	return k.retain.countCarried(q) // those that nobody needs any more are not in it
+	return w.retain.countCarried(q) // the new store lacks those that nobody needs any more
 }
 
-// replace closes the store in use and opens the one that was made. Whoever reads waits meanwhile. It tells once the new one has its
-// name, also when that can't be opened then: what was damaged is gone.
-func (k *keeper) replace(q *Queue, tell func(aside string)) error {
+// replace closes the store in use and opens the new one. Readers wait meanwhile. It calls tell once the new one has its
+// name, also when that can't be opened then: the damaged one is gone.
+func (w *writer) replace(q *Queue, tell func(aside string)) error {
 	where, named := "", false
 	defer func() {
 		if named {
-			tell(where) // without the lock: nobody who reads waits for whoever listens
+			tell(where) // without the lock: no reader waits for whoever gets the notice
 		}
 	}()
 	q.index.mu.Lock()
@@ -219,13 +215,13 @@ func (k *keeper) replace(q *Queue, tell func(aside string)) error {
 			return err
 		}
 		select {
-		case <-time.After(replaceRest):
+		case <-time.After(replacePause):
 		case <-q.closing:
 		}
 	}
 }
 
-func (q *Queue) tellRemade(why, aside string, sums store.Sums, took time.Duration) {
+func (q *Queue) reportRemade(why, aside string, sums store.Sums, took time.Duration) {
 	q.damaged.Add(1)
 	where := ""
 	if aside != "" {
@@ -234,190 +230,4 @@ func (q *Queue) tellRemade(why, aside string, sums store.Sums, took time.Duratio
 	q.opts.Notice(fmt.Sprintf("store was damaged: %s. It was made again from the log in %v, with %d places of blocks, %d lanes, %d retries, %d replays and %d failed deliveries: no delivery was lost%s",
 		why, took.Round(time.Millisecond), sums.Of(store.Place).Count, sums.Of(store.Lane).Count, sums.Of(store.Retry).Count,
 		sums.Of(store.Replay).Count, sums.Of(store.Failed).Count, where))
-}
-
-// installStore sets the old store aside, if there is one, and gives the new one its name. After an error it may be called again.
-func (q *Queue) installStore() (aside string, err error) {
-	dir, fresh := filepath.Join(q.opts.Dir, storeName), filepath.Join(q.opts.Dir, freshName)
-	_, err = os.Lstat(fresh)
-	switch _, there := os.Lstat(dir); {
-	case there != nil:
-	case errors.Is(err, os.ErrNotExist):
-		return "", nil // it has it
-	default:
-		aside = q.opts.asidePath("store")
-		if err := store.SetAside(dir, aside, q.opts.fault); err != nil {
-			return aside, err
-		}
-	}
-	return aside, store.Install(fresh, dir, q.opts.fault)
-}
-
-// asidePath is a name in aside/ that nothing has yet.
-func (o *Options) asidePath(what string) string {
-	for n := time.Now().Unix(); ; n++ {
-		path := filepath.Join(o.Dir, "aside", fmt.Sprintf("%s-%d", what, n))
-		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-			return path
-		}
-	}
-}
-
-// makeStore makes a store from the log under another name: the newest snapshot, the entries behind it, the places of
-// blocks, and of carried events those that somebody needs. It returns the sums of what it made.
-func (q *Queue) makeStore() (sums store.Sums, err error) {
-	dir := filepath.Join(q.opts.Dir, freshName)
-	if err := os.RemoveAll(dir); err != nil {
-		return sums, err
-	}
-	s, err := store.Open(q.storeOptions(dir, true))
-	if err != nil {
-		return sums, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close(failedCloseLimit))
-		}
-	}()
-	a := newApplier(s)
-	snap, err := q.newestSnapshot()
-	if err != nil {
-		return sums, err
-	}
-	if snap.whole {
-		err := snap.each(q, func(key store.Key, value []byte) error {
-			if err := a.room(1, len(value)); err != nil {
-				return err
-			}
-			return a.batch.SetNew(key, append([]byte{}, value...))
-		})
-		if err != nil {
-			return sums, err
-		}
-		a.applied = snap.at
-	}
-	if err := q.replay(a, snap.at); err != nil {
-		return sums, err
-	}
-	end, _ := q.log.End()
-	a.applied = max(a.applied, end-1)
-	err = q.log.Blocks(log.Entries, 0, func(p log.Place, info *log.Info) error {
-		if info.Events == 0 {
-			return nil
-		}
-		b := placeOf(p, info)
-		return a.place(&b, false)
-	})
-	if err != nil {
-		return sums, err
-	}
-	if err := q.placeCarried(a); err != nil {
-		return sums, err
-	}
-	if err := a.end(); err != nil {
-		return sums, err
-	}
-	_, sums = s.Sums()
-	return sums, s.Seal(closeLimit)
-}
-
-// replay applies the entries behind one.
-func (q *Queue) replay(a *applier, behind uint64) error {
-	next := behind + 1
-	lost := uint64(0)
-	unread, err := q.entriesFrom(behind+1, func(h entry.Header, raw []byte) error {
-		lost += h.Number - min(next, h.Number)
-		next = h.Number + 1
-		return a.entry(h, raw)
-	})
-	if lost > 0 && err == nil {
-		q.damaged.Add(int64(lost))
-		q.opts.Notice(fmt.Sprintf("log: of the entries that make the store, %d are missing and %d can't be read: what lanes did in them may be done again", lost, unread))
-	}
-	return err
-}
-
-// placeCarried finds the carried events that a delivery needs.
-func (q *Queue) placeCarried(a *applier) error {
-	if err := a.end(); err != nil {
-		return err
-	}
-	found := map[uint64]carried{}
-	err := q.log.Blocks(log.Carried, 0, func(p log.Place, _ *log.Info) error {
-		b, err := q.log.Read(p)
-		if errors.Is(err, codec.ErrDamaged) {
-			return nil // whoever needs one of them tells
-		}
-		if err != nil {
-			return err
-		}
-		return eachCarried(b, p, func(seq uint64, c carried) { found[seq] = c })
-	})
-	if err != nil || len(found) == 0 {
-		return err
-	}
-	lanes, err := recordsOf(a.store)
-	if err != nil {
-		return err
-	}
-	needed := map[uint64]bool{}
-	for _, kind := range []store.Kind{store.Retry, store.Failed} {
-		err := a.store.Scan(store.First(kind), store.Last(kind), func(key store.Key, _ []byte) (bool, error) {
-			needed[key.Number] = true
-			return true, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for seq, c := range found {
-		c.lanes.Each(func(id LaneID) { needed[seq] = needed[seq] || lanes[id].holds(seq) })
-		if !needed[seq] {
-			continue
-		}
-		value := c.append(nil)
-		if err := a.room(1, len(value)); err != nil {
-			return err
-		}
-		if err := a.batch.Set(store.CarriedKey(seq), value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// recordsOf are the records of the lanes in a store.
-func recordsOf(s *store.Store) (map[LaneID]*laneRecord, error) {
-	lanes := map[LaneID]*laneRecord{}
-	err := s.Scan(store.First(store.Lane), store.Last(store.Lane), func(key store.Key, value []byte) (bool, error) {
-		if key == nextLaneKey {
-			return true, nil
-		}
-		r, err := parseLane(value)
-		lanes[LaneID(key.Lane)] = &r
-		return true, err
-	})
-	return lanes, err
-}
-
-// holds reports whether an event that is for the lane is pending; of no lane none is.
-func (r *laneRecord) holds(seq uint64) bool {
-	if r == nil || seq < r.cursor {
-		return false
-	}
-	_, settled := slices.BinarySearch(r.settled, seq)
-	return !settled
-}
-
-// eachCarried calls fn with what the store has of each event of a block of carried ones.
-func eachCarried(b *log.Block, p log.Place, fn func(seq uint64, c carried)) error {
-	frames, err := b.Frames()
-	for _, f := range frames {
-		ev, err := f.Find(f.First)
-		if err != nil {
-			return err
-		}
-		fn(f.First, carried{p, len(ev.Body), ev.Lanes})
-	}
-	return err
 }

@@ -5,23 +5,22 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"time"
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
 	"realtorbot-relay/queue/store"
 )
 
-// batch is what was read at a time for a replay.
-type batch struct {
+// replayBatch is what was read at once for a replay.
+type replayBatch struct {
 	ahead  []Stored
-	passed int64  // that were not fit
-	read   uint64 // everything below was read
+	passed int64  // events that are not kept or not for the lane
+	read   uint64 // all events below it were read
 }
 
-// readReplay reads a little more of what a replay may be for. Nobody else reads for it meanwhile, and the caller does not
-// hold mu: it adds what was read.
-func (l *Lane) readReplay(r *replay) (b batch, err error) {
+// readReplay reads the next events that a replay may be for. One caller at a time for each replay; the caller does not hold
+// mu, and passes the result to add.
+func (l *Lane) readReplay(r *replay) (b replayBatch, err error) {
 	b.read = r.read
 	switch {
 	case len(r.spec.Seqs) > 0:
@@ -34,19 +33,19 @@ func (l *Lane) readReplay(r *replay) (b batch, err error) {
 	return b, err
 }
 
-// add takes over what was read. The caller holds mu, or nobody else knows the replay.
-func (r *replay) add(b batch) {
+// add takes over a batch. The caller holds mu, or nobody else knows the replay.
+func (r *replay) add(b replayBatch) {
 	r.ahead, r.read = append(r.ahead, b.ahead...), b.read
 	r.passed += b.passed
 }
 
-// readSeqs reads the events that the replay names.
-func (l *Lane) readSeqs(r *replay, b *batch) error {
+// readSeqs reads events that the replay names.
+func (l *Lane) readSeqs(r *replay, b *replayBatch) error {
 	at, _ := slices.BinarySearch(r.spec.Seqs, b.read)
-	var s reading
-	for n := 0; at < len(r.spec.Seqs) && n < replayRead && s.bytes < replayReadBytes; n++ {
+	var reader eventReader
+	for n := 0; at < len(r.spec.Seqs) && n < replayReadEvents && reader.bytes < replayReadBytes; n++ {
 		seq := r.spec.Seqs[at]
-		ev, ok, err := s.find(l.q, seq)
+		ev, ok, err := reader.find(l.q, seq)
 		if err != nil {
 			return err
 		}
@@ -61,10 +60,10 @@ func (l *Lane) readSeqs(r *replay, b *batch) error {
 }
 
 // readFailed reads events whose deliveries failed before the replay began.
-func (l *Lane) readFailed(r *replay, b *batch) error {
+func (l *Lane) readFailed(r *replay, b *replayBatch) error {
 	var list []Failure
 	keys, last := 0, b.read
-	fresh := l.unsavedFailed() // before the store is asked: what it gets meanwhile is in both
+	fresh := l.unsavedFailures() // before the store is read: what it gets meanwhile is in both
 	err := l.q.index.scan(recordKey(l.id, entry.Failed, b.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
 		seq := key.Number
 		if seq >= r.to {
@@ -77,30 +76,30 @@ func (l *Lane) readFailed(r *replay, b *batch) error {
 		} else {
 			list = append(list, f)
 		}
-		return keys < replayRead, nil
+		return keys < replayReadEvents, nil
 	})
 	if err != nil {
 		return err
 	}
 	to := r.to
-	if keys >= replayRead {
+	if keys >= replayReadEvents {
 		to = last + 1
 	}
-	list = correct(list, fresh, b.read, to)
-	var s reading
+	list = withUnsaved(list, fresh, b.read, to)
+	var reader eventReader
 	for _, o := range list {
-		if s.bytes >= replayReadBytes {
+		if reader.bytes >= replayReadBytes {
 			return nil
 		}
 		b.read = o.Seq + 1
 		if !r.wants(&o) {
 			continue
 		}
-		if r.bare {
+		if r.withoutEvents {
 			b.ahead = append(b.ahead, Stored{Seq: o.Seq})
 			continue
 		}
-		ev, ok, err := s.find(l.q, o.Seq)
+		ev, ok, err := reader.find(l.q, o.Seq)
 		if err != nil {
 			b.read = o.Seq
 			return err
@@ -112,15 +111,15 @@ func (l *Lane) readFailed(r *replay, b *batch) error {
 			b.ahead = append(b.ahead, ev)
 		}
 	}
-	if keys < replayRead {
+	if keys < replayReadEvents {
 		b.read = r.to
 	}
 	return nil
 }
 
-// unsavedFailed are the records of failed deliveries that the store does not have yet, nil where one is to be deleted: when
-// the disk is full that may be much.
-func (l *Lane) unsavedFailed() map[uint64][]byte {
+// unsavedFailures are the records of failed deliveries that the store does not have yet, nil where one is deleted. On a full
+// disk there may be many.
+func (l *Lane) unsavedFailures() map[uint64][]byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fresh := map[uint64][]byte{}
@@ -132,8 +131,8 @@ func (l *Lane) unsavedFailed() map[uint64][]byte {
 	return fresh
 }
 
-// correct puts fresh records of events from one up to below to in the place of those that were read from the store.
-func correct(list []Failure, fresh map[uint64][]byte, from, to uint64) []Failure {
+// withUnsaved replaces records of events from one up to below to, as they were read from the store, by unsaved ones.
+func withUnsaved(list []Failure, fresh map[uint64][]byte, from, to uint64) []Failure {
 	list = slices.DeleteFunc(list, func(f Failure) bool {
 		_, is := fresh[f.Seq]
 		return is
@@ -150,7 +149,7 @@ func correct(list []Failure, fresh map[uint64][]byte, from, to uint64) []Failure
 	return list
 }
 
-// wants reports whether the replay is for a delivery that was given up so.
+// wants reports whether the replay is for a delivery that failed so.
 func (r *replay) wants(f *Failure) bool {
 	at := f.At.UnixMilli()
 	return at <= int64(r.number) && at >= unixMilli(r.spec.Since) &&
@@ -159,18 +158,18 @@ func (r *replay) wants(f *Failure) bool {
 }
 
 // readSettled reads events of the log that were accepted when the replay says.
-func (l *Lane) readSettled(r *replay, b *batch) error {
-	sv := sieve{types: r.spec.Types, lane: l, since: unixMilli(r.spec.Since), until: unixMilli(r.spec.Until)}
+func (l *Lane) readSettled(r *replay, b *replayBatch) error {
+	wanted := criteria{types: r.spec.Types, lane: l, since: unixMilli(r.spec.Since), until: unixMilli(r.spec.Until)}
 	add := func(ev *Stored, to uint64) {
-		if ev.Seq >= b.read && ev.Seq < to && sv.passes(ev) {
+		if ev.Seq >= b.read && ev.Seq < to && wanted.match(ev) {
 			b.ahead = append(b.ahead, *ev)
 		}
 	}
-	if low := min(l.q.log.Low(), r.to); b.read < low {
+	if low := min(l.q.log.FirstKeptEvent(), r.to); b.read < low {
 		return l.readCarried(b, low, add)
 	}
 	if r.finder == nil {
-		r.finder = l.q.finder(&sv)
+		r.finder = l.q.finder(&wanted)
 	}
 	from, to, err := r.finder.From(b.read)
 	if err != nil {
@@ -211,12 +210,12 @@ func (l *Lane) readSettled(r *replay, b *batch) error {
 	return nil
 }
 
-// readCarried reads events below low, whose segments are gone and which were carried.
-func (l *Lane) readCarried(b *batch, low uint64, add func(*Stored, uint64)) error {
+// readCarried reads carried events below low.
+func (l *Lane) readCarried(b *replayBatch, low uint64, add func(*Stored, uint64)) error {
 	var seqs []uint64
 	err := l.q.index.scan(store.CarriedKey(b.read), store.CarriedKey(low-1), func(key store.Key, _ []byte) (bool, error) {
 		seqs = append(seqs, key.Number)
-		return len(seqs) < replayRead, nil
+		return len(seqs) < replayReadEvents, nil
 	})
 	if err != nil {
 		return err
@@ -237,53 +236,8 @@ func (l *Lane) readCarried(b *batch, low uint64, add func(*Stored, uint64)) erro
 		}
 		b.read = seq + 1
 	}
-	if len(seqs) < replayRead {
+	if len(seqs) < replayReadEvents {
 		b.read = low
 	}
 	return nil
-}
-
-// reading finds events one by one, in order, and reads each block once.
-type reading struct {
-	frames []*entry.Frame
-	bytes  int // read
-}
-
-// find returns an event; ok is false when it is not kept any more, or can't be read, which is told.
-func (s *reading) find(q *Queue, seq uint64) (ev Stored, ok bool, err error) {
-	for fresh := false; ; fresh = true {
-		for _, f := range s.frames {
-			if f.First <= seq && seq < f.End() {
-				if ev, err = f.Find(seq); err != nil {
-					q.unreadable(seq, seq+1, err)
-				}
-				return ev, err == nil, nil
-			}
-		}
-		if fresh {
-			break
-		}
-		s.frames, _, err = q.frames(seq)
-		if err != nil && !errors.Is(err, codec.ErrDamaged) {
-			return ev, false, err
-		}
-		for _, f := range s.frames {
-			s.bytes += len(f.Raw)
-		}
-	}
-	ev, ok, err = q.find(seq)
-	s.bytes += len(ev.Body)
-	if errors.Is(err, codec.ErrDamaged) {
-		q.unreadable(seq, seq+1, err)
-		err = nil
-	}
-	return ev, ok, err
-}
-
-// Begun is when a delivery came to be: when its event was accepted or, of one that is replayed, when the replay began.
-func (d *Delivery) Begun() time.Time {
-	if d.Replay != 0 {
-		return time.UnixMilli(d.began)
-	}
-	return time.UnixMilli(d.Event.At)
 }

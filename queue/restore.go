@@ -18,15 +18,15 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// A restore reads the backup twice. First all of it is verified, and nothing is written; then its files are written into a
-// folder of the queue's directory, synced, and moved to their places, FORMAT last: without that no relay takes what is there
-// for a queue. The first start makes the store from the log.
+// A restore reads the backup twice. First it verifies all of it and writes nothing. Then it writes the files into a folder
+// of the queue's directory, syncs them, and moves them to their places, FORMAT last: without FORMAT no relay takes the
+// directory for a queue. The first start makes the store from the log.
 const (
 	restoreName  = "restoring"
-	restoredFile = "restored" // what the backup held, for the first start
+	restoredFile = "restored" // what the backup has, for the notice at the first start
 )
 
-// ExamineBackup reads a backup to its end and says what it holds, or what is wrong with it.
+// ExamineBackup reads a backup to its end and returns what it has, or what is wrong with it. It writes nothing.
 func ExamineBackup(r io.Reader) (BackupReport, error) {
 	text := ""
 	report, err := backup.Read(r, func(name string, _ int64, r io.Reader) error {
@@ -43,8 +43,9 @@ func ExamineBackup(r io.Reader) (BackupReport, error) {
 	return report, err
 }
 
-// Restore makes a queue of a backup, in a directory that is empty or not there. Nothing is written unless all of the backup
-// is as it was written. As root it makes everything belong to whom the directory, or the one above it, belongs to.
+// Restore makes a queue from a backup, in a directory that is empty or does not exist. It writes nothing unless the whole
+// backup is as it was written. When it returns nil everything is synced. As root it gives all files to the owner of the
+// directory, or of the one above it.
 func Restore(path, dir string) (report BackupReport, err error) { return restore(path, dir, nil) }
 
 func restore(path, dir string, fault fault.Func) (report BackupReport, err error) {
@@ -83,8 +84,8 @@ func restore(path, dir string, fault fault.Func) (report BackupReport, err error
 	return report, errors.Join(err, d.Close())
 }
 
-// checkEmpty returns an error unless nothing is in a directory that a restore could harm, or be harmed by. fresh says that
-// it is not there.
+// checkEmpty returns an error when the directory has anything that a restore could harm, or be harmed by. fresh: the
+// directory does not exist.
 func checkEmpty(dir string) (fresh bool, err error) {
 	list, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,26 +102,26 @@ func checkEmpty(dir string) (fresh bool, err error) {
 	return false, nil
 }
 
-// clearRestore removes what a restore that failed left in a directory that was empty: all of it is the restore's.
+// clearRestore removes what a failed restore left: everything in the directory is the restore's.
 func clearRestore(dir string, fresh bool) error {
 	if fresh {
 		return os.RemoveAll(dir)
 	}
 	var errs []error
-	for _, name := range slices.Concat(moved[:], []string{restoreName, "lock"}) {
+	for _, name := range slices.Concat(movedIn[:], []string{restoreName, "lock"}) {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	return errors.Join(errs...)
 }
 
-// The places of faults.
+// Fault places.
 const (
 	placeRestored     = "file of a restore"
 	placeRestoredName = "name of a file of a restore"
 )
 
-// moved are what a restore moves to its place, in this order.
-var moved = [...]string{logName, markFile, restoredFile, "FORMAT"}
+// movedIn are the files that a restore moves to their places, in this order.
+var movedIn = [...]string{logName, checkpointName, restoredFile, "FORMAT"}
 
 // restoreInto writes the files of a backup beside their places, and moves them there.
 func restoreInto(dir string, r io.Reader, fault fault.Func) error {
@@ -134,7 +135,7 @@ func restoreInto(dir string, r io.Reader, fault fault.Func) error {
 		}
 	}
 	report, err := backup.Read(r, func(name string, size int64, r io.Reader) error {
-		return putFile(filepath.Join(beside, filepath.FromSlash(name)), r, fault)
+		return writeFile(filepath.Join(beside, filepath.FromSlash(name)), r, fault)
 	})
 	if err != nil {
 		return err
@@ -143,16 +144,16 @@ func restoreInto(dir string, r io.Reader, fault fault.Func) error {
 	if err != nil {
 		return err
 	}
-	if err := putFile(filepath.Join(beside, restoredFile), strings.NewReader(string(contents)), fault); err != nil {
+	if err := writeFile(filepath.Join(beside, restoredFile), strings.NewReader(string(contents)), fault); err != nil {
 		return err
 	}
-	if err := own(dir); err != nil {
+	if err := giveToOwner(dir); err != nil {
 		return err
 	}
 	if err := errors.Join(syncDir(filepath.Join(beside, logName)), syncDir(beside)); err != nil {
 		return err
 	}
-	for _, name := range moved {
+	for _, name := range movedIn {
 		err := fault.Before(placeRestoredName)
 		if err == nil {
 			err = fault.After(placeRestoredName, errors.Join(os.Rename(filepath.Join(beside, name), filepath.Join(dir, name)), syncDir(dir)))
@@ -164,8 +165,8 @@ func restoreInto(dir string, r io.Reader, fault fault.Func) error {
 	return errors.Join(os.Remove(beside), syncDir(dir))
 }
 
-// putFile writes and syncs a file.
-func putFile(path string, r io.Reader, fault fault.Func) error {
+// writeFile writes and syncs a file.
+func writeFile(path string, r io.Reader, fault fault.Func) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -177,8 +178,9 @@ func putFile(path string, r io.Reader, fault fault.Func) error {
 	return errors.Join(err, f.Close())
 }
 
-// own makes all in dir belong to whom dir belongs to or, when root has just made that, to whom the directory above it does.
-func own(dir string) error {
+// giveToOwner gives everything in dir to the owner of dir or, when root has just made dir, to the owner of the directory
+// above.
+func giveToOwner(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -200,7 +202,7 @@ func own(dir string) error {
 	})
 }
 
-// readRestored says what the queue was restored from, nil when it was not, or was opened since.
+// readRestored returns what the queue was restored from; nil when it was not, or was opened since.
 func readRestored(dir string) *BackupContents {
 	text, err := os.ReadFile(filepath.Join(dir, restoredFile))
 	var c BackupContents
@@ -210,8 +212,8 @@ func readRestored(dir string) *BackupContents {
 	return &c
 }
 
-// tellRestored says what it means for clients and receivers that the queue was restored.
-func (q *Queue) tellRestored(c *BackupContents) error {
+// reportRestored says what the restore means for clients and receivers.
+func (q *Queue) reportRestored(c *BackupContents) error {
 	q.opts.Notice(fmt.Sprintf("the queue was restored from a backup of %s, %s ago, with %d events: what was accepted since is not in it, and its ids are not known, so a client that posts it again is answered \"accepted\" and it is delivered, to some a second time; "+
 		"what was delivered since is delivered again, under the same event ids; pauses, replays and discards since did not happen",
 		c.BeganAt.Format(time.RFC3339), max(q.opts.Now().Sub(c.BeganAt), 0).Round(time.Second), c.Events))

@@ -11,104 +11,105 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// retainer deletes what nobody needs any more: it is the keeper between two saves. A segment goes when no lane has needed
-// its events for the time of retention and the dedup window of its ids is over; when that is not over yet, it is written
-// anew with nothing but its ids. Events of it that are retrying or failed are carried before: appended again, synced, and
-// then it goes.
+// retainer deletes what nobody needs any more, on the writer's goroutine between two saves. A segment goes when no lane has
+// needed its events for the time of retention, and the dedup window of its ids is over. While that is not over, the segment
+// is written anew with nothing but its ids. Events of it that are retrying or failed are carried before.
 type retainer struct {
-	marks    []mark // ascending; the last one may be saved later than it was made
-	failures map[LaneID]uint64
-	expiring LaneID // whose failed deliveries are looked at next
-	expired  bool   // those of all lanes were, in this run
-	needs    needs
+	watermarks   []watermark       // ascending; the last one may move on
+	failures     map[LaneID]uint64 // by lane: failed deliveries of events below it were looked at, and deleted
+	expiring     LaneID            // the lane whose failed deliveries are looked at next
+	failuresDone bool              // in this run, those of all lanes were looked at
+	needs        needs
 
-	// Of the events that were carried and are still needed.
+	// Of carried events that are still needed.
 	carriedEvents int
 	carriedBytes  int64
-	sweep         bool   // some may not be needed any more
-	at            uint64 // where the sweep goes on
-	fresh         bool   // this run has not swept yet
-	swept         sweeping
-	held          holding // what of them unserved lanes hold, as of the last sweep and the carrying since
-	expiries      expiries
+	sweeping      bool          // a sweep is under way: it deletes carried events that nobody needs
+	sweepAt       uint64        // the event where it goes on
+	maySweep      bool          // this run has begun no sweep yet
+	sweep         sweepResult   // what the sweep under way has found
+	unserved      unservedUsage // what unserved lanes hold of them, as of the last sweep and the carrying since
+	expired       expiredCounts // deliveries that became failed and were not reported yet
 	carrying      carrying
 }
 
-// sweeping is what a sweep found so far.
-type sweeping struct {
-	held  holding
-	took  time.Duration
-	rests int64 // no sweep before then (uptime)
+// sweepResult is what a sweep has found so far.
+type sweepResult struct {
+	unserved  unservedUsage
+	took      time.Duration
+	notBefore int64 // no sweep begins before (uptime)
 }
 
-// carrying is how far the carrying of what a segment holds has come.
+// carrying is how far the carrying of a segment has come.
 type carrying struct {
-	segment uint64
-	at      uint64          // of what lanes hold, everything below was carried
-	blocks  int             // of those that were carried into it, how many were carried on
-	told    map[uint64]bool // what was carried
+	segment       uint64
+	at            uint64          // what lanes hold of the events below it was carried
+	carriedBlocks int             // how many blocks of carried events were carried again
+	done          map[uint64]bool // the events that were carried
 }
 
 const (
-	maxMarks = 64
-	// retainTurn is how long the retainer works before it lets the keeper save.
-	retainTurn = 30 * time.Millisecond
-	// shortenEvery is how often a piece of a deleted segment goes.
+	maxWatermarks = 64
+	// retainSlice is how long the retainer works before the writer saves.
+	retainSlice = 30 * time.Millisecond
+	// shortenEvery is how often a piece of a deleted segment's file is cut off.
 	shortenEvery = 50 * time.Millisecond
-	// sweepRest is how many times as long as it took there is no other sweep after one that took more than a second.
-	sweepRest = 20
-	// segmentsPerPeriod is how many segments at least a period of retention or dedup is cut into.
+	// After a sweep that took more than a second, none begins for sweepPause times as long.
+	sweepPause = 20
+	// segmentsPerPeriod is into how many segments at least a period of retention or dedup is cut.
 	segmentsPerPeriod = 16
 )
 
+// every is the time between two runs.
 func (r *retainer) every(o Options) time.Duration {
 	return min(max(min(o.Retention, o.FailedRetention)/20, 250*time.Millisecond), 20*time.Second)
 }
 
-// segmentAge is the age in queue time, milliseconds, at which a segment is sealed though it is not full: what is in it is
-// kept for as long as its youngest event.
+// segmentAge is the age in queue time, milliseconds, at which a segment is sealed though it is not full: its oldest event is
+// kept as long as its youngest.
 func (o *Options) segmentAge() int64 {
 	return max(max(o.Retention, o.DedupWindow)/segmentsPerPeriod, min(o.Retention, time.Second), 100*time.Millisecond).Milliseconds()
 }
 
-// run takes turns with saving, and with those who wait for the keeper, until there is nothing more to delete.
+// run deletes until there is nothing more to delete. Between two steps it lets the writer save, and serves calls.
 func (r *retainer) run(q *Queue) error {
-	r.expired, r.fresh = false, true
+	r.failuresDone, r.maySweep = false, true
 	defer r.needs.forget(q)
 	for {
-		if _, clean := q.disk.tend(q); !clean {
-			return nil // even a deletion is written first
+		if _, clean := q.disk.adjustBallast(q); !clean {
+			return nil // even a deletion has to be written
 		}
-		more, err := r.turn(q)
-		if q.disk.lacking(q, err) {
+		more, err := r.step(q)
+		if q.disk.noteLack(q, err) {
 			return r.countCarried(q) // nobody knows how far it came
 		}
 		if err != nil || !more {
 			return err
 		}
-		if err := q.keeper.save(q, true); err != nil {
+		if err := q.writer.save(q, true); err != nil {
 			return err
 		}
-		q.keeper.serveWaiting(q)
+		q.writer.serveWaitingCalls(q)
 		if q.over() {
 			return nil
 		}
 	}
 }
 
-func (r *retainer) turn(q *Queue) (more bool, err error) {
+// step works for about retainSlice, and reports whether there is more to do.
+func (r *retainer) step(q *Queue) (more bool, err error) {
 	began := uptime()
-	over := func() bool { return uptime()-began > int64(retainTurn) }
+	over := func() bool { return uptime()-began > int64(retainSlice) }
 	now := time.UnixMilli(q.now())
-	done := r.note(q, now)
-	if !r.expired {
+	done := r.noteWatermark(q, now)
+	if !r.failuresDone {
 		if more, err = r.expireFailures(q, now, over); err != nil || more {
 			return more, err
 		}
-		r.expired = true
+		r.failuresDone = true
 	}
-	if len(q.keeper.pending)+len(q.keeper.added)+len(q.keeper.held) > 0 {
-		return false, nil // the disk is full: what the store does not know yet can't be looked for in it
+	if len(q.writer.pending)+len(q.writer.added)+len(q.writer.refused) > 0 {
+		return false, nil // the disk is full: records that the store does not have yet can't be looked for in it
 	}
 	if more, err = r.sweepCarried(q, over); err != nil || more {
 		return more, err
@@ -117,48 +118,49 @@ func (r *retainer) turn(q *Queue) (more bool, err error) {
 		return more, err
 	}
 	if q.log.Full(now.UnixMilli() - q.opts.segmentAge()) {
-		if err := q.keeper.flush(q); err != nil {
+		if err := q.writer.flush(q); err != nil {
 			return false, err
 		}
 	}
 	return r.deleteSegment(q, done, now.UnixMilli(), over)
 }
 
-// note remembers up to where no lane needs the log now, and returns up to where none has for the time of retention.
-func (r *retainer) note(q *Queue, now time.Time) (done uint64) {
+// noteWatermark notes up to which event no lane needs the log now, and returns up to which none has for the time of
+// retention.
+func (r *retainer) noteWatermark(q *Queue, now time.Time) (done uint64) {
 	floor := min(q.end.Load(), q.applied.Load())
 	for _, l := range q.Lanes() {
 		floor = l.floor(floor)
 	}
 	at := now.UnixMilli()
-	n := len(r.marks)
-	if n == 0 || r.marks[n-1].next < floor {
-		near := q.opts.Retention.Milliseconds() / maxMarks
-		if n > 1 && r.marks[n-1].at-r.marks[n-2].at < near && at >= r.marks[n-1].at && at-r.marks[n-1].at < near {
-			// The last mark is still close to the one before it: it moves on, until it is far enough to stay. After a time in
-			// which nobody looked, such as that of a relay that was off, it stays: what it tells of is that old.
-			r.marks[n-1] = mark{at, floor}
+	n := len(r.watermarks)
+	if n == 0 || r.watermarks[n-1].next < floor {
+		near := q.opts.Retention.Milliseconds() / maxWatermarks
+		if n > 1 && r.watermarks[n-1].at-r.watermarks[n-2].at < near && at >= r.watermarks[n-1].at && at-r.watermarks[n-1].at < near {
+			// The last watermark is close to the one before it: it moves on, until it is far enough to stay. After a time in
+			// which nobody looked, such as while the relay was off, it stays: what it says is that old.
+			r.watermarks[n-1] = watermark{at, floor}
 		} else {
-			r.marks = append(r.marks, mark{at, floor})
+			r.watermarks = append(r.watermarks, watermark{at, floor})
 		}
 	}
 	passed := -1
-	for i, m := range r.marks {
+	for i, m := range r.watermarks {
 		if at-m.at >= q.opts.Retention.Milliseconds() {
 			passed = i
 			done = m.next
 		}
 	}
 	if passed > 0 {
-		r.marks = slices.Delete(r.marks, 0, passed)
+		r.watermarks = slices.Delete(r.watermarks, 0, passed)
 	}
-	if len(r.marks) > maxMarks+1 { // retention became longer: an older mark is as good as the one before it, only later
-		r.marks = slices.Delete(r.marks, 1, len(r.marks)-maxMarks)
+	if len(r.watermarks) > maxWatermarks+1 { // retention became longer; dropping a watermark only deletes a little later
+		r.watermarks = slices.Delete(r.watermarks, 1, len(r.watermarks)-maxWatermarks)
 	}
 	return done
 }
 
-// deleteSegment deletes the oldest segment of which nobody needs anything, or strips one.
+// deleteSegment deletes the oldest segment of which nobody needs anything, or strips one of its events.
 func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() bool) (more bool, err error) {
 	segments := q.log.Segments()
 	for i, s := range segments {
@@ -166,31 +168,31 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() b
 			return false, nil
 		}
 		if s.EndEvent == s.FirstEvent && now-s.Made < q.opts.Retention.Milliseconds() {
-			return false, nil // all that it has is what was carried: it would only be carried on
+			return false, nil // it has nothing but carried events, which would only be carried again
 		}
 		idsGone := s.LastAt == 0 || !q.withinWindow(s.LastAt, now)
 		if !idsGone && s.Stripped || idsGone && i > 0 {
 			continue
 		}
-		if q.keeper.snapped.segment <= s.Number {
-			return q.keeper.snapshotTurn(q) // without one the log is needed as it is
+		if q.writer.lastSnapshot.segment <= s.Number {
+			return q.writer.snapshotStep(q) // without a later snapshot the log is needed as it is
 		}
 		if !s.Stripped {
-			if q.keeper.mustCount(q, s.EndEvent) {
-				return !q.keeper.starved.Load(), nil // after a save
+			if q.writer.requireCounts(q, s.EndEvent) {
+				return !q.writer.saveRefused.Load(), nil // after a save
 			}
 			if more, err := r.carry(q, &s, done, over); err != nil || more {
 				return more, err
 			}
 		}
 		if idsGone {
-			// First the mark, on disk: a first segment that it does not name was not deleted by us.
+			// First the checkpoint, synced: a first segment that it does not name was not deleted by us.
 			low := log.Segment{Number: s.Number + 1, FirstEvent: s.EndEvent}
 			if i+1 < len(segments) {
 				low = segments[i+1]
 			}
-			if err = q.keeper.writeMark(q, &low); err == nil {
-				err = q.mark.sync()
+			if err = q.writer.writeCheckpoint(q, &low); err == nil {
+				err = q.checkpoint.sync()
 			}
 			if err == nil {
 				err = q.log.Remove()
@@ -199,21 +201,22 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() b
 			err = q.log.Strip(s.Number)
 		}
 		r.carrying = carrying{}
-		q.carriedBelow.Store(q.log.Low())
+		q.carriedBelow.Store(q.log.FirstKeptEvent())
 		if err == nil {
 			err = r.dropPlaces(q)
 		}
-		q.keeper.showCounts(q)
+		q.writer.showCounts(q)
 		return err == nil, err
 	}
 	return false, nil
 }
 
-// dropPlaces deletes the places of blocks that are gone. They go after their segment: a place that the log has and the store
-// lacks would be damage, and one that is left over, since we died or the disk was full in between, is found the next time.
+// dropPlaces deletes the places of deleted blocks. That comes after the deletion of the segment: a place that the log has
+// and the store lacks would be damage. A place that is left over, because we died or the disk was full, is found by the next
+// run.
 func (r *retainer) dropPlaces(q *Queue) error {
 	a := newApplier(q.index.store)
-	low := q.log.Low()
+	low := q.log.FirstKeptEvent()
 	var keys []store.Key
 	err := q.index.scan(store.First(store.Place), store.Last(store.Place), func(key store.Key, _ []byte) (bool, error) {
 		if key.Number >= low {
@@ -228,10 +231,10 @@ func (r *retainer) dropPlaces(q *Queue) error {
 	if err := a.delete(keys...); err != nil {
 		return err
 	}
-	return a.end()
+	return a.finish()
 }
 
-// expireFailures forgets failed deliveries whose time is over, and says how many.
+// expireFailures deletes failed deliveries that are older than FailedRetention, and reports how many.
 func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (more bool, err error) {
 	if r.failures == nil {
 		r.failures = map[LaneID]uint64{}
@@ -241,13 +244,13 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 		if l.id < r.expiring {
 			continue
 		}
-		any, oldest := l.failedSince()
+		any, oldest := l.newFailures()
 		r.failures[l.id] = min(r.failures[l.id], oldest)
 		if !any {
 			continue
 		}
-		if looked && over() { // a turn has one lane at least, or many would never all be looked at
-			l.lookAgain(r.failures[l.id])
+		if looked && over() { // each step looks at one lane at least, else many lanes would never all be looked at
+			l.recheckFailures(r.failures[l.id])
 			r.expiring = l.id
 			return true, nil
 		}
@@ -259,10 +262,10 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 		err := q.index.scan(from, to, func(key store.Key, value []byte) (bool, error) {
 			f, err := parseFailure(key.Number, value)
 			if err != nil {
-				return true, nil // left where it is
+				return true, nil // it stays
 			}
 			if now.Sub(f.At) < q.opts.FailedRetention {
-				young++ // what a replay had fail again is younger than what follows it
+				young++ // one that a replay had fail again is younger than those behind it
 				return young < maxChanges, nil
 			}
 			gone = append(gone, key.Number)
@@ -274,7 +277,7 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 		if err != nil {
 			return false, err
 		}
-		if n := l.forgetFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention }); n > 0 {
+		if n := l.deleteFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention }); n > 0 {
 			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are older than queue.failed_retention and were deleted", l.name, n))
 		}
 		more = more || len(gone) == maxChanges
@@ -283,19 +286,20 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 	return more, nil
 }
 
-// sweepCarried forgets carried events that no lane needs any more. Their bytes go with the segment that they are in.
+// sweepCarried deletes the places of carried events that no lane needs any more. Their bytes go with the segment that they
+// are in.
 func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err error) {
-	if !r.sweep {
-		if !r.fresh || uptime() < r.swept.rests || !q.freed.Swap(false) {
+	if !r.sweeping {
+		if !r.maySweep || uptime() < r.sweep.notBefore || !q.freed.Swap(false) {
 			return false, nil
 		}
-		r.sweep, r.at = true, 0
+		r.sweeping, r.sweepAt = true, 0
 	}
-	if r.fresh = false; r.at == 0 {
-		r.swept = sweeping{}
+	if r.maySweep = false; r.sweepAt == 0 {
+		r.sweep = sweepResult{}
 	}
 	began := uptime()
-	defer func() { r.swept.took += since(began) }()
+	defer func() { r.sweep.took += since(began) }()
 	type one struct {
 		key store.Key
 		carried
@@ -303,7 +307,7 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 	var list []one
 	for !over() {
 		list = list[:0]
-		err := q.index.scan(store.CarriedKey(r.at), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
+		err := q.index.scan(store.CarriedKey(r.sweepAt), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
 			c, err := parseCarried(value)
 			if err != nil {
 				return false, err
@@ -317,14 +321,14 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 		a := newApplier(q.index.store)
 		lanes := *q.lanes.Load()
 		for _, o := range list {
-			r.at = o.key.Number + 1
+			r.sweepAt = o.key.Number + 1
 			needed := false
 			var failed error
 			o.lanes.Each(func(id LaneID) {
 				if needed || int(id) >= len(lanes) || lanes[id] == nil {
 					return
 				}
-				has, again, err := lanes[id].needsOne(o.key.Number)
+				has, again, err := lanes[id].needsEvent(o.key.Number)
 				needed, failed = needed || has, errors.Join(failed, err)
 				if again {
 					q.freed.Store(true)
@@ -334,7 +338,7 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 				return false, failed
 			}
 			if needed {
-				if err := r.swept.held.weigh(q, o.key.Number, o.bytes, o.lanes); err != nil {
+				if err := r.sweep.unserved.add(q, o.key.Number, o.bytes, o.lanes); err != nil {
 					return false, err
 				}
 				continue
@@ -346,16 +350,16 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 			r.carriedBytes -= int64(o.bytes)
 		}
 		if a.batch.Len() > 0 {
-			if err := a.end(); err != nil {
+			if err := a.finish(); err != nil {
 				return false, err
 			}
 		}
 		if len(list) < 512 {
-			r.sweep, r.held = false, r.swept.held
-			if took := r.swept.took + since(began); took > time.Second { // it is part of what this costs, and no large one
-				r.swept.rests = uptime() + sweepRest*int64(took)
+			r.sweeping, r.unserved = false, r.sweep.unserved
+			if took := r.sweep.took + since(began); took > time.Second { // so that sweeps stay a small part of the work
+				r.sweep.notBefore = uptime() + sweepPause*int64(took)
 			}
-			q.keeper.showCounts(q)
+			q.writer.showCounts(q)
 			return false, nil
 		}
 	}
@@ -365,14 +369,14 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 // countCarried counts the carried events in a store that was just opened.
 func (r *retainer) countCarried(q *Queue) error {
 	r.carriedEvents, r.carriedBytes, r.carrying = 0, 0, carrying{}
-	r.held, r.swept = holding{}, sweeping{}
-	q.carriedBelow.Store(q.log.Low())
-	r.sweep, r.at = true, 0 // what was not needed any more may have outlived the last process
-	// What unserved lanes hold is asked of the same store inside of this: nobody but the keeper, whose goroutine this is, replaces it.
+	r.unserved, r.sweep = unservedUsage{}, sweepResult{}
+	q.carriedBelow.Store(q.log.FirstKeptEvent())
+	r.sweeping, r.sweepAt = true, 0 // those that the last process did not need any more may still be there
+	// add reads the same store inside this scan: only the writer's goroutine, which runs this, replaces it.
 	return q.index.scan(store.First(store.Carried), store.Last(store.Carried), func(key store.Key, value []byte) (bool, error) {
 		c, err := parseCarried(value)
 		r.carriedEvents++
 		r.carriedBytes += int64(c.bytes)
-		return true, errors.Join(err, r.held.weigh(q, key.Number, c.bytes, c.lanes))
+		return true, errors.Join(err, r.unserved.add(q, key.Number, c.bytes, c.lanes))
 	})
 }

@@ -26,7 +26,7 @@ func TestRetentionPassesWhileEventsKeepComing(t *testing.T) {
 		b.saveAll()
 		clock.Add(30 * time.Second.Milliseconds())
 		b.tidy()
-		if n := len(b.keeper.retain.marks); n > maxMarks+2 {
+		if n := len(b.writer.retain.watermarks); n > maxWatermarks+2 {
 			t.Fatalf("%d marks", n)
 		}
 	}
@@ -119,7 +119,7 @@ func TestRetentionLetsOthersHaveTheKeeper(t *testing.T) {
 	var served atomic.Bool
 	b, clock := openStill(t, func(o *Options) {
 		o.fault = func(place string, made bool) error {
-			if place == log.PlaceGone && !made {
+			if place == log.PlaceDelete && !made {
 				gone.Add(1)
 				for n := 0; n < 100 && !served.Load(); n++ { // the call may come late: it is given time
 					time.Sleep(time.Millisecond)
@@ -149,7 +149,7 @@ func TestRetentionLetsOthersHaveTheKeeper(t *testing.T) {
 			goneThen.Store(gone.Load())
 			served.Store(true)
 		})
-		return b.keeper.retain.run(b.Queue)
+		return b.writer.retain.run(b.Queue)
 	})
 	calling.Wait()
 	if n := goneThen.Load(); err != nil || gone.Load() < segments/2 || n >= gone.Load() {
@@ -282,9 +282,9 @@ func TestRetentionLeavesWhatIsNotSaved(t *testing.T) {
 	b.saveAll()
 	crm.Retry(mustTake(t, crm, "a"), broken(1), b.opts.Now())
 	if err := b.update(func() error {
-		b.keeper.retain.note(b.Queue, b.opts.Now())
+		b.writer.retain.noteWatermark(b.Queue, b.opts.Now())
 		clock.Add(2 * time.Hour.Milliseconds())
-		_, err := b.keeper.retain.turn(b.Queue)
+		_, err := b.writer.retain.step(b.Queue)
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestAFirstSegmentThatIsGoneIsToldWithItsEvents(t *testing.T) {
 	b.tidy()
 	clock.Add(2 * time.Hour.Milliseconds())
 	b.tidy()
-	if low := b.log.Low(); low < 2 {
+	if low := b.log.FirstKeptEvent(); low < 2 {
 		t.Fatalf("the log begins with event %d: nothing was deleted", low)
 	}
 	if after := b.crash(nil); after.Stats().Damaged != 0 {

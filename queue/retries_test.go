@@ -46,11 +46,11 @@ func TestALaneGoesOnWhateverOthersAreRetrying(t *testing.T) {
 	if s := crm.Stats(); s.Delivered != many || s.Retrying != many || s.Pending != 0 {
 		t.Errorf("it has %+v", s)
 	}
-	if n := b.retriesHeld.Load(); n > 2*room {
+	if n := b.retriesInMemory.Load(); n > 2*room {
 		t.Errorf("%d retries are in memory, want at most %d", n, 2*room)
 	}
 	b.reopen()
-	if n := b.retriesHeld.Load(); n > 2*room {
+	if n := b.retriesInMemory.Load(); n > 2*room {
 		t.Errorf("%d retries are in memory after a start, want at most %d", n, 2*room)
 	}
 }
@@ -185,7 +185,7 @@ func TestARetryThatTheStoreLostIsMissedAndComesBack(t *testing.T) {
 	now := time.Now()
 	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(n-i) * time.Minute })
 	b.saveAll()
-	await(t, "the start's comparison", func() bool { return !b.keeper.checking.Load() })
+	await(t, "the start's comparison", func() bool { return !b.writer.checkRunning.Load() })
 	if err := b.update(func() error { return drop(b.index.store, store.Retry) }); err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestRetriesThatAreLostAreToldAndNotCountedAnyMore(t *testing.T) {
 	b.saveAll()
 	err := b.update(func() error {
 		a := newApplier(b.index.store) // the sums tell the same
-		return errors.Join(a.delete(recordKey(crm.ID(), entry.Retry, 1+n/2)), a.end())
+		return errors.Join(a.delete(recordKey(crm.ID(), entry.Retry, 1+n/2)), a.finish())
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func oneLargePage(b *bench, l *Lane, n int, from time.Time) {
 	b.saveAll()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if pages := len(l.retries.rest.list); pages != 1 {
+	if pages := len(l.retries.unloaded.list); pages != 1 {
 		b.t.Fatalf("they have %d pages", pages)
 	}
 }
@@ -359,7 +359,7 @@ func TestAPageThatHasBecomeLargeIsReadInParts(t *testing.T) {
 		crm.Delivered(d, ok(2))
 	}
 	crm.mu.Lock()
-	pages, left := len(crm.retries.rest.list), crm.retries.rest.count+int64(len(crm.retries.first))
+	pages, left := len(crm.retries.unloaded.list), crm.retries.unloaded.count+int64(len(crm.retries.loaded))
 	crm.mu.Unlock()
 	if pages < 6 || left != n-50 {
 		t.Errorf("they have %d pages, and %d are left of %d", pages, left, n-50)
@@ -376,7 +376,7 @@ func TestRetriesThatTheStoreLostOfManyComeBack(t *testing.T) {
 	now := time.Now()
 	b.retryAll(crm, n, now, func(i int) time.Duration { return time.Duration(n-i) * time.Second })
 	b.saveAll()
-	await(t, "the start's comparison", func() bool { return !b.keeper.checking.Load() })
+	await(t, "the start's comparison", func() bool { return !b.writer.checkRunning.Load() })
 	err := b.update(func() error {
 		return errors.Join(dropOne(b.index.store, recordKey(crm.ID(), entry.Retry, 2500)), dropOne(b.index.store, recordKey(crm.ID(), entry.Retry, 5200)))
 	})
@@ -409,7 +409,7 @@ func TestARetryOfALaneThatIsGoneIsNotHeld(t *testing.T) {
 	}
 	crm.Release(again, time.Now())
 	crm.Retry(second, broken(1), time.Now())
-	if n := b.retriesHeld.Load(); n != 0 {
+	if n := b.retriesInMemory.Load(); n != 0 {
 		t.Errorf("%d are in memory", n)
 	}
 }
@@ -427,7 +427,7 @@ func TestRetriesWhoseRecordsAreBeingReadAreWaitedForAndHastened(t *testing.T) {
 		d, _ := takeDue(crm, now.Add(1000*time.Hour))
 		crm.Delivered(d, ok(2))
 		crm.mu.Lock()
-		inMemory = len(crm.retries.first) > 0
+		inMemory = len(crm.retries.loaded) > 0
 		crm.mu.Unlock()
 	}
 	b.index.mu.Lock() // as while the store is replaced: whoever reads it waits
@@ -441,7 +441,7 @@ func TestRetriesWhoseRecordsAreBeingReadAreWaitedForAndHastened(t *testing.T) {
 	await(t, "somebody to read", func() bool {
 		crm.mu.Lock()
 		defer crm.mu.Unlock()
-		return crm.retries.reads
+		return crm.retries.loading
 	})
 	if s, o := crm.Stats(), crm.Outlook(); s.NextRetry.IsZero() || o.Due.IsZero() {
 		t.Errorf("the next retry is due at %v, %v", s.NextRetry, o.Due)

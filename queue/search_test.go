@@ -87,7 +87,7 @@ func (s *shelf) settleOne(l *Lane, random *rand.Rand) string {
 
 // want is what the query must find, by looking at everything.
 func (s *shelf) want(q Query) (list []FoundEvent) {
-	sv := sieve{q.Types, q.Lane, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
+	sv := criteria{q.Types, q.Lane, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
 	for _, ev := range slices.Backward(s.all) {
 		var to []LaneID
 		fits := q.State == ""
@@ -99,7 +99,7 @@ func (s *shelf) want(q Query) (list []FoundEvent) {
 			to = append(to, l.ID())
 			fits = fits || d.State == q.State && (q.Lane == nil || q.Lane == l)
 		}
-		if fits && sv.passes(&Stored{At: ev.At, Lanes: NewLaneSet(to...), Type: []byte(ev.Type)}) {
+		if fits && sv.match(&Stored{At: ev.At, Lanes: NewLaneSet(to...), Type: []byte(ev.Type)}) {
 			list = append(list, ev)
 		}
 	}

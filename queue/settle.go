@@ -1,13 +1,13 @@
 package queue
 
 import (
-	"slices"
 	"time"
 
 	"realtorbot-relay/queue/entry"
 )
 
-// Delivered settles a delivery that went well with attempt a.
+// Delivered settles a delivery that went well with attempt a. Like Retry, Failed, Note and Release it changes memory, under
+// the lane's lock, and waits for no disk: the next save makes it durable.
 func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -15,29 +15,29 @@ func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	switch {
 	case d.retry != nil:
 		l.endRetry(d, Settled)
-		l.note(d, a, nothing)
+		l.note(d, a, deliveryEnds)
 	case d.flight.replay != nil:
-		l.land(d.flight, Settled)
-		l.note(d, a, nothing)
+		l.settleReplayed(d.flight, Settled)
+		l.note(d, a, deliveryEnds)
 	default:
 		l.settle(d.flight)
-		then := wentWell
-		if d.flight.noted {
-			then = nothing
+		then := firstSucceeded
+		if d.flight.uncharged {
+			then = deliveryEnds
 		}
 		l.note(d, a, then)
 	}
 	l.changed()
 }
 
-// Retry settles an attempt after which the delivery is attempted again at due. Whoever looks for something to take is
-// told: it need not be the one who made the attempt.
+// Retry settles an attempt; the delivery is attempted again at due. It wakes the lane's senders: the next attempt need not
+// be the caller's.
 func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d.retry == nil {
 		if d.flight.replay != nil {
-			l.land(d.flight, Retrying)
+			l.settleReplayed(d.flight, Retrying)
 		} else {
 			l.settle(d.flight)
 		}
@@ -45,13 +45,13 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 		l.retrying++
 	}
 	d.retry.attempts = d.Attempts + 1
-	l.note(d, a, another)
+	l.note(d, a, retryFollows)
 	l.queueRetry(d.retry, due)
 	l.changed()
 	l.wake()
 }
 
-// Failed gives a delivery up. a is the last attempt, nil when there was none.
+// Failed makes a delivery failed. a is the last attempt, nil when there was none.
 func (l *Lane) Failed(d *Delivery, a *Attempt, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,11 +62,12 @@ func (l *Lane) Failed(d *Delivery, a *Attempt, reason string) {
 	l.fail(d, a, f)
 }
 
+// fail makes a delivery failed. The caller holds mu.
 func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	f.At, f.Attempts = time.UnixMilli(l.q.now()), d.Attempts
 	if a != nil {
 		f.Attempts++
-		l.note(d, a, nothing)
+		l.note(d, a, deliveryEnds)
 	} else {
 		l.forgetNewest(d.Event.Seq)
 	}
@@ -74,30 +75,30 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	case d.retry != nil:
 		l.endRetry(d, GivenUp)
 	case d.flight.replay != nil:
-		l.land(d.flight, GivenUp)
+		l.settleReplayed(d.flight, GivenUp)
 	default:
 		l.settle(d.flight)
 	}
 	l.failed++
 	l.oldestFailed = min(l.oldestFailed, d.Event.Seq)
-	f.Owed = l.letters.owe(d.Event.Seq)
+	f.Owed = l.letters.add(d.Event.Seq)
 	l.change(entry.Failed, d.Event.Seq, appendFailure(nil, &f))
 	l.changed()
 }
 
-// Note records an attempt that is not charged. The delivery stays the caller's.
+// Note records an attempt that is not charged. The caller keeps the delivery.
 func (l *Lane) Note(d *Delivery, a *Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d.flight != nil {
-		d.flight.noted = true
+		d.flight.uncharged = true
 	}
-	l.note(d, a, another)
+	l.note(d, a, retryFollows)
 	l.changed()
 }
 
-// Release takes back a delivery that was not attempted, or whose attempt does not count. A first attempt is handed out
-// again at once, a retry at due. Whoever looks for something to take is told.
+// Release takes back a delivery that was not attempted, or whose attempt does not count. A first attempt is handed out again
+// at once, a retry at due. It wakes the lane's senders.
 func (l *Lane) Release(d *Delivery, due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,27 +107,17 @@ func (l *Lane) Release(d *Delivery, due time.Time) {
 		l.queueRetry(d.retry, due)
 		l.changed()
 	case d.flight.replay != nil:
-		l.takeBack(d.flight)
+		l.releaseReplayed(d.flight)
 	default:
-		l.putBack(d.flight)
+		l.release(d.flight)
 	}
 	l.wake()
 }
 
-// putBack has a first attempt handed out again, before anything newer.
-func (l *Lane) putBack(f *flight) {
-	at, _ := slices.BinarySearchFunc(l.again, f, func(a, b *flight) int {
-		if a.ev.Seq < b.ev.Seq {
-			return -1
-		}
-		return 1
-	})
-	l.again = slices.Insert(l.again, at, f)
-}
-
+// queueRetry saves a retry and puts it where it belongs.
 func (l *Lane) queueRetry(r *retry, due time.Time) {
 	r.due, r.queued = due, l.q.now()
-	l.add(r)
+	l.addRetry(r)
 	stamped := *r
 	stamped.due = time.UnixMilli(l.q.stamp(due))
 	l.change(entry.Retry, r.seq, appendRetry(nil, &stamped))
@@ -135,29 +126,17 @@ func (l *Lane) queueRetry(r *retry, due time.Time) {
 // endRetry takes a delivery out of retrying; it is in state now.
 func (l *Lane) endRetry(d *Delivery, state string) {
 	l.retrying--
-	delete(l.retries.away, d.retry.seq)
+	delete(l.retries.handedOut, d.retry.seq)
 	l.settleRetry(d.retry.replay, state)
 	l.change(entry.Retry, d.retry.seq, nil)
 }
 
-// settle takes a first attempt out of the window.
+// settle takes one of the lane's own first attempts out of the window.
 func (l *Lane) settle(f *flight) {
 	if f.ev.Seq < l.q.carriedBelow.Load() {
 		l.q.freed.Store(true)
 	}
-	f.settled = true
-	f.ev = Stored{Seq: f.ev.Seq}
-	l.open--
+	l.openAttempts--
 	l.passed.Add(1)
-	n := 0
-	for n < len(l.window) && l.window[n].settled {
-		n++
-	}
-	if n > 0 {
-		clear(l.window[:n])
-		l.window = l.window[n:]
-	}
-	if len(l.window) == 0 {
-		l.window = nil
-	}
+	l.cursor.settle(f)
 }

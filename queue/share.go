@@ -5,36 +5,38 @@ import (
 	"sync"
 )
 
-// ErrSourceFull: as much is kept of a source's events as may be. Nothing was stored.
+// ErrSourceFull: the queue has as much of the source's events as it may. Nothing was stored.
 var ErrSourceFull = errors.New("the source's share of the queue is used up")
 
-// ErrAboveShare: the events of one request are more than the source's share, so that no waiting helps. Nothing was stored.
+// ErrAboveShare: the events of one request are more than the source's share, so that waiting does not help. Nothing was
+// stored.
 var ErrAboveShare = errors.New("the events of this request are more than the source's share of the queue")
 
-// shares bounds what is kept of a source's events by what requests that are under way bring, so that many at once do not go
-// beyond it together. What was accepted the log knows.
-type shares struct {
+// reservations are the bytes that requests under way bring to sources with a bound, so that many requests at once do not
+// exceed it. The log counts what was accepted.
+type reservations struct {
 	mu    sync.Mutex
-	under map[string]int64 // bytes of bodies, by source; those that have a bound only
+	bytes map[string]int64 // of bodies, by source
 }
 
-// Kept tells how many of a source's events are kept, and the bytes of their bodies: what was accepted and not deleted yet,
-// delivered or not, but for letters, which no source posted. Space comes back a segment at a time.
+// Kept returns how many events of a source are in the queue, and the bytes of their bodies: all that were accepted and not
+// deleted, delivered or not, without letters, which no source posted. Space comes back a segment at a time. It takes one
+// mutex that nobody holds over disk.
 func (q *Queue) Kept(source string) (events, bytes int64) {
 	k := q.log.Kept(source)
 	return k.Events, k.Bytes
 }
 
-// AppendWithin is Append for a source of whose events at most that many bytes of bodies may be kept, as Kept counts them; 0
-// sets no bound. Beyond it events are ErrSourceFull, or ErrAboveShare when they alone are more, but for
-// repeats, which need no room; receipts tell which are some.
+// AppendWithin is Append for a source of whose events the queue may have most bytes of bodies, as Kept counts them; 0: no
+// bound. An event that would exceed it gets ErrSourceFull, or ErrAboveShare when the request alone is more. Duplicates need
+// no room; receipts say which events are duplicates.
 func (q *Queue) AppendWithin(most int64, source string, events []Event, receipts []Receipt) error {
 	return q.append(most, source, events, receipts)
 }
 
-// enter takes room for the events of a request that are not known. leave gives it back once the log knows those that were
-// accepted: in between they count twice, never not at all.
-func (q *Queue) enter(r *request, most int64) (leave func(), err error) {
+// reserve reserves the bytes of a request's new events. The caller calls release when the log has counted those that were
+// accepted: in between they count twice, and never not at all.
+func (q *Queue) reserve(r *request, most int64) (release func(), err error) {
 	size := int64(0)
 	for i := range r.events {
 		if !r.receipts[i].Duplicate {
@@ -44,21 +46,21 @@ func (q *Queue) enter(r *request, most int64) (leave func(), err error) {
 	if size > most {
 		return nil, ErrAboveShare
 	}
-	s := &q.shares
+	s := &q.reservations
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.log.Kept(r.source).Bytes+s.under[r.source]+size > most {
+	if q.log.Kept(r.source).Bytes+s.bytes[r.source]+size > most {
 		return nil, ErrSourceFull
 	}
-	if s.under == nil {
-		s.under = map[string]int64{}
+	if s.bytes == nil {
+		s.bytes = map[string]int64{}
 	}
-	s.under[r.source] += size
+	s.bytes[r.source] += size
 	source := r.source
 	return func() {
 		s.mu.Lock()
-		if s.under[source] -= size; s.under[source] == 0 {
-			delete(s.under, source)
+		if s.bytes[source] -= size; s.bytes[source] == 0 {
+			delete(s.bytes, source)
 		}
 		s.mu.Unlock()
 	}, nil

@@ -89,8 +89,8 @@ func TestASourceHasNoMoreThanItsShareHoweverManyPostAtOnce(t *testing.T) {
 	if events, _ := b.Kept("platform"); events != 480 {
 		t.Errorf("%d events of the other source are kept, want 480", events)
 	}
-	if len(b.shares.under) != 0 {
-		t.Errorf("nobody is under way, and that has %v", b.shares.under)
+	if len(b.reservations.bytes) != 0 {
+		t.Errorf("nobody is under way, and that has %v", b.reservations.bytes)
 	}
 	if _, err := b.post(0, "flood", set, "unbounded"); err != nil {
 		t.Errorf("without a bound: %v", err)

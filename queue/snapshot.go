@@ -12,82 +12,83 @@ import (
 )
 
 // A snapshot is what the store has of lanes, retries, replays and failed deliveries as of an entry, written into the log in
-// pieces, which other blocks may lie between. The store can be made again from the newest whole one and the entries behind it,
-// so that how long that takes depends on what is retrying and failed, and not on how much was ever logged. Each piece begins
-// with the number of the entry, its own number and whether it is the last one; the records follow. The last piece is written
-// only when what was read of the store agrees with its sums.
+// pieces; other blocks may lie between them. The store can be made again from the newest whole snapshot and the entries
+// behind it. So how long that takes depends on how much is retrying and failed, and not on how much was ever logged. Each
+// piece begins with the number of the entry, its own number, and whether it is the last one; records follow. The last piece
+// is written only when what was read of the store agrees with its sums.
 //
-// With a million retries it takes a second to write. So the keeper writes it in turns, between two saves.
+// With a million retries a snapshot takes a second to write. So the writer writes it in steps, between two saves.
 const (
 	snapshotPiece = 256 << 10
-	// snapshotTime is how long the keeper writes one before it saves again.
+	// snapshotTime is how long one step takes.
 	snapshotTime = 30 * time.Millisecond
-	// snapshotEvery is the least that is logged between two snapshots, and snapshotRatio how many times the size of the last.
+	// At least snapshotEvery bytes, and snapshotRatio times the size of the last snapshot, are logged between two snapshots.
 	snapshotEvery = 16 << 20
 	snapshotRatio = 8
 )
 
-// snapshotState is the keeper's memory of the last whole snapshot.
+// snapshotState is what the writer knows of the last whole snapshot.
 type snapshotState struct {
-	segment uint64 // it begins in
-	size    int64
-	mark    int64 // bytes that the log had written behind it
+	segment   uint64 // in which it begins
+	size      int64
+	writtenAt int64 // Log.Written at its end
 }
 
-// snapshotting is a snapshot under way. Until it is whole the last one counts, and the segments from that on stay.
-type snapshotting struct {
+// snapshotWriter is a snapshot that is being written. Until it is whole, the last one counts, and the segments from that one
+// on stay.
+type snapshotWriter struct {
 	dump    *store.Dump
-	segment uint64 // it begins in
-	size    int64  // so far
+	segment uint64 // in which it begins
+	size    int64  // bytes so far
 	pieces  uint64 // so far
 	records []byte // of the next piece
 }
 
-// snapshotWhenDue goes on with the snapshot under way, or begins one when enough was logged since the last one.
-func (k *keeper) snapshotWhenDue(q *Queue) error {
-	if k.snapping == nil && q.log.Written()-k.snapped.mark < max(snapshotEvery, snapshotRatio*k.snapped.size) {
+// snapshotWhenDue goes on with a snapshot, or begins one when enough was logged since the last.
+func (w *writer) snapshotWhenDue(q *Queue) error {
+	if w.snapshotting == nil && q.log.Written()-w.lastSnapshot.writtenAt < max(snapshotEvery, snapshotRatio*w.lastSnapshot.size) {
 		return nil
 	}
-	_, err := k.snapshotTurn(q)
+	_, err := w.snapshotStep(q)
 	return err
 }
 
-// snapshotTurn goes on with the snapshot under way, or begins one. It reports whether there is one, under way or whole: there is
-// none while the store is in doubt or the disk is full.
-func (k *keeper) snapshotTurn(q *Queue) (is bool, err error) {
-	if k.snapping == nil {
-		k.beginSnapshot(q)
+// snapshotStep goes on with a snapshot, or begins one. It reports whether there is one, begun or whole: there is none while
+// the store is suspected or the disk is full.
+func (w *writer) snapshotStep(q *Queue) (is bool, err error) {
+	if w.snapshotting == nil {
+		w.beginSnapshot(q)
 	}
 	began := uptime()
-	return k.writeSnapshot(q, func() bool { return uptime()-began > int64(q.opts.snapshots) })
+	return w.writeSnapshot(q, func() bool { return uptime()-began > int64(q.opts.snapshots) })
 }
 
-// snapshot writes one as of now, to its end.
-func (k *keeper) snapshot(q *Queue) error {
-	k.endSnapshot()
-	k.beginSnapshot(q)
-	_, err := k.writeSnapshot(q, func() bool { return false })
+// writeWholeSnapshot writes a snapshot as of now, to its end.
+func (w *writer) writeWholeSnapshot(q *Queue) error {
+	w.dropSnapshot()
+	w.beginSnapshot(q)
+	_, err := w.writeSnapshot(q, func() bool { return false })
 	return err
 }
 
-// beginSnapshot begins one as of now: all that is in the log is in the store.
-func (k *keeper) beginSnapshot(q *Queue) {
-	k.snapping = &snapshotting{
-		dump: q.index.store.Dump(store.Lane, store.Retry, store.Replay, store.Failed), segment: q.log.Last(),
+// beginSnapshot begins a snapshot as of now: the store has everything that is in the log.
+func (w *writer) beginSnapshot(q *Queue) {
+	w.snapshotting = &snapshotWriter{
+		dump: q.index.store.Dump(store.Lane, store.Retry, store.Replay, store.Failed), segment: q.log.OpenNumber(),
 	}
 }
 
-// endSnapshot forgets the snapshot under way, if there is one. Without its last piece it is none.
-func (k *keeper) endSnapshot() {
-	if k.snapping != nil {
-		k.snapping.dump.End()
-		k.snapping = nil
+// dropSnapshot forgets the snapshot that is being written, if there is one. Without its last piece it counts for nothing.
+func (w *writer) dropSnapshot() {
+	if w.snapshotting != nil {
+		w.snapshotting.dump.End()
+		w.snapshotting = nil
 	}
 }
 
-// writeSnapshot goes on with the snapshot under way, until it is whole or over says so. It returns what snapshotTurn does.
-func (k *keeper) writeSnapshot(q *Queue, over func() bool) (is bool, err error) {
-	s := k.snapping
+// writeSnapshot goes on until the snapshot is whole or over says so. It returns what snapshotStep does.
+func (w *writer) writeSnapshot(q *Queue, over func() bool) (is bool, err error) {
+	s := w.snapshotting
 	more := true
 	for more && err == nil {
 		more, err = s.dump.Step(func(key store.Key, value []byte) error {
@@ -96,7 +97,7 @@ func (k *keeper) writeSnapshot(q *Queue, over func() bool) (is bool, err error) 
 			s.records = binary.AppendUvarint(s.records, key.Number)
 			s.records = codec.AppendText(s.records, value)
 			if len(s.records) >= snapshotPiece {
-				s.put(q, false)
+				s.writePiece(q, false)
 			}
 			return nil
 		})
@@ -106,33 +107,33 @@ func (k *keeper) writeSnapshot(q *Queue, over func() bool) (is bool, err error) 
 	}
 	switch {
 	case errors.Is(err, codec.ErrDamaged):
-		k.endSnapshot()
-		k.doubt()
+		w.dropSnapshot()
+		w.suspectStore()
 		return false, nil
 	case err != nil:
-		k.endSnapshot()
+		w.dropSnapshot()
 		return false, err
 	case !more:
-		s.put(q, true)
+		s.writePiece(q, true)
 	}
 	before := q.log.Written()
 	if _, err := q.log.Save(); err != nil {
-		k.endSnapshot()
-		if q.disk.lacking(q, err) {
+		w.dropSnapshot()
+		if q.disk.noteLack(q, err) {
 			return false, nil
 		}
 		return false, err
 	}
 	s.size += q.log.Written() - before
 	if !more {
-		k.snapped = snapshotState{segment: s.segment, size: s.size, mark: q.log.Written()}
-		k.endSnapshot()
+		w.lastSnapshot = snapshotState{segment: s.segment, size: s.size, writtenAt: q.log.Written()}
+		w.dropSnapshot()
 	}
 	return true, nil
 }
 
-// put gives the log a piece of the records that have gathered.
-func (s *snapshotting) put(q *Queue, last bool) {
+// writePiece gives the log a piece of the records that have gathered.
+func (s *snapshotWriter) writePiece(q *Queue, last bool) {
 	piece := binary.AppendUvarint(make([]byte, 0, len(s.records)+2*binary.MaxVarintLen64+1), s.dump.Applied())
 	piece = binary.AppendUvarint(piece, s.pieces)
 	if piece = append(piece, 0); last {
@@ -143,20 +144,20 @@ func (s *snapshotting) put(q *Queue, last bool) {
 	s.records = s.records[:0]
 }
 
-// foundSnapshot is a snapshot in the log: its pieces, in order.
-type foundSnapshot struct {
-	at     uint64
-	pieces []log.Place
+// savedSnapshot is a snapshot in the log.
+type savedSnapshot struct {
+	at     uint64      // the entry
+	pieces []log.Place // in order
 	whole  bool
 }
 
-// newestSnapshot finds the newest whole snapshot, zero when there is none.
-func (q *Queue) newestSnapshot() (newest foundSnapshot, err error) {
-	var at foundSnapshot
+// newestSnapshot finds the newest whole snapshot, zero when there is none. It reads all pieces.
+func (q *Queue) newestSnapshot() (newest savedSnapshot, err error) {
+	var at savedSnapshot
 	err = q.log.Blocks(log.Snapshot, 0, func(p log.Place, _ *log.Info) error {
 		b, err := q.log.Read(p)
 		if errors.Is(err, codec.ErrDamaged) {
-			at = foundSnapshot{}
+			at = savedSnapshot{}
 			return nil
 		}
 		if err != nil {
@@ -166,9 +167,9 @@ func (q *Queue) newestSnapshot() (newest foundSnapshot, err error) {
 		entry, number, last := d.Uvarint(), d.Uvarint(), d.Byte()
 		switch {
 		case number == 0:
-			at = foundSnapshot{at: entry}
+			at = savedSnapshot{at: entry}
 		case !d.OK() || entry != at.at || int(number) != len(at.pieces):
-			at = foundSnapshot{}
+			at = savedSnapshot{}
 			return nil
 		}
 		if at.pieces = append(at.pieces, p); last == 1 {
@@ -180,8 +181,8 @@ func (q *Queue) newestSnapshot() (newest foundSnapshot, err error) {
 	return newest, err
 }
 
-// each calls fn with the records of a snapshot.
-func (s *foundSnapshot) each(q *Queue, fn func(store.Key, []byte) error) error {
+// each calls fn with the records of the snapshot.
+func (s *savedSnapshot) each(q *Queue, fn func(store.Key, []byte) error) error {
 	for _, p := range s.pieces {
 		b, err := q.log.Read(p)
 		if err != nil {

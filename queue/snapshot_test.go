@@ -31,15 +31,15 @@ func TestASnapshotIsWrittenWhileTheQueueGoesOn(t *testing.T) {
 	}
 	at, segment, turns := uint64(0), uint64(0), 0
 	err := b.update(func() error {
-		b.keeper.beginSnapshot(b.Queue)
-		at, segment = b.storeAt(), b.log.Last()
+		b.writer.beginSnapshot(b.Queue)
+		at, segment = b.storeAt(), b.log.OpenNumber()
 		return b.log.Seal() // it goes on in another one
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	goesOn := func() (is bool) {
-		if err := b.update(func() error { is = b.keeper.snapping != nil; return nil }); err != nil {
+		if err := b.update(func() error { is = b.writer.snapshotting != nil; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return is
@@ -60,14 +60,14 @@ func TestASnapshotIsWrittenWhileTheQueueGoesOn(t *testing.T) {
 		b.append(NewLaneSet(crm.ID()), ids...)
 		crm.Failed(mustTake(t, crm, ids[0]), broken(1), "answered 500")
 		crm.Retry(mustTake(t, crm, ids[1]), broken(1), time.Now())
-		if err := b.update(func() error { return b.keeper.save(b.Queue, true) }); err != nil {
+		if err := b.update(func() error { return b.writer.save(b.Queue, true) }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if turns < 2 {
 		t.Fatalf("the snapshot was written in %d turns", turns)
 	}
-	if s := b.keeper.snapped.segment; s != segment {
+	if s := b.writer.lastSnapshot.segment; s != segment {
 		t.Errorf("the log is kept from segment %d on, and the snapshot is as of %d", s, segment)
 	}
 	snap, err := b.newestSnapshot()
@@ -115,11 +115,11 @@ func TestASnapshotOfAStoreThatLacksSomethingIsNone(t *testing.T) {
 		if err := drop(b.index.store, store.Failed); err != nil {
 			return err
 		}
-		err := b.keeper.snapshot(b.Queue)
-		made, under = b.keeper.snapped, b.keeper.snapping != nil
+		err := b.writer.writeWholeSnapshot(b.Queue)
+		made, under = b.writer.lastSnapshot, b.writer.snapshotting != nil
 		return err
 	})
-	if err != nil || under || made != (snapshotState{mark: made.mark}) {
+	if err != nil || under || made != (snapshotState{writtenAt: made.writtenAt}) {
 		t.Errorf("it is %+v, %v, and under way: %v", made, err, under)
 	}
 }

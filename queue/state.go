@@ -6,43 +6,43 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// state tells in which state the delivery of an event that is for this lane is. It may read the store.
+// state returns the state of the delivery of an event that is for this lane. It may read the store, without mu.
 func (l *Lane) state(seq uint64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, err := l.standing(seq)
+	s, err := l.deliveryState(seq)
 	return s.state, err
 }
 
-// standing is the state of a delivery, with its record when it is retrying or failed.
-type standing struct {
+// deliveryState is the state of a delivery, with its record when it is retrying or failed.
+type deliveryState struct {
 	state  string
 	record []byte
 }
 
-// standing tells how a delivery stands now. The caller holds mu, and it is let go while the store is read.
-func (l *Lane) standing(seq uint64) (standing, error) {
-	records, err := l.kept(seq, entry.Failed, entry.Retry)
+// deliveryState returns the state of a delivery. The caller holds mu; mu is not held while the store is read.
+func (l *Lane) deliveryState(seq uint64) (deliveryState, error) {
+	records, err := l.recordsOf(seq, entry.Failed, entry.Retry)
 	switch {
 	case err != nil:
-		return standing{}, err
+		return deliveryState{}, err
 	case records[0] != nil:
-		return standing{GivenUp, records[0]}, nil
+		return deliveryState{GivenUp, records[0]}, nil
 	case records[1] != nil:
-		return standing{Retrying, records[1]}, nil
+		return deliveryState{Retrying, records[1]}, nil
 	case l.isPending(seq):
-		return standing{state: Pending}, nil
+		return deliveryState{state: Pending}, nil
 	}
-	return standing{state: Settled}, nil
+	return deliveryState{state: Settled}, nil
 }
 
-// kept returns records of a delivery as of one moment, which is when it returns, also those that the store does not have
-// yet; nil for one that is not there. The caller holds mu, and it is let go while the store is read: what changes meanwhile
-// is among the unsaved, unless it has come into the store by then, and then the store is read again.
-func (l *Lane) kept(seq uint64, kinds ...entry.What) (records [][]byte, err error) {
+// recordsOf returns records of a delivery as of the moment at which it returns, also those that the store does not have yet;
+// nil for one that does not exist. The caller holds mu; mu is not held while the store is read. What changes meanwhile is
+// among the unsaved records, unless the store has it by then: in that case the store is read again.
+func (l *Lane) recordsOf(seq uint64, kinds ...entry.RecordKind) (records [][]byte, err error) {
 	records = make([][]byte, len(kinds))
 	for {
-		landings, read := l.landings, false
+		landings, read := l.applyCount, false
 		for i, what := range kinds {
 			u, ok := l.unsaved[recordName{what, seq}]
 			if records[i] = u.record; ok || what == entry.Failed && l.failed == 0 || what == entry.Retry && l.retrying == 0 {
@@ -59,7 +59,7 @@ func (l *Lane) kept(seq uint64, kinds ...entry.What) (records [][]byte, err erro
 		if !read {
 			return records, nil
 		}
-		if l.landings != landings {
+		if l.applyCount != landings {
 			continue
 		}
 		for i, what := range kinds {
@@ -71,28 +71,34 @@ func (l *Lane) kept(seq uint64, kinds ...entry.What) (records [][]byte, err erro
 	}
 }
 
-// span tells where in the log the lane's states change: all that is pending is from low on, all that is settled below high.
-func (l *Lane) span() (low, high uint64) {
+// pendingSpan returns where in the log the lane's states change: everything pending is from low on, everything settled is
+// below high.
+func (l *Lane) pendingSpan() (low, high uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	low, high = l.next, l.next
-	if len(l.window) > 0 {
-		low = l.window[0].ev.Seq
-	}
-	if l.given() == l.passed.Load() {
+	low, high = l.low(), l.next
+	if l.assignedCount() == l.passed.Load() {
 		low = math.MaxUint64
 	}
-	for seq := range l.skip {
+	for seq := range l.settledAbove {
 		high = max(high, seq+1)
 	}
 	return low, high
 }
 
 // recordBefore returns the last event below seq that has a record of the kind in the store, 0 when there is none.
-func (l *Lane) recordBefore(what entry.What, seq uint64) (uint64, error) {
+func (l *Lane) recordBefore(what entry.RecordKind, seq uint64) (uint64, error) {
 	if seq == 0 {
 		return 0, nil
 	}
 	key, _, err := l.q.index.before(recordKey(l.id, what, 0), recordKey(l.id, what, seq-1))
 	return key.Number, err
 }
+
+// The states of a delivery.
+const (
+	Pending  = "pending"
+	Retrying = "retrying"
+	Settled  = "delivered"
+	GivenUp  = "failed"
+)

@@ -11,24 +11,16 @@ import (
 	"realtorbot-relay/queue/log"
 )
 
-// DeliveryStory is what is known of one event's delivery to one endpoint.
+// DeliveryStory is everything that is known of one event's delivery to one endpoint.
 type DeliveryStory struct {
 	Lane     string
 	State    string    // pending, retrying, delivered or failed
 	Next     time.Time // when a retrying delivery is due
-	Replay   uint64    // that a retrying delivery is part of; 0 for none
-	Attempts []Attempt // those whose records are still kept, in order
+	Replay   uint64    // number of the replay that a retrying delivery is part of; 0 for none
+	Attempts []Attempt // those whose records are kept, in order
 	Failure  *Failure  // of a failed delivery
-	Letter   *Letter   // what failed elsewhere, when it was given that; nil for what it was given itself
+	Letter   *Letter   // set when the delivery is of a letter: what failed elsewhere
 }
-
-// The states of a delivery.
-const (
-	Pending  = "pending"
-	Retrying = "retrying"
-	Settled  = "delivered"
-	GivenUp  = "failed"
-)
 
 // EventStory is an event with everything that happened to it.
 type EventStory struct {
@@ -36,16 +28,16 @@ type EventStory struct {
 	Deliveries []DeliveryStory
 }
 
-// IsSettled reports that nothing of the event is pending or retrying, nor a letter of it about to be made.
+// IsSettled reports that no delivery of the event is pending or retrying, and that no letter of it is about to be made.
 func (e *EventStory) IsSettled() bool {
 	return !slices.ContainsFunc(e.Deliveries, func(d DeliveryStory) bool {
 		return d.State == Pending || d.State == Retrying || d.Failure != nil && d.Failure.Owed
 	})
 }
 
-// Story looks up an event by its id, with everything that happened to it: the newest, when the id was used again after its
-// window. found is false when no such event is kept. It first saves the lanes' progress and is for those who ask now and
-// then.
+// Story returns the event with an id and everything that happened to it; the newest one when the id was used again after its
+// window. found is false when no such event is kept. It waits for two saves, reads disk and holds no lock meanwhile: it is
+// meant for people.
 func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found bool, err error) {
 	list, err := q.Stories(id, 1)
 	if len(list) == 0 {
@@ -54,10 +46,10 @@ func (q *Queue) Story(id []byte) (ev Stored, deliveries []DeliveryStory, found b
 	return list[0].Stored, list[0].Deliveries, true, err
 }
 
-// Stories looks up the events that have an id, the newest first, at most so many. Letters are told with the event that they
-// are copies of, as long as that is kept. It is as Story otherwise.
+// Stories returns the events that have an id, newest first, most at most. Deliveries of letters are among those of the event
+// they are copies of, as long as that event is kept. It costs what Story does.
 func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
-	if err := q.settled(); err != nil {
+	if err := q.saveProgress(); err != nil {
 		return nil, err
 	}
 	var lanes [][]*Lane
@@ -87,9 +79,9 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	// The states are as of now, the attempts as of the last save: without another one, some that led to a state could be
-	// missing.
-	if err := q.settled(); err != nil {
+	// The states are as of now, the attempts as of the last save: without another save, attempts that led to a state could
+	// be missing.
+	if err := q.saveProgress(); err != nil {
 		return nil, err
 	}
 	for i := range list {
@@ -100,8 +92,8 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 	return foldLetters(list), nil
 }
 
-// foldLetters adds the deliveries of letters to those of the event they are copies of. Letters of one that is not kept any more
-// stay.
+// foldLetters moves the deliveries of letters to the events they are copies of. Letters of an event that is not kept any
+// more stay.
 func foldLetters(list []EventStory) (folded []EventStory) {
 	of := map[uint64]int{} // where an event is in folded
 	for i := range list {
@@ -124,8 +116,8 @@ func foldLetters(list []EventStory) (folded []EventStory) {
 	return folded
 }
 
-// eachOf calls fn with the events that are kept and have an id, newest first, until it has seen enough: there are several when
-// the id was used again after its window, and letters.
+// eachOf calls fn with the kept events that have an id, newest first, until it returns false. There are several when the id
+// was used again after its window, or when there are letters.
 func (q *Queue) eachOf(id []byte, fn func(ev *Stored) (more bool, err error)) error {
 	seqs, err := q.withLetters(id)
 	if err != nil {
@@ -146,20 +138,20 @@ func (q *Queue) eachOf(id []byte, fn func(ev *Stored) (more bool, err error)) er
 	return nil
 }
 
-// Standing is how an event's delivery to a lane stands.
+// Standing is the state of an event's delivery to a lane.
 type Standing struct {
 	Seq   uint64 // 0 when no such event is kept
 	State string // empty when the event is not for the lane
 }
 
-// Standings looks up events by their ids.
+// Standings looks events up by their ids. It waits for a save, reads disk and holds no lock meanwhile.
 func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
-	if err := q.settled(); err != nil {
+	if err := q.saveProgress(); err != nil {
 		return nil, err
 	}
 	list := make([]Standing, len(ids))
 	for i, id := range ids {
-		// Of several events the newest counts whose delivery failed, else the newest.
+		// Of several events the newest counts whose delivery is failed, else the newest.
 		err := q.eachOf([]byte(id), func(ev *Stored) (more bool, err error) {
 			one := Standing{Seq: ev.Seq}
 			if ev.Letter != nil && !ev.Lanes.Has(l.id) {
@@ -182,11 +174,11 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 	return list, nil
 }
 
-// deliveryStory tells how a delivery stands, without its attempts.
+// deliveryStory returns the state of a delivery, without its attempts.
 func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	s := DeliveryStory{Lane: l.name, State: Settled}
 	l.mu.Lock()
-	now, err := l.standing(seq)
+	now, err := l.deliveryState(seq)
 	l.mu.Unlock()
 	if err != nil {
 		return s, err
@@ -212,14 +204,14 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 
 // addAttempts reads the attempts of an event's deliveries from the log.
 func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) error {
-	places, err := q.log.Told(seq)
+	places, err := q.log.AttemptBlocks(seq)
 	if err != nil {
 		return err
 	}
 	for _, p := range places {
 		b, err := q.log.Read(p)
 		if log.Gone(err) || errors.Is(err, codec.ErrDamaged) {
-			continue // history that is gone or can't be read
+			continue // deleted, or it can't be read
 		}
 		if err != nil {
 			return err
@@ -245,7 +237,7 @@ func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) 
 		}
 	}
 	for i := range stories {
-		// Carried attempts come again, behind those that were not carried yet.
+		// Carried attempts are there twice as long as their first segment is.
 		list := stories[i].Attempts
 		slices.SortStableFunc(list, func(a, b Attempt) int {
 			return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Number, b.Number), cmp.Compare(a.Replay, b.Replay))
@@ -256,22 +248,4 @@ func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) 
 		lanes[i].completeNewest(seq, stories[i].Attempts)
 	}
 	return nil
-}
-
-// isPending reports whether the lane has not attempted an event of the log that is for it. The caller holds mu.
-func (l *Lane) isPending(seq uint64) bool {
-	at, in := slices.BinarySearchFunc(l.window, seq, func(f *flight, seq uint64) int {
-		switch {
-		case f.ev.Seq < seq:
-			return -1
-		case f.ev.Seq > seq:
-			return 1
-		}
-		return 0
-	})
-	if in {
-		return !l.window[at].settled
-	}
-	_, settled := l.skip[seq]
-	return seq >= l.next && !settled
 }

@@ -7,8 +7,8 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// tail holds the newest frames in memory: all that the store has not taken over, and as many more as fit, so that lanes
-// that keep up never read from the store. The committer adds, the keeper says what may go, the lanes read.
+// tail holds the newest frames in memory: all that are not in the store, and as many more as fit, so that lanes that keep up
+// never read disk. The committer adds, the writer trims, the lanes read.
 type tail struct {
 	mu     sync.RWMutex
 	frames []*entry.Frame
@@ -18,31 +18,31 @@ type tail struct {
 func (t *tail) add(f *entry.Frame) {
 	t.mu.Lock()
 	t.frames = append(t.frames, f)
-	t.bytes += held(f)
+	t.bytes += memoryOf(f)
 	t.mu.Unlock()
 }
 
-// held is about how much memory a frame takes.
-func held(f *entry.Frame) int64 {
+// memoryOf is about how many bytes of memory a frame takes.
+func memoryOf(f *entry.Frame) int64 {
 	const rest = 256 // of the frame itself, its source and its lane set
 	return int64(cap(f.Raw)+f.Count*len(entry.Hash{})) + rest
 }
 
-// trim lets go of frames that the store has, oldest first, until no more than limit bytes are held.
+// trim frees frames that are in the store, oldest first, until no more than limit bytes are held.
 func (t *tail) trim(applied uint64, limit int64) {
 	t.mu.Lock()
 	n := 0
 	for n < len(t.frames) && t.bytes > limit && t.frames[n].End() <= applied {
-		t.bytes -= held(t.frames[n])
+		t.bytes -= memoryOf(t.frames[n])
 		n++
 	}
 	t.frames = slices.Delete(t.frames, 0, n)
 	t.mu.Unlock()
 }
 
-// from returns up to limit bytes of frames, at least one, beginning with the one that holds event seq. It returns nothing
-// when that is not here: older than all, or beyond the newest.
-func (t *tail) from(seq uint64, limit int) []*entry.Frame {
+// framesFrom returns up to limit bytes of frames, one at least, from the one on that holds event seq. It returns nothing
+// when that event is older than all, or beyond the newest.
+func (t *tail) framesFrom(seq uint64, limit int) []*entry.Frame {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if len(t.frames) == 0 || seq < t.frames[0].First {
@@ -62,7 +62,7 @@ func (t *tail) from(seq uint64, limit int) []*entry.Frame {
 	return slices.Clone(t.frames[at:to])
 }
 
-// noFrames is the first event of a tail that has none.
+// noFrames is the first event of an empty tail.
 const noFrames = ^uint64(0)
 
 // first is the oldest event held, noFrames when there is none.

@@ -14,24 +14,24 @@ import (
 	"realtorbot-relay/queue/log"
 )
 
-// A queue of format 1 is read once, oldest event first, and written anew beside itself, under takeName. Until FORMAT is
-// renamed nothing of it is touched, and a start that was cut short begins anew; a binary of format 1 still opens it. After
+// A queue of format 1 is read once, oldest event first, and written anew beside itself, under takeoverName. Until FORMAT is
+// renamed nothing of it is touched: a start that was cut short begins anew, and a binary of format 1 still opens it. After
 // that the new files take the places of the old ones, and a start that was cut short goes on with that.
-const takeName = "taken-over"
+const takeoverName = "taken-over"
 
-// The places of faults.
+// Fault places.
 const (
-	placeTakeClear = "removal of a takeover that was cut short"
-	placeTakeMake  = "folder of a takeover"
-	placeTakeIDs   = "ids of a takeover"
-	placeTakeSync  = "sync of a takeover"
-	placeTakeOld   = "removal of what was taken over"
-	placeTakeName  = "name of what was taken over"
-	placeTakeEnd   = "end of a takeover"
+	placeTakeoverClear = "removal of a takeover that was cut short"
+	placeTakeoverMake  = "folder of a takeover"
+	placeTakeoverIDs   = "ids of a takeover"
+	placeTakeoverSync  = "sync of a takeover"
+	placeTakeoverOld   = "removal of what was taken over"
+	placeTakeoverName  = "name of what was taken over"
+	placeTakeoverEnd   = "end of a takeover"
 )
 
-// step makes one step of a takeover.
-func (q *Queue) step(place string, fn func() error) error {
+// faultStep runs one step of a takeover, as a fault place.
+func (q *Queue) faultStep(place string, fn func() error) error {
 	err := q.opts.fault.Before(place)
 	if err == nil {
 		err = q.opts.fault.After(place, fn())
@@ -41,9 +41,9 @@ func (q *Queue) step(place string, fn func() error) error {
 
 // takeOver brings the directory to this version's format.
 func (q *Queue) takeOver(f directory.Format) error {
-	dir := filepath.Join(q.opts.Dir, takeName)
+	dir := filepath.Join(q.opts.Dir, takeoverName)
 	if f.Version == 1 {
-		if err := q.step(placeTakeClear, func() error { return os.RemoveAll(dir) }); err != nil {
+		if err := q.faultStep(placeTakeoverClear, func() error { return os.RemoveAll(dir) }); err != nil {
 			return err
 		}
 		if err := q.readFormat1(dir); err != nil {
@@ -58,11 +58,11 @@ func (q *Queue) takeOver(f directory.Format) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// The old store and the old journal go before the new log gets its place: the new store is made from it, the new journal
-	// is empty. When the log has its place, they are the new ones.
-	moves := []string{logName, markFile}
+	// The old store and journal go before the new log takes its place: the new store is made from the log, and the new
+	// journal is empty. Once the log has its place, store and journal are the new ones.
+	moves := []string{logName, checkpointName}
 	if _, err := os.Lstat(filepath.Join(dir, logName)); err == nil {
-		moves = []string{storeName, journalName, logName, markFile}
+		moves = []string{storeName, journalName, logName, checkpointName}
 	}
 	for _, name := range moves {
 		from, to := filepath.Join(dir, name), filepath.Join(q.opts.Dir, name)
@@ -71,33 +71,34 @@ func (q *Queue) takeOver(f directory.Format) error {
 		if !there && name != storeName && name != journalName {
 			continue // it has its place already
 		}
-		if err := q.step(placeTakeOld, func() error { return os.RemoveAll(to) }); err != nil {
+		if err := q.faultStep(placeTakeoverOld, func() error { return os.RemoveAll(to) }); err != nil {
 			return err
 		}
 		if !there {
 			continue
 		}
-		if err := q.step(placeTakeName, func() error { return errors.Join(os.Rename(from, to), syncDir(q.opts.Dir)) }); err != nil {
+		if err := q.faultStep(placeTakeoverName, func() error { return errors.Join(os.Rename(from, to), syncDir(q.opts.Dir)) }); err != nil {
 			return err
 		}
 	}
-	return nil // the folder, which is empty, goes when the store is there
+	return nil // the folder is empty, and is removed when the store exists
 }
 
-// taker writes what a queue of format 1 holds into a new log.
-type taker struct {
+// importer writes what a queue of format 1 has into a new log.
+type importer struct {
 	r      *format1.Reader
 	l      *log.Log
-	next   uint64 // entry
+	next   uint64 // the next entry's number
 	event  uint64
-	now    int64
+	now    int64 // queue time of entries that had none
 	events int64
 	unsent int // bytes that were added and not saved
 }
 
-// takeSave is after how many bytes of entries they are saved.
-const takeSave = 4 << 20
+// importSaveBytes is after how many bytes of entries they are saved.
+const importSaveBytes = 4 << 20
 
+// readFormat1 writes the new log and the new checkpoint.
 func (q *Queue) readFormat1(dir string) error {
 	began := time.Now()
 	r, err := format1.Open(q.opts.Dir, q.opts.Notice)
@@ -112,11 +113,11 @@ func (q *Queue) readFormat1(dir string) error {
 	if need := 2*r.Size() + criticalFree; q.opts.free() < need {
 		return fmt.Errorf("%w: %d MiB of disk are needed for the new files beside the old ones, and %d MiB are free: make room", ErrUnwritable, need>>20, q.opts.free()>>20)
 	}
-	if err := q.step(placeTakeMake, func() error { return os.MkdirAll(filepath.Join(dir, logName), 0o700) }); err != nil {
+	if err := q.faultStep(placeTakeoverMake, func() error { return os.MkdirAll(filepath.Join(dir, logName), 0o700) }); err != nil {
 		return err
 	}
 	now := max(state.Clock.Now, 1)
-	t := &taker{r: r, next: 1, event: 1, now: now}
+	t := &importer{r: r, next: 1, event: 1, now: now}
 	imported, first, err := q.importIDs(r, dir, now)
 	if err != nil {
 		return err
@@ -129,7 +130,7 @@ func (q *Queue) readFormat1(dir string) error {
 		return err
 	}
 	defer func() { _ = t.l.Close() }()
-	for _, step := range []func() error{t.lanes, t.frames, t.kept, t.records, t.attempts} {
+	for _, step := range []func() error{t.lanes, t.frames, t.retained, t.records, t.attempts} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -141,18 +142,18 @@ func (q *Queue) readFormat1(dir string) error {
 	if want := state.Events; t.events != want && state.Damaged == 0 {
 		return fmt.Errorf("%d events were written, %d are in the old queue: nothing of it was touched", t.events, want)
 	}
-	m, _, err := openMark(dir, q.opts.fault)
+	m, _, err := openCheckpoint(dir, q.opts.fault)
 	if err != nil {
 		return err
 	}
-	high := highWater{version: t.next - 1, end: state.Next, clock: clockState{now: state.Clock.Now, wall: state.Clock.Wall, up: state.Clock.Up, boot: state.Clock.Boot}}
-	for _, one := range state.Marks {
-		high.marks = append(high.marks, mark{one.At, one.Next})
+	high := checkpoint{applied: t.next - 1, end: state.Next, clock: clockState{now: state.Clock.Now, wall: state.Clock.Wall, up: state.Clock.Up, boot: state.Clock.Boot}}
+	for _, one := range state.Watermarks {
+		high.watermarks = append(high.watermarks, watermark{one.At, one.Next})
 	}
 	if err := errors.Join(m.write(high), m.close()); err != nil {
 		return err
 	}
-	if err := q.step(placeTakeSync, func() error { return errors.Join(syncDir(dir), syncDir(q.opts.Dir)) }); err != nil {
+	if err := q.faultStep(placeTakeoverSync, func() error { return errors.Join(syncDir(dir), syncDir(q.opts.Dir)) }); err != nil {
 		return err
 	}
 	q.opts.Notice(fmt.Sprintf("the queue was written by an older version of the relay: its %d events, %d lanes and %d known ids were taken over in %v",
@@ -160,7 +161,7 @@ func (q *Queue) readFormat1(dir string) error {
 	return nil
 }
 
-// importIDs writes the ids that are known and whose events are gone. first is the first event that is kept.
+// importIDs writes the ids that are known and whose events are deleted. first is the first event that is kept.
 func (q *Queue) importIDs(r *format1.Reader, dir string, now int64) (count int, first uint64, err error) {
 	if err := r.Frames(func(f *format1.Frame) error {
 		if first == 0 {
@@ -188,20 +189,20 @@ func (q *Queue) importIDs(r *format1.Reader, dir string, now int64) (count int, 
 	if err != nil || count == 0 {
 		return 0, first, err
 	}
-	return count, first, q.step(placeTakeIDs, func() error { return im.Write(filepath.Join(dir, logName), first, now) })
+	return count, first, q.faultStep(placeTakeoverIDs, func() error { return im.Write(filepath.Join(dir, logName), first, now) })
 }
 
-func (t *taker) add(h entry.Header, raw []byte, f *entry.Frame, p *entry.Progress) error {
+func (t *importer) add(h entry.Header, raw []byte, f *entry.Frame, p *entry.Progress) error {
 	t.l.Add(h, raw, f, p)
 	t.next = h.Number + 1
 	t.unsent += len(raw)
-	if t.unsent < takeSave {
+	if t.unsent < importSaveBytes {
 		return nil
 	}
 	return t.save(false)
 }
 
-func (t *taker) save(all bool) error {
+func (t *importer) save(all bool) error {
 	t.unsent = 0
 	if _, err := t.l.Save(); err != nil {
 		return err
@@ -212,13 +213,13 @@ func (t *taker) save(all bool) error {
 	return nil
 }
 
-func (t *taker) lanes() error {
+func (t *importer) lanes() error {
 	state, err := t.r.State()
 	if err != nil {
 		return err
 	}
 	return t.r.Lanes(func(l format1.Lane) error {
-		// Its retries and failed deliveries follow with its record; this one gives it its number.
+		// Its retries and failed deliveries follow with its record; this entry gives it its number.
 		e := entry.Lane{ID: LaneID(l.ID), Name: l.Name, Record: laneOf(&l, state.Next).append(nil)}
 		return t.add(entry.Header{Kind: entry.KindLane, Number: t.next, At: t.now}, e.Append(nil, false, t.next, t.now), nil, nil)
 	})
@@ -239,7 +240,7 @@ func laneSet(lanes []uint32) LaneSet {
 	return entry.NewLaneSet(ids...)
 }
 
-func (t *taker) frames() error {
+func (t *importer) frames() error {
 	var d entry.Draft
 	return t.r.Frames(func(f *format1.Frame) error {
 		d.Reset()
@@ -255,8 +256,8 @@ func (t *taker) frames() error {
 	})
 }
 
-// kept carries the events whose blocks were deleted.
-func (t *taker) kept() error {
+// retained carries the events whose blocks were deleted.
+func (t *importer) retained() error {
 	var raw []byte
 	var events []*entry.Frame
 	bodies := 0
@@ -266,7 +267,7 @@ func (t *taker) kept() error {
 			raw, events, bodies = nil, nil, 0
 		}
 	}
-	err := t.r.Kept(func(ev format1.Event) error {
+	err := t.r.Retained(func(ev format1.Event) error {
 		var d entry.Draft
 		d.Add(ev.Source, &Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: laneSet(ev.Lanes)}, entry.Hash{})
 		var f *entry.Frame
@@ -283,7 +284,7 @@ func (t *taker) kept() error {
 }
 
 // records writes what is retrying, failed and replayed.
-func (t *taker) records() error {
+func (t *importer) records() error {
 	gathered := map[LaneID][]entry.Change{}
 	put := func(id LaneID) error {
 		list := gathered[id]
@@ -300,17 +301,17 @@ func (t *taker) records() error {
 	}
 	err := t.r.Retries(func(lane uint32, seq uint64, due int64, attempts int, replay uint64) error {
 		r := &retry{seq: seq, due: time.UnixMilli(due), queued: t.now, attempts: attempts, replay: replay}
-		return add(lane, entry.Change{What: entry.Retry, Seq: seq, Record: appendRetry(nil, r)})
+		return add(lane, entry.Change{Kind: entry.Retry, Seq: seq, Record: appendRetry(nil, r)})
 	})
 	if err == nil {
 		err = t.r.Failed(func(lane uint32, f format1.Failure) error {
 			one := Failure{Seq: f.Seq, At: f.At, Attempts: f.Attempts, Status: f.Status, Class: f.Class, Reason: f.Reason}
-			return add(lane, entry.Change{What: entry.Failed, Seq: f.Seq, Record: appendFailure(nil, &one)})
+			return add(lane, entry.Change{Kind: entry.Failed, Seq: f.Seq, Record: appendFailure(nil, &one)})
 		})
 	}
 	if err == nil {
 		err = t.r.Replays(func(lane uint32, number uint64, record []byte) error {
-			return add(lane, entry.Change{What: entry.Replay, Seq: number, Record: append([]byte{}, record...)})
+			return add(lane, entry.Change{Kind: entry.Replay, Seq: number, Record: append([]byte{}, record...)})
 		})
 	}
 	for id := range gathered {
@@ -321,7 +322,7 @@ func (t *taker) records() error {
 	return err
 }
 
-func (t *taker) attempts() error {
+func (t *importer) attempts() error {
 	var p *entry.Progress
 	size := 0
 	put := func() error {
@@ -341,7 +342,7 @@ func (t *taker) attempts() error {
 		if p == nil {
 			p = &entry.Progress{Lane: LaneID(lane)}
 		}
-		m := entry.Made{Seq: seq, Attempt: Attempt{
+		m := entry.EventAttempt{Seq: seq, Attempt: Attempt{
 			Number: a.Number, At: a.At, Took: a.Took, DNS: a.DNS, Connect: a.Connect, TLS: a.TLS, FirstByte: a.FirstByte,
 			Status: a.Status, Class: a.Class, Error: a.Error, Excerpt: append([]byte(nil), a.Excerpt...), Replay: a.Replay,
 		}}

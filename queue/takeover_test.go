@@ -185,7 +185,7 @@ func oldFiles(t *testing.T, dir string) map[string]string {
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(dir, path)
-		if err == nil && entry.IsDir() && name == takeName {
+		if err == nil && entry.IsDir() && name == takeoverName {
 			return fs.SkipDir
 		}
 		if err != nil {
@@ -287,7 +287,7 @@ func TestATakeoverThatIsCutShortLosesNothing(t *testing.T) {
 	for _, one := range visits {
 		last[one.place] = max(last[one.place], one.n)
 	}
-	for _, place := range []string{placeTakeClear, placeTakeMake, placeTakeSync, placeTakeOld, placeTakeName, placeTakeEnd, log.PlaceBlocks, log.PlaceSync, placeMark} {
+	for _, place := range []string{placeTakeoverClear, placeTakeoverMake, placeTakeoverSync, placeTakeoverOld, placeTakeoverName, placeTakeoverEnd, log.PlaceBlocks, log.PlaceSync, placeCheckpoint} {
 		if last[place] == 0 {
 			t.Errorf("a takeover does not come to %q", place)
 		}
@@ -297,7 +297,7 @@ func TestATakeoverThatIsCutShortLosesNothing(t *testing.T) {
 			continue // what can't be read is damage, and told
 		}
 		for _, how := range []error{nil, syscall.EIO, syscall.ENOSPC} {
-			if *faultsFlag != "all" && (at.n > 1 && at.place != placeTakeOld && at.place != placeTakeName || how != nil && (at.made || how == syscall.ENOSPC)) {
+			if *faultsFlag != "all" && (at.n > 1 && at.place != placeTakeoverOld && at.place != placeTakeoverName || how != nil && (at.made || how == syscall.ENOSPC)) {
 				continue // much as another one
 			}
 			t.Run(fmt.Sprintf("%s %d, made %v, %v", at.place, at.n, at.made, how), func(t *testing.T) {
@@ -308,7 +308,7 @@ func TestATakeoverThatIsCutShortLosesNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				mustBeTaken(t, "the next start", q, &want)
-				if there(filepath.Join(dir, takeName)) {
+				if there(filepath.Join(dir, takeoverName)) {
 					t.Error("what was written for the takeover is left over")
 				}
 				if err := q.Close(); err != nil {
@@ -327,7 +327,7 @@ func TestAStoreThatATakeoverHasNotMadeYetIsNoDamage(t *testing.T) {
 	t.Parallel()
 	for what, leave := range map[string]func(dir, taken string) error{
 		"before the log has its place": func(dir, taken string) error {
-			return errors.Join(os.Rename(filepath.Join(dir, logName), filepath.Join(taken, logName)), os.Remove(filepath.Join(dir, markFile)))
+			return errors.Join(os.Rename(filepath.Join(dir, logName), filepath.Join(taken, logName)), os.Remove(filepath.Join(dir, checkpointName)))
 		},
 		"before the store is made":  func(dir, _ string) error { return os.RemoveAll(filepath.Join(dir, storeName)) },
 		"before it is the last one": func(string, string) error { return nil },
@@ -338,7 +338,7 @@ func TestAStoreThatATakeoverHasNotMadeYetIsNoDamage(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		taken := filepath.Join(b.opts.Dir, takeName)
+		taken := filepath.Join(b.opts.Dir, takeoverName)
 		if err := errors.Join(os.Mkdir(taken, 0o700), leave(b.opts.Dir, taken)); err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ func TestAnUnknownEntryInTheJournalStopsTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, journal.Header+freeSize)
+	buf := make([]byte, journal.Header+loggedSize)
 	p := entry.Progress{Lane: lane.id}
 	at := len(buf)
 	buf = p.Append(buf, next, 1)

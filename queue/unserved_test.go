@@ -385,7 +385,7 @@ func TestALaneIsServedAgainWhileItsSegmentsGo(t *testing.T) {
 	b.Serve([]string{"crm", "old"})
 	done := make(chan error, 1)
 	go func() {
-		done <- b.update(func() error { return b.keeper.retain.run(b.Queue) })
+		done <- b.update(func() error { return b.writer.retain.run(b.Queue) })
 	}()
 	got := b.drainAll(old)
 	if err := <-done; err != nil {

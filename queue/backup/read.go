@@ -36,25 +36,25 @@ const maxText = 64 << 20
 // queueFile is what a queue's file may be called. Nothing else is ever written to a directory.
 var queueFile = regexp.MustCompile(`^(FORMAT|mark|log/[0-9]{10,20}\.seg)$`)
 
-// ended reads all but the end of a stream, which it keeps back.
-type ended struct {
+// endReader reads all but the end of a stream, which it keeps back.
+type endReader struct {
 	r     io.Reader
-	held  []byte  // what was read and may be the end
+	tail  []byte  // what was read and may be the end
 	first [4]byte // of the stream
 	n     int64
 	sum   uint32
 	err   error
 }
 
-func (e *ended) Read(p []byte) (int, error) {
-	for e.err == nil && len(e.held) <= endSize {
-		from := len(e.held)
-		e.held = append(e.held, make([]byte, 64<<10)...)
+func (e *endReader) Read(p []byte) (int, error) {
+	for e.err == nil && len(e.tail) <= endSize {
+		from := len(e.tail)
+		e.tail = append(e.tail, make([]byte, 64<<10)...)
 		var n int
-		n, e.err = e.r.Read(e.held[from:])
-		e.held = e.held[:from+n]
+		n, e.err = e.r.Read(e.tail[from:])
+		e.tail = e.tail[:from+n]
 	}
-	n := copy(p, e.held[:max(len(e.held)-endSize, 0)])
+	n := copy(p, e.tail[:max(len(e.tail)-endSize, 0)])
 	if n == 0 && len(p) > 0 {
 		return 0, e.err
 	}
@@ -63,19 +63,19 @@ func (e *ended) Read(p []byte) (int, error) {
 	}
 	e.n += int64(n)
 	e.sum = crc32.Update(e.sum, codec.Castagnoli, p[:n])
-	e.held = e.held[:copy(e.held, e.held[n:])]
+	e.tail = e.tail[:copy(e.tail, e.tail[n:])]
 	return n, nil
 }
 
-// rest reads what is left and says how the stream ends.
-func (e *ended) rest() error {
+// finish reads what is left and says how the stream ends.
+func (e *endReader) finish() error {
 	if _, err := io.Copy(io.Discard, e); err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
 	switch {
-	case len(e.held) == endSize && bytes.Equal(e.held, appendEnd(nil, e.n, e.sum)):
+	case len(e.tail) == endSize && bytes.Equal(e.tail, appendEnd(nil, e.n, e.sum)):
 		return nil
-	case len(e.held) == endSize && string(e.held[8:8+len(endName)]) == endName:
+	case len(e.tail) == endSize && string(e.tail[8:8+len(endName)]) == endName:
 		return ErrDamaged
 	}
 	return ErrCut
@@ -85,20 +85,20 @@ func (e *ended) rest() error {
 // what it wants of it; what it did counts only when Read returns no error. Errors are ErrNone, ErrCut or ErrDamaged with
 // more words, that of each, or that of r.
 func Read(r io.Reader, each func(name string, size int64, r io.Reader) error) (report Report, err error) {
-	e := &ended{r: r}
+	e := &endReader{r: r}
 	var fault error // of each
 	found, err := readFiles(e, &fault, each)
 	if fault != nil {
 		return report, fault
 	}
-	end := e.rest()
+	end := e.finish()
 	switch {
 	case errors.Is(end, ErrCut) && string(e.first[:]) != packedMagic:
 		return report, ErrNone
 	case errors.Is(end, ErrCut):
-		return report, fmt.Errorf("%w: it has no end, %d bytes came", ErrCut, e.n+int64(len(e.held)))
+		return report, fmt.Errorf("%w: it has no end, %d bytes came", ErrCut, e.n+int64(len(e.tail)))
 	case errors.Is(end, ErrDamaged):
-		return report, fmt.Errorf("%w: its %d bytes are not those that were written", ErrDamaged, e.n+int64(len(e.held)))
+		return report, fmt.Errorf("%w: its %d bytes are not those that were written", ErrDamaged, e.n+int64(len(e.tail)))
 	case end != nil:
 		return report, end
 	case err != nil:
@@ -109,7 +109,7 @@ func Read(r io.Reader, each func(name string, size int64, r io.Reader) error) (r
 }
 
 // readFiles reads the archive. fault gets an error of each.
-func readFiles(e *ended, fault *error, each func(string, int64, io.Reader) error) (report Report, err error) {
+func readFiles(e *endReader, fault *error, each func(string, int64, io.Reader) error) (report Report, err error) {
 	unpacked, err := zstd.NewReader(e, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(window))
 	if err != nil {
 		return report, err
@@ -142,13 +142,13 @@ func readFiles(e *ended, fault *error, each func(string, int64, io.Reader) error
 			if err != nil {
 				return report, fmt.Errorf("%w: %w", ErrDamaged, err)
 			}
-			if err := report.take(h.Name, text, sums.Bytes()); err != nil {
+			if err := report.readText(h.Name, text, sums.Bytes()); err != nil {
 				return report, err
 			}
 		case h.Typeflag != tar.TypeReg || !queueFile.MatchString(h.Name):
 			return report, fmt.Errorf("%w: it has %q, which is no file of a queue", ErrDamaged, h.Name)
 		default:
-			read := &source{r: content}
+			read := &errorReader{r: content}
 			if err := each(h.Name, h.Size, read); err != nil && read.err == nil {
 				*fault = err
 				return report, err
@@ -165,13 +165,13 @@ func readFiles(e *ended, fault *error, each func(string, int64, io.Reader) error
 	return report, nil
 }
 
-// source remembers the error of what it reads from.
-type source struct {
+// errorReader remembers the error of what it reads from.
+type errorReader struct {
 	r   io.Reader
 	err error
 }
 
-func (s *source) Read(p []byte) (int, error) {
+func (s *errorReader) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
@@ -182,8 +182,8 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// take takes in a file that is about the backup itself.
-func (r *Report) take(name string, text, sums []byte) error {
+// readText takes in a file that is about the backup itself.
+func (r *Report) readText(name string, text, sums []byte) error {
 	switch name {
 	case contentsName:
 		if err := json.Unmarshal(text, &r.Contents); err != nil {

@@ -33,21 +33,21 @@ const (
 
 // Writer writes a backup. One goroutine uses it. After an error nothing more can be written, and what was is none.
 type Writer struct {
-	to     summed
+	to     summedWriter
 	packed *zstd.Encoder
 	files  *tar.Writer
 	sums   bytes.Buffer
 	damage bytes.Buffer
 }
 
-// summed counts and sums up what is written.
-type summed struct {
+// summedWriter counts and sums up what is written.
+type summedWriter struct {
 	w   io.Writer
 	n   int64
 	sum uint32
 }
 
-func (s *summed) Write(p []byte) (int, error) {
+func (s *summedWriter) Write(p []byte) (int, error) {
 	n, err := s.w.Write(p)
 	s.n += int64(n)
 	s.sum = crc32.Update(s.sum, codec.Castagnoli, p[:n])
@@ -56,7 +56,7 @@ func (s *summed) Write(p []byte) (int, error) {
 
 // NewWriter begins a backup.
 func NewWriter(w io.Writer, c Contents) (*Writer, error) {
-	b := &Writer{to: summed{w: w}}
+	b := &Writer{to: summedWriter{w: w}}
 	var err error
 	// One goroutine's work, beside a relay that serves: the fastest level takes as much off as blocks that are packed give.
 	b.packed, err = zstd.NewWriter(&b.to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))

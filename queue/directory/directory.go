@@ -29,7 +29,7 @@ const lockFile = "lock"
 // Directory is a queue's directory that this process has locked. Its methods may be called from several goroutines.
 type Directory struct {
 	path   string
-	held   *os.File // the directory
+	handle *os.File // the directory
 	lock   *os.File
 	fresh  bool
 	device uint64
@@ -60,14 +60,14 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	if err != nil {
 		return nil, err
 	}
-	d = &Directory{path: path, held: held, fault: fault}
+	d = &Directory{path: path, handle: held, fault: fault}
 	defer func() {
 		if err != nil && !errors.Is(err, ErrNoLocks) { // which comes last and alone
 			err = errors.Join(err, d.Close())
 			d = nil
 		}
 	}()
-	first := take(held, flock)
+	first := tryLock(held, flock)
 	if first != nil && !errors.Is(first, ErrNoLocks) {
 		return d, first
 	}
@@ -79,7 +79,7 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	if err := d.Check(); err != nil {
 		return d, err // somebody moved it while we took it
 	}
-	kept, err := d.kept()
+	kept, err := d.contents()
 	if err != nil {
 		return d, err
 	}
@@ -89,16 +89,16 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	if d.lock, err = os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return d, err
 	}
-	second := take(d.lock, flock)
+	second := tryLock(d.lock, flock)
 	if errors.Is(second, ErrNoLocks) {
 		return d, first // one lock is enough
 	}
 	return d, second
 }
 
-// take locks an open file or directory. The kernel lets go of the lock when all who have it open have closed it or died;
+// tryLock locks an open file or directory. The kernel lets go of the lock when all who have it open have closed it or died;
 // no child gets it, since Go opens all files O_CLOEXEC.
-func take(f *os.File, flock func(fd, how int) error) error {
+func tryLock(f *os.File, flock func(fd, how int) error) error {
 	for {
 		err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
@@ -155,7 +155,7 @@ func (d *Directory) Check() error {
 		return nil
 	}
 	var ours unix.Stat_t
-	removed := unix.Fstat(int(d.held.Fd()), &ours) == nil && ours.Nlink == 0
+	removed := unix.Fstat(int(d.handle.Fd()), &ours) == nil && ours.Nlink == 0
 	switch {
 	case removed && errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("directory %q was removed while the queue in it was open: restore it from a backup, or start again with an empty queue", d.path)
@@ -177,5 +177,5 @@ func (d *Directory) Close() error {
 	if d.lock != nil {
 		err = d.lock.Close()
 	}
-	return errors.Join(err, d.held.Close()) // last: whoever gets it finds the file free, too
+	return errors.Join(err, d.handle.Close()) // last: whoever gets it finds the file free, too
 }

@@ -80,14 +80,14 @@ func (f Format) unfinished() bool {
 	return f.Version == Current.Version && f.Draft > 0 && f.Draft != Current.Draft
 }
 
-// keptNames are what a queue is in, each as an operator calls it.
-var keptNames = [...]struct{ name, what string }{
+// queueFiles are what a queue is in, each as an operator calls it.
+var queueFiles = [...]struct{ name, what string }{
 	{formatFile, ""}, {"store", "a store"}, {"log", "a log"}, {"journal", "a journal"},
 }
 
-// kept says what of a queue is in the directory, by the name of it; "" when there is nothing.
-func (d *Directory) kept() (name string, err error) {
-	for _, k := range keptNames {
+// contents says what of a queue is in the directory, by the name of it; "" when there is nothing.
+func (d *Directory) contents() (name string, err error) {
+	for _, k := range queueFiles {
 		path := filepath.Join(d.path, k.name)
 		info, err := os.Stat(path)
 		if err == nil && info.IsDir() {
@@ -112,11 +112,11 @@ func (d *Directory) kept() (name string, err error) {
 func (d *Directory) ReadFormat() (Format, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, formatFile))
 	if errors.Is(err, os.ErrNotExist) {
-		kept, err := d.kept()
+		kept, err := d.contents()
 		if err != nil {
 			return Format{}, err
 		}
-		for _, k := range keptNames {
+		for _, k := range queueFiles {
 			if k.name == kept {
 				return Format{}, fmt.Errorf("the directory has %s but no file %q, so its format is not known: put the file back from a copy, or use an empty directory", k.what, formatFile)
 			}
@@ -157,7 +157,7 @@ func (d *Directory) WriteFormat(f Format) error {
 		return err
 	}
 	if err = d.fault.Before(PlaceFormatName); err == nil {
-		err = d.fault.After(PlaceFormatName, errors.Join(os.Rename(path+".new", path), d.held.Sync()))
+		err = d.fault.After(PlaceFormatName, errors.Join(os.Rename(path+".new", path), d.handle.Sync()))
 	}
 	return err
 }

@@ -17,36 +17,36 @@ import (
 //	events: source index, lane set index, flags, id, type, body, of a letter who failed and why, number of keyed hashes, hashes
 //	named values
 type Frame struct {
-	Number  uint64 // of the entry
-	First   uint64 // sequence number of the first event
-	Count   int
-	At      int64  // queue time, Unix milliseconds
-	Raw     []byte // the whole entry; shared, never written to
-	Sources []string
-	Sets    []LaneSet
-	IDs     []Hash // of the events, in order; nil in a frame that was read from disk
-	kept    []Kept // of the sources, in order; nil like the ids
-	events  int    // where in Raw the first event begins
+	Number   uint64 // of the entry
+	First    uint64 // sequence number of the first event
+	Count    int
+	At       int64  // queue time, Unix milliseconds
+	Raw      []byte // the whole entry; shared, never written to
+	Sources  []string
+	Sets     []LaneSet
+	IDs      []Hash  // of the events, in order; nil in a frame that was read from disk
+	usage    []Usage // of the sources, in order; nil like the ids
+	eventsAt int     // where in Raw the first event begins
 }
 
-// Kept is what is kept of some events that a source posted. Letters are none of them: the relay wrote those.
-type Kept struct {
+// Usage is what is kept of some events that a source posted. Letters are none of them: the relay wrote those.
+type Usage struct {
 	Events int64
 	Bytes  int64 // of their bodies
 }
 
 // Plus is the sum of both.
-func (k Kept) Plus(other Kept) Kept { return Kept{k.Events + other.Events, k.Bytes + other.Bytes} }
+func (k Usage) Plus(other Usage) Usage { return Usage{k.Events + other.Events, k.Bytes + other.Bytes} }
 
 // Minus is k without other.
-func (k Kept) Minus(other Kept) Kept { return Kept{k.Events - other.Events, k.Bytes - other.Bytes} }
+func (k Usage) Minus(other Usage) Usage { return Usage{k.Events - other.Events, k.Bytes - other.Bytes} }
 
-// share is what an event is of its source's.
-func share(letter, body []byte) Kept {
+// usageOf is what an event is of its source's.
+func usageOf(letter, body []byte) Usage {
 	if letter != nil {
-		return Kept{}
+		return Usage{}
 	}
-	return Kept{1, int64(len(body))}
+	return Usage{1, int64(len(body))}
 }
 
 const frameHead = HeaderSize + 12
@@ -67,7 +67,7 @@ type Event struct {
 // Draft gathers the events of the frame that is being made. It is reused; the frame that Seal returns has bytes of its own. One goroutine uses it.
 type Draft struct {
 	sources []string
-	kept    []Kept // of the sources
+	usage   []Usage // of the sources
 	sets    []LaneSet
 	events  []draftEvent
 	bytes   int
@@ -81,7 +81,7 @@ type draftEvent struct {
 
 // Reset empties the draft.
 func (d *Draft) Reset() {
-	d.sources, d.sets, d.kept = d.sources[:0], d.sets[:0], d.kept[:0]
+	d.sources, d.sets, d.usage = d.sources[:0], d.sets[:0], d.usage[:0]
 	clear(d.events)
 	d.events, d.bytes = d.events[:0], 0
 }
@@ -89,10 +89,10 @@ func (d *Draft) Reset() {
 // Add takes an event in, whose slices must stay untouched until Seal.
 func (d *Draft) Add(source string, ev *Event, id Hash) {
 	at := index(&d.sources, source)
-	if at == len(d.kept) {
-		d.kept = append(d.kept, Kept{})
+	if at == len(d.usage) {
+		d.usage = append(d.usage, Usage{})
 	}
-	d.kept[at] = d.kept[at].Plus(share(ev.Letter, ev.Body))
+	d.usage[at] = d.usage[at].Plus(usageOf(ev.Letter, ev.Body))
 	d.events = append(d.events, draftEvent{at, index(&d.sets, ev.Lanes), ev, id})
 	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter)
 }
@@ -105,7 +105,7 @@ func (d *Draft) Bytes() int { return d.bytes }
 
 // Accepted is the number of events in the draft that sources posted: all but letters.
 func (d *Draft) Accepted() (n int64) {
-	for _, k := range d.kept {
+	for _, k := range d.usage {
 		n += k.Events
 	}
 	return n
@@ -149,7 +149,7 @@ func (d *Draft) Size() int {
 // Seal appends the draft to dst as a frame. The frame that it returns shares nothing with dst.
 func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame) {
 	from := len(dst)
-	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events)), kept: slices.Clone(d.kept)}
+	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events)), usage: slices.Clone(d.usage)}
 	dst = Begin(dst)
 	dst = binary.LittleEndian.AppendUint64(dst, first)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(d.events)))
@@ -163,7 +163,7 @@ func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame
 		dst = codec.AppendText(dst, string(s))
 		f.Sets = append(f.Sets, s)
 	}
-	f.events = len(dst) - from
+	f.eventsAt = len(dst) - from
 	letters := false
 	for i := range d.events {
 		e := &d.events[i]
@@ -207,28 +207,28 @@ func ParseFrame(h Header, raw []byte) (*Frame, error) {
 	for n := d.Count(); n > 0 && d.OK(); n-- {
 		f.Sets = append(f.Sets, LaneSet(d.Text()))
 	}
-	f.events = len(raw) - len(d.Buf)
+	f.eventsAt = len(raw) - len(d.Buf)
 	if !d.OK() || f.Count < 1 || f.Count > len(d.Buf) {
 		return nil, fmt.Errorf("read frame %d: tables: %w", f.First, codec.ErrDamaged)
 	}
 	return f, nil
 }
 
-// Kept calls fn with each source of the frame and what the events are that it posted. Of a frame that was read from disk it looks at all
+// EachUsage calls fn with each source of the frame and what the events are that it posted. Of a frame that was read from disk it looks at all
 // events; what does not parse is not counted.
-func (f *Frame) Kept(fn func(source string, k Kept)) {
-	kept := f.kept
-	if kept == nil {
-		kept = make([]Kept, len(f.Sources))
+func (f *Frame) EachUsage(fn func(source string, k Usage)) {
+	usage := f.usage
+	if usage == nil {
+		usage = make([]Usage, len(f.Sources))
 		for r := f.Reader(); ; {
 			at, ev, ok, err := r.next()
 			if err != nil || !ok {
 				break
 			}
-			kept[at] = kept[at].Plus(share(ev.Letter, ev.Body))
+			usage[at] = usage[at].Plus(usageOf(ev.Letter, ev.Body))
 		}
 	}
-	for i, k := range kept {
+	for i, k := range usage {
 		if k.Events > 0 {
 			fn(f.Sources[i], k)
 		}
@@ -260,7 +260,7 @@ type Reader struct {
 }
 
 // Reader returns one that begins with the first event.
-func (f *Frame) Reader() Reader { return Reader{frame: f, rest: f.Raw[f.events:], seq: f.First} }
+func (f *Frame) Reader() Reader { return Reader{frame: f, rest: f.Raw[f.eventsAt:], seq: f.First} }
 
 // Frame is the frame that is walked, nil for none.
 func (r *Reader) Frame() *Frame { return r.frame }

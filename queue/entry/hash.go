@@ -26,3 +26,12 @@ func (k *Key) Word(kind byte, text string) uint64 {
 	buf = append(append(buf, kind), text...)
 	return siphash.Hash(binary.LittleEndian.Uint64(k[:8]), binary.LittleEndian.Uint64(k[8:]), buf)
 }
+
+// EventHash is how the log knows the id of an event. Letters are known apart: an id is accepted once, whatever copies there
+// are of its event.
+func (k *Key) EventHash(id, letter []byte) Hash {
+	if letter == nil {
+		return k.Hash(id)
+	}
+	return k.Hash(append(append(make([]byte, 0, len(id)+1), id...), 0))
+}

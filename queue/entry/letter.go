@@ -38,12 +38,3 @@ func ParseLetter(raw []byte) (Letter, error) {
 	}
 	return l, nil
 }
-
-// EventHash is how the log knows the id of an event. Letters are known apart: an id is accepted once, whatever copies there
-// are of its event.
-func (k *Key) EventHash(id, letter []byte) Hash {
-	if letter == nil {
-		return k.Hash(id)
-	}
-	return k.Hash(append(append(make([]byte, 0, len(id)+1), id...), 0))
-}

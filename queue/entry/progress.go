@@ -8,19 +8,19 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// What says what a change is about. The numbers are on disk and never change.
-type What byte
+// RecordKind says what a change is about. The numbers are on disk and never change.
+type RecordKind byte
 
 // A lane has three kinds of records beside its own.
 const (
-	Retry  What = 1 // of a delivery that is attempted again
-	Failed What = 2 // of a delivery that was given up
-	Replay What = 3 // of a replay, by its number
+	Retry  RecordKind = 1 // of a delivery that is attempted again
+	Failed RecordKind = 2 // of a delivery that was given up
+	Replay RecordKind = 3 // of a replay, by its number
 )
 
 // Change sets or deletes one record of a lane.
 type Change struct {
-	What   What
+	Kind   RecordKind
 	Seq    uint64 // the event's, or the replay's number
 	Record []byte // nil deletes
 }
@@ -41,8 +41,8 @@ type Attempt struct {
 	Replay    uint64 // the number of the replay that made it; 0 for none
 }
 
-// Made is an attempt and the event that it delivered.
-type Made struct {
+// EventAttempt is an attempt and the event that it delivered.
+type EventAttempt struct {
 	Seq uint64
 	Attempt
 }
@@ -54,7 +54,7 @@ type Progress struct {
 	Lane     LaneID
 	Record   []byte // of the lane, as it stands now; nil when only attempts are told
 	Changes  []Change
-	Attempts []Made
+	Attempts []EventAttempt
 }
 
 // Append appends the progress as an entry.
@@ -70,7 +70,7 @@ func (p *Progress) Append(dst []byte, number uint64, at int64) []byte {
 		if c.Record == nil {
 			deletes = 1
 		}
-		dst = append(dst, byte(c.What), deletes)
+		dst = append(dst, byte(c.Kind), deletes)
 		dst = binary.AppendUvarint(dst, c.Seq)
 		if deletes == 0 {
 			dst = codec.AppendText(dst, c.Record)
@@ -97,12 +97,12 @@ func ParseProgress(h Header, raw []byte) (*Progress, error) {
 		p.Record = nil
 	}
 	for n := d.Count(); n > 0 && d.OK(); n-- {
-		c := Change{What: What(d.Byte())}
+		c := Change{Kind: RecordKind(d.Byte())}
 		deletes := d.Byte() == 1
 		if c.Seq = d.Uvarint(); !deletes {
 			c.Record = d.Text()
 		}
-		if c.What < Retry || c.What > Replay {
+		if c.Kind < Retry || c.Kind > Replay {
 			d.Fail()
 		}
 		p.Changes = append(p.Changes, c)
@@ -110,7 +110,7 @@ func ParseProgress(h Header, raw []byte) (*Progress, error) {
 	last := uint64(0)
 	for n := d.Count(); n > 0 && d.OK(); n-- {
 		last += uint64(d.Varint())
-		p.Attempts = append(p.Attempts, Made{last, attempt(&d)})
+		p.Attempts = append(p.Attempts, EventAttempt{last, attempt(&d)})
 	}
 	if h.Kind != KindProgress || !end(&d) {
 		return nil, fmt.Errorf("read progress in entry %d: %w", h.Number, codec.ErrDamaged)

@@ -15,7 +15,7 @@ type content struct {
 	Events   int64
 	Bytes    int64
 	Clock    int64
-	Marks    []Mark
+	Marks    []Watermark
 	Frames   []contentFrame
 	Kept     []contentEvent
 	IDs      []contentID
@@ -107,7 +107,7 @@ func readAll(r *Reader) (c content, err error) {
 			c.Frames = append(c.Frames, out)
 			return nil
 		}),
-		r.Kept(func(ev Event) error { c.Kept = append(c.Kept, eventOf(ev)); return nil }),
+		r.Retained(func(ev Event) error { c.Kept = append(c.Kept, eventOf(ev)); return nil }),
 		r.IDs(func(id []byte, seq uint64, at int64) error {
 			c.IDs = append(c.IDs, contentID{string(id), seq, at})
 			return nil
@@ -134,7 +134,7 @@ func readAll(r *Reader) (c content, err error) {
 	)
 	s, err2 := r.State()
 	err = errors.Join(err, err2)
-	c.Next, c.NextLane, c.Events, c.Bytes, c.Clock, c.Marks = s.Next, s.NextLane, s.Events, s.Bytes, s.Clock.Now, s.Marks
+	c.Next, c.NextLane, c.Events, c.Bytes, c.Clock, c.Marks = s.Next, s.NextLane, s.Events, s.Bytes, s.Clock.Now, s.Watermarks
 	return c, err
 }
 

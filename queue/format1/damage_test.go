@@ -321,7 +321,7 @@ func TestAFileThatCanNotBeOpenedLaterEndsTheReading(t *testing.T) {
 	if _, err := readAll(r); !errors.Is(err, unix.ELOOP) {
 		t.Error(err)
 	}
-	if err := r.Kept(func(Event) error { return nil }); !errors.Is(err, unix.ELOOP) {
+	if err := r.Retained(func(Event) error { return nil }); !errors.Is(err, unix.ELOOP) {
 		t.Error(err)
 	}
 	if len(*said) > 0 {

@@ -16,7 +16,7 @@ func (r *Reader) IDs(fn func(id []byte, seq uint64, at int64) error) error {
 	for e := m.next(); e != nil; e = m.next() {
 		seq, at, err := parseIDRecord(e.value)
 		if err != nil {
-			r.bad("store", fmt.Sprintf("the record of id %q: %v", e.key[1:], err))
+			r.damage("store", fmt.Sprintf("the record of id %q: %v", e.key[1:], err))
 			continue
 		}
 		if err := fn(e.key[1:], seq, at); err != nil {
@@ -40,7 +40,7 @@ func (r *Reader) IDs(fn func(id []byte, seq uint64, at int64) error) error {
 			}
 		}
 		if err != nil {
-			r.bad("store", fmt.Sprintf("a list of ids of deleted events: %v", err))
+			r.damage("store", fmt.Sprintf("a list of ids of deleted events: %v", err))
 		}
 	}
 	return r.store.err
@@ -53,13 +53,13 @@ func (r *Reader) Attempts(fn func(lane uint32, seq uint64, a Attempt) error) err
 	if err != nil {
 		return err
 	}
-	wells := r.store.scan([]byte{kindWell})
-	defer wells.close()
-	for e := wells.next(); e != nil; e = wells.next() {
-		id, ok := parseWellKey(e.key)
+	succeeded := r.store.scan([]byte{kindSucceeded})
+	defer succeeded.close()
+	for e := succeeded.next(); e != nil; e = succeeded.next() {
+		id, ok := parseSucceededKey(e.key)
 		record, err := unpack(nil, e.value)
 		if !ok || err != nil {
-			r.bad("store", fmt.Sprintf("a block of attempts of lane %d can't be read", id))
+			r.damage("store", fmt.Sprintf("a block of attempts of lane %d can't be read", id))
 			continue
 		}
 		if h.at(id) == nil {
@@ -68,7 +68,7 @@ func (r *Reader) Attempts(fn func(lane uint32, seq uint64, a Attempt) error) err
 		for d := (codec.Decoder{Buf: record}); len(d.Buf) > 0; {
 			seq, a := d.Uvarint(), parseAttempt(&d)
 			if !d.OK() {
-				r.bad("store", fmt.Sprintf("the end of a block of attempts of lane %d can't be read", id))
+				r.damage("store", fmt.Sprintf("the end of a block of attempts of lane %d can't be read", id))
 				break
 			}
 			if err := fn(id, seq, a); err != nil {
@@ -84,7 +84,7 @@ func (r *Reader) Attempts(fn func(lane uint32, seq uint64, a Attempt) error) err
 		a := parseAttempt(&d)
 		a.Replay = replayBehind(&d)
 		if !ok || !d.OK() {
-			r.bad("store", fmt.Sprintf("an attempt at event %d can't be read", seq))
+			r.damage("store", fmt.Sprintf("an attempt at event %d can't be read", seq))
 			continue
 		}
 		if h.at(id) == nil {

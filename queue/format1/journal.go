@@ -22,13 +22,13 @@ import (
 // What is left of a slot's earlier life has another generation. An entry that is broken while good ones of the same
 // generation lie behind it was not torn by a crash, since an entry was synced before the next was written: that is damage.
 type journal struct {
-	frames []place // by first event
-	used   uint64  // the highest generation found
+	frames []framePlace // by first event
+	used   uint64       // the highest generation found
 	raw    []byte
 }
 
-// place is where a frame lies.
-type place struct {
+// framePlace is where a frame lies.
+type framePlace struct {
 	first uint64
 	count int
 	path  string
@@ -36,7 +36,7 @@ type place struct {
 	size  int
 }
 
-func (p *place) end() uint64 { return p.first + uint64(p.count) }
+func (p *framePlace) end() uint64 { return p.first + uint64(p.count) }
 
 const (
 	slotMagic   = "RBJOURN1"
@@ -87,7 +87,7 @@ func openJournal(dir string, bad, torn func(what string)) (*journal, error) {
 			torn(fmt.Sprintf("the last entry of %q, at byte %d, is torn; after a power cut it was not answered yet", name, end))
 		}
 	}
-	slices.SortFunc(j.frames, func(a, b place) int { return cmp.Compare(a.first, b.first) })
+	slices.SortFunc(j.frames, func(a, b framePlace) int { return cmp.Compare(a.first, b.first) })
 	return j, nil
 }
 
@@ -111,7 +111,7 @@ func firstGeneration(raw []byte) uint64 {
 }
 
 // scanSlot finds the entries of a slot, the position behind the last and the positions of broken places before it.
-func scanSlot(raw []byte, generation uint64) (frames []place, end int64, broken []int64) {
+func scanSlot(raw []byte, generation uint64) (frames []framePlace, end int64, broken []int64) {
 	at, good := slotHeader, slotHeader
 	var mark [8]byte
 	binary.LittleEndian.PutUint64(mark[:], generation)
@@ -141,7 +141,7 @@ func scanSlot(raw []byte, generation uint64) (frames []place, end int64, broken 
 }
 
 // parseEntry finds the frame of the entry at the start of raw.
-func parseEntry(raw []byte, generation uint64) (p place, ok bool) {
+func parseEntry(raw []byte, generation uint64) (p framePlace, ok bool) {
 	if len(raw) < entryHeader+frameHeader || binary.LittleEndian.Uint64(raw) != generation {
 		return p, false
 	}
@@ -158,11 +158,11 @@ func parseEntry(raw []byte, generation uint64) (p place, ok bool) {
 	if err != nil || len(rest) > 0 {
 		return p, false
 	}
-	return place{first: first, count: count, at: entryHeader, size: size}, true
+	return framePlace{first: first, count: count, at: entryHeader, size: size}, true
 }
 
 // read returns the bytes of a frame, valid until the next call.
-func (j *journal) read(p *place) ([]byte, error) {
+func (j *journal) read(p *framePlace) ([]byte, error) {
 	f, err := os.Open(p.path)
 	if err != nil {
 		return nil, err

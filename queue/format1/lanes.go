@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// hot is what a queue has of its lanes.
-type hot struct {
+// laneTable is what a queue has of its lanes.
+type laneTable struct {
 	lanes  []*lane // by number, nil where there is none
 	found  uint32  // behind the highest number
 	beyond uint64  // behind all events that they know of
@@ -19,14 +19,14 @@ type lane struct {
 }
 
 // at returns a lane, nil when there is none.
-func (h *hot) at(id uint32) *lane {
+func (h *laneTable) at(id uint32) *lane {
 	if id >= uint32(len(h.lanes)) {
 		return nil
 	}
 	return h.lanes[id]
 }
 
-func (h *hot) add(l *lane) {
+func (h *laneTable) add(l *lane) {
 	for uint32(len(h.lanes)) <= l.ID {
 		h.lanes = append(h.lanes, nil)
 	}
@@ -36,21 +36,21 @@ func (h *hot) add(l *lane) {
 
 // lanes reads the lanes, once, and counts what is retrying and failed. A delivery of which two states are found has
 // failed. What is settled above a cursor and not listed there was saved later than the lane's record that is left.
-func (r *Reader) lanes() (*hot, error) {
-	if r.hot != nil {
-		return r.hot, nil
+func (r *Reader) lanes() (*laneTable, error) {
+	if r.laneTable != nil {
+		return r.laneTable, nil
 	}
-	h := &hot{}
+	h := &laneTable{}
 	m := r.store.scan([]byte{kindLane})
 	for e := m.next(); e != nil; e = m.next() {
 		id, ok := parseLaneKey(e.key)
 		if !ok {
-			r.bad("store", fmt.Sprintf("a lane has the key %x", e.key))
+			r.damage("store", fmt.Sprintf("a lane has the key %x", e.key))
 			continue
 		}
 		l, err := parseLane(id, e.value)
 		if err != nil {
-			r.bad("store", fmt.Sprintf("lane %d: %v", id, err))
+			r.damage("store", fmt.Sprintf("lane %d: %v", id, err))
 			continue
 		}
 		l.Retrying, l.Failed = 0, 0
@@ -71,7 +71,7 @@ func (r *Reader) lanes() (*hot, error) {
 			return nil
 		}
 		l := &lane{Lane: Lane{ID: id, Name: fmt.Sprintf("lost-%d", id), Lost: true}}
-		r.bad("lanes", fmt.Sprintf("the record of number %d is not found: what is retrying or failed of it goes on as %q", id, l.Name))
+		r.damage("lanes", fmt.Sprintf("the record of number %d is not found: what is retrying or failed of it goes on as %q", id, l.Name))
 		h.add(l)
 		return l
 	}
@@ -108,7 +108,7 @@ func (r *Reader) lanes() (*hot, error) {
 		l.Settled = append(l.Settled, seqs...)
 		slices.Sort(l.Settled)
 	}
-	r.hot = h
+	r.laneTable = h
 	return h, nil
 }
 
@@ -119,7 +119,7 @@ func (r *Reader) Lanes(fn func(Lane) error) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range r.hot.lanes {
+	for _, l := range r.laneTable.lanes {
 		if l == nil {
 			continue
 		}
@@ -171,7 +171,7 @@ func (r *Reader) eachFailed(fn func(id uint32, f *Failure) error) error {
 		id, seq, ok := parseDeliveryKey(e.key)
 		f, err := parseFailure(seq, e.value)
 		if !ok || err != nil {
-			r.bad("store", fmt.Sprintf("the failed delivery of event %d for lane %d can't be read", seq, id))
+			r.damage("store", fmt.Sprintf("the failed delivery of event %d for lane %d can't be read", seq, id))
 			continue
 		}
 		if err := fn(id, &f); err != nil {
@@ -191,7 +191,7 @@ func (r *Reader) eachRetry(fn func(id uint32, seq uint64, retry *retry) error) e
 		id, seq, ok := parseDeliveryKey(e.key)
 		retry, err := parseRetry(e.value)
 		if !ok || err != nil {
-			r.bad("store", fmt.Sprintf("the retry of event %d for lane %d can't be read", seq, id))
+			r.damage("store", fmt.Sprintf("the retry of event %d for lane %d can't be read", seq, id))
 			continue
 		}
 		order := -1
@@ -221,7 +221,7 @@ func (r *Reader) Replays(fn func(lane uint32, number uint64, record []byte) erro
 	for e := m.next(); e != nil; e = m.next() {
 		id, number, ok := parseDeliveryKey(e.key)
 		if !ok {
-			r.bad("store", fmt.Sprintf("a replay has the key %x", e.key))
+			r.damage("store", fmt.Sprintf("a replay has the key %x", e.key))
 			continue
 		}
 		if h.at(id) == nil {

@@ -1,7 +1,6 @@
 package format1
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,44 +8,42 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"realtorbot-relay/queue/codec"
 )
 
 // Reader reads a queue of format 1. It writes nothing, keeps no file open between two calls and is not safe for
 // concurrent use, nor for calls from within the functions that it calls. Slices that it hands out are valid during the call that gets them.
 type Reader struct {
-	dir     string
-	notice  func(string)
-	store   *store
-	journal *journal
-	applied applied
-	placed  bool // the record of the store's position was found
-	marks   []Mark
-	high    highWater
-	parser  frameParser // of blocks
-	entries frameParser // of the journal, and of events kept
+	dir        string
+	notice     func(string)
+	store      *store
+	journal    *journal
+	applied    applied
+	placed     bool // the record of the store's position was found
+	watermarks []Watermark
+	checkpoint checkpoint
+	parser     frameParser // of blocks
+	entries    frameParser // of the journal, and of events kept
 
-	told    map[string]bool
-	lines   map[string]int // told, by what they are of
-	damaged int64          // things that can't be read
-	silent  int64          // of these, without a line
+	reported   map[string]bool
+	lines      map[string]int // told, by what they are of
+	damaged    int64          // things that can't be read
+	unreported int64          // of these, without a line
 
-	hot   *hot   // once the lanes were read
-	tally *tally // once the log was walked
+	laneTable *laneTable // once the lanes were read
+	logCount  *logCount  // once the log was walked
 }
 
 // State is what a queue holds, for whoever compares it with what became of it.
 type State struct {
-	Next     uint64 // number of the next event
-	NextLane uint32 // number of the next lane
-	Applied  uint64 // events from here on were only in the journal
-	Events   int64  // that Frames and Kept yield
-	Bytes    int64  // of their bodies
-	Marks    []Mark // ascending
-	Clock    Clock
-	Damaged  int64  // things that can't be read, each told: tables, blocks of one, logs, records, entries of the journal
-	Missing  uint64 // events that were in the log, as far as can be known, and can't be read any more
+	Next       uint64      // number of the next event
+	NextLane   uint32      // number of the next lane
+	Applied    uint64      // events from here on were only in the journal
+	Events     int64       // that Frames and Kept yield
+	Bytes      int64       // of their bodies
+	Watermarks []Watermark // ascending
+	Clock      Clock
+	Damaged    int64  // things that can't be read, each told: tables, blocks of one, logs, records, entries of the journal
+	Missing    uint64 // events that were in the log, as far as can be known, and can't be read any more
 }
 
 // Clock is the last reading of all clocks that was kept, all zeros when none was.
@@ -64,12 +61,12 @@ const maxLines = 32
 // positions and where the journal's frames are. notice gets a line for everything that can't be read. An error says that
 // dir has no queue of format 1, or that a file of it can't be opened now; damage is none, here and in all methods.
 func Open(dir string, notice func(string)) (*Reader, error) {
-	r := &Reader{dir: dir, notice: notice, told: map[string]bool{}, lines: map[string]int{}}
+	r := &Reader{dir: dir, notice: notice, reported: map[string]bool{}, lines: map[string]int{}}
 	if err := readFormat(dir); err != nil {
 		return nil, fmt.Errorf("read queue %q: %w", dir, err)
 	}
 	var err error
-	if r.high, err = readMark(dir); err != nil {
+	if r.checkpoint, err = readCheckpoint(dir); err != nil {
 		return nil, fmt.Errorf("read queue %q: %w", dir, err)
 	}
 	storeDir := filepath.Join(dir, "store")
@@ -79,32 +76,32 @@ func Open(dir string, notice func(string)) (*Reader, error) {
 			storeDir += ".mended"
 		}
 	}
-	if r.store, err = openStore(storeDir, func(what string) { r.bad("store", what) }); err != nil {
+	if r.store, err = openStore(storeDir, func(what string) { r.damage("store", what) }); err != nil {
 		return nil, fmt.Errorf("read queue %q: %w", dir, err)
 	}
-	if n := r.store.newest; n < r.high.version {
-		r.bad("store", fmt.Sprintf("its last %d commits are missing", r.high.version-n))
+	if n := r.store.newest; n < r.checkpoint.commits {
+		r.damage("store", fmt.Sprintf("its last %d commits are missing", r.checkpoint.commits-n))
 	}
-	r.journal, err = openJournal(filepath.Join(dir, "journal"), func(what string) { r.bad("journal", what) }, func(what string) { r.tell("journal", what) })
+	r.journal, err = openJournal(filepath.Join(dir, "journal"), func(what string) { r.damage("journal", what) }, func(what string) { r.report("journal", what) })
 	if err != nil {
 		return nil, fmt.Errorf("read queue %q: %w", dir, err)
 	}
-	if r.high.slot > r.journal.used {
-		r.bad("journal", "the slot that was in use last holds nothing any more, and events that only it had are missing")
+	if r.checkpoint.journalGeneration > r.journal.used {
+		r.damage("journal", "the slot that was in use last holds nothing any more, and events that only it had are missing")
 	}
 	r.applied = applied{next: 1, matched: map[uint32]int64{}}
 	if record, deleted, found := r.store.get(keyApplied); found && !deleted {
 		if a, err := parseApplied(record); err == nil {
 			r.applied, r.placed = a, true
 		} else {
-			r.bad("store", fmt.Sprintf("its position can't be read: %v", err))
+			r.damage("store", fmt.Sprintf("its position can't be read: %v", err))
 		}
-	} else if r.high.version > 0 || len(r.store.tables)+len(r.store.logs) > 0 {
-		r.bad("store", "its position is not found")
+	} else if r.checkpoint.commits > 0 || len(r.store.tables)+len(r.store.logs) > 0 {
+		r.damage("store", "its position is not found")
 	}
-	if record, deleted, found := r.store.get(keyMarks); found && !deleted {
-		if r.marks, err = parseMarks(record); err != nil {
-			r.bad("store", fmt.Sprintf("the marks of retention can't be read: %v", err))
+	if record, deleted, found := r.store.get(keyWatermarks); found && !deleted {
+		if r.watermarks, err = parseWatermarks(record); err != nil {
+			r.damage("store", fmt.Sprintf("the marks of retention can't be read: %v", err))
 		}
 	}
 	if r.store.err != nil {
@@ -113,22 +110,22 @@ func Open(dir string, notice func(string)) (*Reader, error) {
 	return r, nil
 }
 
-// bad counts and tells of something that can't be read, once.
-func (r *Reader) bad(where, what string) {
-	if !r.told[where+what] {
+// damage counts and tells of something that can't be read, once.
+func (r *Reader) damage(where, what string) {
+	if !r.reported[where+what] {
 		r.damaged++
-		r.tell(where, what)
+		r.report(where, what)
 	}
 }
 
-// tell tells each line once, and not more than maxLines of one kind.
-func (r *Reader) tell(where, what string) {
-	if r.told[where+what] {
+// report tells each line once, and not more than maxLines of one kind.
+func (r *Reader) report(where, what string) {
+	if r.reported[where+what] {
 		return
 	}
-	r.told[where+what] = true
+	r.reported[where+what] = true
 	if r.lines[where]++; r.lines[where] > maxLines {
-		r.silent++
+		r.unreported++
 		return
 	}
 	r.notice(where + ": " + what)
@@ -141,8 +138,8 @@ func (r *Reader) State() (State, error) {
 		return State{}, err
 	}
 	return State{
-		Next: t.next, NextLane: t.nextLane, Applied: r.applied.next, Events: t.events, Bytes: t.bytes, Marks: r.marks,
-		Clock: r.high.clock, Damaged: r.damaged, Missing: t.missing,
+		Next: t.next, NextLane: t.nextLane, Applied: r.applied.next, Events: t.events, Bytes: t.bytes, Watermarks: r.watermarks,
+		Clock: r.checkpoint.clock, Damaged: r.damaged, Missing: t.missing,
 	}, nil
 }
 
@@ -166,9 +163,9 @@ func (r *Reader) Size() (n int64) {
 
 // Close ends the reading. It tells how much damage had no line of its own.
 func (r *Reader) Close() error {
-	if r.silent > 0 {
-		r.notice(fmt.Sprintf("and %d more things that can't be read", r.silent))
-		r.silent = 0
+	if r.unreported > 0 {
+		r.notice(fmt.Sprintf("and %d more things that can't be read", r.unreported))
+		r.unreported = 0
 	}
 	return nil
 }
@@ -185,44 +182,4 @@ func readFormat(dir string) error {
 		return fmt.Errorf("file FORMAT reads %q, which is not format 1", strings.TrimSpace(string(text)))
 	}
 	return nil
-}
-
-// highWater says how far the queue had come: how many commits the store had made, which slot of the journal was in use,
-// where the log ended, and what the clocks showed.
-//
-//	file:   two slots of 4 KiB, written in turn; the one with the higher version counts
-//	slot:   magic, 8 bytes; version of the store, 8; queue time, wall clock and time since the boot in milliseconds,
-//	        8 each; id of the boot, 16; end of the log, 8; generation of the journal's slot, 8; CRC-32C of these, 4
-type highWater struct {
-	version uint64
-	end     uint64
-	slot    uint64
-	clock   Clock
-}
-
-const (
-	markMagic = "RBMARK01"
-	markSlot  = 4 << 10
-	markSum   = 72 // where the checksum is
-)
-
-// readMark reads the mark. What can't be read of it is passed over, as it is when it was not written yet.
-func readMark(dir string) (best highWater, err error) {
-	raw, _, err := readAround(filepath.Join(dir, "mark"))
-	if err != nil && !isDamage(err) {
-		return best, err
-	}
-	for at := 0; at+markSum+4 <= len(raw); at += markSlot {
-		m := raw[at : at+markSum+4]
-		if string(m[:8]) != markMagic || codec.Sum(m[:markSum]) != binary.LittleEndian.Uint32(m[markSum:]) {
-			continue
-		}
-		number := func(at int) uint64 { return binary.LittleEndian.Uint64(m[at:]) }
-		h := highWater{version: number(8), end: number(56), slot: number(64)}
-		h.clock = Clock{Now: int64(number(16)), Wall: int64(number(24)), Up: int64(number(32)), Boot: [16]byte(m[40:56])}
-		if h.version >= best.version {
-			best = h
-		}
-	}
-	return best, nil
 }

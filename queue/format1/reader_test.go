@@ -175,7 +175,7 @@ func TestAFunctionsErrorEndsTheReading(t *testing.T) {
 	stop := func() error { calls++; return enough }
 	for i, err := range []error{
 		r.Frames(func(*Frame) error { return stop() }),
-		r.Kept(func(Event) error { return stop() }),
+		r.Retained(func(Event) error { return stop() }),
 		r.IDs(func([]byte, uint64, int64) error { return stop() }),
 		r.Lanes(func(Lane) error { return stop() }),
 		r.Retries(func(uint32, uint64, int64, int, uint64) error { return stop() }),

@@ -11,24 +11,24 @@ import (
 
 // The kinds of keys, by their first letter. doc.go has the layout in one table.
 const (
-	kindMeta    = 'm'
-	kindBlock   = 'e'
-	kindID      = 'i'
-	kindLane    = 'l'
-	kindRetry   = 'r'
-	kindFailed  = 'f'
-	kindAttempt = 't'
-	kindWell    = 'a'
-	kindKept    = 'k'
-	kindIDs     = 'd'
-	kindDigest  = 's'
-	kindReplay  = 'p'
-	kindScratch = '~'
+	kindMeta      = 'm'
+	kindBlock     = 'e'
+	kindID        = 'i'
+	kindLane      = 'l'
+	kindRetry     = 'r'
+	kindFailed    = 'f'
+	kindAttempt   = 't'
+	kindSucceeded = 'a'
+	kindRetained  = 'k'
+	kindIDs       = 'd'
+	kindDigest    = 's'
+	kindReplay    = 'p'
+	kindScratch   = '~'
 )
 
 var kinds = map[byte]string{
 	kindMeta: "positions", kindBlock: "events", kindID: "ids", kindLane: "lanes", kindRetry: "retries", kindFailed: "failed deliveries",
-	kindAttempt: "attempts", kindWell: "attempts", kindKept: "events", kindIDs: "ids", kindDigest: "digests", kindReplay: "replays", kindScratch: "nothing",
+	kindAttempt: "attempts", kindSucceeded: "attempts", kindRetained: "events", kindIDs: "ids", kindDigest: "digests", kindReplay: "replays", kindScratch: "nothing",
 }
 
 func isKind(letter byte) bool { _, is := kinds[letter]; return is || letter == '!' }
@@ -42,8 +42,8 @@ func kindWords(key []byte) string {
 }
 
 var (
-	keyApplied = []byte{kindMeta, 'a'}
-	keyMarks   = []byte{kindMeta, 'm'}
+	keyApplied    = []byte{kindMeta, 'a'}
+	keyWatermarks = []byte{kindMeta, 'm'}
 )
 
 func laneKey(lane uint32) []byte { return binary.BigEndian.AppendUint32([]byte{kindLane}, lane) }
@@ -83,7 +83,7 @@ func parseAttemptKey(key []byte) (seq uint64, lane uint32, ok bool) {
 	return binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint32(key[9:]), true
 }
 
-func parseWellKey(key []byte) (lane uint32, ok bool) {
+func parseSucceededKey(key []byte) (lane uint32, ok bool) {
 	if len(key) != 21 {
 		return 0, false
 	}
@@ -135,8 +135,8 @@ type Lane struct {
 	Lost      bool   // its record can't be found
 }
 
-// Mark says that at a moment of queue time, Unix milliseconds, no lane needed the events below Next any more.
-type Mark struct {
+// Watermark says that at a moment of queue time, Unix milliseconds, no lane needed the events below Next any more.
+type Watermark struct {
 	At   int64
 	Next uint64
 }
@@ -231,11 +231,11 @@ func parseApplied(record []byte) (applied, error) {
 	return a, fits(&d)
 }
 
-func parseMarks(record []byte) (marks []Mark, err error) {
+func parseWatermarks(record []byte) (marks []Watermark, err error) {
 	d := codec.Decoder{Buf: record}
 	version(&d)
 	for n := d.Count(); n > 0 && d.OK(); n-- {
-		marks = append(marks, Mark{d.Varint(), d.Uvarint()})
+		marks = append(marks, Watermark{d.Varint(), d.Uvarint()})
 	}
 	return marks, fits(&d)
 }

@@ -22,16 +22,16 @@ import (
 type store struct {
 	dir    string
 	tables []*table // by their first keys
-	logs   written
+	logs   writes
 	newest uint64 // version
 	err    error  // that ended the reading
-	// bad is told of what is lost.
-	bad func(what string)
+	// damage is told of what is lost.
+	damage func(what string)
 }
 
 // openStore looks at the files of a store. What is lost is told to bad and passed over.
 func openStore(dir string, bad func(what string)) (*store, error) {
-	s := &store{dir: dir, bad: bad}
+	s := &store{dir: dir, damage: bad}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil // what its commits were is told by whoever knows that there were some
@@ -55,10 +55,10 @@ func openStore(dir string, bad func(what string)) (*store, error) {
 	}
 	for _, id := range s.named(onDisk, len(logs)) {
 		if !onDisk[id] {
-			s.bad(fmt.Sprintf("table %d is missing", id))
+			s.damage(fmt.Sprintf("table %d is missing", id))
 			continue
 		}
-		if t := lookAt(badgertable.NewFilename(id, dir), id, s.trouble); t != nil {
+		if t := inspectTable(badgertable.NewFilename(id, dir), id, s.readError); t != nil {
 			s.tables = append(s.tables, t)
 			s.newest = max(s.newest, t.newest)
 		}
@@ -68,17 +68,17 @@ func openStore(dir string, bad func(what string)) (*store, error) {
 	return s, s.err
 }
 
-// trouble tells of what is lost, or ends the reading.
-func (s *store) trouble(what string, err error) {
+// readError tells of what is lost, or ends the reading.
+func (s *store) readError(what string, err error) {
 	switch {
 	case !isDamage(err):
 		if s.err == nil {
 			s.err = fmt.Errorf("%s: %w", what, err)
 		}
 	case err == codec.ErrDamaged: // says no more
-		s.bad(what)
+		s.damage(what)
 	default:
-		s.bad(fmt.Sprintf("%s: %v", what, err))
+		s.damage(fmt.Sprintf("%s: %v", what, err))
 	}
 }
 
@@ -87,7 +87,7 @@ func (s *store) trouble(what string, err error) {
 func (s *store) named(onDisk map[uint64]bool, logs int) (list []uint64) {
 	named, err := readManifest(s.dir, len(onDisk))
 	if err != nil && len(onDisk)+logs > 0 {
-		s.trouble("MANIFEST can't be read", err)
+		s.readError("MANIFEST can't be read", err)
 	}
 	if err != nil {
 		named = onDisk
@@ -142,21 +142,21 @@ func (s *store) readLogs(paths []string) {
 		name := filepath.Base(path)
 		raw, unread, err := readAround(path)
 		if err != nil {
-			s.trouble(fmt.Sprintf("log %q can't be read", name), err)
+			s.readError(fmt.Sprintf("log %q can't be read", name), err)
 		}
 		if unread > 0 {
-			s.bad(fmt.Sprintf("%d bytes of log %q can't be read", unread, name))
+			s.damage(fmt.Sprintf("%d bytes of log %q can't be read", unread, name))
 		}
 		broken := scanLog(raw, func(commit []entry) {
 			if v := commit[0].version; last != 0 && v > last+1 {
-				s.bad(fmt.Sprintf("log %q: %d commits are missing before number %d", name, v-last-1, v))
+				s.damage(fmt.Sprintf("log %q: %d commits are missing before number %d", name, v-last-1, v))
 			}
 			last = commit[0].version
 			s.newest = max(s.newest, last)
 			list = append(list, commit...)
 		})
 		if broken {
-			s.bad(fmt.Sprintf("log %q: good entries follow one that can't be read", name))
+			s.damage(fmt.Sprintf("log %q: good entries follow one that can't be read", name))
 		}
 	}
 	s.logs = sortWrites(list)
@@ -178,8 +178,8 @@ type merge struct {
 	open    []source
 	last    []byte // key
 	now     entry
-	// tombs says that deletions are told as well.
-	tombs bool
+	// withDeletes says that deletions are told as well.
+	withDeletes bool
 }
 
 func (s *store) scan(prefix []byte) *merge {
@@ -189,7 +189,7 @@ func (s *store) scan(prefix []byte) *merge {
 			m.waiting = append(m.waiting, t)
 		}
 	}
-	if w := s.logs.walk(prefix); len(w.rest) > 0 {
+	if w := s.logs.cursorFrom(prefix); len(w.rest) > 0 {
 		m.open = append(m.open, w)
 	}
 	return m
@@ -198,7 +198,7 @@ func (s *store) scan(prefix []byte) *merge {
 // get returns a copy of the newest write of a key.
 func (s *store) get(key []byte) (value []byte, deleted, found bool) {
 	m := s.scan(key)
-	m.tombs = true
+	m.withDeletes = true
 	defer m.close()
 	if e := m.next(); e != nil && bytes.Equal(e.key, key) {
 		return bytes.Clone(e.value), e.deletes, true
@@ -224,7 +224,7 @@ func (m *merge) next() *entry {
 			m.open[least].close()
 			m.open = slices.Delete(m.open, least, least+1)
 		}
-		if !repeat && (m.tombs || !m.now.deletes) {
+		if !repeat && (m.withDeletes || !m.now.deletes) {
 			return &m.now
 		}
 	}
@@ -246,11 +246,11 @@ func (m *merge) least() int {
 		m.waiting = m.waiting[1:]
 		c, err := t.open()
 		if err != nil {
-			m.store.trouble(fmt.Sprintf("table %d can't be read", t.id), err)
+			m.store.readError(fmt.Sprintf("table %d can't be read", t.id), err)
 			continue
 		}
 		c.bad = func(block int, err error) {
-			m.store.trouble(fmt.Sprintf("block %d of %d of table %d, which has %s, can't be read", block+1, c.index.blocks(), t.id, kindWords(c.index.key(block))), err)
+			m.store.readError(fmt.Sprintf("block %d of %d of table %d, which has %s, can't be read", block+1, c.index.blocks(), t.id, kindWords(c.index.key(block))), err)
 		}
 		if !c.seek(m.prefix) {
 			c.close()

@@ -5,12 +5,10 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"os"
-	"sort"
 
 	"github.com/dgraph-io/badger/v4/fb"
+
 	"realtorbot-relay/queue/codec"
 )
 
@@ -63,9 +61,9 @@ const (
 	maxBlock    = 2 << 20 // more than any block has: a large value has one for itself
 )
 
-// lookAt opens a table and reads its index and its last block. What can't be read is told to trouble. A table without an
+// inspectTable opens a table and reads its index and its last block. What can't be read is told to trouble. A table without an
 // index is searched for its blocks. It returns nil when nothing of the table can be read.
-func lookAt(path string, id uint64, trouble func(what string, err error)) *table {
+func inspectTable(path string, id uint64, trouble func(what string, err error)) *table {
 	t := &table{path: path, id: id}
 	c, err := t.open()
 	if err != nil {
@@ -136,25 +134,6 @@ func (x *index) place(i int) (at, size int) {
 	var b fb.BlockOffset
 	x.root.Offsets(&b, i)
 	return int(b.Offset()), int(b.Len())
-}
-
-// cursor walks the entries of a table. The file is open as long as it does.
-type cursor struct {
-	table *table
-	file  *os.File
-	size  int64
-	index index
-	raw   []byte
-	data  []byte // entries of the block at hand
-	begin []byte // where each begins
-	base  []byte // first key
-	key   []byte
-	block int // at hand
-	next  int // entry
-	// entries are how many are left in the block.
-	entries int
-	now     entry
-	bad     func(block int, err error) // is told of a block that can't be read, which is then passed over
 }
 
 func (t *table) open() (c *cursor, err error) {
@@ -244,195 +223,4 @@ func parseChecksum(raw []byte) (sum uint64, ok bool) {
 	field := d.Byte()
 	sum = d.Uvarint()
 	return sum, d.OK() && field == 2<<3 && len(d.Buf) == 0
-}
-
-// openBlock checks a block and takes it apart.
-func openBlock(raw []byte) (entries, begins []byte, err error) {
-	n := len(raw)
-	if n < 8 {
-		return nil, nil, fmt.Errorf("it is too short: %w", codec.ErrDamaged)
-	}
-	sumLen := int(binary.BigEndian.Uint32(raw[n-4:]))
-	if sumLen > checksumMax || n-4-sumLen < 4 {
-		return nil, nil, fmt.Errorf("its end makes no sense: %w", codec.ErrDamaged)
-	}
-	end := n - 4 - sumLen
-	want, ok := parseChecksum(raw[end : n-4])
-	if !ok || want != uint64(codec.Sum(raw[:end])) {
-		return nil, nil, fmt.Errorf("its checksum is wrong: %w", codec.ErrDamaged)
-	}
-	count := int(binary.BigEndian.Uint32(raw[end-4:]))
-	if count < 1 || count > (end-4)/4 {
-		return nil, nil, fmt.Errorf("it has %d entries: %w", count, codec.ErrDamaged)
-	}
-	return raw[:end-4-4*count], raw[end-4-4*count : end-4], nil
-}
-
-// load reads a block. Its entries follow by step.
-func (c *cursor) load(block int) error {
-	at, size := c.index.place(block)
-	c.block, c.entries, c.next = block, 0, 0
-	if size > maxBlock {
-		return fmt.Errorf("a length of %d bytes: %w", size, codec.ErrDamaged)
-	}
-	if cap(c.raw) < size {
-		c.raw = make([]byte, max(size, 8<<10))
-	}
-	raw := c.raw[:size]
-	if n, err := c.file.ReadAt(raw, int64(at)); err != nil && !(err == io.EOF && n == size) {
-		return err
-	}
-	return c.take(raw)
-}
-
-func (c *cursor) take(raw []byte) (err error) {
-	if c.data, c.begin, err = openBlock(raw); err != nil {
-		return err
-	}
-	first, own := 0, 0
-	if len(c.data) >= 4 {
-		first, own = int(binary.LittleEndian.Uint16(c.data)), int(binary.LittleEndian.Uint16(c.data[2:]))
-	}
-	if first != 0 || own <= keyVersion || len(c.data) < 4+own {
-		return fmt.Errorf("its first key makes no sense: %w", codec.ErrDamaged)
-	}
-	c.base, c.next, c.entries = c.data[4:4+own], 0, len(c.begin)/4
-	// All that follows is looked at now, so that step can't fail.
-	last := 0
-	for i := range c.entries {
-		begin, end := c.bounds(i)
-		if begin < last || end-begin < 4+3 || end > len(c.data) {
-			c.entries = 0
-			return fmt.Errorf("entry %d makes no sense: %w", i, codec.ErrDamaged)
-		}
-		share, own := int(binary.LittleEndian.Uint16(c.data[begin:])), int(binary.LittleEndian.Uint16(c.data[begin+2:]))
-		if share > len(c.base) || share+own <= keyVersion || begin+4+own+3 > end {
-			c.entries = 0
-			return fmt.Errorf("entry %d makes no sense: %w", i, codec.ErrDamaged)
-		}
-		last = end
-	}
-	return nil
-}
-
-func (c *cursor) bounds(i int) (begin, end int) {
-	begin, end = int(binary.LittleEndian.Uint32(c.begin[4*i:])), len(c.data)
-	if 4*i+4 < len(c.begin) {
-		end = int(binary.LittleEndian.Uint32(c.begin[4*i+4:]))
-	}
-	return begin, end
-}
-
-// step makes the next entry of the block the one at hand.
-func (c *cursor) step() {
-	begin, end := c.bounds(c.next)
-	raw := c.data[begin:end]
-	share, own := int(binary.LittleEndian.Uint16(raw)), int(binary.LittleEndian.Uint16(raw[2:]))
-	c.key = append(append(c.key[:0], c.base[:share]...), raw[4:4+own]...)
-	raw = raw[4+own:]
-	_, n := binary.Uvarint(raw[2:])
-	n = max(n, 0)
-	c.now = entry{
-		key: userKey(c.key), value: raw[2+n:],
-		version: ^binary.BigEndian.Uint64(c.key[len(c.key)-keyVersion:]), deletes: raw[0]&metaDelete != 0,
-	}
-	if raw[0]&metaPointer != 0 {
-		c.now.value = nil
-	}
-	c.next++
-	c.entries--
-}
-
-// seek makes the first entry at or behind a key the one at hand, and advance the next one. Both report whether there is one.
-func (c *cursor) seek(key []byte) bool {
-	n := c.index.blocks()
-	after := sort.Search(n, func(i int) bool { return bytes.Compare(userKey(c.index.key(i)), key) >= 0 })
-	c.begins(max(after-1, 0)) // the block before may end with such keys
-	for c.advance() {
-		if bytes.Compare(c.now.key, key) >= 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *cursor) begins(block int) {
-	c.entries = 0
-	c.block = block - 1
-}
-
-func (c *cursor) advance() bool {
-	for c.entries == 0 {
-		if c.block+1 >= c.index.blocks() {
-			return false
-		}
-		if err := c.load(c.block + 1); err != nil {
-			c.bad(c.block, err)
-		}
-	}
-	c.step()
-	return true
-}
-
-func (c *cursor) peek() *entry { return &c.now }
-
-func (c *cursor) close() { _ = c.file.Close() }
-
-func eachEntry(raw []byte, fn func(*entry)) error {
-	var c cursor
-	if err := c.take(raw); err != nil {
-		return err
-	}
-	for c.entries > 0 {
-		c.step()
-		fn(&c.now)
-	}
-	return nil
-}
-
-// findBlocks looks for the blocks of a table whose index is lost. A block ends where a checksum holds over all since its
-// beginning; behind a broken one the next is looked for at every byte where the first key of a block can be.
-func findBlocks(raw []byte) (list []span) {
-	for at := 0; at+8 < len(raw); {
-		size := blockAt(raw[at:])
-		if size == 0 {
-			at++
-			continue
-		}
-		own := int(binary.LittleEndian.Uint16(raw[at+2:]))
-		list = append(list, span{bytes.Clone(raw[at+4 : at+4+own]), at, size})
-		at += size
-	}
-	return list
-}
-
-// blockAt returns the length of the block that begins here, 0 when none does.
-func blockAt(raw []byte) int {
-	raw = raw[:min(len(raw), maxBlock)]
-	if len(raw) < 4+keyVersion+2 || raw[0] != 0 || raw[1] != 0 || !isKind(raw[4]) {
-		return 0
-	}
-	if own := int(binary.LittleEndian.Uint16(raw[2:])); own <= keyVersion || own > maxKey || 4+own > len(raw) {
-		return 0
-	}
-	// The running sum of all since the beginning is taken where an end can be.
-	var sum uint32
-	summed := 0
-	for end := 4 + keyVersion + 8; end+4 <= len(raw); end++ {
-		n := int(binary.BigEndian.Uint32(raw[end:]))
-		if n < 2 || n > 6 || end-n < summed {
-			continue
-		}
-		want, ok := parseChecksum(raw[end-n : end])
-		if !ok {
-			continue
-		}
-		sum, summed = crc32.Update(sum, codec.Castagnoli, raw[summed:end-n]), end-n
-		if want == uint64(sum) {
-			if _, _, err := openBlock(raw[:end+4]); err == nil {
-				return end + 4
-			}
-		}
-	}
-	return 0
 }

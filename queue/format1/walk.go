@@ -8,8 +8,8 @@ import (
 	"sort"
 )
 
-// tally is what a walk over the log found.
-type tally struct {
+// logCount is what a walk over the log found.
+type logCount struct {
 	runs     []run // of events that are there, ascending
 	next     uint64
 	nextLane uint32
@@ -22,32 +22,32 @@ type tally struct {
 type run struct{ from, to uint64 }
 
 // has reports whether the log has an event.
-func (t *tally) has(seq uint64) bool {
+func (t *logCount) has(seq uint64) bool {
 	i := sort.Search(len(t.runs), func(i int) bool { return t.runs[i].to > seq })
 	return i < len(t.runs) && t.runs[i].from <= seq
 }
 
 // count walks the log unless that was done.
-func (r *Reader) count() (*tally, error) {
-	if r.tally == nil {
+func (r *Reader) count() (*logCount, error) {
+	if r.logCount == nil {
 		if err := r.Frames(func(*Frame) error { return nil }); err != nil {
 			return nil, err
 		}
 	}
-	return r.tally, nil
+	return r.logCount, nil
 }
 
-// walk goes over the frames of store and journal as one log.
-type walk struct {
+// logWalk goes over the frames of store and journal as one log.
+type logWalk struct {
 	r        *Reader
-	h        *hot
-	t        *tally
+	lanes    *laneTable
+	count    *logCount
 	fn       func(*Frame) error
 	expected uint64 // the event behind the last one; 0 before the first
 	saved    int64  // events found that the store was to have
 
-	lacking uint64           // events missing of those
-	orphans map[uint32]int64 // deliveries of lanes that are not there
+	missingInStore uint64           // events missing of those
+	unownedEvents  map[uint32]int64 // deliveries of lanes that are not there
 }
 
 // Frames yields every frame of the log, ascending: those of the blocks of the store, and of the journal those that the
@@ -58,8 +58,8 @@ func (r *Reader) Frames(fn func(*Frame) error) error {
 	if err != nil {
 		return err
 	}
-	w := &walk{r: r, h: h, t: &tally{nextLane: r.applied.lanes}, fn: fn, orphans: map[uint32]int64{}}
-	for _, l := range w.h.lanes {
+	w := &logWalk{r: r, lanes: h, count: &logCount{nextLane: r.applied.lanes}, fn: fn, unownedEvents: map[uint32]int64{}}
+	for _, l := range w.lanes.lanes {
 		if l != nil {
 			l.pending = 0
 		}
@@ -77,7 +77,7 @@ func (r *Reader) Frames(fn func(*Frame) error) error {
 	if err := w.fill(math.MaxUint64); err != nil {
 		return err
 	}
-	if w.gap(max(r.high.end, w.h.beyond)); w.expected == 0 {
+	if w.gap(max(r.checkpoint.end, w.lanes.beyond)); w.expected == 0 {
 		w.expected = r.applied.next
 	}
 	return w.finish()
@@ -85,7 +85,7 @@ func (r *Reader) Frames(fn func(*Frame) error) error {
 
 // block takes a block of the store. One that the store had not counted yet is left of a save that was cut short; or the
 // store's position is an older one, and the journal may not have those events any more.
-func (w *walk) block(last uint64, raw []byte, err error) error {
+func (w *logWalk) block(last uint64, raw []byte, err error) error {
 	for err == nil && len(raw) > 0 {
 		var f *Frame
 		if f, raw, err = w.r.parser.parse(raw); err != nil {
@@ -101,13 +101,13 @@ func (w *walk) block(last uint64, raw []byte, err error) error {
 		}
 	}
 	if err != nil && last < w.r.applied.next {
-		w.r.bad("store", fmt.Sprintf("the block up to event %d can't be read: %v", last, err))
+		w.r.damage("store", fmt.Sprintf("the block up to event %d can't be read: %v", last, err))
 	}
 	return nil
 }
 
 // before takes from the journal what it has of the events below one that follows, and tells of those that nobody has.
-func (w *walk) before(first uint64) error {
+func (w *logWalk) before(first uint64) error {
 	if w.expected >= first {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (w *walk) before(first uint64) error {
 }
 
 // fill takes the journal's frames of events from the one expected on, as far as they begin below an event.
-func (w *walk) fill(below uint64) error {
+func (w *logWalk) fill(below uint64) error {
 	list := w.r.journal.frames
 	for i := sort.Search(len(list), func(i int) bool { return list[i].end() > w.expected }); i < len(list) && list[i].first < below; i++ {
 		p := &list[i]
@@ -135,7 +135,7 @@ func (w *walk) fill(below uint64) error {
 			return err
 		}
 		if err != nil {
-			w.r.bad("journal", fmt.Sprintf("the entry with events %d to %d can't be read: %v", p.first, p.end()-1, err))
+			w.r.damage("journal", fmt.Sprintf("the entry with events %d to %d can't be read: %v", p.first, p.end()-1, err))
 			continue
 		}
 		if w.expected > 0 {
@@ -149,27 +149,27 @@ func (w *walk) fill(below uint64) error {
 }
 
 // gap tells of events that are missing before one that is not.
-func (w *walk) gap(first uint64) {
+func (w *logWalk) gap(first uint64) {
 	if first <= w.expected {
 		return
 	}
 	from := max(w.expected, 1)
 	w.expected = first
-	w.t.missing += first - from
+	w.count.missing += first - from
 	if below := min(first, w.r.applied.next); below > from {
-		w.lacking += below - from
+		w.missingInStore += below - from
 	}
 	if first > from {
-		w.r.bad("log", fmt.Sprintf("events %d to %d are missing (%d)", from, first-1, first-from))
+		w.r.damage("log", fmt.Sprintf("events %d to %d are missing (%d)", from, first-1, first-from))
 	}
 }
 
 // take counts and yields what of a frame did not come before.
-func (w *walk) take(f *Frame) error {
+func (w *logWalk) take(f *Frame) error {
 	if w.expected == 0 {
 		if !w.r.placed && f.First > 1 {
-			w.t.missing += f.First - 1
-			w.r.bad("log", fmt.Sprintf("nothing is found of the %d events before event %d, some of which retention may have deleted", f.First-1, f.First))
+			w.count.missing += f.First - 1
+			w.r.damage("log", fmt.Sprintf("nothing is found of the %d events before event %d, some of which retention may have deleted", f.First-1, f.First))
 		}
 		w.expected = f.First
 	}
@@ -181,19 +181,19 @@ func (w *walk) take(f *Frame) error {
 		f.First = w.expected
 	}
 	w.expected = f.End()
-	if n := len(w.t.runs); n > 0 && w.t.runs[n-1].to == f.First {
-		w.t.runs[n-1].to = f.End()
+	if n := len(w.count.runs); n > 0 && w.count.runs[n-1].to == f.First {
+		w.count.runs[n-1].to = f.End()
 	} else {
-		w.t.runs = append(w.t.runs, run{f.First, f.End()})
+		w.count.runs = append(w.count.runs, run{f.First, f.End()})
 	}
-	w.t.events += int64(len(f.Events))
+	w.count.events += int64(len(f.Events))
 	if f.First < w.r.applied.next {
 		w.saved += int64(len(f.Events))
 	}
 	// Events of one set of lanes share its slice, and mostly come in a row.
 	begin := 0
 	for i := range f.Events {
-		w.t.bytes += int64(len(f.Events[i].Body))
+		w.count.bytes += int64(len(f.Events[i].Body))
 		if i+1 == len(f.Events) || !same(f.Events[i].Lanes, f.Events[i+1].Lanes) {
 			w.pending(f.Events[i].Lanes, f.Events[begin].Seq, f.Events[i].Seq+1)
 			begin = i + 1
@@ -207,14 +207,14 @@ func same(a, b []uint32) bool {
 }
 
 // pending counts what is pending of events in a row that go to the same lanes.
-func (w *walk) pending(lanes []uint32, from, to uint64) {
+func (w *logWalk) pending(lanes []uint32, from, to uint64) {
 	if len(lanes) > 0 {
-		w.t.nextLane = max(w.t.nextLane, lanes[len(lanes)-1]+1)
+		w.count.nextLane = max(w.count.nextLane, lanes[len(lanes)-1]+1)
 	}
 	for _, id := range lanes {
-		l := w.h.at(id)
+		l := w.lanes.at(id)
 		if l == nil || l.Lost {
-			w.orphans[id] += int64(to - from)
+			w.unownedEvents[id] += int64(to - from)
 			continue
 		}
 		if l.Cursor >= to {
@@ -232,43 +232,43 @@ func (w *walk) pending(lanes []uint32, from, to uint64) {
 }
 
 // finish adds the events that are kept one by one, and compares what was found with what the store says it had.
-func (w *walk) finish() error {
-	r, t := w.r, w.t
+func (w *logWalk) finish() error {
+	r, t := w.r, w.count
 	t.next = max(w.expected, r.applied.next)
-	t.nextLane = max(t.nextLane, w.h.found)
-	first := r.tally == nil
-	r.tally = t
-	err := r.Kept(func(ev Event) error {
+	t.nextLane = max(t.nextLane, w.lanes.found)
+	first := r.logCount == nil
+	r.logCount = t
+	err := r.Retained(func(ev Event) error {
 		t.events++
 		t.bytes += int64(len(ev.Body))
 		w.saved++
 		return nil
 	})
 	if err != nil {
-		r.tally = nil
+		r.logCount = nil
 		return err
 	}
-	if lost := r.applied.events - w.saved - int64(w.lacking); r.placed && lost > 0 {
+	if lost := r.applied.events - w.saved - int64(w.missingInStore); r.placed && lost > 0 {
 		t.missing += uint64(lost)
-		r.bad("log", fmt.Sprintf("of the events that the store had counted %d more are not found: at the log's beginning, or among those kept one by one", lost))
+		r.damage("log", fmt.Sprintf("of the events that the store had counted %d more are not found: at the log's beginning, or among those kept one by one", lost))
 	}
 	if !first {
 		return nil
 	}
 	if r.damaged > 0 { // else those lanes were given up
-		for _, id := range slices.Sorted(maps.Keys(w.orphans)) {
+		for _, id := range slices.Sorted(maps.Keys(w.unownedEvents)) {
 			if _, deleted, _ := r.store.get(laneKey(id)); !deleted {
-				r.tell("lanes", fmt.Sprintf("no record is found of number %d, which %d events are for: unless it was given up, what was pending of them is lost", id, w.orphans[id]))
+				r.report("lanes", fmt.Sprintf("no record is found of number %d, which %d events are for: unless it was given up, what was pending of them is lost", id, w.unownedEvents[id]))
 			}
 		}
 	}
-	for _, l := range w.h.lanes {
+	for _, l := range w.lanes.lanes {
 		if l == nil || l.Lost {
 			continue
 		}
 		// What only the journal has is not counted there yet, so less is no sign of a loss.
 		if before := r.applied.matched[l.ID] - l.Passed; before > l.pending {
-			r.tell("lanes", fmt.Sprintf("of endpoint %q %d of %d pending deliveries are of events that are not in the log any more", l.Name, before-l.pending, before))
+			r.report("lanes", fmt.Sprintf("of endpoint %q %d of %d pending deliveries are of events that are not in the log any more", l.Name, before-l.pending, before))
 		}
 	}
 	return r.store.err

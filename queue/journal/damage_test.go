@@ -143,9 +143,9 @@ func TestALostHeaderCostsNoRecord(t *testing.T) {
 func TestSkippedGenerationsAreNotUsed(t *testing.T) {
 	t.Parallel()
 	j, _, _ := mustOpen(t, testOptions(t.TempDir()))
-	j.Skip(7)
+	j.SkipGenerations(7)
 	mustAppend(t, j, 1, 0, 40)
-	j.Skip(3)
+	j.SkipGenerations(3)
 	if j.Generation() != 8 {
 		t.Errorf("generation %d, want 8", j.Generation())
 	}
@@ -243,7 +243,7 @@ func TestASlotOfAnOlderCopy(t *testing.T) {
 	if len(records) != 2 || records[0].First != 1 || len(damages) > 0 || j.Generation() >= used {
 		t.Errorf("%d records, damages %+v, generation %d, was %d", len(records), damages, j.Generation(), used)
 	}
-	j.Skip(used)
+	j.SkipGenerations(used)
 	mustAppend(t, j, 10, 4, 20000)
 	if j.Generation() != used+1 {
 		t.Errorf("generation %d after %d", j.Generation(), used)
@@ -410,7 +410,7 @@ func TestARecordInsideAPayloadIsNotRead(t *testing.T) {
 	for salt := range uint64(3) {
 		at := int(salt)*page + page - Header
 		record := buffer([]byte("forged"))
-		life{j.Generation(), salt}.seal(record, 100+salt, 101+salt, false)
+		incarnation{j.Generation(), salt}.seal(record, 100+salt, 101+salt, false)
 		copy(forged[at:], record)
 	}
 	if err := j.Append(buffer(forged), 4, 5, 0); err != nil {

@@ -31,7 +31,7 @@ type Options struct {
 	Dir      string      // it has to be there
 	SlotSize int64       // bytes of a slot, rounded up to pages of 4 KiB; three at least
 	MaxSlots int         // two at least
-	Room     func() bool // whether the disk has room for one more slot; nil: always
+	MayGrow  func() bool // whether the disk has room for one more slot; nil: always
 	Fault    fault.Func
 
 	// ReadFault is asked before each read of n bytes of a file; an error is that of the read. For tests; nil asks nobody.
@@ -54,14 +54,14 @@ var ErrFull = errors.New("journal is full")
 
 // Journal is an open journal. One goroutine uses it at a time, but for Gone.
 type Journal struct {
-	opts   Options
-	slots  []*slot              // those that are used in turn, by generation
-	active atomic.Pointer[slot] // the one that is written to; nil: the next record begins a life
-	spoilt []*slot              // those that could not be read in full: they are not written to any more
-	used   uint64               // the highest generation that was ever in use
-	broken error                // why nothing is accepted any more
-	syncer *syncer              // nil in tests that have another
-	packed []byte               // room for a record that is packed
+	opts    Options
+	slots   []*slot              // those that are used in turn, by generation
+	active  atomic.Pointer[slot] // the one that is written to; nil: the next record begins a life
+	damaged []*slot              // those that could not be read in full: they are not written to any more
+	used    uint64               // the highest generation that was ever in use
+	failure error                // why nothing is accepted any more
+	syncer  *syncer              // nil in tests that have another
+	packed  []byte               // room for a record that is packed
 }
 
 // Append makes a record durable. buf is Header free bytes and the payload behind them; until Append returns it is the
@@ -71,31 +71,31 @@ type Journal struct {
 // When it returns nil, the record is on stable storage. After ErrFull nothing was written. After any other error nobody
 // knows what the disk holds, and every later Append returns the same error.
 func (j *Journal) Append(buf []byte, first, end, free uint64) error {
-	if j.broken != nil {
-		return j.broken
+	if j.failure != nil {
+		return j.failure
 	}
 	if len(buf) < Header || len(buf)-Header > math.MaxInt32 || end <= first {
 		return fmt.Errorf("write journal: %d bytes for entries %d to %d are no record", len(buf), first, end)
 	}
 	err := j.append(buf, first, end, free)
 	if err != nil && !errors.Is(err, ErrFull) {
-		j.broken = err
+		j.failure = err
 	}
 	return err
 }
 
 func (j *Journal) append(buf []byte, first, end, free uint64) error {
 	record, packed := j.pack(buf)
-	size := whole(int64(len(record)))
+	size := roundUp(int64(len(record)))
 	s := j.active.Load()
-	if s == nil || s.end+size > s.room() {
+	if s == nil || s.end+size > s.limit() {
 		var err error
-		if s, err = j.turn(size, free); err != nil {
+		if s, err = j.nextSlot(size, free); err != nil {
 			return err
 		}
 	}
 	s.seal(record, first, end, packed)
-	if err := j.put(s, record, s.end); err != nil {
+	if err := j.writeRecord(s, record, s.end); err != nil {
 		return err
 	}
 	s.end += size
@@ -103,8 +103,8 @@ func (j *Journal) append(buf []byte, first, end, free uint64) error {
 	return nil
 }
 
-// keptRoom is how much room for packed records is kept from one to the next.
-const keptRoom = 256 << 10
+// maxReused is how much room for packed records is kept from one to the next.
+const maxReused = 256 << 10
 
 // pack packs a record where that saves pages.
 func (j *Journal) pack(buf []byte) (record []byte, packed bool) {
@@ -112,18 +112,18 @@ func (j *Journal) pack(buf []byte) (record []byte, packed bool) {
 		return buf, false
 	}
 	record = pack(j.packed[:0], buf)
-	if j.packed = record[:0]; cap(record) > keptRoom {
+	if j.packed = record[:0]; cap(record) > maxReused {
 		j.packed = nil
 	}
-	if whole(int64(len(record))) < whole(int64(len(buf))) {
+	if roundUp(int64(len(record))) < roundUp(int64(len(buf))) {
 		return record, true
 	}
 	return buf, false
 }
 
-// put writes a record, with all of its last page, and syncs it.
-func (j *Journal) put(s *slot, record []byte, at int64) error {
-	n, size := len(record), int(whole(int64(len(record))))
+// writeRecord writes a record, with all of its last page, and syncs it.
+func (j *Journal) writeRecord(s *slot, record []byte, at int64) error {
+	n, size := len(record), int(roundUp(int64(len(record))))
 	record = slices.Grow(record, size-n)[:size]
 	clear(record[n:])
 	if err := j.write(PlaceRecord, s.file, record, at); err != nil {
@@ -152,30 +152,30 @@ func (j *Journal) flush(f *os.File) error {
 	return err
 }
 
-// turn begins a new life of a free slot, with room for a record of size bytes.
-func (j *Journal) turn(size int64, free uint64) (*slot, error) {
-	s, err := j.choose(size+2*page, free)
+// nextSlot begins a new life of a free slot, with room for a record of size bytes.
+func (j *Journal) nextSlot(size int64, free uint64) (*slot, error) {
+	s, err := j.freeSlot(size+2*page, free)
 	if err != nil {
 		return nil, err
 	}
 	// A slot without a name would be gone with the process.
-	if err := gone(s); err != nil {
+	if err := checkFile(s); err != nil {
 		return nil, err
 	}
 	var salt [8]byte
 	_, _ = rand.Read(salt[:]) // it never fails
 	j.used++
-	s.life = life{j.used, binary.LittleEndian.Uint64(salt[:])}
+	s.incarnation = incarnation{j.used, binary.LittleEndian.Uint64(salt[:])}
 	s.end, s.next, s.closed = page, 0, false
 	j.active.Store(s)
 	slices.SortStableFunc(j.slots, older)
-	return s, j.title(s)
+	return s, j.writeHeaders(s)
 }
 
-// title writes both headers of a slot and syncs them, so that no record can be on the disk without them.
-func (j *Journal) title(s *slot) error {
+// writeHeaders writes both headers of a slot and syncs them, so that no record can be on the disk without them.
+func (j *Journal) writeHeaders(s *slot) error {
 	header := s.header(s.size)
-	for _, at := range [...]int64{s.room(), 0} {
+	for _, at := range [...]int64{s.limit(), 0} {
 		if err := j.write(PlaceHeader, s.file, header, at); err != nil {
 			return fmt.Errorf("write journal: %w", err)
 		}
@@ -190,8 +190,8 @@ func older(a, b *slot) int {
 	return cmp.Or(cmp.Compare(a.generation, b.generation), cmp.Compare(a.next, b.next))
 }
 
-// choose finds a free slot of at least need bytes, or makes one.
-func (j *Journal) choose(need int64, free uint64) (*slot, error) {
+// freeSlot finds a free slot of at least need bytes, or makes one.
+func (j *Journal) freeSlot(need int64, free uint64) (*slot, error) {
 	var short *slot // the first free one that is too small
 	for _, s := range j.slots {
 		if s.next > free {
@@ -206,7 +206,7 @@ func (j *Journal) choose(need int64, free uint64) (*slot, error) {
 	}
 	full := ErrFull
 	if short != nil || len(j.slots) < j.opts.MaxSlots {
-		if j.opts.Room == nil || j.opts.Room() {
+		if j.opts.MayGrow == nil || j.opts.MayGrow() {
 			if short == nil {
 				return j.addSlot(need)
 			}
@@ -214,7 +214,7 @@ func (j *Journal) choose(need int64, free uint64) (*slot, error) {
 			if err == nil {
 				return short, nil
 			}
-			if full = lacking(err); !errors.Is(full, ErrFull) {
+			if full = fullError(err); !errors.Is(full, ErrFull) {
 				return nil, full
 			}
 		}
@@ -226,8 +226,8 @@ func (j *Journal) choose(need int64, free uint64) (*slot, error) {
 	return nil, full
 }
 
-// lacking makes ErrFull of an error that says only that there can't be more of something. The rest is as it was before.
-func lacking(err error) error {
+// fullError makes ErrFull of an error that says only that there can't be more of something. The rest is as it was before.
+func fullError(err error) error {
 	if fault.UsedUp(err) {
 		return fmt.Errorf("%w, and it can't grow: %w", ErrFull, err)
 	}
@@ -246,7 +246,7 @@ func (j *Journal) addSlot(need int64) (*slot, error) {
 		}
 	}
 	if err != nil {
-		return nil, lacking(fmt.Errorf("make journal slot: %w", err))
+		return nil, fullError(fmt.Errorf("make journal slot: %w", err))
 	}
 	s, err := newSlot(f)
 	if err == nil {
@@ -260,7 +260,7 @@ func (j *Journal) addSlot(need int64) (*slot, error) {
 	}
 	if err != nil {
 		// Left behind, it would merely be small.
-		return nil, lacking(errors.Join(fmt.Errorf("make journal slot: %w", err), f.Close(), os.Remove(f.Name())))
+		return nil, fullError(errors.Join(fmt.Errorf("make journal slot: %w", err), f.Close(), os.Remove(f.Name())))
 	}
 	j.slots = slices.Insert(j.slots, 0, s)
 	return s, nil
@@ -293,16 +293,16 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Gone returns an error when the slot that is written to is not any more in the file that its path names: the file was
+// CheckSlot returns an error when the slot that is written to is not any more in the file that its path names: the file was
 // removed, or a directory above it was renamed, or something was mounted over it. It costs one stat.
-func (j *Journal) Gone() error {
+func (j *Journal) CheckSlot() error {
 	if s := j.active.Load(); s != nil {
-		return gone(s)
+		return checkFile(s)
 	}
 	return nil
 }
 
-func gone(s *slot) error {
+func checkFile(s *slot) error {
 	path := s.file.Name()
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)
@@ -325,14 +325,14 @@ func (j *Journal) Bytes() (n int64) {
 	return n
 }
 
-func (j *Journal) all() []*slot { return slices.Concat(j.slots, j.spoilt) }
+func (j *Journal) all() []*slot { return slices.Concat(j.slots, j.damaged) }
 
 // Generation is the highest that was ever in use, as far as the journal knows. Who keeps it elsewhere finds out at the next
 // start whether the slot that was in use is still there.
 func (j *Journal) Generation() uint64 { return j.used }
 
-// Skip keeps generations up to one that was in use, as somebody else knows, from being used again.
-func (j *Journal) Skip(generation uint64) { j.used = max(j.used, generation) }
+// SkipGenerations keeps generations up to one that was in use, as somebody else knows, from being used again.
+func (j *Journal) SkipGenerations(generation uint64) { j.used = max(j.used, generation) }
 
 // SetSync puts another sync in the place of the one in use, which it returns, for tests.
 func (j *Journal) SetSync(sync func(*os.File) error) (before func(*os.File) error) {

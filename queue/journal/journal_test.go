@@ -168,7 +168,7 @@ func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(dir)
 	room := true
-	o.Room = func() bool { return room }
+	o.MayGrow = func() bool { return room }
 	j, _, _ := mustOpen(t, o)
 	next := mustAppend(t, j, 1, 0, 20000, 20000)
 	room = false
@@ -409,18 +409,18 @@ func TestASlotThatIsGoneIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		j, _, _ := mustOpen(t, testOptions(dir))
-		if err := j.Gone(); err != nil {
+		if err := j.CheckSlot(); err != nil {
 			t.Errorf("%s: before the first record: %v", name, err)
 		}
 		next := mustAppend(t, j, 1, 0, 100)
-		if err := j.Gone(); err != nil {
+		if err := j.CheckSlot(); err != nil {
 			t.Errorf("%s: before: %v", name, err)
 		}
 		all := names(t, dir)
 		if err := harm(dir, j.active.Load().file.Name()); err != nil {
 			t.Fatal(err)
 		}
-		if err := j.Gone(); err == nil || !strings.Contains(err.Error(), j.active.Load().file.Name()) {
+		if err := j.CheckSlot(); err == nil || !strings.Contains(err.Error(), j.active.Load().file.Name()) {
 			t.Errorf("%s: then: %v", name, err)
 		}
 		// Nor does a life begin in a file that nobody would find.
@@ -435,7 +435,7 @@ func TestASlotThatIsGoneIsTold(t *testing.T) {
 
 func TestTheSumCoversWhatItShould(t *testing.T) {
 	t.Parallel()
-	l := life{7, 9}
+	l := incarnation{7, 9}
 	plain := buffer([]byte("payload"))
 	for _, packed := range []bool{false, true} {
 		buf := plain

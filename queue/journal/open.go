@@ -30,7 +30,7 @@ type Damage struct {
 // An error is something that can be put right without losing anything: a disk that can't be written, a file that is
 // another user's.
 func Open(o Options) (j *Journal, records []Record, damages []Damage, err error) {
-	o.SlotSize, o.MaxSlots = max(whole(o.SlotSize), 3*page), max(o.MaxSlots, 2)
+	o.SlotSize, o.MaxSlots = max(roundUp(o.SlotSize), 3*page), max(o.MaxSlots, 2)
 	j = &Journal{opts: o}
 	if o.writeAt == nil {
 		j.opts.writeAt = (*os.File).WriteAt
@@ -48,8 +48,8 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 			j = nil
 		}
 	}()
-	r := reading{j: j}
-	if err := r.all(); err != nil {
+	r := opening{j: j}
+	if err := r.readSlots(); err != nil {
 		return j, nil, nil, err
 	}
 	// A file that a crash kept from getting its name for good is used from here on like any other.
@@ -61,8 +61,8 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 			return j, nil, nil, err
 		}
 	}
-	kept := r.sift()
-	if err := r.renew(kept); err != nil {
+	kept := r.dropRepeats()
+	if err := r.rewriteLast(kept); err != nil {
 		return j, nil, nil, err
 	}
 	for _, f := range kept {
@@ -71,22 +71,22 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 	return j, records, r.damages, nil
 }
 
-// reading is what Open finds.
-type reading struct {
+// opening is what Open finds.
+type opening struct {
 	j       *Journal
 	raw     []byte // of the slot at hand
-	found   []found
+	found   []foundRecord
 	damages []Damage
 }
 
-func (r *reading) tell(d Damage, format string, args ...any) {
+func (o *opening) report(d Damage, format string, args ...any) {
 	d.What = fmt.Sprintf(format, args...)
-	r.damages = append(r.damages, d)
+	o.damages = append(o.damages, d)
 }
 
-// all reads all slots.
-func (r *reading) all() error {
-	j := r.j
+// readSlots reads all slots.
+func (o *opening) readSlots() error {
+	j := o.j
 	names, err := filepath.Glob(filepath.Join(j.opts.Dir, "slot-*"))
 	if err != nil {
 		return err
@@ -94,27 +94,27 @@ func (r *reading) all() error {
 	lost := uint64(0) // slots whose generation can't be read
 	for _, name := range names {
 		s, err := openSlot(name)
-		if err != nil && mendable(err) {
+		if err != nil && temporary(err) {
 			return err
 		}
 		if err != nil {
-			r.tell(Damage{File: name, Grave: true}, "%q can't be opened: %v", name, err)
+			o.report(Damage{File: name, Grave: true}, "%q can't be opened: %v", name, err)
 			lost++
 			continue
 		}
 		j.slots = append(j.slots, s)
-		unread, err := r.fetch(s)
+		unread, err := o.readSlot(s)
 		if err != nil {
 			return err
 		}
-		if known := r.read(s); !known || unread > 0 {
+		if known := o.parseSlot(s); !known || unread > 0 {
 			lost++
 		}
 		if unread > 0 {
 			// It is not written to any more, so that whoever looks at the disk finds it as it is.
 			s.closed = true
 			j.slots = j.slots[:len(j.slots)-1]
-			j.spoilt = append(j.spoilt, s)
+			j.damaged = append(j.damaged, s)
 		}
 	}
 	slices.SortStableFunc(j.slots, older)
@@ -128,8 +128,8 @@ func (r *reading) all() error {
 		j.active.Store(nil)
 	}
 	for i := 1; i < len(j.slots); i++ {
-		if a, b := j.slots[i-1], j.slots[i]; a.generation > 0 && a.life == b.life {
-			r.tell(Damage{File: a.file.Name()}, "%q and %q are the same slot twice", a.file.Name(), b.file.Name())
+		if a, b := j.slots[i-1], j.slots[i]; a.generation > 0 && a.incarnation == b.incarnation {
+			o.report(Damage{File: a.file.Name()}, "%q and %q are the same slot twice", a.file.Name(), b.file.Name())
 		}
 	}
 	// A generation that can't be read any more must not be used again: it would bring back what is left of it.
@@ -149,8 +149,8 @@ func openSlot(name string) (*slot, error) {
 	return s, nil
 }
 
-// mendable reports whether an error is nothing that became of the file, and goes away when somebody sees to it.
-func mendable(err error) bool {
+// temporary reports whether an error is nothing that became of the file, and goes away when somebody sees to it.
+func temporary(err error) bool {
 	for _, errno := range [...]error{unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, errno) {
 			return true
@@ -159,26 +159,26 @@ func mendable(err error) bool {
 	return false
 }
 
-// fetch reads a slot into raw, in which a page that can't be read is zeros, and says how many bytes these are.
-func (r *reading) fetch(s *slot) (unread int64, err error) {
-	r.raw = slices.Grow(r.raw[:0], int(whole(s.size)))[:whole(s.size)]
-	clear(r.raw)
+// readSlot reads a slot into raw, in which a page that can't be read is zeros, and says how many bytes these are.
+func (o *opening) readSlot(s *slot) (unread int64, err error) {
+	o.raw = slices.Grow(o.raw[:0], int(roundUp(s.size)))[:roundUp(s.size)]
+	clear(o.raw)
 	const chunk = 64 * page
 	tries := readTries
 	var from int64 // the first of them
 	var why error
 	for at := int64(0); at < s.size; at += chunk {
-		part := r.raw[at:min(at+chunk, int64(len(r.raw)))]
-		err := r.readAt(s, part, at)
+		part := o.raw[at:min(at+chunk, int64(len(o.raw)))]
+		err := o.readAt(s, part, at)
 		if err == nil {
 			continue
 		}
 		for n := 0; n < len(part); n += page {
-			err := r.readAgain(s, part[n:n+page], at+int64(n), tries)
+			err := o.readPage(s, part[n:n+page], at+int64(n), tries)
 			if err == nil {
 				continue
 			}
-			if mendable(err) {
+			if temporary(err) {
 				return 0, err
 			}
 			tries = 1
@@ -190,7 +190,7 @@ func (r *reading) fetch(s *slot) (unread int64, err error) {
 		}
 	}
 	if unread > 0 {
-		r.tell(Damage{File: s.file.Name(), Grave: true},
+		o.report(Damage{File: s.file.Name(), Grave: true},
 			"%d KiB of %q, from byte %d on, can't be read: %v; it is not written to any more: look at the disk (dmesg), and remove the file when the relay has run for a minute",
 			unread>>10, s.file.Name(), from, why)
 	}
@@ -203,10 +203,10 @@ const (
 	readAgain = 200 * time.Millisecond
 )
 
-// readAgain reads a page, a few times when that fails: what a disk gives when it is asked again is not lost.
-func (r *reading) readAgain(s *slot, to []byte, at int64, tries int) (err error) {
+// readPage reads a page, a few times when that fails: what a disk gives when it is asked again is not lost.
+func (o *opening) readPage(s *slot, to []byte, at int64, tries int) (err error) {
 	for try := 1; ; try++ {
-		if err = r.readAt(s, to, at); err == nil || mendable(err) || try >= tries {
+		if err = o.readAt(s, to, at); err == nil || temporary(err) || try >= tries {
 			return err
 		}
 		if try > 1 { // most answer at once
@@ -215,8 +215,8 @@ func (r *reading) readAgain(s *slot, to []byte, at int64, tries int) (err error)
 	}
 }
 
-func (r *reading) readAt(s *slot, to []byte, at int64) error {
-	if hook := r.j.opts.ReadFault; hook != nil {
+func (o *opening) readAt(s *slot, to []byte, at int64) error {
+	if hook := o.j.opts.ReadFault; hook != nil {
 		if err := hook(s.file.Name(), at, int64(len(to))); err != nil {
 			return err
 		}
@@ -228,45 +228,45 @@ func (r *reading) readAt(s *slot, to []byte, at int64) error {
 	return err
 }
 
-// read finds out what a slot holds. It returns false when a generation was in it that can't be read any more.
-func (r *reading) read(s *slot) (known bool) {
-	name, raw := s.file.Name(), r.raw
+// parseSlot finds out what a slot holds. It returns false when a generation was in it that can't be read any more.
+func (o *opening) parseSlot(s *slot) (known bool) {
+	name, raw := s.file.Name(), o.raw
 	defer func() { s.size -= s.size % page }()
 	front, made := parseHeader(raw)
 	if front.generation == 0 {
 		made = s.size
 	}
 	// A crash may have kept one header from the disk and not the other; damage may have left the first record alone.
-	s.life = front
+	s.incarnation = front
 	if len(raw) >= 2*page {
 		back, _ := parseHeader(raw[len(raw)-page:])
 		first, _, _, _ := parseRecord(raw[page:])
-		for _, l := range [...]life{back, first} {
+		for _, l := range [...]incarnation{back, first} {
 			if l.generation > s.generation {
-				s.life = l
+				s.incarnation = l
 			}
 		}
 	}
-	strange := front.generation == 0 && !blank(raw[:min(page, len(raw))])
-	if s.size < made || s.size < r.j.opts.SlotSize && front.generation == 0 && !blank(raw) {
+	strange := front.generation == 0 && !isZero(raw[:min(page, len(raw))])
+	if s.size < made || s.size < o.j.opts.SlotSize && front.generation == 0 && !isZero(raw) {
 		s.closed = true
-		r.tell(Damage{File: name, Grave: true}, "%q is shorter than it was made, and what its end held is missing", name)
+		o.report(Damage{File: name, Grave: true}, "%q is shorter than it was made, and what its end held is missing", name)
 	}
 	if s.generation == 0 {
 		if strange {
-			r.tell(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
+			o.report(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
 		}
 		return !strange
 	}
-	records, end, broken, torn := scan(raw[:min(max(made-page, page), int64(len(raw)))], s.life)
+	records, end, broken, torn := scan(raw[:min(max(made-page, page), int64(len(raw)))], s.incarnation)
 	if front.generation == 0 && (strange || len(records) > 0) { // before the first record a crash may have kept it from the disk
-		r.tell(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
+		o.report(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
 	}
 	for _, at := range broken {
-		r.tell(Damage{File: name}, "record at byte %d of %q can't be read, others follow", at, name)
+		o.report(Damage{File: name}, "record at byte %d of %q can't be read, others follow", at, name)
 	}
 	if torn > 0 {
-		r.tell(Damage{File: name, Torn: true}, "the last record of %q, at byte %d, is torn; after a power cut it was not answered yet", name, torn)
+		o.report(Damage{File: name, Torn: true}, "the last record of %q, at byte %d, is torn; after a power cut it was not answered yet", name, torn)
 	}
 	s.end = end
 	s.size = min(s.size, made) // what is longer was to grow, and did not live to
@@ -276,23 +276,23 @@ func (r *reading) read(s *slot) (known bool) {
 			f.stored = bytes.Clone(records[i].stored)
 		}
 		s.next = max(s.next, f.End)
-		r.found = append(r.found, f)
+		o.found = append(o.found, f)
 	}
 	return !strange
 }
 
-func blank(raw []byte) bool { return len(bytes.TrimLeft(raw, "\x00")) == 0 }
+func isZero(raw []byte) bool { return len(bytes.TrimLeft(raw, "\x00")) == 0 }
 
-// sift leaves out what is there twice: of two records with the same number the newest counts.
-func (r *reading) sift() []found {
-	slices.SortStableFunc(r.found, func(a, b found) int {
+// dropRepeats leaves out what is there twice: of two records with the same number the newest counts.
+func (o *opening) dropRepeats() []foundRecord {
+	slices.SortStableFunc(o.found, func(a, b foundRecord) int {
 		return cmp.Or(cmp.Compare(b.slot.generation, a.slot.generation), cmp.Compare(b.at, a.at))
 	})
-	var kept []found // by First, downwards
-	for _, f := range r.found {
-		at, _ := slices.BinarySearchFunc(kept, f.First, func(k found, first uint64) int { return cmp.Compare(first, k.First) })
+	var kept []foundRecord // by First, downwards
+	for _, f := range o.found {
+		at, _ := slices.BinarySearchFunc(kept, f.First, func(k foundRecord, first uint64) int { return cmp.Compare(first, k.First) })
 		// kept[at-1] begins above f, kept[at] at it or below.
-		var other *found
+		var other *foundRecord
 		if at > 0 && kept[at-1].First < f.End {
 			other = &kept[at-1]
 		} else if at < len(kept) && kept[at].End > f.First {
@@ -301,7 +301,7 @@ func (r *reading) sift() []found {
 		if other == nil {
 			kept = slices.Insert(kept, at, f)
 		} else if other.First != f.First || other.End != f.End || !bytes.Equal(other.Payload, f.Payload) {
-			r.tell(Damage{File: f.slot.file.Name(), Grave: true}, "entries %d to %d of %q are in %q, too, and differ: the newer ones count",
+			o.report(Damage{File: f.slot.file.Name(), Grave: true}, "entries %d to %d of %q are in %q, too, and differ: the newer ones count",
 				f.First, f.End-1, f.slot.file.Name(), other.slot.file.Name())
 		}
 	}
@@ -309,24 +309,24 @@ func (r *reading) sift() []found {
 	return kept
 }
 
-// renew writes the last record anew and syncs it. The process that wrote it may have died before the sync, or its sync may
+// rewriteLast writes the last record anew and syncs it. The process that wrote it may have died before the sync, or its sync may
 // have failed: then what we read is in memory alone, and a sync without a write would not know of it. All records before
 // it were synced. The same goes for the header of a life that has no record yet.
-func (r *reading) renew(kept []found) error {
-	if s := r.j.active.Load(); s != nil && s.end == page {
-		if err := r.j.title(s); err != nil {
+func (o *opening) rewriteLast(kept []foundRecord) error {
+	if s := o.j.active.Load(); s != nil && s.end == page {
+		if err := o.j.writeHeaders(s); err != nil {
 			return err
 		}
 	}
 	if len(kept) == 0 {
 		return nil
 	}
-	last := slices.MaxFunc(kept, func(a, b found) int {
+	last := slices.MaxFunc(kept, func(a, b foundRecord) int {
 		return cmp.Or(cmp.Compare(a.slot.generation, b.slot.generation), cmp.Compare(a.at, b.at))
 	})
-	err := r.j.put(last.slot, last.stored, last.at)
-	if err != nil && slices.Contains(r.j.spoilt, last.slot) {
-		r.tell(Damage{File: last.slot.file.Name(), Grave: true}, "the last record of %q can't be written anew: %v", last.slot.file.Name(), err)
+	err := o.j.writeRecord(last.slot, last.stored, last.at)
+	if err != nil && slices.Contains(o.j.damaged, last.slot) {
+		o.report(Damage{File: last.slot.file.Name(), Grave: true}, "the last record of %q can't be written anew: %v", last.slot.file.Name(), err)
 		return nil
 	}
 	return err

@@ -23,15 +23,15 @@ const (
 // Header is how many bytes Append wants free in front of the payload.
 const Header = 40
 
-// life is what tells the records of one use of a slot from those of all others.
-type life struct {
+// incarnation is what tells the records of one use of a slot from those of all others.
+type incarnation struct {
 	generation uint64 // 0: none
 	salt       uint64
 }
 
 // slot is one file of the journal.
 type slot struct {
-	life
+	incarnation
 	file   *os.File
 	size   int64
 	end    int64  // where the next record goes
@@ -56,14 +56,14 @@ func newSlot(f *os.File) (*slot, error) {
 	return &slot{file: f, size: st.Size, end: page, device: st.Dev, inode: st.Ino}, nil
 }
 
-// room is where the records of the slot end.
-func (s *slot) room() int64 { return s.size - page }
+// limit is where the records of the slot end.
+func (s *slot) limit() int64 { return s.size - page }
 
-// whole is n rounded up to pages.
-func whole(n int64) int64 { return (n + page - 1) / page * page }
+// roundUp is n rounded up to pages.
+func roundUp(n int64) int64 { return (n + page - 1) / page * page }
 
 // header is the page that a slot begins and ends with.
-func (l life) header(size int64) []byte {
+func (l incarnation) header(size int64) []byte {
 	raw := make([]byte, page)
 	copy(raw, slotMagic)
 	binary.LittleEndian.PutUint64(raw[8:], l.generation)
@@ -74,18 +74,18 @@ func (l life) header(size int64) []byte {
 }
 
 // parseHeader reads the page that a slot begins or ends with. Without a header there, the life has generation 0.
-func parseHeader(raw []byte) (l life, size int64) {
+func parseHeader(raw []byte) (l incarnation, size int64) {
 	if len(raw) < slotHeader || string(raw[:8]) != slotMagic || codec.Sum(raw[:32]) != binary.LittleEndian.Uint32(raw[32:]) {
-		return life{}, 0
+		return incarnation{}, 0
 	}
-	return life{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint64(raw[16:])}, int64(binary.LittleEndian.Uint64(raw[24:]))
+	return incarnation{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint64(raw[16:])}, int64(binary.LittleEndian.Uint64(raw[24:]))
 }
 
 // packedBit marks, in the length of a record's payload, one that is packed.
 const packedBit = 1 << 31
 
 // seal fills the header of a record: the first bytes of buf, in front of the payload as it is stored.
-func (l life) seal(buf []byte, first, end uint64, packed bool) {
+func (l incarnation) seal(buf []byte, first, end uint64, packed bool) {
 	binary.LittleEndian.PutUint64(buf, l.generation)
 	binary.LittleEndian.PutUint64(buf[8:], l.salt)
 	binary.LittleEndian.PutUint64(buf[16:], first)
@@ -104,27 +104,27 @@ func recordSum(record []byte) uint32 {
 
 // pack appends a record whose payload is packed to dst, with its header yet to be filled.
 func pack(dst, record []byte) []byte {
-	dst = slices.Grow(dst, int(whole(int64(Header+s2.MaxEncodedLen(len(record)-Header)))))
+	dst = slices.Grow(dst, int(roundUp(int64(Header+s2.MaxEncodedLen(len(record)-Header)))))
 	n := len(dst) + Header
 	return dst[:n+len(s2.Encode(dst[n:cap(dst)], record[Header:]))]
 }
 
 // parseRecord reads the record at the start of raw, of whatever life. Its payload is the caller's; stored is the record as
 // it lies there, a slice of raw. A payload that can't be unpacked though its checksum holds was written wrong.
-func parseRecord(raw []byte) (l life, r Record, stored []byte, ok bool) {
+func parseRecord(raw []byte) (l incarnation, r Record, stored []byte, ok bool) {
 	if len(raw) < Header {
-		return life{}, Record{}, nil, false
+		return incarnation{}, Record{}, nil, false
 	}
-	l = life{binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:])}
+	l = incarnation{binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:])}
 	r.First, r.End = binary.LittleEndian.Uint64(raw[16:]), binary.LittleEndian.Uint64(raw[24:])
 	field := binary.LittleEndian.Uint32(raw[32:])
 	size := uint64(field &^ packedBit)
 	if l.generation == 0 || r.End <= r.First || size > uint64(len(raw)-Header) {
-		return life{}, Record{}, nil, false
+		return incarnation{}, Record{}, nil, false
 	}
 	stored = raw[:Header+size]
 	if recordSum(stored) != binary.LittleEndian.Uint32(raw[36:]) {
-		return life{}, Record{}, nil, false
+		return incarnation{}, Record{}, nil, false
 	}
 	if field&packedBit == 0 {
 		r.Payload = bytes.Clone(stored[Header:])
@@ -132,7 +132,7 @@ func parseRecord(raw []byte) (l life, r Record, stored []byte, ok bool) {
 	}
 	var err error
 	if r.Payload, err = s2.Decode(nil, stored[Header:]); err != nil {
-		return life{}, Record{}, nil, false
+		return incarnation{}, Record{}, nil, false
 	}
 	return l, r, stored, true
 }
@@ -144,8 +144,8 @@ func PayloadOf(raw []byte) []byte {
 	return r.Payload
 }
 
-// found is a record and where it lies.
-type found struct {
+// foundRecord is a record and where it lies.
+type foundRecord struct {
 	Record
 	slot   *slot
 	at     int64
@@ -155,7 +155,7 @@ type found struct {
 // scan finds the records of a life in raw, whose first page is the slot's header: the position behind the last good one,
 // and the positions of those that are broken though another record begins behind them. torn is where the last record is when
 // that one is broken, 0 when it is not. What is stored is a slice of raw.
-func scan(raw []byte, l life) (records []found, end int64, broken []int64, torn int64) {
+func scan(raw []byte, l incarnation) (records []foundRecord, end int64, broken []int64, torn int64) {
 	var mark [16]byte
 	binary.LittleEndian.PutUint64(mark[:], l.generation)
 	binary.LittleEndian.PutUint64(mark[8:], l.salt)
@@ -173,8 +173,8 @@ func scan(raw []byte, l life) (records []found, end int64, broken []int64, torn 
 		case ok && of == l:
 			broken = append(broken, hole(at)...)
 			gap = nil
-			records = append(records, found{Record: r, at: at, stored: stored})
-			at += whole(int64(len(stored)))
+			records = append(records, foundRecord{Record: r, at: at, stored: stored})
+			at += roundUp(int64(len(stored)))
 			end = at
 			continue
 		case bytes.HasPrefix(raw[at:], mark[:]):

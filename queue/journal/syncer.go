@@ -18,29 +18,29 @@ import (
 // Where the kernel or a sandbox has no such call, or it is refused, fdatasync is called instead, from then on. One
 // goroutine uses a syncer.
 type syncer struct {
-	queue uintptr // the kernel's aio_context_t; 0: none, fdatasync is called
-	bell  *os.File
-	rung  syscall.RawConn // of bell
+	queue     uintptr // the kernel's aio_context_t; 0: none, fdatasync is called
+	event     *os.File
+	eventConn syscall.RawConn // of bell
 
-	order     *ioOrder // the one request there is at a time
+	request   *iocb // the one request there is at a time
 	submitted bool
 	refused   bool
 	err       error
 }
 
-// ioOrder is struct iocb of linux/aio_abi.h, on 64 bits; what has no name here stays 0.
-type ioOrder struct {
+// iocb is struct iocb of linux/aio_abi.h, on 64 bits; what has no name here stays 0.
+type iocb struct {
 	_      [16]byte // data, key, flags of the read or write
 	opcode uint16
 	_      [2]byte // priority
 	fd     uint32
 	_      [32]byte // buffer, its length, offset, reserved
 	flags  uint32
-	bell   uint32
+	event  uint32
 }
 
-// ioDone is struct io_event of linux/aio_abi.h.
-type ioDone struct {
+// ioEvent is struct io_event of linux/aio_abi.h.
+type ioEvent struct {
 	_      [16]byte // data, the order's address
 	result int64    // 0, or an error number below it
 	_      [8]byte
@@ -48,20 +48,20 @@ type ioDone struct {
 
 const (
 	ioFdatasync = 3 // IOCB_CMD_FDSYNC
-	ioRings     = 1 // IOCB_FLAG_RESFD
+	ioNotify    = 1 // IOCB_FLAG_RESFD
 )
 
 func newSyncer() *syncer {
-	s := &syncer{order: new(ioOrder)}
+	s := &syncer{request: new(iocb)}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return s
 	}
-	s.bell = os.NewFile(uintptr(fd), "eventfd")
-	if s.rung, err = s.bell.SyscallConn(); err != nil {
+	s.event = os.NewFile(uintptr(fd), "eventfd")
+	if s.eventConn, err = s.event.SyscallConn(); err != nil {
 		return s
 	}
-	s.order.bell = uint32(fd)
+	s.request.event = uint32(fd)
 	if _, _, errno := unix.Syscall(unix.SYS_IO_SETUP, 1, uintptr(unsafe.Pointer(&s.queue)), 0); errno != 0 {
 		s.queue = 0
 	}
@@ -73,9 +73,9 @@ func (s *syncer) sync(f *os.File) error {
 	if s.queue == 0 {
 		return fdatasync(f)
 	}
-	s.order.opcode, s.order.fd, s.order.flags = ioFdatasync, uint32(f.Fd()), ioRings
+	s.request.opcode, s.request.fd, s.request.flags = ioFdatasync, uint32(f.Fd()), ioNotify
 	s.submitted, s.refused, s.err = false, false, nil
-	err := s.rung.Read(s.step)
+	err := s.eventConn.Read(s.step)
 	runtime.KeepAlive(f)
 	if s.refused {
 		s.close()
@@ -92,12 +92,12 @@ func (s *syncer) sync(f *os.File) error {
 // the poller wakes at each ring.
 func (s *syncer) step(uintptr) (over bool) {
 	if !s.submitted {
-		n, _, _ := unix.Syscall(unix.SYS_IO_SUBMIT, s.queue, 1, uintptr(unsafe.Pointer(&s.order)))
+		n, _, _ := unix.Syscall(unix.SYS_IO_SUBMIT, s.queue, 1, uintptr(unsafe.Pointer(&s.request)))
 		s.submitted = n == 1
 		s.refused = !s.submitted
 		return s.refused
 	}
-	var done ioDone
+	var done ioEvent
 	for {
 		n, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, s.queue, 0, 1, uintptr(unsafe.Pointer(&done)), 0, 0)
 		switch {
@@ -122,9 +122,9 @@ func (s *syncer) close() {
 		_, _, _ = unix.Syscall(unix.SYS_IO_DESTROY, s.queue, 0, 0)
 		s.queue = 0
 	}
-	if s.bell != nil {
-		_ = s.bell.Close()
-		s.bell = nil
+	if s.event != nil {
+		_ = s.event.Close()
+		s.event = nil
 	}
 }
 

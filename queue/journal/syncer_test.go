@@ -47,12 +47,12 @@ func TestSyncerEnds(t *testing.T) {
 // linux/aio_abi.h: the kernel reads and writes so many bytes.
 func TestSyncerHasTheKernelsLayout(t *testing.T) {
 	t.Parallel()
-	var order ioOrder
+	var order iocb
 	if n := unsafe.Sizeof(order); n != 64 || unsafe.Offsetof(order.opcode) != 16 || unsafe.Offsetof(order.fd) != 20 ||
-		unsafe.Offsetof(order.flags) != 56 || unsafe.Offsetof(order.bell) != 60 {
+		unsafe.Offsetof(order.flags) != 56 || unsafe.Offsetof(order.event) != 60 {
 		t.Errorf("an order has %d bytes: %+v", n, order)
 	}
-	var done ioDone
+	var done ioEvent
 	if n := unsafe.Sizeof(done); n != 32 || unsafe.Offsetof(done.result) != 16 {
 		t.Errorf("its end has %d bytes: %+v", n, done)
 	}
@@ -80,7 +80,7 @@ func TestSyncerTellsErrors(t *testing.T) {
 			if s.queue == 0 {
 				t.Skip("this kernel has no asynchronous sync")
 			}
-			s.bell.Close()
+			s.event.Close()
 			return f
 		},
 	} {

@@ -8,6 +8,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/entry"
 )
 
 // Kind says what a block holds.
@@ -15,10 +16,10 @@ type Kind byte
 
 // The kinds of blocks. Their numbers are on disk and never change.
 const (
-	Entries  Kind = 1 // entries of the sequence
-	Carried  Kind = 2 // frames of one event each, of segments that are gone
-	Snapshot Kind = 3 // a piece of a snapshot
-	Told     Kind = 4 // attempts of carried events, as progress
+	Entries         Kind = 1 // entries of the sequence
+	Carried         Kind = 2 // frames of one event each, of segments that are gone
+	Snapshot        Kind = 3 // a piece of a snapshot
+	CarriedAttempts Kind = 4 // attempts of carried events, as progress
 )
 
 const (
@@ -30,20 +31,20 @@ const (
 
 // Info is what the header of a block says, and where the block is.
 type Info struct {
-	Offset     int64 // in its segment
-	Stored     uint32
-	Unpacked   uint32
-	Kind       Kind
-	Packed     bool
-	strange    bool   // written in a way that this version does not know
-	FirstEntry uint64 // of local records: the entry that they follow
-	Entries    uint32
-	FirstEvent uint64 // the next event's, when there is none
-	Events     uint32
-	Bodies     uint32 // bytes
-	FirstAt    int64  // queue time, Unix milliseconds
-	LastAt     int64
-	Sum        uint32
+	Offset      int64 // in its segment
+	Stored      uint32
+	Unpacked    uint32
+	Kind        Kind
+	Packed      bool
+	unknownForm bool   // written in a way that this version does not know
+	FirstEntry  uint64 // of local records: the entry that they follow
+	Entries     uint32
+	FirstEvent  uint64 // the next event's, when there is none
+	Events      uint32
+	Bodies      uint32 // bytes
+	FirstAt     int64  // queue time, Unix milliseconds
+	LastAt      int64
+	Sum         uint32
 }
 
 // EndEntry is the number behind the last entry.
@@ -91,7 +92,7 @@ func parseHeader(h []byte, offset int64) (b Info, ok bool) {
 		return b, false
 	}
 	b = Info{
-		Offset: offset, Stored: le.Uint32(h[8:]), Unpacked: le.Uint32(h[12:]), Kind: Kind(h[4]), Packed: h[5] == 1, strange: h[5] > 1 || h[6] != 0 || h[7] != 0,
+		Offset: offset, Stored: le.Uint32(h[8:]), Unpacked: le.Uint32(h[12:]), Kind: Kind(h[4]), Packed: h[5] == 1, unknownForm: h[5] > 1 || h[6] != 0 || h[7] != 0,
 		FirstEntry: le.Uint64(h[16:]), Entries: le.Uint32(h[56:]), FirstEvent: le.Uint64(h[32:]), Events: le.Uint32(h[60:]),
 		Bodies: le.Uint32(h[64:]), FirstAt: int64(le.Uint64(h[40:])), LastAt: int64(le.Uint64(h[48:])), Sum: le.Uint32(h[68:]),
 	}
@@ -113,13 +114,13 @@ func (b *Info) seal(dst, raw []byte) []byte {
 	return dst[:at+blockHeader+len(packed)]
 }
 
-// errStrange is no damage: it stops whoever reads.
-var errStrange = errors.New("it is written in a way that this version of the relay does not know: install the version that wrote it")
+// errUnknownForm is no damage: it stops whoever reads.
+var errUnknownForm = errors.New("it is written in a way that this version of the relay does not know: install the version that wrote it")
 
 // open verifies what stands behind the header and unpacks it.
 func (b *Info) open(stored []byte) ([]byte, error) {
-	if b.strange {
-		return nil, errStrange
+	if b.unknownForm {
+		return nil, errUnknownForm
 	}
 	if codec.Sum(stored) != b.Sum {
 		return nil, fmt.Errorf("checksum: %w", codec.ErrDamaged)
@@ -168,3 +169,36 @@ type Block struct {
 	Info
 	Raw []byte
 }
+
+// Unpack calls fn with each entry of a block of Entries or Told, in order, until it returns an error.
+func (b *Block) Unpack(fn func(h entry.Header, raw []byte) error) error {
+	for rest := b.Raw; len(rest) > 0; {
+		h, raw, more, err := entry.Next(rest)
+		if err != nil {
+			return err
+		}
+		if err := fn(h, raw); err != nil {
+			return err
+		}
+		rest = more
+	}
+	return nil
+}
+
+// Frames returns the frames of a block.
+func (b *Block) Frames() (frames []*entry.Frame, err error) {
+	err = b.Unpack(func(h entry.Header, raw []byte) error {
+		if h.Kind != entry.KindFrame {
+			return nil
+		}
+		f, err := entry.ParseFrame(h, raw)
+		if err == nil {
+			frames = append(frames, f)
+		}
+		return err
+	})
+	return frames, err
+}
+
+// le is how all numbers are written.
+var le = binary.LittleEndian

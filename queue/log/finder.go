@@ -13,7 +13,7 @@ type Finder struct {
 	all          []uint64 // and all of these
 	since, until int64    // and events accepted from since on and before until, queue times; 0 for no bound
 
-	of     *segment // whose runs and blocks are at hand
+	loaded *segment // whose runs and blocks are at hand
 	blocks []Info
 	runs   []run
 }
@@ -27,13 +27,13 @@ func (l *Log) NewFinder(any, all []uint64, since, until int64) *Finder {
 // load makes the runs of a segment the ones at hand. Those of the open segment are asked for each time.
 func (f *Finder) load(s *segment) error {
 	sealed, t := f.log.state(s)
-	if sealed && f.of == s {
+	if sealed && f.loaded == s {
 		return nil
 	}
-	f.of, f.blocks, f.runs = nil, nil, nil
+	f.loaded, f.blocks, f.runs = nil, nil, nil
 	if t.firstAt == 0 || t.lastAt < f.since || f.until != 0 && t.firstAt >= f.until || sealed && t.stripped {
 		if sealed {
-			f.of = s
+			f.loaded = s
 		}
 		return nil
 	}
@@ -47,7 +47,7 @@ func (f *Finder) load(s *segment) error {
 			return err
 		}
 		f.blocks = s.blocks
-		f.choose(func(word uint64) []run { return s.postings[word] })
+		f.selectRuns(func(word uint64) []run { return s.postings[word] })
 		return nil // runs of its own: the writer goes on
 	}
 	var postings []byte
@@ -58,31 +58,31 @@ func (f *Finder) load(s *segment) error {
 		}
 	}
 	if postings != nil {
-		if f.choose(func(word uint64) []run { return lookUp(postings, word) }); len(f.runs) == 0 {
-			f.of = s // most segments of a long search: their tables are not read
+		if f.selectRuns(func(word uint64) []run { return lookUp(postings, word) }); len(f.runs) == 0 {
+			f.loaded = s // most segments of a long search: their tables are not read
 			return nil
 		}
 	}
 	if f.blocks, err = f.log.table(s); err != nil {
 		return err
 	}
-	if f.of = s; postings == nil {
+	if f.loaded = s; postings == nil {
 		f.runs = []run{{0, uint32(len(f.blocks))}}
 	}
 	return nil
 }
 
-// choose makes the runs of what look finds of the words.
-func (f *Finder) choose(look func(word uint64) []run) {
+// selectRuns makes the runs of what look finds of the words.
+func (f *Finder) selectRuns(look func(word uint64) []run) {
 	f.runs = []run{{0, math.MaxUint32}}
 	if f.any != nil {
 		f.runs = nil
 		for _, w := range f.any {
-			f.runs = unite(f.runs, look(w))
+			f.runs = union(f.runs, look(w))
 		}
 	}
 	for _, w := range f.all {
-		f.runs = cut(f.runs, look(w))
+		f.runs = intersect(f.runs, look(w))
 	}
 }
 
@@ -155,7 +155,7 @@ func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, in
 		var table []Info
 		blocks := map[uint32][]int{}
 		for i, w := range words {
-			f.of, f.all = nil, []uint64{w}
+			f.loaded, f.all = nil, []uint64{w}
 			if err := f.load(s); err != nil {
 				return err
 			}

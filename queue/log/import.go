@@ -9,7 +9,7 @@ import (
 // Importer gathers ids of events that are not in the log, so that it knows them: those of a queue of an older format.
 type Importer struct {
 	key     entry.Key
-	ids     []placedID
+	ids     []idPlace
 	seqs    []uint64
 	low     uint64
 	newest  int64
@@ -25,7 +25,7 @@ func (im *Importer) Add(id []byte, seq uint64, at int64) {
 		im.low, im.oldest = seq, at
 	}
 	im.low, im.newest, im.oldest = min(im.low, seq), max(im.newest, at), min(im.oldest, at)
-	im.ids = append(im.ids, placedID{hash: im.key.Hash(id)})
+	im.ids = append(im.ids, idPlace{hash: im.key.Hash(id)})
 	im.seqs = append(im.seqs, seq)
 }
 
@@ -33,7 +33,7 @@ func (im *Importer) Add(id []byte, seq uint64, at int64) {
 // Each id is known for as long as the youngest.
 func (im *Importer) Write(dir string, firstEvent uint64, now int64) error {
 	l := &Log{opts: Options{Dir: dir, Now: func() int64 { return now }}, key: im.key}
-	s, err := l.begin(1, 1, im.low)
+	s, err := l.createSegment(1, 1, im.low)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (im *Importer) Write(dir string, firstEvent uint64, now int64) error {
 	}
 	s.endEvent, s.stripped = firstEvent, true
 	s.firstAt, s.lastAt = im.oldest, im.newest
-	s.sealing, s.postings = im.ids, postings{}
+	s.ids, s.postings = im.ids, postings{}
 	footer, _ := s.footer()
 	_, err = s.file.WriteAt(footer, s.size)
 	return errors.Join(err, s.file.Sync(), s.file.Close(), syncDir(dir))

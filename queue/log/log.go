@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
 	"realtorbot-relay/queue/fault"
 )
@@ -40,7 +39,7 @@ const (
 	PlaceCut     = "cutting a segment"
 	PlaceRewrite = "segment written anew"
 	PlaceRename  = "name of a segment written anew"
-	PlaceGone    = "name of a deleted segment"
+	PlaceDelete  = "name of a deleted segment"
 	PlaceShorten = "shortening a deleted segment"
 	PlaceUnlink  = "unlinking a deleted segment"
 	PlaceRead    = "read of a segment"
@@ -49,31 +48,31 @@ const (
 // Log is the segments of a queue. One goroutine writes: Add, Local, Save, Seal, Remove, Strip, Shorten, Hold. All else is safe
 // for concurrent use. No method holds a lock while it reads or writes a file.
 type Log struct {
-	opts Options
-	key  entry.Key
-	w    writer
+	opts     Options
+	key      entry.Key
+	appender appender
 
 	mu       sync.RWMutex // of the list and of what readers ask of the open segment
 	segments []*segment   // ascending; the last one is open
 
-	young   sync.RWMutex
-	ids     map[entry.Hash]uint64   // of events behind the sealed segments, and a little longer: their sequence numbers
-	times   []timed                 // when they were accepted, ascending
-	former  map[entry.Hash][]uint64 // events in no sealed segment whose id was used again
-	carried map[entry.Hash][]uint64 // of events that were carried into the open segment
-	seals   atomic.Uint64           // how often a segment was sealed
-	moves   atomic.Uint64           // how often ids came to another place
-	written atomic.Int64            // bytes of blocks since it was opened
-	gone    []*os.File              // being deleted; the writer's
-	parked  []*os.File              // of segments that are not part of it any more, and that somebody holds; the writer's
-	holds   atomic.Int64            // how many hold its segments as they were
-	broken  error                   // the writer's: a write failed, and nobody knows what the disk has
-	tables  tables
-	kept    ledger        // by source
-	entries atomic.Uint64 // the number behind the last entry that is saved
-	events  atomic.Uint64 // the sequence number behind the last event that is saved
+	idsMu    sync.RWMutex
+	ids      map[entry.Hash]uint64   // of events behind the sealed segments, and a little longer: their sequence numbers
+	times    []acceptTime            // when they were accepted, ascending
+	former   map[entry.Hash][]uint64 // events in no sealed segment whose id was used again
+	carried  map[entry.Hash][]uint64 // of events that were carried into the open segment
+	seals    atomic.Uint64           // how often a segment was sealed
+	moves    atomic.Uint64           // how often ids came to another place
+	written  atomic.Int64            // bytes of blocks since it was opened
+	deleting []*os.File              // being deleted; the writer's
+	deferred []*os.File              // of segments that are not part of it any more, and that somebody holds; the writer's
+	pins     atomic.Int64            // how many hold its segments as they were
+	broken   error                   // the writer's: a write failed, and nobody knows what the disk has
+	tables   tables
+	usage    usageTable    // by source
+	entries  atomic.Uint64 // the number behind the last entry that is saved
+	events   atomic.Uint64 // the sequence number behind the last event that is saved
 
-	heldBack atomic.Int64 // bytes of parked
+	pinnedBytes atomic.Int64 // bytes of parked
 }
 
 // Found tells what Open found.
@@ -130,111 +129,6 @@ func (l *Log) Read(p Place) (*Block, error) {
 
 // Gone reports whether an error says that a segment was deleted.
 func Gone(err error) bool { return errors.Is(err, errGone) }
-
-// tables keeps the tables of the sealed segments that were asked for last.
-type tables struct {
-	mu   sync.Mutex
-	list []cached
-}
-
-type cached struct {
-	of       *segment
-	blocks   []Info
-	postings []byte
-}
-
-// maxTables is how many tables are kept; one is some 100 KB.
-const maxTables = 8
-
-// table returns the blocks of a segment, in order.
-func (l *Log) table(s *segment) ([]Info, error) {
-	c, err := l.cached(s)
-	return c.blocks, err
-}
-
-// postingsOf returns the postings of a sealed segment, nil when they can't be read. They are not kept: a search over all
-// segments would let go of the tables that others ask for.
-func (l *Log) postingsOf(s *segment) ([]byte, error) {
-	l.tables.mu.Lock()
-	at := slices.IndexFunc(l.tables.list, func(c cached) bool { return c.of == s })
-	if at >= 0 {
-		postings := l.tables.list[at].postings
-		l.tables.mu.Unlock()
-		return postings, nil
-	}
-	l.tables.mu.Unlock()
-	raw, err := s.read(sectionPostings)
-	if errors.Is(err, codec.ErrDamaged) {
-		l.tellPostings(s)
-		return nil, nil
-	}
-	return raw, err
-}
-
-func (l *Log) tellPostings(s *segment) {
-	l.tell(s, "what it says of types and lanes can't be read: its blocks are looked at one by one")
-}
-
-func (l *Log) cached(s *segment) (cached, error) {
-	l.mu.RLock()
-	if !s.sealed {
-		blocks := s.blocks
-		l.mu.RUnlock()
-		return cached{of: s, blocks: blocks}, nil
-	}
-	l.mu.RUnlock()
-	l.tables.mu.Lock()
-	at := slices.IndexFunc(l.tables.list, func(c cached) bool { return c.of == s })
-	if at >= 0 {
-		c := l.tables.list[at]
-		l.tables.list = append(slices.Delete(l.tables.list, at, at+1), c)
-		l.tables.mu.Unlock()
-		return c, nil
-	}
-	l.tables.mu.Unlock()
-	c, err := l.footerOf(s)
-	if err != nil {
-		return c, err
-	}
-	l.tables.mu.Lock()
-	if l.tables.list = append(l.tables.list, c); len(l.tables.list) > maxTables {
-		l.tables.list = slices.Delete(l.tables.list, 0, 1)
-	}
-	l.tables.mu.Unlock()
-	return c, nil
-}
-
-// footerOf reads what a footer says of blocks. A table that can't be read is made again by walking the blocks; without its
-// postings any block of a segment may hold what is looked for.
-func (l *Log) footerOf(s *segment) (c cached, err error) {
-	c.of = s
-	raw, err := s.read(sectionTable)
-	ok := false
-	if err == nil {
-		c.blocks, ok = parseTable(raw)
-	}
-	if Gone(err) {
-		return c, err
-	}
-	if !ok {
-		l.tell(s, "its table of blocks can't be read and is made again")
-		if c.blocks, _, err = s.walk(s.sections[sectionTable].offset, nil); err != nil {
-			return c, err
-		}
-	}
-	if c.postings, err = s.read(sectionPostings); errors.Is(err, codec.ErrDamaged) {
-		l.tellPostings(s)
-		c.postings, err = nil, nil
-	}
-	return c, err
-}
-
-// tell says once what is damaged in a segment.
-func (l *Log) tell(s *segment, what string) {
-	if !s.told.Swap(true) {
-		l.opts.Notice(fmt.Sprintf("log: segment %d is damaged: %s", s.number, what))
-	}
-}
 
 // state reads what the writer may change.
 func (l *Log) state(s *segment) (sealed bool, t trailer) {
@@ -302,74 +196,6 @@ func (l *Log) Find(seq uint64) (p Place, info Info, ok bool, err error) {
 	return p, info, false, nil
 }
 
-// Told lists the blocks that tell of an event's attempts, in the order in which they were written.
-func (l *Log) Told(seq uint64) (places []Place, err error) {
-	for _, s := range l.list() {
-		if sealed, t := l.state(s); sealed && (seq < t.spokenLow || seq >= t.spokenHigh) {
-			continue
-		}
-		more, err := l.telling(s, func(from, to uint64) bool { return from <= seq && seq < to })
-		if err != nil {
-			return nil, err
-		}
-		places = append(places, more...)
-	}
-	return places, nil
-}
-
-// Telling lists the blocks of a segment that tell of attempts of a range of events, up to below to, of which any says yes.
-func (l *Log) Telling(number uint64, any func(from, to uint64) bool) ([]Place, error) {
-	s := l.segment(number)
-	if s == nil {
-		return nil, nil
-	}
-	return l.telling(s, any)
-}
-
-func (l *Log) telling(s *segment, any func(from, to uint64) bool) (places []Place, err error) {
-	var blocks []uint32
-	all := false
-	l.mu.RLock()
-	sealed := s.sealed
-	for i := 0; !sealed && i < len(s.spoken); i++ {
-		if slices.ContainsFunc(s.spoken[i].ranges, func(r seqRange) bool { return any(r.from, r.to) }) {
-			blocks = append(blocks, s.spoken[i].block)
-		}
-	}
-	l.mu.RUnlock()
-	if sealed {
-		raw, err := s.read(sectionSpoken)
-		switch {
-		case Gone(err):
-			return nil, nil
-		case err != nil:
-			l.tell(s, "what it says of attempts can't be read: its blocks are looked at one by one")
-			all = true
-		default:
-			blocks = blocksThatSpeak(raw, any)
-		}
-	}
-	if len(blocks) == 0 && !all {
-		return nil, nil
-	}
-	table, err := l.table(s)
-	if Gone(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for n := 0; all && n < len(table); n++ {
-		blocks = append(blocks, uint32(n))
-	}
-	for _, n := range blocks {
-		if int(n) < len(table) && (table[n].Kind == Entries || table[n].Kind == Told) {
-			places = append(places, Place{s.number, table[n].Offset, table[n].Sum})
-		}
-	}
-	return places, nil
-}
-
 // Segment sums a segment up for who decides what is kept.
 type Segment struct {
 	Number               uint64
@@ -381,7 +207,7 @@ type Segment struct {
 	Bytes                int64 // of the file
 }
 
-func (l *Log) sumUp(s *segment) Segment {
+func (l *Log) summary(s *segment) Segment {
 	size := s.size
 	if s.sealed {
 		size = s.fileEnd()
@@ -402,7 +228,7 @@ func (l *Log) Segments() []Segment {
 	defer l.mu.RUnlock()
 	list := make([]Segment, len(l.segments))
 	for i, s := range l.segments {
-		list[i] = l.sumUp(s)
+		list[i] = l.summary(s)
 	}
 	return list
 }
@@ -413,7 +239,7 @@ func (l *Log) Totals() (events, bodies, bytes int64) {
 	defer l.mu.RUnlock()
 	for _, s := range l.segments {
 		events, bodies = events+s.events, bodies+s.bodies
-		bytes += l.sumUp(s).Bytes
+		bytes += l.summary(s).Bytes
 	}
 	return events, bodies, bytes
 }
@@ -424,10 +250,10 @@ func (l *Log) Close() error {
 	for _, s := range l.list() {
 		errs = append(errs, s.file.Close())
 	}
-	for _, f := range l.gone {
+	for _, f := range l.deleting {
 		errs = append(errs, f.Close())
 	}
-	errs = append(errs, l.unpark())
+	errs = append(errs, l.closeDeferred())
 	return errors.Join(errs...)
 }
 
@@ -456,8 +282,8 @@ func fdatasync(f *os.File) error {
 	}
 }
 
-// Low is the sequence number of the first event whose block is kept: those below it are gone or were carried.
-func (l *Log) Low() uint64 {
+// FirstKeptEvent is the sequence number of the first event whose block is kept: those below it are gone or were carried.
+func (l *Log) FirstKeptEvent() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, s := range l.segments {
@@ -471,8 +297,8 @@ func (l *Log) Low() uint64 {
 // Written is how many bytes of blocks were saved since the log was opened.
 func (l *Log) Written() int64 { return l.written.Load() }
 
-// Last is the number of the open segment.
-func (l *Log) Last() uint64 {
+// OpenNumber is the number of the open segment.
+func (l *Log) OpenNumber() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.segments[len(l.segments)-1].number

@@ -82,7 +82,7 @@ func (x *tester) frame(n int, kind string, lanes ...entry.LaneID) []byte {
 func (x *tester) progress(lane entry.LaneID, seqs ...uint64) {
 	p := entry.Progress{Lane: lane, Record: []byte("record")}
 	for _, seq := range seqs {
-		p.Attempts = append(p.Attempts, entry.Made{Seq: seq, Attempt: entry.Attempt{Number: 1, Status: 200}})
+		p.Attempts = append(p.Attempts, entry.EventAttempt{Seq: seq, Attempt: entry.Attempt{Number: 1, Status: 200}})
 		x.told[seq]++
 	}
 	raw := p.Append(nil, x.number, x.now)
@@ -155,7 +155,7 @@ func (x *tester) check() {
 		x.t.Fatalf("an unknown id is found: %v", err)
 	}
 	for seq, n := range x.told {
-		places, err := x.l.Told(seq)
+		places, err := x.l.AttemptBlocks(seq)
 		if err != nil {
 			x.t.Fatal(err)
 		}
@@ -273,7 +273,7 @@ func TestWhatWasSavedIsFoundAgain(t *testing.T) {
 	}
 	x.check()
 	x.fill(200)
-	x.l.Fill(nil)
+	x.l.LoadFilters(nil)
 	x.check()
 }
 
@@ -433,7 +433,7 @@ func TestBlocksThatLieInAnotherOrderArePutInOrder(t *testing.T) {
 		if len(found.Damage) == 0 || !strings.Contains(found.Damage[0], "do not lie in their order") || len(found.Gaps) != 0 {
 			t.Errorf("segment %d: it tells of %q and %+v", which, found.Damage, found.Gaps)
 		}
-		if kept, err := os.ReadFile(s.path + suffixStrange); err != nil || !bytes.Equal(kept, swapped) {
+		if kept, err := os.ReadFile(s.path + suffixAside); err != nil || !bytes.Equal(kept, swapped) {
 			t.Errorf("segment %d: the file as it was is not kept: %v", which, err)
 		}
 		x.check()
@@ -534,7 +534,7 @@ func TestAStrippedSegmentKnowsItsIDs(t *testing.T) {
 			t.Fatalf("%v %+v %v %v", p, info, ok, err)
 		}
 		x.reopen(NoStart)
-		x.l.Fill(nil)
+		x.l.LoadFilters(nil)
 	}
 	if s := x.l.Segments()[0]; !s.Stripped || s.Bytes > first.Bytes/2 {
 		t.Fatalf("%+v", s)

@@ -11,20 +11,20 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// timed is when the events from first on were accepted, queue time.
-type timed struct {
+// acceptTime is when the events from first on were accepted, queue time.
+type acceptTime struct {
 	first uint64
 	at    int64
 }
 
 // Accept makes the ids of a frame known and counts it for its sources. The frame is durable, and frames come in their order.
 func (l *Log) Accept(f *entry.Frame) {
-	f.Kept(l.kept.add)
+	f.EachUsage(l.usage.add)
 	ids := f.IDs
 	if ids == nil {
 		ids = l.hashes(f)
 	}
-	l.young.Lock()
+	l.idsMu.Lock()
 	for i := range ids {
 		seq := f.First + uint64(i)
 		if had, twice := l.ids[ids[i]]; twice && had != seq { // used again after its window
@@ -32,8 +32,8 @@ func (l *Log) Accept(f *entry.Frame) {
 		}
 		l.ids[ids[i]] = seq
 	}
-	l.times = append(l.times, timed{f.First, f.At})
-	l.young.Unlock()
+	l.times = append(l.times, acceptTime{f.First, f.At})
+	l.idsMu.Unlock()
 }
 
 func (l *Log) hashes(f *entry.Frame) (ids []entry.Hash) {
@@ -46,11 +46,11 @@ func (l *Log) hashes(f *entry.Frame) (ids []entry.Hash) {
 	}
 }
 
-// forget takes the ids of a segment that was sealed out of memory.
-func (l *Log) forget(s *segment, ids []placedID) {
+// forgetIDs takes the ids of a segment that was sealed out of memory.
+func (l *Log) forgetIDs(s *segment, ids []idPlace) {
 	for len(ids) > 0 {
 		n := min(len(ids), 4096)
-		l.young.Lock()
+		l.idsMu.Lock()
 		for i := range ids[:n] {
 			if ids[i].place >= carriedPlaces {
 				delete(l.carried, ids[i].hash)
@@ -65,36 +65,36 @@ func (l *Log) forget(s *segment, ids []placedID) {
 				delete(l.former, h)
 			}
 		}
-		l.young.Unlock()
+		l.idsMu.Unlock()
 		ids = ids[n:]
 	}
-	l.young.Lock()
-	n, _ := slices.BinarySearchFunc(l.times, s.endEvent, func(t timed, seq uint64) int {
+	l.idsMu.Lock()
+	n, _ := slices.BinarySearchFunc(l.times, s.endEvent, func(t acceptTime, seq uint64) int {
 		if t.first < seq {
 			return -1
 		}
 		return 1
 	})
 	l.times = slices.Delete(l.times, 0, n)
-	l.young.Unlock()
+	l.idsMu.Unlock()
 }
 
-// Seals counts the seals. An id that Lookup did not find is still not there if Young does not find it either and no
+// SealCount counts the seals. An id that Lookup did not find is still not there if Young does not find it either and no
 // segment was sealed in between.
-func (l *Log) Seals() uint64 { return l.seals.Load() }
+func (l *Log) SealCount() uint64 { return l.seals.Load() }
 
-// Young finds the newest event that has an id among those that are in no sealed segment yet. It reads memory alone.
-func (l *Log) Young(h *entry.Hash) (seq uint64, ok bool) {
-	l.young.RLock()
+// RecentID finds the newest event that has an id among those that are in no sealed segment yet. It reads memory alone.
+func (l *Log) RecentID(h *entry.Hash) (seq uint64, ok bool) {
+	l.idsMu.RLock()
 	seq, ok = l.ids[*h]
-	l.young.RUnlock()
+	l.idsMu.RUnlock()
 	return seq, ok
 }
 
 // Lookup finds the newest event that has an id and was accepted at or behind oldest, a queue time, as far as segments can
 // tell; see At. It reads a page of a segment that seems to have the id.
 func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err error) {
-	if seq, ok = l.Young(h); ok {
+	if seq, ok = l.RecentID(h); ok {
 		return seq, true, nil
 	}
 	list := l.list()
@@ -102,7 +102,7 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 		if s.lastAt != 0 && s.lastAt < oldest {
 			break
 		}
-		if s.remade.Load() == nil && !s.filter.mayHave(h) {
+		if s.rebuiltIDs.Load() == nil && !s.filter.mayHave(h) {
 			continue
 		}
 		seqs, err := l.findIn(s, h)
@@ -131,12 +131,12 @@ func (l *Log) LookupAll(h *entry.Hash) (seqs []uint64, err error) {
 }
 
 func (l *Log) lookupAll(h *entry.Hash) (seqs []uint64, err error) {
-	l.young.RLock()
+	l.idsMu.RLock()
 	if seq, ok := l.ids[*h]; ok {
 		seqs = append(seqs, seq)
 	}
 	seqs = append(append(seqs, l.former[*h]...), l.carried[*h]...)
-	l.young.RUnlock()
+	l.idsMu.RUnlock()
 	for _, s := range slices.Backward(l.list()) {
 		if sealed, _ := l.state(s); !sealed {
 			continue
@@ -154,10 +154,10 @@ func (l *Log) lookupAll(h *entry.Hash) (seqs []uint64, err error) {
 // findIn returns the sequence numbers of the events of a sealed segment that have an id.
 func (l *Log) findIn(s *segment, h *entry.Hash) (seqs []uint64, err error) {
 	var places []uint32
-	if m := s.remade.Load(); m != nil {
+	if m := s.rebuiltIDs.Load(); m != nil {
 		places = (*m)[*h]
 	} else {
-		places, err = s.find(h)
+		places, err = s.findID(h)
 	}
 	switch {
 	case Gone(err):
@@ -167,7 +167,7 @@ func (l *Log) findIn(s *segment, h *entry.Hash) (seqs []uint64, err error) {
 		}
 		return nil, nil
 	case errors.Is(err, codec.ErrDamaged):
-		if err = l.remakeIDs(s); err == nil {
+		if err = l.rebuildIDs(s); err == nil {
 			return l.findIn(s, h)
 		}
 	}
@@ -177,8 +177,8 @@ func (l *Log) findIn(s *segment, h *entry.Hash) (seqs []uint64, err error) {
 	return seqs, err
 }
 
-// remakeIDs reads the ids of a segment from its blocks, since the pages can't be read. They stay in memory.
-func (l *Log) remakeIDs(s *segment) error {
+// rebuildIDs reads the ids of a segment from its blocks, since the pages can't be read. They stay in memory.
+func (l *Log) rebuildIDs(s *segment) error {
 	blocks, err := l.table(s)
 	if err != nil {
 		return err
@@ -208,11 +208,11 @@ func (l *Log) remakeIDs(s *segment) error {
 	if _, t := l.state(s); t.stripped {
 		lost = int(t.endEvent - t.firstEvent)
 	}
-	if !s.remade.CompareAndSwap(nil, &ids) {
+	if !s.rebuiltIDs.CompareAndSwap(nil, &ids) {
 		return nil // somebody else did it meanwhile, and told
 	}
 	if lost == 0 {
-		l.tell(s, "some of its ids can't be read: all were read from its events")
+		l.reportDamage(s, "some of its ids can't be read: all were read from its events")
 		return nil
 	}
 	if l.opts.Lost != nil {
@@ -224,14 +224,14 @@ func (l *Log) remakeIDs(s *segment) error {
 
 // At tells when an event was accepted, queue time; ok is false when that is not known any more. It may read a block.
 func (l *Log) At(seq uint64) (at int64, ok bool, err error) {
-	l.young.RLock()
+	l.idsMu.RLock()
 	n := sort.Search(len(l.times), func(i int) bool { return l.times[i].first > seq })
 	if n > 0 {
 		at = l.times[n-1].at
-		l.young.RUnlock()
+		l.idsMu.RUnlock()
 		return at, true, nil
 	}
-	l.young.RUnlock()
+	l.idsMu.RUnlock()
 	list := l.list()
 	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent > seq })
 	if i == 0 {
@@ -279,41 +279,4 @@ func (l *Log) Window(seq uint64) (first, last int64) {
 	}
 	_, t := l.state(list[i-1])
 	return t.firstAt, t.lastAt
-}
-
-// Fill makes the filters of sealed segments, newest first, as long as memory is allowed for them, until stop is closed.
-func (l *Log) Fill(stop <-chan struct{}) {
-	budget := l.opts.FilterBytes
-	for _, s := range slices.Backward(l.list()) {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		sealed, t := l.state(s)
-		if !sealed {
-			continue
-		}
-		need := s.filter.bytes()
-		if need == 0 {
-			need = t.sections[sectionIDs].length / idRecord * filterBits / 8
-			if need > budget {
-				return
-			}
-			if err := s.fill(); errors.Is(err, codec.ErrDamaged) {
-				_ = l.remakeIDs(s)
-			}
-		}
-		budget -= need
-	}
-}
-
-// thin lets go of the oldest filters beyond the memory that is allowed for them.
-func (l *Log) thin() {
-	budget := l.opts.FilterBytes
-	for _, s := range slices.Backward(l.list()) {
-		if budget -= s.filter.bytes(); budget < 0 {
-			s.filter.words.Store(nil)
-		}
-	}
 }

@@ -67,8 +67,8 @@ func typeWords(key *entry.Key, name string, fn func(uint64)) {
 	}
 }
 
-// indexer remembers the words of the last type and set that were added for a block, the likeliest to come again.
-type indexer struct {
+// lastWords remembers the words of the last type and set that were added for a block, the likeliest to come again.
+type lastWords struct {
 	name  string
 	set   entry.LaneSet
 	at    uint32
@@ -127,8 +127,8 @@ func lookUp(raw []byte, word uint64) (runs []run) {
 	return runs
 }
 
-// unite returns the blocks that are in either list, cut those that are in both.
-func unite(a, b []run) (out []run) {
+// union returns the blocks that are in either list, cut those that are in both.
+func union(a, b []run) (out []run) {
 	all := slices.Concat(a, b)
 	slices.SortFunc(all, func(x, y run) int { return int(int64(x.from) - int64(y.from)) })
 	for _, r := range all {
@@ -141,7 +141,7 @@ func unite(a, b []run) (out []run) {
 	return out
 }
 
-func cut(a, b []run) (out []run) {
+func intersect(a, b []run) (out []run) {
 	for i, j := 0, 0; i < len(a) && j < len(b); {
 		from, to := max(a[i].from, b[j].from), min(a[i].to, b[j].to)
 		if from < to {
@@ -154,58 +154,4 @@ func cut(a, b []run) (out []run) {
 		}
 	}
 	return out
-}
-
-// spoken says of the attempts of which events a block tells, as ranges.
-type spoken struct {
-	block  uint32
-	ranges []seqRange
-}
-
-type seqRange struct{ from, to uint64 }
-
-// rangesOf sorts seqs and makes ranges of them.
-func rangesOf(seqs []uint64) (ranges []seqRange) {
-	slices.Sort(seqs)
-	for _, seq := range seqs {
-		if n := len(ranges); n > 0 && seq <= ranges[n-1].to {
-			ranges[n-1].to = seq + 1
-		} else {
-			ranges = append(ranges, seqRange{seq, seq + 1})
-		}
-	}
-	return ranges
-}
-
-func appendSpoken(dst []byte, list []spoken) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(list)))
-	for _, s := range list {
-		dst = binary.AppendUvarint(dst, uint64(s.block))
-		dst = binary.AppendUvarint(dst, uint64(len(s.ranges)))
-		next := uint64(0)
-		for _, r := range s.ranges {
-			dst = binary.AppendVarint(dst, int64(r.from-next))
-			dst = binary.AppendUvarint(dst, r.to-r.from)
-			next = r.to
-		}
-	}
-	return dst
-}
-
-// blocksThatSpeak lists the blocks of a section that tell of attempts of a range of events of which any says yes.
-func blocksThatSpeak(raw []byte, any func(from, to uint64) bool) (blocks []uint32) {
-	d := codec.Decoder{Buf: raw}
-	for n := d.Count(); n > 0 && d.OK(); n-- {
-		block, in := uint32(d.Uvarint()), false
-		next := uint64(0)
-		for k := d.Count(); k > 0 && d.OK(); k-- {
-			from := next + uint64(d.Varint())
-			next = from + d.Uvarint()
-			in = in || any(from, next)
-		}
-		if in && d.OK() {
-			blocks = append(blocks, block)
-		}
-	}
-	return blocks
 }

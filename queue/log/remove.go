@@ -16,9 +16,9 @@ const shortenBy = 8 << 20
 func (l *Log) Remove() error {
 	s := l.list()[0]
 	gone := l.path(s.number, suffixGone)
-	err := l.opts.Fault.Before(PlaceGone)
+	err := l.opts.Fault.Before(PlaceDelete)
 	if err == nil {
-		err = l.opts.Fault.After(PlaceGone, errors.Join(os.Rename(s.path, gone), syncDir(l.opts.Dir)))
+		err = l.opts.Fault.After(PlaceDelete, errors.Join(os.Rename(s.path, gone), syncDir(l.opts.Dir)))
 	}
 	if err != nil {
 		return fmt.Errorf("delete segment %d: %w", s.number, err)
@@ -27,29 +27,29 @@ func (l *Log) Remove() error {
 	if err != nil {
 		return fmt.Errorf("delete segment %d: %w", s.number, err)
 	}
-	l.gone = append(l.gone, f)
+	l.deleting = append(l.deleting, f)
 	l.mu.Lock()
 	l.segments = slices.Clone(l.segments[1:])
 	l.mu.Unlock()
-	l.kept.remove(s.shares)
+	l.usage.remove(s.usage)
 	l.moves.Add(1)
-	return l.letGo(s.file, s.fileEnd())
+	return l.closeUnlessPinned(s.file, s.fileEnd())
 }
 
 // Shorten deletes a piece of what was removed and reports whether there is more. While somebody holds it, it waits.
 func (l *Log) Shorten() (more bool, err error) {
-	if l.holds.Load() > 0 {
-		return len(l.gone) > 0, nil
+	if l.pins.Load() > 0 {
+		return len(l.deleting) > 0, nil
 	}
-	if len(l.parked) > 0 {
-		if err := l.unpark(); err != nil {
+	if len(l.deferred) > 0 {
+		if err := l.closeDeferred(); err != nil {
 			return true, err
 		}
 	}
-	if len(l.gone) == 0 {
+	if len(l.deleting) == 0 {
 		return false, nil
 	}
-	f := l.gone[0]
+	f := l.deleting[0]
 	info, err := f.Stat()
 	if err != nil {
 		return false, err
@@ -66,8 +66,8 @@ func (l *Log) Shorten() (more bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	l.gone = l.gone[1:]
-	return len(l.gone) > 0, nil
+	l.deleting = l.deleting[1:]
+	return len(l.deleting) > 0, nil
 }
 
 // Strip writes a sealed segment anew without its blocks: its ids stay known. What is still needed of it must be saved
@@ -79,15 +79,15 @@ func (l *Log) Strip(number uint64) error {
 	}
 	t := s.trailer
 	ids := s.sections[sectionIDs]
-	t.stripped, t.events, t.bodies, t.stored, t.spokenLow, t.spokenHigh = true, 0, 0, 0, ^uint64(0), 0
+	t.stripped, t.events, t.bodies, t.stored, t.attemptsLow, t.attemptsHigh = true, 0, 0, 0, ^uint64(0), 0
 	t.sections, t.values = [4]section{}, 0
 	t.sections[sectionTable] = section{offset: headerSize}
 	t.sections[sectionIDs] = section{offset: headerSize, length: ids.length, sum: ids.sum}
 	end := headerSize + ids.length
-	t.sections[sectionPostings], t.sections[sectionSpoken] = section{offset: end}, section{offset: end}
+	t.sections[sectionPostings], t.sections[sectionAttempts] = section{offset: end}, section{offset: end}
 	fresh := &segment{number: s.number, path: s.path, key: s.key, fault: s.fault, made: s.made, trailer: t, sealed: true}
 	fresh.filter.words.Store(s.filter.words.Load())
-	fresh.remade.Store(s.remade.Load())
+	fresh.rebuiltIDs.Store(s.rebuiltIDs.Load())
 	path := l.path(s.number, suffixNew)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -116,6 +116,6 @@ func (l *Log) Strip(number uint64) error {
 	l.segments = slices.Clone(l.segments)
 	l.segments[slices.Index(l.segments, s)] = fresh
 	l.mu.Unlock()
-	l.kept.remove(s.shares)
-	return l.letGo(s.file, s.fileEnd())
+	l.usage.remove(s.usage)
+	return l.closeUnlessPinned(s.file, s.fileEnd())
 }

@@ -23,8 +23,8 @@ type segment struct {
 	file   *os.File
 	key    entry.Key
 	fault  fault.Func // of reads
-	// unsound: a read failed, however often it was made.
-	unsound atomic.Bool
+	// readFailed: a read failed, however often it was made.
+	readFailed atomic.Bool
 	trailer
 	sealed bool
 	made   int64 // queue time at which it was begun, Unix milliseconds
@@ -32,15 +32,15 @@ type segment struct {
 	// Of the open one: what its footer will say.
 	size     int64
 	blocks   []Info
-	sealing  []placedID // its ids; the writer's
+	ids      []idPlace // its ids; the writer's
 	postings postings
-	spoken   []spoken
+	attempts []attemptedEvents
 
-	shares shares // what its events are; the carried ones too
+	usage usage // what its events are; the carried ones too
 
-	filter filter
-	remade atomic.Pointer[map[entry.Hash][]uint32] // ids whose pages can't be read, and their places
-	told   atomic.Bool
+	filter     filter
+	rebuiltIDs atomic.Pointer[map[entry.Hash][]uint32] // ids whose pages can't be read, and their places
+	reported   atomic.Bool
 }
 
 // trailer sums a segment up.
@@ -49,8 +49,8 @@ type trailer struct {
 	firstEvent, endEvent uint64
 	firstAt, lastAt      int64 // of its events; 0 when there are none
 	events, bodies       int64 // that it holds, but for those that were carried into it
-	spokenLow            uint64
-	spokenHigh           uint64 // events of whose attempts it tells
+	attemptsLow          uint64
+	attemptsHigh         uint64 // events of whose attempts it tells
 	stripped             bool   // it has ids and no blocks
 	stored               int64  // bytes of blocks
 	sections             [4]section
@@ -59,7 +59,7 @@ type trailer struct {
 
 // valuesAt is where the named values begin.
 func (t *trailer) valuesAt() int64 {
-	last := t.sections[sectionSpoken]
+	last := t.sections[sectionAttempts]
 	return last.offset + last.length
 }
 
@@ -74,7 +74,7 @@ const (
 	sectionTable = iota
 	sectionIDs
 	sectionPostings
-	sectionSpoken
+	sectionAttempts
 )
 
 const (
@@ -85,8 +85,8 @@ const (
 	suffix       = ".seg"
 	suffixNew    = ".seg.new"
 	suffixGone   = ".gone"
-	// suffixStrange is put behind the name of a file that is another segment's.
-	suffixStrange = ".strange"
+	// suffixAside is put behind the name of a file that is another segment's.
+	suffixAside = ".strange"
 )
 
 func (s *segment) appendHeader(dst []byte) []byte {
@@ -121,7 +121,7 @@ func (t *trailer) append(dst []byte) []byte {
 	}
 	for _, n := range [...]uint64{
 		t.firstEntry, t.endEntry, t.firstEvent, t.endEvent, uint64(t.firstAt), uint64(t.lastAt), uint64(t.events), uint64(t.bodies),
-		t.spokenLow, t.spokenHigh, stripped, uint64(t.stored),
+		t.attemptsLow, t.attemptsHigh, stripped, uint64(t.stored),
 	} {
 		dst = binary.LittleEndian.AppendUint64(dst, n)
 	}
@@ -144,7 +144,7 @@ func parseTrailer(raw []byte) (t trailer, ok bool) {
 	next := func() uint64 { at += 8; return le.Uint64(raw[at-8:]) }
 	t.firstEntry, t.endEntry, t.firstEvent, t.endEvent = next(), next(), next(), next()
 	t.firstAt, t.lastAt, t.events, t.bodies = int64(next()), int64(next()), int64(next()), int64(next())
-	t.spokenLow, t.spokenHigh = next(), next()
+	t.attemptsLow, t.attemptsHigh = next(), next()
 	t.stripped, t.stored = next() == 1, int64(next())
 	for i := range t.sections {
 		t.sections[i] = section{offset: int64(next()), length: int64(next()), sum: le.Uint32(raw[at:])}
@@ -172,8 +172,8 @@ func (s *segment) readAt(buf []byte, at int64) error {
 		case errors.Is(err, io.EOF):
 			return fmt.Errorf("read segment %d at byte %d: it ends before: %w", s.number, at, codec.ErrDamaged)
 		}
-		if try >= readTries || s.unsound.Load() {
-			s.unsound.Store(true)
+		if try >= readTries || s.readFailed.Load() {
+			s.readFailed.Store(true)
 			return fmt.Errorf("read segment %d at byte %d: %w: %w", s.number, at, err, codec.ErrDamaged)
 		}
 		if try > 1 { // most disks answer at once
@@ -254,8 +254,8 @@ func parseTable(raw []byte) (blocks []Info, ok bool) {
 	return blocks, len(raw) == 0
 }
 
-// take counts a block in what the segment sums up.
-func (t *trailer) take(b *Info) {
+// count counts a block in what the segment sums up.
+func (t *trailer) count(b *Info) {
 	t.stored += blockHeader + int64(b.Stored)
 	switch b.Kind {
 	case Entries:

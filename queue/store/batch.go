@@ -32,8 +32,8 @@ const writeCost = 64
 // Batch begins a transaction.
 func (s *Store) Batch() *Batch { return &Batch{store: s, at: map[Key]int{}} }
 
-// Room reports whether n more writes with values of size bytes in all fit into the transaction.
-func (b *Batch) Room(n, size int) bool {
+// Fits reports whether n more writes with values of size bytes in all fit into the transaction.
+func (b *Batch) Fits(n, size int) bool {
 	db := b.store.db
 	// One is the state, one is Badger's own, and it must stay below its marks.
 	return int64(len(b.writes)+n) <= db.MaxBatchCount()-4 &&
@@ -69,7 +69,7 @@ func (b *Batch) put(key Key, value []byte, has, fresh bool) error {
 		w = b.writes[at]
 		room, size = 0, size-len(w.value)
 	}
-	if !b.Room(room, size) || int64(len(value)) >= maxValue(b.store.memTable) {
+	if !b.Fits(room, size) || int64(len(value)) >= maxValue(b.store.memTable) {
 		return fmt.Errorf("write %d bytes to the store's %s behind %d: %w", len(value), key.Kind, b.bytes, ErrTooLarge)
 	}
 	if !again {
@@ -98,8 +98,8 @@ func (b *Batch) put(key Key, value []byte, has, fresh bool) error {
 // before returns the hash of the record that the store has, and whether it has one.
 func (b *Batch) before(key Key, fresh, has bool) (hash uint64, had bool, err error) {
 	s := b.store
-	if key.Kind.remembered() {
-		hash, had = s.known[key] // only the writer changes it
+	if key.Kind.hashed() {
+		hash, had = s.hashes[key] // only the writer changes it
 		return hash, had, nil
 	}
 	if fresh {
@@ -112,7 +112,7 @@ func (b *Batch) before(key Key, fresh, has bool) (hash uint64, had bool, err err
 	if value == nil {
 		if !has && key.Kind != Retry {
 			b.missing = append(b.missing, key)
-			s.doubt(missingError(key))
+			s.noteSuspect(missingError(key))
 		}
 		return 0, false, nil
 	}
@@ -159,7 +159,7 @@ func (s *Store) commit(writes []write, next state) error {
 	if s.unsure != nil {
 		return fmt.Errorf("write store: %w: %w", ErrUnsure, s.unsure)
 	}
-	if err := s.spare(); err != nil {
+	if err := s.makeSpareLog(); err != nil {
 		return fmt.Errorf("write store: %w", classify(err))
 	}
 	txn := s.db.NewTransactionAt(newest, true)
@@ -197,11 +197,11 @@ func (s *Store) commit(writes []write, next state) error {
 	s.version, s.state = version, next
 	for i := range writes {
 		switch w := &writes[i]; {
-		case !w.key.Kind.remembered():
+		case !w.key.Kind.hashed():
 		case w.has:
-			s.known[w.key] = w.hash
+			s.hashes[w.key] = w.hash
 		default:
-			delete(s.known, w.key)
+			delete(s.hashes, w.key)
 		}
 	}
 	s.db.SetDiscardTs(s.oldest())

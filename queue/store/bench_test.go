@@ -22,7 +22,7 @@ func filled(b *testing.B, k Kind, n int) (dir string, took time.Duration) {
 	batch := s.Batch()
 	value := make([]byte, 24)
 	for i := range n {
-		if !batch.Room(1, len(value)) {
+		if !batch.Fits(1, len(value)) {
 			if err := batch.Commit(uint64(i)); err != nil {
 				b.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func BenchmarkSet(b *testing.B) {
 			value := make([]byte, 40)
 			batch := s.Batch()
 			for i := 0; b.Loop(); i++ {
-				if !batch.Room(1, len(value)) {
+				if !batch.Fits(1, len(value)) {
 					batch = s.Batch()
 				}
 				if err := batch.SetNew(Key{Kind: k, Number: uint64(i)}, value); err != nil {

@@ -19,7 +19,7 @@ func (s *Store) Close(limit time.Duration) error {
 	return nil
 }
 
-var errStuck = errors.New("it did not close in time; the next start finds in its log what it did not write")
+var errCloseTimeout = errors.New("it did not close in time; the next start finds in its log what it did not write")
 
 func (s *Store) close(limit time.Duration) error {
 	done := make(chan error, 1)
@@ -39,7 +39,7 @@ func (s *Store) close(limit time.Duration) error {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		return errStuck
+		return errCloseTimeout
 	}
 }
 
@@ -47,13 +47,13 @@ func (s *Store) close(limit time.Duration) error {
 func (s *Store) closeBadger() (err error) {
 	defer func() {
 		if what := recover(); what != nil {
-			err = panicked(what)
+			err = panicError(what)
 			return
 		}
-		leave(s.dir)
+		releaseDir(s.dir)
 	}()
 	if err = s.db.Close(); err == nil && !s.fresh {
-		err = dropGuard(s.dir, nil)
+		err = removeGuard(s.dir, nil)
 	}
 	return classify(err)
 }

@@ -141,7 +141,7 @@ type scene struct {
 func scenes() []scene {
 	return []scene{
 		{AtCommit, 1}, {AtCommit, 16}, {AtCommit, 61}, {AtSpare, 1}, {AtSpare, 4}, {AtMapLog, 1}, {AtMapLog, 3},
-		{AtMapTable, 1}, {AtMapTable, 3}, {AtGuard, 1}, {AtGuard, 3}, {AtGuardGone, 1}, {AtGuardGone, 3},
+		{AtMapTable, 1}, {AtMapTable, 3}, {AtGuard, 1}, {AtGuard, 3}, {AtGuardRemove, 1}, {AtGuardRemove, 3},
 		{AtSeal, 1}, {AtSetAside, 1}, {AtInstallNew, 1},
 	}
 }
@@ -291,7 +291,7 @@ func TestAFullDiskLeavesTheBatchAsItIs(t *testing.T) {
 			}
 			return nil
 		}
-		o.Relief = func() bool { asked++; full = asked < 2; return true }
+		o.MakeSpace = func() bool { asked++; full = asked < 2; return true }
 	})
 	b := sh.Batch()
 	sh.must(b.SetNew(LaneKey(1), []byte("x")))

@@ -243,7 +243,7 @@ func TestDamageWhileRunningIsNoticed(t *testing.T) {
 				switch {
 				case err == nil && got != nil && string(got) != want:
 					t.Fatalf("%v is served as %q", key, got)
-				case err == nil && got == nil && key.Kind.remembered():
+				case err == nil && got == nil && key.Kind.hashed():
 					t.Fatalf("%v is said not to exist", key)
 				case err != nil && !errors.Is(err, codec.ErrDamaged) && !errors.Is(err, ErrNoAnswer):
 					t.Fatalf("%v is answered %v", key, err)
@@ -343,7 +343,7 @@ func TestTroubleHasAClass(t *testing.T) {
 		{errors.New("CHECKSUM_MISMATCH"), nil},
 		{wrapped(errors.New("checksum mismatch")), codec.ErrDamaged},
 		{fmt.Errorf("x: %w", codec.ErrDamaged), codec.ErrDamaged},
-		{panicked("slice bounds out of range"), codec.ErrDamaged},
+		{panicError("slice bounds out of range"), codec.ErrDamaged},
 		{wrapped(unix.EMFILE), unix.EMFILE},
 		{ErrClosed, nil},
 	} {

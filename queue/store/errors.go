@@ -107,9 +107,9 @@ func classifyOpen(err error) error {
 	return classified{codec.ErrDamaged, err}
 }
 
-// panicked makes an error of a panic inside Badger. It trips over bytes that it did not check; and a page of a map that the
+// panicError makes an error of a panic inside Badger. It trips over bytes that it did not check; and a page of a map that the
 // disk can't give, or that is not in the file any more, is a fault at an address.
-func panicked(what any) error {
+func panicError(what any) error {
 	if fault, ok := what.(interface {
 		error
 		Addr() uintptr

@@ -31,7 +31,7 @@ func TestAStoreThatEndsTheProcessIsRefused(t *testing.T) {
 	t.Parallel()
 	sh := tabled(t)
 	sh.must(sh.Close(testLimit))
-	for n := range deaths {
+	for n := range maxDeaths {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestChildOpensAStore$")
 		cmd.Env = append(os.Environ(), openEnv+"="+sh.o.Dir)
 		out, err := cmd.CombinedOutput()
@@ -74,7 +74,7 @@ func TestOnlyStartsThatEndWhileTheyOpenAreCounted(t *testing.T) {
 	t.Parallel()
 	sh := newShelf(t, nil)
 	sh.fill(0, 10)
-	for range 2 * deaths {
+	for range 2 * maxDeaths {
 		sh.must(sh.Opened())
 		sh.reopen()
 	}
@@ -84,7 +84,7 @@ func TestOnlyStartsThatEndWhileTheyOpenAreCounted(t *testing.T) {
 	raw, err := os.ReadFile(manifest)
 	sh.must(err)
 	sh.must(os.Remove(manifest))
-	for range 2 * deaths {
+	for range 2 * maxDeaths {
 		if _, err := openUnforked(sh.o); !errors.Is(err, codec.ErrDamaged) {
 			t.Fatalf("open says %v", err)
 		}
@@ -92,7 +92,7 @@ func TestOnlyStartsThatEndWhileTheyOpenAreCounted(t *testing.T) {
 	sh.must(os.WriteFile(manifest, raw, 0o600))
 	sh.open()
 	sh.mustHold()
-	for range 2 * deaths { // closed before it came to Opened
+	for range 2 * maxDeaths { // closed before it came to Opened
 		sh.reopen()
 	}
 }

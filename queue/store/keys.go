@@ -67,11 +67,11 @@ func (k Kind) index() int {
 
 const kindCount = 6
 
-// remembered reports whether the hashes of all records of the kind are in memory. Of those that are not there may be millions.
-func (k Kind) remembered() bool { return k != Place && k != Failed && k != Retry }
+// hashed reports whether the hashes of all records of the kind are in memory. Of those that are not there may be millions.
+func (k Kind) hashed() bool { return k != Place && k != Failed && k != Retry }
 
-// atOnce reports whether the kind is compared with its sums before a store is opened.
-func (k Kind) atOnce() bool { return k != Place && k != Failed }
+// checkedAtOpen reports whether the kind is compared with its sums before a store is opened.
+func (k Kind) checkedAtOpen() bool { return k != Place && k != Failed }
 
 func (k Kind) hasLane() bool   { return k != Place && k != Carried }
 func (k Kind) hasNumber() bool { return k != Lane }

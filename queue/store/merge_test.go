@@ -65,7 +65,7 @@ func TestAMergeThatCannotMakeATableIsFound(t *testing.T) {
 					t.Errorf("%v, and nothing of it is lost", m)
 				}
 				delete(lostOf, m.Kind)
-				told += m.Kept.Count - m.Found.Count
+				told += m.Want.Count - m.Found.Count
 			}
 			if len(lostOf) > 0 || told != uint64(lost) {
 				t.Errorf("%d records are lost, %d told of; nobody tells of %v", lost, told, lostOf)
@@ -112,7 +112,7 @@ func TestAMergeThatCannotReadABlockIsFound(t *testing.T) {
 		t.Errorf("%v were merged, the check says %v, %v", kinds, list, err)
 	}
 	for _, m := range list {
-		if m.Kind != State && m.Kept == m.Found {
+		if m.Kind != State && m.Want == m.Found {
 			t.Errorf("%v", m)
 		}
 	}

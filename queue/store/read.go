@@ -21,25 +21,25 @@ func (s *Store) read(version uint64, fn func(*badger.Txn) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		what := recover()
-		if own, ok := what.(callersPanic); ok {
+		if own, ok := what.(callbackPanic); ok {
 			panic(own.what)
 		}
 		if what != nil {
-			err = panicked(what)
+			err = panicError(what)
 		}
-		err = s.doubt(classify(err))
+		err = s.noteSuspect(classify(err))
 	}()
 	txn := s.db.NewTransactionAt(version, false)
 	defer txn.Discard()
 	return fn(txn)
 }
 
-// callersPanic is a panic of a function that was given to Scan: no damage of the store's.
-type callersPanic struct{ what any }
+// callbackPanic is a panic of a function that was given to Scan: no damage of the store's.
+type callbackPanic struct{ what any }
 
-func markPanic() {
+func wrapPanic() {
 	if what := recover(); what != nil {
-		panic(callersPanic{what})
+		panic(callbackPanic{what})
 	}
 }
 
@@ -70,25 +70,25 @@ func (s *Store) get(version uint64, key Key) ([]byte, error) {
 // was written is an error; of the other kinds nil may also mean that the record could not be read.
 func (s *Store) Get(key Key) ([]byte, error) {
 	value, err := s.get(newest, key)
-	if err != nil || !key.Kind.remembered() {
+	if err != nil || !key.Kind.hashed() {
 		return value, err
 	}
 	s.mu.RLock()
-	hash, has := s.known[key]
+	hash, has := s.hashes[key]
 	s.mu.RUnlock()
-	if is(key, value, hash, has) {
+	if matches(key, value, hash, has) {
 		return value, nil
 	}
 	// A transaction may be in the store and not yet in memory: what was there before it decides.
-	version := s.pin(func() { hash, has = s.known[key] })
-	defer s.unpin(version)
-	if value, err = s.get(version, key); err != nil || is(key, value, hash, has) {
+	version := s.pinVersion(func() { hash, has = s.hashes[key] })
+	defer s.unpinVersion(version)
+	if value, err = s.get(version, key); err != nil || matches(key, value, hash, has) {
 		return value, err
 	}
-	return nil, s.doubt(missingError(key))
+	return nil, s.noteSuspect(missingError(key))
 }
 
-func is(key Key, value []byte, hash uint64, has bool) bool {
+func matches(key Key, value []byte, hash uint64, has bool) bool {
 	return (value != nil) == has && (!has || hashOf(key, value) == hash)
 }
 
@@ -103,7 +103,7 @@ func missingError(key Key) error {
 // It sees the newest state, and may see half of a transaction that is under way. It keeps the store from being closed.
 func (s *Store) Scan(from, to Key, fn func(key Key, value []byte) (more bool, err error)) error {
 	return s.walk(newest, from, to, func(key Key, value []byte) (bool, error) {
-		defer markPanic()
+		defer wrapPanic()
 		return fn(key, value)
 	})
 }
@@ -138,7 +138,7 @@ func (s *Store) walk(version uint64, from, to Key, fn func(key Key, value []byte
 // is missing that was written, whatever became of the records: a Get of each tells.
 func (s *Store) CarriedFrom(from, to uint64) (list []uint64) {
 	s.mu.RLock()
-	for key := range s.known {
+	for key := range s.hashes {
 		if key.Kind == Carried && from <= key.Number && key.Number < to {
 			list = append(list, key.Number)
 		}

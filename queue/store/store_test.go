@@ -89,7 +89,7 @@ func (sh *shelf) fill(from, n int) {
 	}
 	for i := from; i < from+n; i++ {
 		for _, k := range Kinds {
-			if !b.Room(3, 3*64) {
+			if !b.Fits(3, 3*64) {
 				flush()
 			}
 			key := keyOf(k, i)
@@ -272,7 +272,7 @@ func TestABatchFitsOrSaysSo(t *testing.T) {
 			b := sh.Batch()
 			value := make([]byte, size)
 			n := 0
-			for ; b.Room(1, size); n++ {
+			for ; b.Fits(1, size); n++ {
 				sh.must(b.SetNew(FailedKey(1, uint64(n)), value))
 			}
 			before := *b

@@ -22,16 +22,16 @@ func (s *Sums) Of(k Kind) Sum { return s[k.index()] }
 func (s *Sums) Diff(other *Sums) (list []Mismatch) {
 	for _, k := range Kinds {
 		if kept, found := s.Of(k), other.Of(k); kept != found {
-			list = append(list, Mismatch{Kind: k, Kept: kept, Found: found})
+			list = append(list, Mismatch{Kind: k, Want: kept, Found: found})
 		}
 	}
 	return list
 }
 
-// remembered is of how many records the hash is in memory; no more than can be believed of a sum that may be wrong.
-func (s *Sums) remembered() (n int) {
+// hashedCount is of how many records the hash is in memory; no more than can be believed of a sum that may be wrong.
+func (s *Sums) hashedCount() (n int) {
 	for _, k := range Kinds {
-		if k.remembered() {
+		if k.hashed() {
 			n += int(min(s.Of(k).Count, 1<<24))
 		}
 	}
@@ -85,7 +85,7 @@ func ReadSums(d *codec.Decoder) (s Sums) {
 // Mismatch says that the records of a kind are not those that were written.
 type Mismatch struct {
 	Kind        Kind
-	Kept, Found Sum
+	Want, Found Sum
 	Err         error // what could not be read of them, nil when all that was found could
 }
 
@@ -95,10 +95,10 @@ func (m Mismatch) String() string {
 		return fmt.Sprintf("%s: %v", m.Kind, m.Err)
 	case m.Kind == State:
 		return "position and sums are not those of the last transaction"
-	case m.Kept.Count == m.Found.Count:
+	case m.Want.Count == m.Found.Count:
 		return fmt.Sprintf("%s: %d are there as there should be, but with other content", m.Kind, m.Found.Count)
 	}
-	return fmt.Sprintf("%s: %d are there, %d should be", m.Kind, m.Found.Count, m.Kept.Count)
+	return fmt.Sprintf("%s: %d are there, %d should be", m.Kind, m.Found.Count, m.Want.Count)
 }
 
 // state is the value of the store's own record: a version, what it holds, and a CRC-32C of both.

@@ -51,7 +51,7 @@ func TestSumsOfTheLogAreComparedWith(t *testing.T) {
 	applied, sums := sh.Sums()
 	sums[Retry.index()].add(12345)
 	sh.must(sh.SetSums(sums))
-	if list, err := sh.Check(); err != nil || len(list) != 1 || list[0].Kind != Retry || list[0].Kept.Count != list[0].Found.Count+1 {
+	if list, err := sh.Check(); err != nil || len(list) != 1 || list[0].Kind != Retry || list[0].Want.Count != list[0].Found.Count+1 {
 		t.Errorf("the check says %v, %v", list, err)
 	}
 	if sh.Applied() != applied {
@@ -116,12 +116,12 @@ func TestARecordDroppedBehindTheSumsIsFound(t *testing.T) {
 					return txn.Set(victim.append(nil), []byte("other"))
 				})
 				count := sh.state.sums.Of(k).Count
-				want := Mismatch{Kind: k, Kept: Sum{Count: count}, Found: Sum{Count: count}}
+				want := Mismatch{Kind: k, Want: Sum{Count: count}, Found: Sum{Count: count}}
 				if how == "deleted" {
 					want.Found.Count--
 				}
 				list, err := sh.Check()
-				if err != nil || len(list) != 1 || list[0].Kind != k || list[0].Kept.Count != count || list[0].Found.Count != want.Found.Count {
+				if err != nil || len(list) != 1 || list[0].Kind != k || list[0].Want.Count != count || list[0].Found.Count != want.Found.Count {
 					t.Fatalf("the check says %v, %v", list, err)
 				}
 				select {
@@ -129,7 +129,7 @@ func TestARecordDroppedBehindTheSumsIsFound(t *testing.T) {
 				default:
 					t.Error("the store is not suspect")
 				}
-				if value, err := sh.Get(victim); k.remembered() && !errors.Is(err, codec.ErrDamaged) {
+				if value, err := sh.Get(victim); k.hashed() && !errors.Is(err, codec.ErrDamaged) {
 					t.Errorf("it is read as %q, %v", value, err)
 				}
 				// What is written from then on does not hide it.
@@ -141,7 +141,7 @@ func TestARecordDroppedBehindTheSumsIsFound(t *testing.T) {
 				}
 				sh.must(sh.Close(testLimit))
 				again, err := openUnforked(sh.o)
-				if k.atOnce() {
+				if k.checkedAtOpen() {
 					if !errors.Is(err, codec.ErrDamaged) || !strings.Contains(err.Error(), k.String()) {
 						t.Errorf("the next start says %v", err)
 					}

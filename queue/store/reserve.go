@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	_ "unsafe" // for go:linkname
@@ -31,8 +29,8 @@ var mapper *struct {
 	mmap   func(addr, length uintptr, prot, flags, fd int, offset int64) (uintptr, error)
 }
 
-// harmed counts the open stores that have a fault.Func, so that in life no name is looked up.
-var harmed atomic.Int64
+// openFaults counts the open stores that have a fault.Func, so that in life no name is looked up.
+var openFaults atomic.Int64
 
 func init() {
 	plain := mapper.mmap
@@ -61,20 +59,20 @@ func init() {
 
 // faultOf returns the fault of the store that a file belongs to, and the name of its place.
 func faultOf(fd int) (fault.Func, string) {
-	if harmed.Load() == 0 {
+	if openFaults.Load() == 0 {
 		return nil, ""
 	}
 	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return nil, ""
 	}
-	inside.Lock()
-	defer inside.Unlock()
+	openDirs.Lock()
+	defer openDirs.Unlock()
 	switch filepath.Ext(path) {
 	case ".sst":
-		return inside.dirs[filepath.Dir(path)], AtMapTable
+		return openDirs.dirs[filepath.Dir(path)], AtMapTable
 	case logSuffix:
-		return inside.dirs[filepath.Dir(path)], AtMapLog
+		return openDirs.dirs[filepath.Dir(path)], AtMapLog
 	}
 	return nil, ""
 }
@@ -113,74 +111,3 @@ func refusal(err error) error {
 
 // A spare is the log of the store's next table in memory, made beforehand: a file of no length that has its blocks. Badger
 // does not survive that it can't make one.
-
-// spare makes sure that the spare is there. Only the writer calls it.
-func (s *Store) spare() error {
-	for ; ; s.nextLog++ {
-		path := filepath.Join(s.dir, fmt.Sprintf("%05d%s", s.nextLog, logSuffix))
-		info, err := os.Stat(path)
-		if err == nil && info.Size() > 0 {
-			continue // in use by now
-		}
-		if err == nil && path == s.spared {
-			return nil
-		}
-		if err = makeSpare(path, s.memTable, s.fault); errors.Is(err, unix.ENOSPC) && s.relief() {
-			err = makeSpare(path, s.memTable, s.fault)
-		}
-		if err != nil {
-			return fmt.Errorf("make a log of the store: %w", err)
-		}
-		s.spared = path
-		return nil
-	}
-}
-
-func makeSpare(path string, memTable int64, f fault.Func) error {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err = f.Before(AtSpare); err == nil {
-		// Twice the size of the table, as Badger makes them.
-		err = f.After(AtSpare, unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 2*memTable))
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = nil
-	}
-	if err = errors.Join(refusal(err), file.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	return nil
-}
-
-const logSuffix = ".mem"
-
-// dropEmptyLogs removes spares, and logs that a crash left without length: Badger does not open a store that has one. It
-// returns the number of the next log.
-func dropEmptyLogs(dir string) (next int, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, err
-	}
-	for _, entry := range entries {
-		number, isLog := strings.CutSuffix(entry.Name(), logSuffix)
-		if !isLog && filepath.Ext(entry.Name()) != ".vlog" {
-			continue
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return 0, err
-		}
-		if info.Size() == 0 {
-			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		if n, err := strconv.Atoi(number); isLog && err == nil {
-			next = max(next, n)
-		}
-	}
-	return next + 1, nil
-}

@@ -6,19 +6,19 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Kept yields the events that were kept when their block was deleted, since they were retrying or had failed; ascending.
-func (r *Reader) Kept(fn func(Event) error) error {
+// Retained yields the events that were kept when their block was deleted, since they were retrying or had failed; ascending.
+func (r *Reader) Retained(fn func(Event) error) error {
 	t, err := r.count()
 	if err != nil {
 		return err
 	}
-	return r.eachBlock(kindKept, func(seq uint64, raw []byte, err error) error {
+	return r.eachBlock(kindRetained, func(seq uint64, raw []byte, err error) error {
 		var f *Frame
 		if err == nil {
 			f, _, err = r.entries.parse(raw)
 		}
 		if err != nil {
-			r.bad("store", fmt.Sprintf("event %d, which was kept by itself, can't be read: %v", seq, err))
+			r.damage("store", fmt.Sprintf("event %d, which was kept by itself, can't be read: %v", seq, err))
 			return nil
 		}
 		for _, ev := range f.Events {
@@ -55,7 +55,7 @@ func (r *Reader) eachBlock(kind byte, fn func(last uint64, raw []byte, err error
 	for e := m.next(); e != nil; e = m.next() {
 		of, piece, ok := parsePieceKey(e.key)
 		if !ok {
-			r.bad("store", fmt.Sprintf("a block has the key %x", e.key))
+			r.damage("store", fmt.Sprintf("a block has the key %x", e.key))
 			continue
 		}
 		if pieces > 0 && (of != last || piece != pieces) {

@@ -109,7 +109,7 @@ func TestTheStateOfADeliveryIsThatOfOneMoment(t *testing.T) {
 				continue
 			}
 			crm.Retry(d, broken(d.Attempts+1), time.Now())
-			signal(b.keeper.kick)
+			wakeUp(b.writer.saveNow)
 		}
 	}()
 	for over := false; !over; {
@@ -126,7 +126,7 @@ func TestTheStateOfADeliveryIsThatOfOneMoment(t *testing.T) {
 
 // What is lost is counted and told once, whoever comes upon it.
 func TestEventsThatAreLostAreCountedOnce(t *testing.T) {
-	var l lost
+	var l lostEvents
 	for _, c := range []struct {
 		from, to uint64
 		fresh    int64

@@ -10,36 +10,36 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// shares is what is kept of each source's events.
-type shares map[string]entry.Kept
+// usage is what is kept of each source's events.
+type usage map[string]entry.Usage
 
-func (s *shares) add(source string, k entry.Kept) {
+func (s *usage) add(source string, k entry.Usage) {
 	if *s == nil {
-		*s = shares{}
+		*s = usage{}
 	}
 	(*s)[source] = (*s)[source].Plus(k)
 }
 
-// ledger is what the log keeps of each source's events: those in its segments, and those that only the journal has so far.
+// usageTable is what the log keeps of each source's events: those in its segments, and those that only the journal has so far.
 // Its methods are safe for concurrent use.
-type ledger struct {
-	mu sync.RWMutex
-	of shares
+type usageTable struct {
+	mu       sync.RWMutex
+	bySource usage
 }
 
-func (l *ledger) add(source string, k entry.Kept) {
+func (l *usageTable) add(source string, k entry.Usage) {
 	l.mu.Lock()
-	l.of.add(source, k)
+	l.bySource.add(source, k)
 	l.mu.Unlock()
 }
 
-func (l *ledger) remove(gone shares) {
+func (l *usageTable) remove(gone usage) {
 	l.mu.Lock()
 	for source, k := range gone {
-		if left := l.of[source].Minus(k); left == (entry.Kept{}) {
-			delete(l.of, source)
+		if left := l.bySource[source].Minus(k); left == (entry.Usage{}) {
+			delete(l.bySource, source)
 		} else {
-			l.of[source] = left
+			l.bySource[source] = left
 		}
 	}
 	l.mu.Unlock()
@@ -47,10 +47,10 @@ func (l *ledger) remove(gone shares) {
 
 // Kept tells what is kept of a source's events: all that were accepted and whose bodies are on disk, also those that were carried,
 // and those that nobody needs any more until their segment goes.
-func (l *Log) Kept(source string) entry.Kept {
-	l.kept.mu.RLock()
-	defer l.kept.mu.RUnlock()
-	return l.kept.of[source]
+func (l *Log) Kept(source string) entry.Usage {
+	l.usage.mu.RLock()
+	defer l.usage.mu.RUnlock()
+	return l.usage.bySource[source]
 }
 
 // The named values of a footer are a count, and for each a name and its bytes; then CRC-32C of all of it, 4 bytes. A reader passes
@@ -60,7 +60,7 @@ const (
 	valueSources = "sources"
 )
 
-func appendValues(dst []byte, s shares) []byte {
+func appendValues(dst []byte, s usage) []byte {
 	from := len(dst)
 	var list []byte
 	list = binary.AppendUvarint(list, uint64(len(s)))
@@ -76,7 +76,7 @@ func appendValues(dst []byte, s shares) []byte {
 }
 
 // parseValues reads the named values of a footer. ok is false when they can't be read, or don't name the sources.
-func parseValues(raw []byte) (s shares, ok bool) {
+func parseValues(raw []byte) (s usage, ok bool) {
 	if len(raw) < 4 || codec.Sum(raw[:len(raw)-4]) != le.Uint32(raw[len(raw)-4:]) {
 		return nil, false
 	}
@@ -88,43 +88,43 @@ func parseValues(raw []byte) (s shares, ok bool) {
 		}
 		v := codec.Decoder{Buf: value}
 		for k := v.Count(); k > 0 && v.OK(); k-- {
-			s.add(string(v.Text()), entry.Kept{Events: int64(v.Uvarint()), Bytes: int64(v.Uvarint())})
+			s.add(string(v.Text()), entry.Usage{Events: int64(v.Uvarint()), Bytes: int64(v.Uvarint())})
 		}
 		ok = v.OK()
 	}
 	return s, ok && d.OK()
 }
 
-// openShares makes the ledger: of sealed segments from their footers or, where one does not tell, from the blocks.
-func (l *Log) openShares() error {
-	l.kept.of = shares{}
+// countUsage makes the ledger: of sealed segments from their footers or, where one does not tell, from the blocks.
+func (l *Log) countUsage() error {
+	l.usage.bySource = usage{}
 	for _, s := range l.segments {
-		if s.sealed && !s.stripped && s.shares == nil {
-			if err := l.readShares(s); err != nil {
+		if s.sealed && !s.stripped && s.usage == nil {
+			if err := l.readUsage(s); err != nil {
 				return err
 			}
 		}
-		for source, k := range s.shares {
-			l.kept.of.add(source, k)
+		for source, k := range s.usage {
+			l.usage.bySource.add(source, k)
 		}
 	}
 	return nil
 }
 
-func (l *Log) readShares(s *segment) error {
+func (l *Log) readUsage(s *segment) error {
 	raw := make([]byte, s.values)
 	err := s.readAt(raw, s.valuesAt())
 	if Gone(err) {
 		return err
 	}
 	ok := false
-	if s.shares, ok = parseValues(raw); err == nil && ok {
+	if s.usage, ok = parseValues(raw); err == nil && ok {
 		return nil
 	}
 	if s.values > 0 {
-		l.tell(s, "what it says of sources can't be read: its blocks are counted")
+		l.reportDamage(s, "what it says of sources can't be read: its blocks are counted")
 	}
-	s.shares = shares{}
+	s.usage = usage{}
 	blocks, err := l.table(s)
 	for i := range blocks {
 		if blocks[i].Kind != Entries && blocks[i].Kind != Carried || blocks[i].Events == 0 {
@@ -136,7 +136,7 @@ func (l *Log) readShares(s *segment) error {
 		}
 		frames, _ := b.Frames()
 		for _, f := range frames {
-			f.Kept(s.shares.add)
+			f.EachUsage(s.usage.add)
 		}
 	}
 	return err

@@ -180,7 +180,7 @@ func TestALetterThatIsOwedOutlivesACrash(t *testing.T) {
 	if err != nil || len(seqs) != 2 {
 		t.Fatal(seqs, err)
 	}
-	f, owed, saved, err := crm.owes(seqs[0])
+	f, owed, saved, err := crm.letterOwed(seqs[0])
 	if !owed || !saved || err != nil {
 		t.Fatal(f, owed, saved, err)
 	}
@@ -260,7 +260,7 @@ func TestALetterThatIsCarriedIsALetterStill(t *testing.T) {
 	if err != nil || len(list) != 1 || len(list[0].Deliveries) != 2 || list[0].Deliveries[1].Letter == nil {
 		t.Fatalf("the story is %+v, %v", list, err)
 	}
-	if low := b.log.Low(); list[0].Seq >= low {
+	if low := b.log.FirstKeptEvent(); list[0].Seq >= low {
 		t.Fatalf("the segment of event %d is there still: the log begins with %d", list[0].Seq, low)
 	}
 	b.mustSayNothing()

@@ -77,27 +77,27 @@ func parseLogEntry(raw []byte) (meta byte, e entry, size int) {
 	}, end + crc32.Size
 }
 
-// written are the newest writes of the logs, sorted by key.
-type written []entry
+// writes are the newest writes of the logs, sorted by key.
+type writes []entry
 
-func sortWrites(list []entry) written {
+func sortWrites(list []entry) writes {
 	slices.SortFunc(list, func(a, b entry) int { return compare(&a, &b) })
 	return slices.CompactFunc(list, func(a, b entry) bool { return bytes.Equal(a.key, b.key) })
 }
 
-// walk is a source of what was written, from a key on.
-func (w written) walk(from []byte) *writes {
+// cursorFrom is a source of what was written, from a key on.
+func (w writes) cursorFrom(from []byte) *writesCursor {
 	at, _ := slices.BinarySearchFunc(w, from, func(e entry, key []byte) int { return bytes.Compare(e.key, key) })
-	return &writes{w[at:]}
+	return &writesCursor{w[at:]}
 }
 
-type writes struct{ rest written }
+type writesCursor struct{ rest writes }
 
-func (w *writes) peek() *entry { return &w.rest[0] }
+func (w *writesCursor) peek() *entry { return &w.rest[0] }
 
-func (w *writes) advance() bool {
+func (w *writesCursor) advance() bool {
 	w.rest = w.rest[1:]
 	return len(w.rest) > 0
 }
 
-func (w *writes) close() {}
+func (w *writesCursor) close() {}

@@ -9,7 +9,7 @@ import (
 )
 
 // copyOf is what a held segment writes, and what it tells.
-func copyOf(t *testing.T, s *HeldSegment) (raw []byte, told []string) {
+func copyOf(t *testing.T, s *PinnedSegment) (raw []byte, told []string) {
 	t.Helper()
 	var out bytes.Buffer
 	if err := s.WriteTo(&out, func(what string) { told = append(told, what) }); err != nil {
@@ -24,7 +24,7 @@ func copyOf(t *testing.T, s *HeldSegment) (raw []byte, told []string) {
 func TestHeldSegmentsAreAsTheyWereWhateverBecomesOfThem(t *testing.T) {
 	x := newTester(t)
 	x.fill(800)
-	h := x.l.Hold()
+	h := x.l.Pin()
 	want := map[string][]byte{}
 	for _, s := range h.Segments() {
 		raw, err := os.ReadFile(x.o.Dir + "/" + s.Name)
@@ -42,8 +42,8 @@ func TestHeldSegmentsAreAsTheyWereWhateverBecomesOfThem(t *testing.T) {
 	if err := x.l.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if more, err := x.l.Shorten(); err != nil || !more || x.l.HeldBack() == 0 {
-		t.Fatalf("what is held is shortened: %v, %v, %d bytes", more, err, x.l.HeldBack())
+	if more, err := x.l.Shorten(); err != nil || !more || x.l.PinnedBytes() == 0 {
+		t.Fatalf("what is held is shortened: %v, %v, %d bytes", more, err, x.l.PinnedBytes())
 	}
 	x.fill(400) // the open one goes on, and is sealed
 	for _, s := range h.Segments() {
@@ -59,7 +59,7 @@ func TestHeldSegmentsAreAsTheyWereWhateverBecomesOfThem(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := x.l.HeldBack(); n != 0 || x.l.holds.Load() != 0 {
+	if n := x.l.PinnedBytes(); n != 0 || x.l.pins.Load() != 0 {
 		t.Errorf("%d bytes are held back after the end", n)
 	}
 }
@@ -88,7 +88,7 @@ func TestAHeldSegmentTellsWhatCantBeRead(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			h := x.l.Hold()
+			h := x.l.Pin()
 			defer h.Release()
 			s := h.Segments()[0]
 			before, _ := copyOf(t, &s)

@@ -2,25 +2,25 @@ package queue
 
 import "realtorbot-relay/queue/entry"
 
-// committed is an entry that the journal has.
-type committed struct {
-	h        entry.Header
-	raw      []byte
-	frame    *entry.Frame
-	gathered *gathered
-	size     int64 // of the record in the journal; of its last entry only
+// durableEntry is an entry that is synced in the journal.
+type durableEntry struct {
+	h     entry.Header
+	raw   []byte
+	frame *entry.Frame
+	draft *entryDraft
+	size  int64 // of the record in the journal; 0 but for its last entry
 }
 
-// gathered is what is to become an entry: what a lane did, or a lane that is made or deleted.
-type gathered struct {
-	lane     *Lane
-	batch    uint64 // of the lane's progress
-	progress *entry.Progress
-	made     *entry.Lane
-	discard  bool
+// entryDraft is what is to become an entry: a lane's progress, or a lane that is made or discarded.
+type entryDraft struct {
+	lane       *Lane
+	saveNumber uint64 // of the lane's progress
+	progress   *entry.Progress
+	made       *entry.Lane
+	discard    bool
 }
 
-func (g *gathered) kind() entry.Kind {
+func (g *entryDraft) kind() entry.Kind {
 	switch {
 	case g.progress != nil:
 		return entry.KindProgress
@@ -31,15 +31,15 @@ func (g *gathered) kind() entry.Kind {
 	}
 }
 
-func (g *gathered) append(dst []byte, number uint64, at int64) []byte {
+func (g *entryDraft) append(dst []byte, number uint64, at int64) []byte {
 	if g.progress != nil {
 		return g.progress.Append(dst, number, at)
 	}
 	return g.made.Append(dst, g.discard, number, at)
 }
 
-// bound is more than append appends.
-func (g *gathered) bound() int {
+// bound is an upper bound of what append appends, in bytes.
+func (g *entryDraft) bound() int {
 	if g.progress == nil {
 		return entry.HeaderSize + len(g.made.Name) + len(g.made.Record) + 32
 	}

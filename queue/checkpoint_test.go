@@ -19,9 +19,9 @@ func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
 	b.append(set, "evt")
 	b.saveAll()
 	b.hold()
-	before := b.keeper.slot.Load()
-	for i := 0; b.keeper.slot.Load() == before; i++ { // the keeper is held: what it wrote last names the slot of before
-		noise := make([]byte, 64<<10) // what packs well would not fill a slot before the keeper is waited for
+	before := b.writer.journalGeneration.Load()
+	for i := 0; b.writer.journalGeneration.Load() == before; i++ { // the writer is held: what it wrote last names the slot of before
+		noise := make([]byte, 64<<10) // what packs well would not fill a slot before the writer is waited for
 		_, _ = rand.Read(noise)
 		ev := Event{ID: fmt.Append(nil, "evt_", i), Type: []byte("test"), Body: noise, Lanes: set}
 		if err := b.Append("platform", []Event{ev}, make([]Receipt, 1)); err != nil {
@@ -55,23 +55,23 @@ func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
 }
 
 // The layout before had no first segment: what is read in its place would be a time of retention.
-func TestAMarkOfAnotherLayoutIsPassedOver(t *testing.T) {
+func TestACheckpointOfAnotherLayoutIsPassedOver(t *testing.T) {
 	t.Parallel()
-	for magic, want := range map[string]uint64{markMagic: 7, "RBMARK02": 0} {
+	for magic, want := range map[string]uint64{checkpointMagic: 7, "RBMARK02": 0} {
 		dir := t.TempDir()
-		h := highWater{version: 7, end: 9, low: 1, first: 1}
+		h := checkpoint{applied: 7, end: 9, firstSegment: 1, firstEvent: 1}
 		raw := h.append(nil)
 		copy(raw, magic)
-		binary.LittleEndian.PutUint32(raw[markSlot-4:], codec.Sum(raw[:markSlot-4]))
-		if err := os.WriteFile(filepath.Join(dir, markFile), append(raw, make([]byte, markSlot)...), 0o600); err != nil {
+		binary.LittleEndian.PutUint32(raw[checkpointCopy-4:], codec.Sum(raw[:checkpointCopy-4]))
+		if err := os.WriteFile(filepath.Join(dir, checkpointName), append(raw, make([]byte, checkpointCopy)...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m, got, err := openMark(dir, nil)
+		m, got, err := openCheckpoint(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.version != want {
-			t.Errorf("a mark that begins with %q says entry %d, want %d", magic, got.version, want)
+		if got.applied != want {
+			t.Errorf("a checkpoint that begins with %q says entry %d, want %d", magic, got.applied, want)
 		}
 		if err := m.close(); err != nil {
 			t.Error(err)

@@ -15,14 +15,14 @@ import (
 // carried.
 func (x *tester) checkShares(from uint64, carried ...uint64) {
 	x.t.Helper()
-	want := shares{}
+	want := usage{}
 	for seq, ev := range x.events {
 		if seq >= from {
-			want.add(ev.Source, entry.Kept{Events: 1, Bytes: int64(len(ev.Body))})
+			want.add(ev.Source, entry.Usage{Events: 1, Bytes: int64(len(ev.Body))})
 		}
 	}
 	for _, seq := range carried {
-		want.add(x.events[seq].Source, entry.Kept{Events: 1, Bytes: int64(len(x.events[seq].Body))})
+		want.add(x.events[seq].Source, entry.Usage{Events: 1, Bytes: int64(len(x.events[seq].Body))})
 	}
 	for _, source := range append([]string{"nobody"}, testSources...) {
 		if got := x.l.Kept(source); got != want[source] {
@@ -101,7 +101,7 @@ func TestNamedValuesOfAFooterThatAreUnknownOrMissingCostNothing(t *testing.T) {
 	x := newTester(t)
 	x.fill(400)
 	sum := func(raw []byte) []byte { return binary.LittleEndian.AppendUint32(raw, codec.Sum(raw)) }
-	sources := slices.Clone(appendValues(nil, x.l.segments[0].shares))
+	sources := slices.Clone(appendValues(nil, x.l.segments[0].usage))
 	text := sources[1 : len(sources)-4] // without count and sum
 	strange := func(name string) []byte { return codec.AppendText(codec.AppendText(nil, name), "whatever that is") }
 	flipped := slices.Clone(sources)
@@ -147,7 +147,7 @@ func TestABlockThatIsWrittenInAnUnknownWayStopsTheReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = x.l.Close()
-		if l, _, err := Open(x.o, NoStart); !errors.Is(err, errStrange) || errors.Is(err, codec.ErrDamaged) {
+		if l, _, err := Open(x.o, NoStart); !errors.Is(err, errUnknownForm) || errors.Is(err, codec.ErrDamaged) {
 			t.Errorf("byte %d: %v", at, err)
 			_ = l.Close()
 		}

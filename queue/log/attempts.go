@@ -1,0 +1,130 @@
+package log
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"realtorbot-relay/queue/codec"
+)
+
+// AttemptBlocks lists the blocks that tell of an event's attempts, in the order in which they were written.
+func (l *Log) AttemptBlocks(seq uint64) (places []Place, err error) {
+	for _, s := range l.list() {
+		if sealed, t := l.state(s); sealed && (seq < t.attemptsLow || seq >= t.attemptsHigh) {
+			continue
+		}
+		more, err := l.attemptBlocks(s, func(from, to uint64) bool { return from <= seq && seq < to })
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, more...)
+	}
+	return places, nil
+}
+
+// AttemptBlocksIn lists the blocks of a segment that tell of attempts of a range of events, up to below to, of which any says yes.
+func (l *Log) AttemptBlocksIn(number uint64, any func(from, to uint64) bool) ([]Place, error) {
+	s := l.segment(number)
+	if s == nil {
+		return nil, nil
+	}
+	return l.attemptBlocks(s, any)
+}
+
+func (l *Log) attemptBlocks(s *segment, any func(from, to uint64) bool) (places []Place, err error) {
+	var blocks []uint32
+	all := false
+	l.mu.RLock()
+	sealed := s.sealed
+	for i := 0; !sealed && i < len(s.attempts); i++ {
+		if slices.ContainsFunc(s.attempts[i].ranges, func(r seqRange) bool { return any(r.from, r.to) }) {
+			blocks = append(blocks, s.attempts[i].block)
+		}
+	}
+	l.mu.RUnlock()
+	if sealed {
+		raw, err := s.read(sectionAttempts)
+		switch {
+		case Gone(err):
+			return nil, nil
+		case err != nil:
+			l.reportDamage(s, "what it says of attempts can't be read: its blocks are looked at one by one")
+			all = true
+		default:
+			blocks = blocksWithAttempts(raw, any)
+		}
+	}
+	if len(blocks) == 0 && !all {
+		return nil, nil
+	}
+	table, err := l.table(s)
+	if Gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for n := 0; all && n < len(table); n++ {
+		blocks = append(blocks, uint32(n))
+	}
+	for _, n := range blocks {
+		if int(n) < len(table) && (table[n].Kind == Entries || table[n].Kind == CarriedAttempts) {
+			places = append(places, Place{s.number, table[n].Offset, table[n].Sum})
+		}
+	}
+	return places, nil
+}
+
+// attemptedEvents says of the attempts of which events a block tells, as ranges.
+type attemptedEvents struct {
+	block  uint32
+	ranges []seqRange
+}
+
+type seqRange struct{ from, to uint64 }
+
+// rangesOf sorts seqs and makes ranges of them.
+func rangesOf(seqs []uint64) (ranges []seqRange) {
+	slices.Sort(seqs)
+	for _, seq := range seqs {
+		if n := len(ranges); n > 0 && seq <= ranges[n-1].to {
+			ranges[n-1].to = seq + 1
+		} else {
+			ranges = append(ranges, seqRange{seq, seq + 1})
+		}
+	}
+	return ranges
+}
+
+func appendAttempted(dst []byte, list []attemptedEvents) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for _, s := range list {
+		dst = binary.AppendUvarint(dst, uint64(s.block))
+		dst = binary.AppendUvarint(dst, uint64(len(s.ranges)))
+		next := uint64(0)
+		for _, r := range s.ranges {
+			dst = binary.AppendVarint(dst, int64(r.from-next))
+			dst = binary.AppendUvarint(dst, r.to-r.from)
+			next = r.to
+		}
+	}
+	return dst
+}
+
+// blocksWithAttempts lists the blocks of a section that tell of attempts of a range of events of which any says yes.
+func blocksWithAttempts(raw []byte, any func(from, to uint64) bool) (blocks []uint32) {
+	d := codec.Decoder{Buf: raw}
+	for n := d.Count(); n > 0 && d.OK(); n-- {
+		block, in := uint32(d.Uvarint()), false
+		next := uint64(0)
+		for k := d.Count(); k > 0 && d.OK(); k-- {
+			from := next + uint64(d.Varint())
+			next = from + d.Uvarint()
+			in = in || any(from, next)
+		}
+		if in && d.OK() {
+			blocks = append(blocks, block)
+		}
+	}
+	return blocks
+}

@@ -1,0 +1,102 @@
+package store
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// mergeWatch knows which tables there were when Merged was last asked.
+type mergeWatch struct {
+	mu       sync.Mutex
+	tables   map[uint64]kindRange // by number
+	highest  uint64               // number so far
+	manifest os.FileInfo          // as it was
+}
+
+// kindRange is the kinds from which to which a table has records.
+type kindRange struct{ from, to Kind }
+
+func (m *mergeWatch) begin(s *Store) (err error) {
+	if m.manifest, err = os.Stat(filepath.Join(s.dir, badger.ManifestFilename)); err != nil {
+		return err
+	}
+	m.tables, err = s.tables()
+	for id := range m.tables {
+		m.highest = max(m.highest, id)
+	}
+	return err
+}
+
+func (s *Store) tables() (map[uint64]kindRange, error) {
+	tables := map[uint64]kindRange{}
+	err := s.read(newest, func(*badger.Txn) error {
+		for _, t := range s.db.Tables() {
+			tables[t.ID] = kindRange{Kind(t.Left[0]), Kind(t.Right[0])}
+		}
+		return nil
+	})
+	return tables, err
+}
+
+// Merged returns the kinds whose records were in tables that Badger merged since it was last asked, or since Open: a merge
+// is where Badger may lose records, and Check of these kinds finds out. A log that became a table is no merge. Ask it every
+// few seconds; it costs some microseconds.
+func (s *Store) Merged() []Kind {
+	m := &s.merges
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// What is written into MANIFEST while we look is seen by the next look, so MANIFEST comes first.
+	manifest, err := os.Stat(filepath.Join(s.dir, badger.ManifestFilename))
+	if err != nil {
+		return slices.Clone(Kinds)
+	}
+	tables, err := s.tables()
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	if err != nil {
+		return slices.Clone(Kinds)
+	}
+	changed := manifest.Size() != m.manifest.Size() || manifest.ModTime() != m.manifest.ModTime()
+	if !changed && maps.Equal(tables, m.tables) {
+		return nil
+	}
+	old, from := m.tables, m.highest
+	m.tables, m.manifest = tables, manifest
+	var spans []kindRange
+	made, gone := 0, 0
+	for id, span := range tables {
+		m.highest = max(m.highest, id)
+		if _, was := old[id]; !was {
+			made++
+			spans = append(spans, span)
+		}
+	}
+	for id, span := range old {
+		if _, is := tables[id]; !is {
+			gone++
+			spans = append(spans, span)
+		}
+	}
+	switch {
+	case uint64(made) != m.highest-from:
+		return slices.Clone(Kinds) // a table came and went, or was never made
+	case made+gone == 0:
+		return slices.Clone(Kinds) // MANIFEST tells of a change that has come and gone, or is just being made
+	case gone == 0:
+		return nil
+	}
+	var kinds []Kind
+	for _, k := range Kinds {
+		if slices.ContainsFunc(spans, func(s kindRange) bool { return s.from <= k && k <= s.to }) {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}

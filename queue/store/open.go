@@ -1,0 +1,263 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/table"
+
+	"realtorbot-relay/queue/codec"
+	"realtorbot-relay/queue/directory"
+)
+
+// badgerOptions were chosen when ids were most of the keys. Tables of the lowest level are merged six at a time, into a
+// level that grows to 64 MiB before a further one is begun, which takes a third less writing than two at a time and 10 MiB.
+func badgerOptions(o Options) badger.Options {
+	return badger.DefaultOptions(o.Dir).
+		WithLogger(badgerLogger{o.Notice}).
+		WithSyncWrites(!o.Fresh).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithMemTableSize(o.MemTable).
+		WithNumMemtables(1).
+		WithBaseTableSize(1 << 20).
+		WithBaseLevelSize(64 << 20).
+		WithLevelSizeMultiplier(8).
+		WithNumLevelZeroTables(6).
+		WithNumLevelZeroTablesStall(10).
+		WithNumCompactors(2).
+		WithValueThreshold(maxValue(o.MemTable)).
+		WithValueLogFileSize(1 << 20).
+		WithChecksumVerificationMode(options.OnBlockRead).
+		WithMetricsEnabled(false)
+}
+
+// maxValue is the length from which Badger would move a value to its value log.
+func maxValue(memTable int64) int64 { return min(1<<20, memTable*15/100) }
+
+// Open opens a store, or makes an empty one. It compares lanes, retries, replays and carried events with their sums; the
+// other kinds are compared by Check. An error that wraps codec.ErrDamaged, ErrNoAnswer or ErrDied tells of a store that is
+// to be set aside and made again; its files are as they were found, but for what Badger removed.
+func Open(o Options) (*Store, error) {
+	s, err := open(o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", o.Dir, err)
+	}
+	return s, nil
+}
+
+func open(o Options) (s *Store, err error) {
+	if o.MemTable == 0 {
+		o.MemTable = defaultMemTable
+	}
+	if o.Notice == nil {
+		o.Notice = func(string) {}
+	}
+	if o.MakeSpace == nil {
+		o.MakeSpace = func() bool { return false }
+	}
+	if err := makeDir(o.Dir, o.Notice); err != nil {
+		return nil, classify(err)
+	}
+	o.Dir = realPath(o.Dir)
+	died := 0
+	if !o.Fresh {
+		if died, err = readGuard(o.Dir); err != nil {
+			return nil, classify(err)
+		}
+		if died >= maxDeaths {
+			return nil, ErrDied
+		}
+	}
+	if err := claimDir(o.Dir, o.Fault); err != nil {
+		return nil, err
+	}
+	opened := false // then closing it leaves the directory
+	defer func() {
+		if !opened {
+			releaseDir(o.Dir)
+		}
+	}()
+	if !o.Fresh {
+		defer func() {
+			if err != nil { // it came back to say so: that is no death
+				err = errors.Join(err, removeGuard(o.Dir, nil))
+			}
+		}()
+		if err = writeGuardOrRelieve(o, died+1); err != nil {
+			return nil, fmt.Errorf("write %q: %w", guardPath(o.Dir), err)
+		}
+	}
+	hadTables, err := inspect(o.Dir, o.Fresh)
+	if err != nil {
+		return nil, err
+	}
+	nextLog, err := removeEmptyLogs(o.Dir)
+	if err != nil {
+		return nil, classify(err)
+	}
+	db, err := openBadger(badgerOptions(o))
+	if err != nil {
+		return nil, classifyOpen(err)
+	}
+	s = &Store{
+		db: db, dir: o.Dir, memTable: o.MemTable, fault: o.Fault, makeSpace: o.MakeSpace, fresh: o.Fresh, nextLog: nextLog,
+		version: db.MaxVersion(), pins: map[uint64]int{}, suspect: make(chan struct{}),
+	}
+	opened = true
+	db.SetDiscardTs(s.version)
+	if err = s.merges.begin(s); err == nil {
+		err = s.load(hadTables)
+	}
+	if err != nil {
+		return nil, errors.Join(classify(err), s.close(closeLimit))
+	}
+	return s, nil
+}
+
+func writeGuardOrRelieve(o Options, starts int) error {
+	err := classify(writeGuard(o.Dir, starts, o.Fault))
+	if errors.Is(err, ErrNoSpace) && o.MakeSpace() {
+		err = classify(writeGuard(o.Dir, starts, o.Fault))
+	}
+	return err
+}
+
+// closeLimit is for how long a store that proved to be damaged may take to be closed.
+const closeLimit = 10 * time.Second
+
+func makeDir(dir string, notice func(string)) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			err = syncDir(filepath.Dir(filepath.Clean(dir)))
+		}
+	}
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	if err := directory.WriteInPlace(dir); err != nil {
+		notice(fmt.Sprintf("store: %q is copied on write: a full disk may end the process: %v", dir, err))
+	}
+	return nil
+}
+
+// inspect finds what Badger would make good in its way: without MANIFEST it deletes all tables. It reports whether there are any.
+func inspect(dir string, fresh bool) (tables bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, classify(err)
+	}
+	if fresh && len(entries) > 0 {
+		return false, fmt.Errorf("a store is made in an empty directory, and there is %q", entries[0].Name())
+	}
+	manifest := false
+	for _, e := range entries {
+		tables = tables || filepath.Ext(e.Name()) == ".sst"
+		manifest = manifest || e.Name() == badger.ManifestFilename
+	}
+	if tables && !manifest {
+		return true, fmt.Errorf("%s is missing: %w", badger.ManifestFilename, codec.ErrDamaged)
+	}
+	if !tables {
+		return tables, nil
+	}
+	// Of tables that it does not name Badger gets rid by itself: a crash leaves such.
+	file, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if err != nil {
+		return tables, classify(err)
+	}
+	defer file.Close()
+	named, _, err := badger.ReplayManifestFile(file, 0, badger.DefaultOptions(dir).WithLogger(nil))
+	if err != nil {
+		return tables, fmt.Errorf("%s: %w: %w", badger.ManifestFilename, err, codec.ErrDamaged)
+	}
+	for id := range named.Tables {
+		if path := table.NewFilename(id, dir); !hasFooter(path) {
+			return tables, fmt.Errorf("the end of table %q makes no sense: %w", path, codec.ErrDamaged)
+		}
+	}
+	return tables, nil
+}
+
+// hasFooter reports whether the last bytes of a table can be what Badger writes there: the lengths of its index and of the
+// index's checksum. Over others Badger ends the process. What can't be read is left to Badger, which says so.
+func hasFooter(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return true
+	}
+	at := info.Size() - 4
+	for range 2 { // checksum, index
+		var raw [4]byte
+		if at < 0 {
+			return false
+		}
+		if _, err := f.ReadAt(raw[:], at); err != nil {
+			return true
+		}
+		n := int64(binary.BigEndian.Uint32(raw[:]))
+		if at -= n; n == 0 || at < 4 {
+			return false
+		}
+		at -= 4
+	}
+	return true
+}
+
+// openBadger turns a panic of this goroutine into an error. One of Badger's own goroutines ends the process.
+func openBadger(o badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if what := recover(); what != nil {
+			err = panicError(what)
+		}
+	}()
+	return badger.OpenManaged(o)
+}
+
+// load reads the state and the kinds that are compared at once.
+func (s *Store) load(hadTables bool) error {
+	raw, err := s.raw(s.version, stateKey)
+	if err != nil {
+		return err
+	}
+	switch {
+	case raw != nil:
+		if s.state, err = parseState(raw); err != nil {
+			return err
+		}
+	case hadTables || s.version > 0:
+		return fmt.Errorf("its position is missing: %w", codec.ErrDamaged)
+	}
+	var found Sums
+	s.hashes = make(map[Key]uint64, s.state.sums.hashedCount())
+	for _, k := range Kinds {
+		if !k.checkedAtOpen() {
+			found[k.index()] = s.state.sums.Of(k)
+			continue
+		}
+		err := s.sumUp(s.version, k, &found[k.index()], func(key Key, hash uint64) {
+			if k.hashed() {
+				s.hashes[key] = hash
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+	}
+	return mismatched(s.state.sums.Diff(&found))
+}
