@@ -23,7 +23,7 @@ type reservations struct {
 // deleted, delivered or not, without letters, which no source posted. Space comes back a segment at a time. It takes one
 // mutex that nobody holds over disk.
 func (q *Queue) Kept(source string) (events, bytes int64) {
-	k := q.log.Kept(source)
+	k := q.log.Usage(source)
 	return k.Events, k.Bytes
 }
 
@@ -49,7 +49,7 @@ func (q *Queue) reserve(r *request, most int64) (release func(), err error) {
 	s := &q.reservations
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.log.Kept(r.source).Bytes+s.bytes[r.source]+size > most {
+	if q.log.Usage(r.source).Bytes+s.bytes[r.source]+size > most {
 		return nil, ErrSourceFull
 	}
 	if s.bytes == nil {

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Contents says what a backup holds, as of the moment at which it was begun.
+// Contents says what a backup has, as of the moment at which it was begun.
 type Contents struct {
 	Relay     string     `json:"relay"`    // version of the relay that wrote it
 	Format    string     `json:"format"`   // of the queue, a line
-	BeganAt   time.Time  `json:"began_at"` // all that was acknowledged before is in it
-	Events    int64      `json:"events"`   // kept, settled or not
+	BeganAt   time.Time  `json:"began_at"` // everything acknowledged before is in it
+	Events    int64      `json:"events"`   // in the log, settled or not
 	Bytes     int64      `json:"bytes"`    // of their bodies
 	Size      int64      `json:"size_bytes"`
 	Endpoints []Endpoint `json:"endpoints"` // also those that were not configured any more
 }
 
-// Endpoint is what one endpoint held.
+// Endpoint is what one endpoint had.
 type Endpoint struct {
 	Name     string `json:"name"`
 	Pending  int64  `json:"pending"`
@@ -25,14 +25,14 @@ type Endpoint struct {
 	Paused   string `json:"paused,omitempty"` // why
 }
 
-// Report is what Read found in a backup that is whole.
+// Report is what Read found in a whole backup.
 type Report struct {
 	Contents
 	Damage []string // what could not be read when it was written
 	Stored int64    // bytes of the backup
 }
 
-// String says in a line what the backup holds.
+// String is one line about the backup.
 func (r *Report) String() string {
 	var pending, retrying, failed int64
 	for _, e := range r.Endpoints {

@@ -17,7 +17,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// What Read says of a stream that nothing can be restored from.
+// Errors of Read for a stream from which nothing can be restored.
 var (
 	// ErrNone: it does not begin as a backup does.
 	ErrNone = errors.New("it is no backup of a relay, or not even its beginning is there")
@@ -27,20 +27,20 @@ var (
 	ErrDamaged = errors.New("it is damaged")
 )
 
-// packedMagic is what a zstd stream begins with.
+// packedMagic is the beginning of every zstd stream.
 const packedMagic = "\x28\xb5\x2f\xfd"
 
-// maxText bounds what is read of the files that are about the backup itself.
+// maxText bounds what is read of the files about the backup itself.
 const maxText = 64 << 20
 
-// queueFile is what a queue's file may be called. Nothing else is ever written to a directory.
+// queueFile is how a queue's file may be called. Nothing else is ever written to a directory.
 var queueFile = regexp.MustCompile(`^(FORMAT|mark|log/[0-9]{10,20}\.seg)$`)
 
-// endReader reads all but the end of a stream, which it keeps back.
+// endReader reads all of a stream but its end.
 type endReader struct {
 	r     io.Reader
-	tail  []byte  // what was read and may be the end
-	first [4]byte // of the stream
+	tail  []byte  // bytes that were read and may be the end
+	first [4]byte // bytes of the stream
 	n     int64
 	sum   uint32
 	err   error
@@ -67,7 +67,7 @@ func (e *endReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// finish reads what is left and says how the stream ends.
+// finish reads what is left, and returns how the stream ends.
 func (e *endReader) finish() error {
 	if _, err := io.Copy(io.Discard, e); err != nil {
 		return fmt.Errorf("read: %w", err)
@@ -81,9 +81,9 @@ func (e *endReader) finish() error {
 	return ErrCut
 }
 
-// Read reads a backup to its end and verifies all of it. each is called with every file of the queue, in order, and reads
-// what it wants of it; what it did counts only when Read returns no error. Errors are ErrNone, ErrCut or ErrDamaged with
-// more words, that of each, or that of r.
+// Read reads a backup to its end and verifies all of it. It calls each with every file of the queue, in order; each reads
+// what it needs, and what it did counts only when Read returns no error. Errors are ErrNone, ErrCut or ErrDamaged with
+// details, that of each, or that of r.
 func Read(r io.Reader, each func(name string, size int64, r io.Reader) error) (report Report, err error) {
 	e := &endReader{r: r}
 	var fault error // of each
@@ -165,7 +165,7 @@ func readFiles(e *endReader, fault *error, each func(string, int64, io.Reader) e
 	return report, nil
 }
 
-// errorReader remembers the error of what it reads from.
+// errorReader remembers the error of the reader below.
 type errorReader struct {
 	r   io.Reader
 	err error
@@ -182,7 +182,7 @@ func (s *errorReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readText takes in a file that is about the backup itself.
+// readText reads a file about the backup itself.
 func (r *Report) readText(name string, text, sums []byte) error {
 	switch name {
 	case contentsName:

@@ -16,7 +16,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// The names of the files that are about the backup itself.
+// Names of the files about the backup itself.
 const (
 	contentsName = "BACKUP"
 	damageName   = "DAMAGE"
@@ -31,7 +31,8 @@ const (
 	window = 1 << 20
 )
 
-// Writer writes a backup. One goroutine uses it. After an error nothing more can be written, and what was is none.
+// Writer writes a backup. One goroutine uses it. After an error nothing more can be written, and what was written is no
+// backup.
 type Writer struct {
 	to     summedWriter
 	packed *zstd.Encoder
@@ -54,11 +55,11 @@ func (s *summedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// NewWriter begins a backup.
+// NewWriter begins a backup on w.
 func NewWriter(w io.Writer, c Contents) (*Writer, error) {
 	b := &Writer{to: summedWriter{w: w}}
 	var err error
-	// One goroutine's work, beside a relay that serves: the fastest level takes as much off as blocks that are packed give.
+	// The work of one goroutine beside a relay that serves; the blocks are packed already, and higher levels gain little.
 	b.packed, err = zstd.NewWriter(&b.to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (b *Writer) Bytes(name string, raw []byte) error {
 	})
 }
 
-// File writes a file of size bytes, all of which fill has to write.
+// File writes a file of size bytes, all of which fill must write.
 func (b *Writer) File(name string, size int64, fill func(io.Writer) error) error {
 	if err := b.files.WriteHeader(&tar.Header{Name: name, Size: size, Mode: 0o600, Typeflag: tar.TypeReg, Format: tar.FormatPAX}); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -96,10 +97,10 @@ func appendSum(to *bytes.Buffer, name string, sum hash.Hash) {
 	fmt.Fprintf(to, "%x  %s\n", sum.Sum(nil), name)
 }
 
-// Damaged notes, in one line, what could not be read and is therefore not in the backup as it was.
+// Damaged notes, in one line, what could not be read and is not in the backup as it was.
 func (b *Writer) Damaged(what string) { fmt.Fprintln(&b.damage, what) }
 
-// Close ends the backup, which is whole when it returns nil. What the Writer writes to stays open.
+// Close ends the backup, which is whole when it returns nil. It does not close what the Writer writes to.
 func (b *Writer) Close() error {
 	if b.damage.Len() > 0 {
 		if err := b.Bytes(damageName, b.damage.Bytes()); err != nil {

@@ -1,5 +1,5 @@
-// Package codec puts the records of the queue into bytes and takes them apart again: integers as varints, texts with their
-// length before them. It reads and writes no file.
+// Package codec writes the records of the queue as bytes and reads them: integers as varints, texts behind their length. It
+// reads and writes no file.
 package codec
 
 import (
@@ -8,7 +8,7 @@ import (
 	"hash/crc32"
 )
 
-// ErrDamaged marks bytes that are not what was written.
+// ErrDamaged: bytes are not those that were written.
 var ErrDamaged = errors.New("damaged")
 
 // Castagnoli is the polynomial of every checksum on disk: CRC-32C.
@@ -17,13 +17,13 @@ var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Sum is the CRC-32C of b.
 func Sum(b []byte) uint32 { return crc32.Checksum(b, Castagnoli) }
 
-// AppendText appends s with its length before it.
+// AppendText appends the length of s and s.
 func AppendText[T string | []byte](dst []byte, s T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
 }
 
-// AppendTexts appends a list of texts with its length before it.
+// AppendTexts appends the number of texts and the texts.
 func AppendTexts(dst []byte, list []string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(list)))
 	for _, s := range list {
@@ -32,7 +32,7 @@ func AppendTexts(dst []byte, list []string) []byte {
 	return dst
 }
 
-// AppendSeqs appends ascending numbers, none below from.
+// AppendSeqs appends ascending numbers, none below from, as differences.
 func AppendSeqs(dst []byte, from uint64, list []uint64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(list)))
 	for _, seq := range list {
@@ -42,8 +42,8 @@ func AppendSeqs(dst []byte, from uint64, list []uint64) []byte {
 	return dst
 }
 
-// Decoder takes apart what the append functions put together. After the first thing that does not fit it is not OK and
-// returns zeros, so that callers check once, at the end. Returned texts are slices of Buf.
+// Decoder reads what the append functions wrote. After the first thing that does not fit it is not OK and returns zeros, so
+// that callers check once, at the end. Returned texts are slices of Buf.
 type Decoder struct {
 	Buf    []byte // what is not read yet
 	failed bool

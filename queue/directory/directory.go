@@ -1,5 +1,5 @@
-// Package directory settles whose a queue's directory is, before anything in it is looked at, tells all the while whether
-// its path still is the directory that was locked, and says in which format what is in it was written.
+// Package directory makes sure that a queue's directory belongs to one process, before anything in it is read; it tells
+// later whether the path is still the directory that was locked, and in which format the queue in it is.
 package directory
 
 import (
@@ -13,13 +13,13 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// What Claim may answer beside errors of the file system.
+// Errors of Claim beside those of the file system.
 var (
 	// ErrInUse: another process has the queue's directory open.
 	ErrInUse = errors.New("it is in use by another process: stop that one, or give this one a directory of its own")
 	// ErrNoLocks: nobody can tell whether another process has the directory open.
 	ErrNoLocks = errors.New("its file system has no locks, so two processes could write to it at once: use a local disk, or see to it that there is only one")
-	// ErrNoQueue: a queue was asked for that is there already, and there is none.
+	// ErrNoQueue: the queue must exist, and does not.
 	ErrNoQueue = errors.New("no queue is there")
 )
 
@@ -29,20 +29,20 @@ const lockFile = "lock"
 // Directory is a queue's directory that this process has locked. Its methods may be called from several goroutines.
 type Directory struct {
 	path   string
-	handle *os.File // the directory
+	handle *os.File // of the directory; it carries the lock
 	lock   *os.File
-	fresh  bool
+	fresh  bool // there was no queue in it
 	device uint64
 	inode  uint64
 	fault  fault.Func
 }
 
-// Claim locks the directory for this process, until Close or the process's end, and makes it when create says so. Nothing
-// of what is in it has been read then but names.
+// Claim locks the directory for this process, until Close or the end of the process. With create it makes the directory. It
+// reads names in it and no file.
 //
-// It is ErrInUse when somebody else has it. With ErrNoLocks the directory is returned as well: the caller decides whether it
-// goes on without a lock. Unless create says so, a directory without a queue is ErrNoQueue and is not written to: it may
-// be where a file system should be mounted.
+// ErrInUse: another process has it. With ErrNoLocks the directory is returned as well: the caller decides whether it goes on
+// without a lock. Without create, a directory without a queue is ErrNoQueue and nothing is written to it: a file system may
+// have to be mounted there.
 func Claim(path string, create bool, fault fault.Func) (*Directory, error) {
 	return claim(path, create, fault, unix.Flock)
 }
@@ -62,7 +62,7 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	}
 	d = &Directory{path: path, handle: held, fault: fault}
 	defer func() {
-		if err != nil && !errors.Is(err, ErrNoLocks) { // which comes last and alone
+		if err != nil && !errors.Is(err, ErrNoLocks) { // which is returned alone, at the end
 			err = errors.Join(err, d.Close())
 			d = nil
 		}
@@ -77,7 +77,7 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	}
 	d.device, d.inode = st.Dev, st.Ino
 	if err := d.Check(); err != nil {
-		return d, err // somebody moved it while we took it
+		return d, err // somebody moved it while we locked it
 	}
 	kept, err := d.contents()
 	if err != nil {
@@ -96,8 +96,8 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	return d, second
 }
 
-// tryLock locks an open file or directory. The kernel lets go of the lock when all who have it open have closed it or died;
-// no child gets it, since Go opens all files O_CLOEXEC.
+// tryLock locks an open file or directory, without waiting. The kernel drops the lock when all processes that have it open
+// have closed it or died; no child has it, since Go opens all files O_CLOEXEC.
 func tryLock(f *os.File, flock func(fd, how int) error) error {
 	for {
 		err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -115,7 +115,7 @@ func tryLock(f *os.File, flock func(fd, how int) error) error {
 	}
 }
 
-// makeDir makes a directory and those above it that are missing, and sees to it that their names outlive a power cut.
+// makeDir makes a directory and missing ones above it, and syncs their names.
 func makeDir(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -140,14 +140,14 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Path is the path that the directory was claimed by.
+// Path is the path that was claimed.
 func (d *Directory) Path() string { return d.path }
 
 // Fresh reports whether there was no queue in it when it was claimed.
 func (d *Directory) Fresh() bool { return d.fresh }
 
-// Check returns an error when the path is not any more the directory that was locked: what is written to files that are
-// open could then be lost, and what is opened from now on is another queue's. It costs one system call, two when it fails.
+// Check returns an error when the path is not the directory that was locked any more: what is written to open files could
+// then be lost, and what is opened from now on belongs to another queue. It costs one system call, two when it fails.
 func (d *Directory) Check() error {
 	var here unix.Stat_t
 	err := unix.Stat(d.path, &here)
@@ -171,11 +171,11 @@ func (d *Directory) Check() error {
 	return fmt.Errorf("directory %q is another one than that of the queue that was opened there: it was renamed and replaced, move it back and start again", d.path)
 }
 
-// Close lets go of the directory.
+// Close unlocks the directory.
 func (d *Directory) Close() error {
 	var err error
 	if d.lock != nil {
 		err = d.lock.Close()
 	}
-	return errors.Join(err, d.handle.Close()) // last: whoever gets it finds the file free, too
+	return errors.Join(err, d.handle.Close()) // last: who locks it next finds the file unlocked, too
 }

@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// The places of faults.
+// Fault places.
 const (
 	PlaceFormat     = "format file"
 	PlaceFormatName = "name of the format file"
@@ -19,16 +19,16 @@ const formatFile = "FORMAT"
 
 // Format is what the file FORMAT says: in which layout a queue is written.
 //
-// What a later version of the relay adds to a layout, so that one before it would not understand what it finds, is named in
-// With before the first of it is written: "format 2 with keys". Whoever doesn't know the name leaves the queue alone.
+// What a later version of the relay adds to a layout, and an earlier one would misunderstand, is named in With before the
+// first of it is written: "format 2 with keys". A version that does not know the name leaves the queue alone.
 type Format struct {
 	Version  int    // 0: there is no queue yet
 	Draft    int    // of a version that is not finished; 0: it is
-	With     string // what was added to the version; this version of the relay knows of nothing
+	With     string // what was added to the version; this version of the relay knows nothing that was
 	MemTable int64  // bytes of the store's tables in memory, which must not become smaller
 }
 
-// Current is the format that this version writes; MemTable is the caller's.
+// Current is the format that this version writes; the caller sets MemTable.
 var Current = Format{Version: 2}
 
 // String is the line in the file, without its end.
@@ -48,7 +48,7 @@ func (f Format) name() string {
 	return name
 }
 
-// parseFormat reads the line, of other formats only what they are.
+// parseFormat reads the line; of other formats it reads only which they are.
 func parseFormat(text string) (f Format, ok bool) {
 	if _, err := fmt.Sscanf(text, "realtorbot-relay queue, format %d", &f.Version); err != nil || f.Version < 1 {
 		return Format{}, false
@@ -80,12 +80,12 @@ func (f Format) unfinished() bool {
 	return f.Version == Current.Version && f.Draft > 0 && f.Draft != Current.Draft
 }
 
-// queueFiles are what a queue is in, each as an operator calls it.
+// queueFiles are the names that a queue's directory has, and what they are for the operator.
 var queueFiles = [...]struct{ name, what string }{
 	{formatFile, ""}, {"store", "a store"}, {"log", "a log"}, {"journal", "a journal"},
 }
 
-// contents says what of a queue is in the directory, by the name of it; "" when there is nothing.
+// contents returns one name in the directory that belongs to a queue; "" when there is none.
 func (d *Directory) contents() (name string, err error) {
 	for _, k := range queueFiles {
 		path := filepath.Join(d.path, k.name)
@@ -107,8 +107,8 @@ func (d *Directory) contents() (name string, err error) {
 	return "", nil
 }
 
-// ReadFormat reads the file FORMAT: Version is 0 when there is no queue. An error says what became of the file, or which
-// version of the relay can read the queue; nothing was touched.
+// ReadFormat reads the file FORMAT: Version is 0 when there is no queue. An error says what is wrong with the file, or which
+// version of the relay can read the queue. It writes nothing.
 func (d *Directory) ReadFormat() (Format, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, formatFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -129,7 +129,7 @@ func (d *Directory) ReadFormat() (Format, error) {
 	return ParseFormat(string(text))
 }
 
-// ParseFormat reads what the file FORMAT says. An error says which version of the relay can read the queue.
+// ParseFormat reads the content of the file FORMAT. An error says which version of the relay can read the queue.
 func ParseFormat(text string) (Format, error) {
 	f, ok := parseFormat(text)
 	switch {
@@ -143,7 +143,7 @@ func ParseFormat(text string) (Format, error) {
 	return f, nil
 }
 
-// WriteFormat writes the file FORMAT so that it is there whole or not at all, and is still there after a power cut.
+// WriteFormat writes the file FORMAT: whole or not at all, and synced with its name.
 func (d *Directory) WriteFormat(f Format) error {
 	path := filepath.Join(d.path, formatFile)
 	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteInPlace has the files that are made in a directory from now on written where their blocks are. Btrfs would else look
-// for new ones at each write, and a block that was reserved or written beforehand would be no promise. Other file systems
-// have no need of it.
+// WriteInPlace has files that are made in a directory from now on written to their own blocks. Btrfs would else allocate new
+// ones at each write, and a block that was reserved or written before would promise nothing. Other file systems do not need
+// it.
 func WriteInPlace(dir string) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.BTRFS_SUPER_MAGIC {

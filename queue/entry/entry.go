@@ -8,26 +8,26 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Kind says what an entry holds.
+// Kind says what an entry has.
 type Kind byte
 
-// The kinds of entries. Their numbers are on disk and never change.
+// The kinds of entries. The numbers are on disk and never change.
 const (
 	KindFrame    Kind = 1 // events that were accepted at one moment
-	KindProgress Kind = 2 // what a lane did since its progress before
-	KindLane     Kind = 3 // a name gets its number
-	KindDiscard  Kind = 4 // a lane is deleted with all that it holds
+	KindProgress Kind = 2 // what a lane did since its last progress
+	KindLane     Kind = 3 // a lane's name gets its number
+	KindDiscard  Kind = 4 // a lane is deleted with everything that it holds
 )
 
 const (
-	// HeaderSize is how many bytes stand in front of what a kind holds.
+	// HeaderSize is the length of the header.
 	HeaderSize = 28
 	version    = 1
-	// versionLetters is that of a frame that has letters: who doesn't know them can't read on behind one.
+	// versionLetters is the version of a frame with letters: a reader that does not know letters can't read behind one.
 	versionLetters = 2
 )
 
-// ErrUnknown marks an entry that is whole, and that only a newer version of the relay can read.
+// ErrUnknown: the entry is whole, and only a newer version of the relay can read it.
 var ErrUnknown = errors.New("is not known to this version of the relay: install the version that wrote it")
 
 // Header is what every entry begins with.
@@ -37,10 +37,10 @@ type Header struct {
 	At     int64  // queue time, Unix milliseconds
 }
 
-// Begin appends the room for a header to dst. Finish fills it.
+// Begin appends room for a header. Finish fills it.
 func Begin(dst []byte) []byte { return append(dst, make([]byte, HeaderSize)...) }
 
-// Finish fills the header of the entry that is raw, all of it, with no named values so far.
+// Finish fills the header of the entry raw, all of it.
 func Finish(raw []byte, h Header) {
 	raw[0], raw[1] = byte(h.Kind), version
 	binary.LittleEndian.PutUint32(raw[4:], uint32(len(raw)))
@@ -50,7 +50,7 @@ func Finish(raw []byte, h Header) {
 }
 
 // Next takes the entry at the beginning of buf apart: its header, all its bytes, and what lies behind it. It checks length
-// and checksum. Nothing is copied.
+// and checksum, and copies nothing.
 func Next(buf []byte) (h Header, raw, rest []byte, err error) {
 	if len(buf) < HeaderSize {
 		return h, nil, nil, fmt.Errorf("read entry: %d bytes are none: %w", len(buf), codec.ErrDamaged)
@@ -71,10 +71,10 @@ func Next(buf []byte) (h Header, raw, rest []byte, err error) {
 	return h, raw, buf[size:], nil
 }
 
-// noValues ends an entry that has no named values.
+// noValues ends an entry without named values.
 const noValues = 0
 
-// end reads the named values, of which none is known yet, and reports whether the entry is whole.
+// end reads the named values, of which none is known yet, and reports whether the entry ends there.
 func end(d *codec.Decoder) bool {
 	for n := d.Count(); n > 0 && d.OK(); n-- {
 		d.Text()

@@ -10,7 +10,7 @@ import (
 )
 
 // Frame is the events of one commit: consecutive sequence numbers, accepted at one moment. Its bytes are made once and are
-// the same in the journal, in memory and in a segment. Behind the header of the entry:
+// the same in journal, memory and segment. Behind the header of the entry:
 //
 //	sequence number of the first event, 8 bytes; number of events, 4
 //	number of sources, sources; number of lane sets, lane sets
@@ -25,11 +25,11 @@ type Frame struct {
 	Sources  []string
 	Sets     []LaneSet
 	IDs      []Hash  // of the events, in order; nil in a frame that was read from disk
-	usage    []Usage // of the sources, in order; nil like the ids
+	usage    []Usage // of the sources, in order; nil in a frame that was read from disk
 	eventsAt int     // where in Raw the first event begins
 }
 
-// Usage is what is kept of some events that a source posted. Letters are none of them: the relay wrote those.
+// Usage is how much the events of a source are. Letters do not count: the relay wrote them.
 type Usage struct {
 	Events int64
 	Bytes  int64 // of their bodies
@@ -41,7 +41,7 @@ func (k Usage) Plus(other Usage) Usage { return Usage{k.Events + other.Events, k
 // Minus is k without other.
 func (k Usage) Minus(other Usage) Usage { return Usage{k.Events - other.Events, k.Bytes - other.Bytes} }
 
-// usageOf is what an event is of its source's.
+// usageOf is what one event counts for its source.
 func usageOf(letter, body []byte) Usage {
 	if letter != nil {
 		return Usage{}
@@ -54,17 +54,18 @@ const frameHead = HeaderSize + 12
 // End is the sequence number behind the frame's last event.
 func (f *Frame) End() uint64 { return f.First + uint64(f.Count) }
 
-// Event is what a draft takes in. Its slices are the caller's.
+// Event is what a draft takes. Its slices belong to the caller.
 type Event struct {
 	ID    []byte
 	Type  []byte
 	Body  []byte
-	Lanes LaneSet // where it goes
-	// Letter makes it a copy of an event whose delivery failed: see Letter. Nil for what was accepted.
+	Lanes LaneSet // that it goes to
+	// Letter says of which failed delivery the event is a copy, in the form of Letter.Append; nil: of none.
 	Letter []byte
 }
 
-// Draft gathers the events of the frame that is being made. It is reused; the frame that Seal returns has bytes of its own. One goroutine uses it.
+// Draft gathers the events of the next frame. It is reused; the frame that Seal returns has bytes of its own. One goroutine
+// uses it.
 type Draft struct {
 	sources []string
 	usage   []Usage // of the sources
@@ -86,7 +87,7 @@ func (d *Draft) Reset() {
 	d.events, d.bytes = d.events[:0], 0
 }
 
-// Add takes an event in, whose slices must stay untouched until Seal.
+// Add takes an event, whose slices must not change until Seal.
 func (d *Draft) Add(source string, ev *Event, id Hash) {
 	at := index(&d.sources, source)
 	if at == len(d.usage) {
@@ -97,13 +98,13 @@ func (d *Draft) Add(source string, ev *Event, id Hash) {
 	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter)
 }
 
-// Len is the number of events in the draft, Bytes that of their ids, types and bodies.
+// Len is the number of events in the draft.
 func (d *Draft) Len() int { return len(d.events) }
 
-// Bytes is how many bytes the ids, types and bodies of the draft have.
+// Bytes is the length of all ids, types, bodies and letters in the draft.
 func (d *Draft) Bytes() int { return d.bytes }
 
-// Accepted is the number of events in the draft that sources posted: all but letters.
+// Accepted is the number of events in the draft without letters.
 func (d *Draft) Accepted() (n int64) {
 	for _, k := range d.usage {
 		n += k.Events
@@ -111,7 +112,7 @@ func (d *Draft) Accepted() (n int64) {
 	return n
 }
 
-// Counts appends to dst how many events each lane set of the sealed frame has, in the order of its Sets.
+// Counts appends to dst how many events each lane set of the sealed frame has, in the order of Frame.Sets.
 func (d *Draft) Counts(dst []int64) []int64 {
 	from := len(dst)
 	for range d.sets {
@@ -123,7 +124,7 @@ func (d *Draft) Counts(dst []int64) []int64 {
 	return dst
 }
 
-// index finds v in a short list, adding it when it is new. A frame sees few sources and few different lane sets.
+// index finds v in a short list, and adds it when it is new. A frame has few sources and few different lane sets.
 func index[T comparable](list *[]T, v T) int {
 	for i := len(*list) - 1; i >= 0; i-- {
 		if (*list)[i] == v {
@@ -134,7 +135,7 @@ func index[T comparable](list *[]T, v T) int {
 	return len(*list) - 1
 }
 
-// Size is an upper bound of what Seal appends.
+// Size is an upper bound of what Seal appends, in bytes.
 func (d *Draft) Size() int {
 	size := frameHead + d.bytes + len(d.events)*(6*binary.MaxVarintLen32+2) + 3*binary.MaxVarintLen32
 	for _, s := range d.sources {
@@ -146,7 +147,7 @@ func (d *Draft) Size() int {
 	return size
 }
 
-// Seal appends the draft to dst as a frame. The frame that it returns shares nothing with dst.
+// Seal appends the draft to dst as a frame. The returned frame shares no memory with dst.
 func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame) {
 	from := len(dst)
 	f := &Frame{Number: number, First: first, Count: len(d.events), At: at, IDs: make([]Hash, len(d.events)), usage: slices.Clone(d.usage)}
@@ -192,7 +193,7 @@ func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame
 	return dst, f
 }
 
-// ParseFrame takes apart an entry that Next returned. The frame keeps the bytes.
+// ParseFrame takes apart an entry that Next returned. The frame keeps raw.
 func ParseFrame(h Header, raw []byte) (*Frame, error) {
 	if h.Kind != KindFrame || len(raw) < frameHead {
 		return nil, fmt.Errorf("read frame: entry %d is none: %w", h.Number, codec.ErrDamaged)
@@ -214,8 +215,8 @@ func ParseFrame(h Header, raw []byte) (*Frame, error) {
 	return f, nil
 }
 
-// EachUsage calls fn with each source of the frame and what the events are that it posted. Of a frame that was read from disk it looks at all
-// events; what does not parse is not counted.
+// EachUsage calls fn with each source of the frame and how much its events are. For a frame that was read from disk it
+// parses all events; what does not parse does not count.
 func (f *Frame) EachUsage(fn func(source string, k Usage)) {
 	usage := f.usage
 	if usage == nil {
@@ -244,10 +245,10 @@ type Stored struct {
 	ID     []byte
 	Type   []byte
 	Body   []byte
-	Letter []byte // nil, or what makes it a copy of an event whose delivery failed: see Letter
+	Letter []byte // nil, or of which failed delivery the event is a copy: see Letter
 }
 
-// Event is the event as a draft takes it in.
+// Event is the event as a draft takes it.
 func (s *Stored) Event() *Event {
 	return &Event{ID: s.ID, Type: s.Type, Body: s.Body, Lanes: s.Lanes, Letter: s.Letter}
 }
@@ -259,23 +260,23 @@ type Reader struct {
 	seq   uint64
 }
 
-// Reader returns one that begins with the first event.
+// Reader returns a reader at the first event.
 func (f *Frame) Reader() Reader { return Reader{frame: f, rest: f.Raw[f.eventsAt:], seq: f.First} }
 
 // Frame is the frame that is walked, nil for none.
 func (r *Reader) Frame() *Frame { return r.frame }
 
-// Seq is the sequence number of the event at hand.
+// Seq is the sequence number of the next event.
 func (r *Reader) Seq() uint64 { return r.seq }
 
-// Next returns the event at hand and steps behind it. A frame whose checksum holds but whose inside does not parse was
-// written wrong: it ends there with an error.
+// Next returns the next event. A frame whose checksum holds and whose content does not parse was written wrong: it ends with
+// an error.
 func (r *Reader) Next() (Stored, bool, error) {
 	_, ev, ok, err := r.next()
 	return ev, ok, err
 }
 
-// next also tells the source by its place in the frame.
+// next also returns the index of the event's source.
 func (r *Reader) next() (at uint64, ev Stored, ok bool, err error) {
 	if r.frame == nil || r.seq == r.frame.End() {
 		return 0, Stored{}, false, nil

@@ -9,7 +9,7 @@ import (
 // LaneID numbers a lane for good: it is never given to another.
 type LaneID uint32
 
-// LaneSet is an immutable set of lanes: the endpoints that one event goes to. Equal sets are equal strings. It is the
+// LaneSet is an immutable set of lanes: the endpoints that an event goes to. Equal sets are equal strings. It has the
 // shorter of two forms, told apart by the first byte: the gaps between the numbers as varints, or a bitmap.
 type LaneSet string
 

@@ -10,11 +10,11 @@ import (
 // flagLetter marks an event that is a letter.
 const flagLetter = 1
 
-// Letter says of which failed delivery an event is a copy: it has that one's id, type and body, goes to a lane of its own,
-// and is no repeat of it.
+// Letter says of which failed delivery an event is a copy: it has the id, type and body of that event, goes to a lane of its
+// own, and is no duplicate of it.
 type Letter struct {
-	Seq    uint64 // of the event that it is a copy of
-	At     int64  // when that one's delivery was given up, queue time
+	Seq    uint64 // of the event that failed
+	At     int64  // when that delivery became failed, queue time
 	Lane   string // whose delivery failed
 	Class  string
 	Reason string
@@ -29,7 +29,7 @@ func (l *Letter) Append(dst []byte) []byte {
 	return codec.AppendText(dst, l.Reason)
 }
 
-// ParseLetter takes apart what Append made.
+// ParseLetter reads what Append wrote.
 func ParseLetter(raw []byte) (Letter, error) {
 	d := codec.Decoder{Buf: raw}
 	l := Letter{Seq: d.Uvarint(), At: d.Varint(), Lane: string(d.Text()), Class: string(d.Text()), Reason: string(d.Text())}

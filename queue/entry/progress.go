@@ -8,21 +8,21 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// RecordKind says what a change is about. The numbers are on disk and never change.
+// RecordKind is the kind of record that a change is about. The numbers are on disk and never change.
 type RecordKind byte
 
-// A lane has three kinds of records beside its own.
+// Beside its own record a lane has records of three kinds.
 const (
 	Retry  RecordKind = 1 // of a delivery that is attempted again
-	Failed RecordKind = 2 // of a delivery that was given up
+	Failed RecordKind = 2 // of a failed delivery
 	Replay RecordKind = 3 // of a replay, by its number
 )
 
 // Change sets or deletes one record of a lane.
 type Change struct {
 	Kind   RecordKind
-	Seq    uint64 // the event's, or the replay's number
-	Record []byte // nil deletes
+	Seq    uint64 // the event's number, or the replay's
+	Record []byte // nil: the record is deleted
 }
 
 // Attempt is the record of one POST of one delivery.
@@ -35,10 +35,10 @@ type Attempt struct {
 	TLS       time.Duration
 	FirstByte time.Duration
 	Status    int    // 0 when there was no answer
-	Class     string // what kind of failure, empty when it went well
+	Class     string // of the failure, empty when the attempt went well
 	Error     string
 	Excerpt   []byte // of the answer
-	Replay    uint64 // the number of the replay that made it; 0 for none
+	Replay    uint64 // number of the replay that made it; 0 for none
 }
 
 // EventAttempt is an attempt and the event that it delivered.
@@ -47,12 +47,12 @@ type EventAttempt struct {
 	Attempt
 }
 
-// Progress is what a lane did since its progress before. Behind the header of the entry:
+// Progress is what a lane did since its last progress. Behind the header of the entry:
 //
 //	lane; its record; number of changes, changes; number of attempts, attempts; named values
 type Progress struct {
 	Lane     LaneID
-	Record   []byte // of the lane, as it stands now; nil when only attempts are told
+	Record   []byte // of the lane, as it is now; nil when there are attempts alone
 	Changes  []Change
 	Attempts []EventAttempt
 }
@@ -149,11 +149,11 @@ func attempt(d *codec.Decoder) Attempt {
 	return a
 }
 
-// Lane is the entry by which a name gets its number, or by which a lane is deleted with all that it holds.
+// Lane is the entry by which a lane's name gets its number, or by which a lane is deleted with everything that it holds.
 type Lane struct {
 	ID     LaneID
 	Name   string
-	Record []byte // as it begins
+	Record []byte // of the new lane
 }
 
 // Append appends the entry of a lane that is made or, with discard, deleted.

@@ -1,5 +1,5 @@
-// Package fault says what an error of the system means, and has the hook through which tests make a write or a read fail or
-// wait, or the process end, at a named place. In life there is no hook and nothing is asked.
+// Package fault says what an error of the system means, and has the function type through which tests make a write or a read
+// fail or wait, or the process end, at a named place. In production the function is nil.
 package fault
 
 import (
@@ -8,19 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UsedUp reports that an error says only that there is no more of something: space, a quota's share, files that may be open,
-// memory for a map.
-// It goes away by itself, and what was to be done is done then.
+// UsedUp reports whether an error only says that a resource is used up: disk space, a quota, open files, memory for a map.
+// That goes away by itself, and the work is done then.
 func UsedUp(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) ||
 		errors.Is(err, unix.ENOMEM)
 }
 
-// Func is asked before and after each write, and each read of a segment, by the name of its place. An error from before
-// keeps it from being made; one from after tells of one that was made all the same. nil asks nobody.
+// Func is called with the name of a place, before (made is false) and after each write, and each read of a segment. An error
+// from before keeps the write from being made; one from after reports it as failed though it was made. A nil Func does
+// nothing.
 type Func func(place string, made bool) error
 
-// Before is called in front of a write. After an error the write is not to be made.
+// Before is called before a write. After an error the write must not be made.
 func (f Func) Before(place string) error {
 	if f == nil {
 		return nil
@@ -28,7 +28,7 @@ func (f Func) Before(place string) error {
 	return f(place, false)
 }
 
-// After is called behind a write with its error, and returns the error that the caller goes on with.
+// After is called after a write, with its error, and returns the error that the caller goes on with.
 func (f Func) After(place string, err error) error {
 	if f == nil || err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Retained yields the events that were kept when their block was deleted, since they were retrying or had failed; ascending.
+// Retained calls fn with the events that were retrying or failed when their block was deleted, ascending.
 func (r *Reader) Retained(fn func(Event) error) error {
 	t, err := r.count()
 	if err != nil {
@@ -23,7 +23,7 @@ func (r *Reader) Retained(fn func(Event) error) error {
 		}
 		for _, ev := range f.Events {
 			if t.has(ev.Seq) {
-				continue // its block is still there: deleting it was cut short
+				continue // its block still exists: its deletion was cut short
 			}
 			if err := fn(ev); err != nil {
 				return err
@@ -35,7 +35,7 @@ func (r *Reader) Retained(fn func(Event) error) error {
 
 const blockVersion = 1
 
-// eachBlock puts the pieces of blocks together, and calls fn with the frames of each or with what is wrong with it.
+// eachBlock puts the pieces of blocks together, and calls fn with the frames of each block, or with what is wrong with it.
 //
 //	block, in pieces: version, 1 byte; length of all pieces, uvarint; S2 of the frames
 func (r *Reader) eachBlock(kind byte, fn func(last uint64, raw []byte, err error) error) error {
@@ -43,7 +43,7 @@ func (r *Reader) eachBlock(kind byte, fn func(last uint64, raw []byte, err error
 	defer m.close()
 	var last, size uint64
 	var packed, raw []byte
-	var pieces uint16 // that are there; 0 when no block is open
+	var pieces uint16 // read so far; 0 when no block is begun
 	cut := func() error {
 		if pieces == 0 {
 			return nil

@@ -7,11 +7,11 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// checkpoint says how far the queue had come: how many commits the store had made, which slot of the journal was in use,
-// where the log ended, and what the clocks showed.
+// checkpoint is the file "mark": how many commits the store had made, which slot of the journal was in use, where the log
+// ended, and what the clocks showed.
 //
-//	file:   two slots of 4 KiB, written in turn; the one with the higher version counts
-//	slot:   magic, 8 bytes; version of the store, 8; queue time, wall clock and time since the boot in milliseconds,
+//	file:   two copies of 4 KiB, written in turn; the one with the higher number of commits counts
+//	copy:   magic, 8 bytes; commits of the store, 8; queue time, wall clock and time since the boot in milliseconds,
 //	        8 each; id of the boot, 16; end of the log, 8; generation of the journal's slot, 8; CRC-32C of these, 4
 type checkpoint struct {
 	commits           uint64
@@ -26,7 +26,7 @@ const (
 	checkpointSum   = 72 // where the checksum is
 )
 
-// readCheckpoint reads the mark. What can't be read of it is passed over, as it is when it was not written yet.
+// readCheckpoint reads the newer copy. What can't be read is passed over, like a file that was not written yet.
 func readCheckpoint(dir string) (best checkpoint, err error) {
 	raw, _, err := readAround(filepath.Join(dir, "mark"))
 	if err != nil && !isDamage(err) {

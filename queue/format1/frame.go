@@ -41,7 +41,7 @@ const (
 	frameMagic  = 0x31464252 // "RBF1"
 )
 
-// frameParser parses frames into memory that it uses again. Texts are slices of what is parsed.
+// frameParser parses frames into memory that it reuses. Texts are slices of what is parsed.
 type frameParser struct {
 	frame   Frame
 	sources []string
@@ -50,7 +50,7 @@ type frameParser struct {
 	lanes   map[string][]uint32 // sets, each once
 }
 
-// parseHead checks the frame at the start of raw and returns its bytes, what lies behind it, and which events it has.
+// parseHead checks the frame at the start of raw. It returns the frame's bytes, what lies behind, and which events it has.
 func parseHead(raw []byte) (frame, rest []byte, first uint64, count int, err error) {
 	if len(raw) < frameHeader || binary.LittleEndian.Uint32(raw) != frameMagic {
 		return nil, nil, 0, 0, fmt.Errorf("no frame begins here: %w", codec.ErrDamaged)
@@ -70,13 +70,13 @@ func parseHead(raw []byte) (frame, rest []byte, first uint64, count int, err err
 	return frame, rest, first, count, nil
 }
 
-// parse reads the frame at the start of raw, and returns it with what lies behind it. It is valid until the next call.
+// parse reads the frame at the start of raw, and returns it and what lies behind. The frame is valid until the next call.
 func (p *frameParser) parse(raw []byte) (*Frame, []byte, error) {
 	raw, rest, first, count, err := parseHead(raw)
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.names == nil || len(p.names)+len(p.lanes) > 4096 { // somebody may make them up
+	if p.names == nil || len(p.names)+len(p.lanes) > 4096 { // clients may make them up
 		p.names, p.lanes = map[string]string{}, map[string][]uint32{}
 	}
 	d := codec.Decoder{Buf: raw[frameHeader:]}
@@ -112,7 +112,7 @@ func (p *frameParser) parse(raw []byte) (*Frame, []byte, error) {
 	return &p.frame, rest, nil
 }
 
-// lanesOf lists the lanes of a set: a bit for each, those of a byte from its lowest on.
+// lanesOf lists the lanes of a set: a bit each, from a byte's lowest bit on.
 func lanesOf(set []byte) (lanes []uint32) {
 	for i, b := range set {
 		for ; b != 0; b &= b - 1 {

@@ -6,10 +6,10 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// IDs yields the ids that are known, of whatever event, and when each was accepted, cut to whole seconds of queue time in
-// milliseconds. The ids of events that only the journal had are not among them. Once damage was found, those of deleted
-// events are taken from their second place too, to the millisecond: then an id may come twice, and the higher number is
-// the newer.
+// IDs calls fn with the ids that are known, of whatever event, and when each was accepted, queue time in milliseconds,
+// rounded down to a second. Ids of events that only the journal had are not among them. Once damage was found, the ids of
+// deleted events come from their second place as well, to the millisecond: then an id may come twice, and the higher number
+// is the newer.
 func (r *Reader) IDs(fn func(id []byte, seq uint64, at int64) error) error {
 	m := r.store.scan([]byte{kindID})
 	defer m.close()
@@ -46,8 +46,8 @@ func (r *Reader) IDs(fn func(id []byte, seq uint64, at int64) error) error {
 	return r.store.err
 }
 
-// Attempts yields the records of attempts that are left of the lanes there are: first attempts that went well, lane by
-// lane, and then all others, by event and lane.
+// Attempts calls fn with the records of attempts of existing lanes: first attempts that went well, lane by lane, and then
+// all others, by event and lane.
 func (r *Reader) Attempts(fn func(lane uint32, seq uint64, a Attempt) error) error {
 	h, err := r.lanes()
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// The journal holds the newest frames, also those that the store had not taken over yet: in slots, files that are written
-// again and again.
+// The journal has the newest frames, also those that the store did not have yet: in slots, files that are written again and
+// again.
 //
 //	slot:   magic, 8 bytes; generation, 8; CRC-32C of these, 4; zeros up to 64; entries
 //	entry:  generation, 8 bytes; length of the frame, 4; CRC-32C of these and of the frame's own sum, 4; frame
 //
-// What is left of a slot's earlier life has another generation. An entry that is broken while good ones of the same
+// Bytes of an earlier use of a slot have another generation. An entry that can't be read while good ones of the same
 // generation lie behind it was not torn by a crash, since an entry was synced before the next was written: that is damage.
 type journal struct {
 	frames []framePlace // by first event
@@ -44,8 +44,8 @@ const (
 	entryHeader = 16
 )
 
-// openJournal finds the frames of the slots in dir. What can't be read is told to bad, but for an entry that may have been
-// torn by a crash: that one goes to torn.
+// openJournal finds the frames of the slots in dir. It calls bad with what can't be read, and torn with an entry that a
+// crash may have torn.
 func openJournal(dir string, bad, torn func(what string)) (*journal, error) {
 	j := &journal{}
 	paths, err := filepath.Glob(filepath.Join(dir, "slot-*"))
@@ -69,7 +69,7 @@ func openJournal(dir string, bad, torn func(what string)) (*journal, error) {
 			if len(bytes.TrimRight(raw[:min(slotHeader, len(raw))], "\x00")) > 0 {
 				bad(fmt.Sprintf("the header of %q can't be read", name))
 			}
-			// Also behind zeros there may be entries: a page that the disk does not give reads as such.
+			// There may be entries behind zeros: a page that the disk can't read is zeros here.
 			if generation = firstGeneration(raw); generation == 0 {
 				continue
 			}
@@ -98,7 +98,7 @@ func slotGeneration(raw []byte) uint64 {
 	return binary.LittleEndian.Uint64(raw[8:])
 }
 
-// firstGeneration tells the generation of a slot whose header is lost from its first entry, 0 when that is lost too.
+// firstGeneration returns the generation of a slot whose header is lost, from its first entry; 0 when that is lost, too.
 func firstGeneration(raw []byte) uint64 {
 	if len(raw) < slotHeader+entryHeader {
 		return 0
@@ -110,7 +110,7 @@ func firstGeneration(raw []byte) uint64 {
 	return generation
 }
 
-// scanSlot finds the entries of a slot, the position behind the last and the positions of broken places before it.
+// scanSlot finds the entries of a slot, the position behind the last, and the positions of damaged places before it.
 func scanSlot(raw []byte, generation uint64) (frames []framePlace, end int64, broken []int64) {
 	at, good := slotHeader, slotHeader
 	var mark [8]byte
@@ -127,7 +127,7 @@ func scanSlot(raw []byte, generation uint64) (frames []framePlace, end int64, br
 			good = at
 			continue
 		}
-		// Not an entry. Look for one further on: every entry begins with the generation.
+		// This is no entry. Look for one further on: every entry begins with the generation.
 		if at+1 > len(raw) {
 			break
 		}
@@ -150,7 +150,7 @@ func parseEntry(raw []byte, generation uint64) (p framePlace, ok bool) {
 		return p, false
 	}
 	body := raw[entryHeader : entryHeader+size]
-	// The sum ties a frame, by its own, to the slot's life that it was written in.
+	// The sum ties the frame, by the frame's own sum, to this use of the slot.
 	if crc32.Update(codec.Sum(raw[:12]), codec.Castagnoli, body[8:12]) != binary.LittleEndian.Uint32(raw[12:]) {
 		return p, false
 	}

@@ -18,7 +18,7 @@ type lane struct {
 	pending int64
 }
 
-// at returns a lane, nil when there is none.
+// at returns a lane, nil when it does not exist.
 func (h *laneTable) at(id uint32) *lane {
 	if id >= uint32(len(h.lanes)) {
 		return nil
@@ -34,8 +34,8 @@ func (h *laneTable) add(l *lane) {
 	h.found = max(h.found, l.ID+1)
 }
 
-// lanes reads the lanes, once, and counts what is retrying and failed. A delivery of which two states are found has
-// failed. What is settled above a cursor and not listed there was saved later than the lane's record that is left.
+// lanes reads the lanes, once, and counts their retries and failed deliveries. A delivery with both records is failed. A
+// delivery above a lane's cursor that has a record and is not listed as settled was saved after the lane's record.
 func (r *Reader) lanes() (*laneTable, error) {
 	if r.laneTable != nil {
 		return r.laneTable, nil
@@ -61,13 +61,13 @@ func (r *Reader) lanes() (*laneTable, error) {
 		h.add(&lane{Lane: l})
 	}
 	m.close()
-	given := map[uint32]bool{} // up, by lanes that are not there
+	given := map[uint32]bool{} // lanes that were deleted
 	owner := func(id uint32) *lane {
 		if l := h.at(id); l != nil || given[id] {
 			return l
 		}
 		if _, deleted, _ := r.store.get(laneKey(id)); deleted {
-			given[id] = true // its giving up was cut short
+			given[id] = true // its deletion was cut short
 			return nil
 		}
 		l := &lane{Lane: Lane{ID: id, Name: fmt.Sprintf("lost-%d", id), Lost: true}}
@@ -112,8 +112,8 @@ func (r *Reader) lanes() (*laneTable, error) {
 	return h, nil
 }
 
-// Lanes yields the lanes by number, as they were saved last, with what is pending, retrying and failed counted anew. It
-// walks the log unless Frames has.
+// Lanes calls fn with the lanes by number, as they were saved last, with pending, retrying and failed deliveries counted
+// anew. It walks the log unless Frames has.
 func (r *Reader) Lanes(fn func(Lane) error) error {
 	t, err := r.count()
 	if err != nil {
@@ -135,8 +135,8 @@ func (r *Reader) Lanes(fn func(Lane) error) error {
 	return nil
 }
 
-// Retries yields what is retrying, by lane and event. due is queue time, Unix milliseconds; replay is the number of the
-// replay that a retry is part of, 0 for none. Its event may be missing from a damaged log.
+// Retries calls fn with the retries, by lane and event. due is queue time, Unix milliseconds; replay is the number of the
+// replay that a retry is part of, 0 for none. A damaged log may lack its event.
 func (r *Reader) Retries(fn func(lane uint32, seq uint64, due int64, attempts int, replay uint64) error) error {
 	h, err := r.lanes()
 	if err != nil {
@@ -150,7 +150,7 @@ func (r *Reader) Retries(fn func(lane uint32, seq uint64, due int64, attempts in
 	})
 }
 
-// Failed yields the failed deliveries, by lane and event. An event may be missing from a damaged log.
+// Failed calls fn with the failed deliveries, by lane and event. A damaged log may lack the event.
 func (r *Reader) Failed(fn func(lane uint32, f Failure) error) error {
 	h, err := r.lanes()
 	if err != nil {
@@ -181,7 +181,7 @@ func (r *Reader) eachFailed(fn func(id uint32, f *Failure) error) error {
 	return r.store.err
 }
 
-// eachRetry passes over those that have failed as well.
+// eachRetry passes over retries of deliveries that are failed as well.
 func (r *Reader) eachRetry(fn func(id uint32, seq uint64, retry *retry) error) error {
 	m, failed := r.store.scan([]byte{kindRetry}), r.store.scan([]byte{kindFailed})
 	defer m.close()
@@ -210,7 +210,7 @@ func (r *Reader) eachRetry(fn func(id uint32, seq uint64, retry *retry) error) e
 	return r.store.err
 }
 
-// Replays yields the records of replays as they are, by lane and number.
+// Replays calls fn with the records of replays as they are, by lane and number.
 func (r *Reader) Replays(fn func(lane uint32, number uint64, record []byte) error) error {
 	h, err := r.lanes()
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// Reader reads a queue of format 1. It writes nothing, keeps no file open between two calls and is not safe for
-// concurrent use, nor for calls from within the functions that it calls. Slices that it hands out are valid during the call that gets them.
+// Reader reads a queue of format 1. It writes nothing and keeps no file open between two calls. It is not safe for
+// concurrent use, nor for calls from within the functions that it calls. Slices that it passes are valid during that call.
 type Reader struct {
 	dir        string
 	notice     func(string)
@@ -22,10 +22,10 @@ type Reader struct {
 	watermarks []Watermark
 	checkpoint checkpoint
 	parser     frameParser // of blocks
-	entries    frameParser // of the journal, and of events kept
+	entries    frameParser // of the journal, and of retained events
 
 	reported   map[string]bool
-	lines      map[string]int // told, by what they are of
+	lines      map[string]int // reported, by where
 	damaged    int64          // things that can't be read
 	unreported int64          // of these, without a line
 
@@ -33,20 +33,20 @@ type Reader struct {
 	logCount  *logCount  // once the log was walked
 }
 
-// State is what a queue holds, for whoever compares it with what became of it.
+// State is what a queue has, for a comparison with what becomes of it.
 type State struct {
 	Next       uint64      // number of the next event
 	NextLane   uint32      // number of the next lane
 	Applied    uint64      // events from here on were only in the journal
-	Events     int64       // that Frames and Kept yield
+	Events     int64       // that Frames and Retained return
 	Bytes      int64       // of their bodies
 	Watermarks []Watermark // ascending
 	Clock      Clock
-	Damaged    int64  // things that can't be read, each told: tables, blocks of one, logs, records, entries of the journal
-	Missing    uint64 // events that were in the log, as far as can be known, and can't be read any more
+	Damaged    int64  // things that can't be read, each reported: tables, blocks of one, logs, records, entries of the journal
+	Missing    uint64 // events that were in the log, as far as is known, and can't be read any more
 }
 
-// Clock is the last reading of all clocks that was kept, all zeros when none was.
+// Clock is the last saved reading of all clocks, all zeros when there is none.
 type Clock struct {
 	Now  int64    // queue time, Unix milliseconds
 	Wall int64    // wall clock, Unix milliseconds
@@ -54,12 +54,12 @@ type Clock struct {
 	Boot [16]byte // id of the boot
 }
 
-// maxLines bounds how many lines are told of store, journal, log and lanes each; what is beyond is told as a number.
+// maxLines bounds the lines about store, journal, log and lanes each; how many more there are is one line at the end.
 const maxLines = 32
 
-// Open looks at the queue in dir, whose lock the caller holds, and reads what is in memory while a queue is open: its
-// positions and where the journal's frames are. notice gets a line for everything that can't be read. An error says that
-// dir has no queue of format 1, or that a file of it can't be opened now; damage is none, here and in all methods.
+// Open opens the queue in dir, which the caller has locked, and reads its positions and where the journal's frames are.
+// notice gets a line for everything that can't be read. An error says that dir has no queue of format 1, or that a file
+// can't be opened now; damage is no error, here and in all methods.
 func Open(dir string, notice func(string)) (*Reader, error) {
 	r := &Reader{dir: dir, notice: notice, reported: map[string]bool{}, lines: map[string]int{}}
 	if err := readFormat(dir); err != nil {
@@ -71,7 +71,7 @@ func Open(dir string, notice func(string)) (*Reader, error) {
 	}
 	storeDir := filepath.Join(dir, "store")
 	if _, err := os.Lstat(storeDir); errors.Is(err, fs.ErrNotExist) {
-		// A mending that was cut short between its two renames: the new store is whole.
+		// A repair that was cut short between its two renames: the new store is whole.
 		if _, err := os.Lstat(storeDir + ".mended"); err == nil {
 			storeDir += ".mended"
 		}
@@ -110,7 +110,7 @@ func Open(dir string, notice func(string)) (*Reader, error) {
 	return r, nil
 }
 
-// damage counts and tells of something that can't be read, once.
+// damage counts and reports something that can't be read, once.
 func (r *Reader) damage(where, what string) {
 	if !r.reported[where+what] {
 		r.damaged++
@@ -118,7 +118,7 @@ func (r *Reader) damage(where, what string) {
 	}
 }
 
-// report tells each line once, and not more than maxLines of one kind.
+// report reports each line once, and no more than maxLines about one place.
 func (r *Reader) report(where, what string) {
 	if r.reported[where+what] {
 		return
@@ -131,7 +131,7 @@ func (r *Reader) report(where, what string) {
 	r.notice(where + ": " + what)
 }
 
-// State returns what the queue holds. It walks the log unless Frames has.
+// State returns what the queue has. It walks the log unless Frames has.
 func (r *Reader) State() (State, error) {
 	t, err := r.count()
 	if err != nil {
@@ -161,7 +161,7 @@ func (r *Reader) Size() (n int64) {
 	return n
 }
 
-// Close ends the reading. It tells how much damage had no line of its own.
+// Close reports how much damage had no line of its own.
 func (r *Reader) Close() error {
 	if r.unreported > 0 {
 		r.notice(fmt.Sprintf("and %d more things that can't be read", r.unreported))
@@ -170,7 +170,7 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// readFormat makes sure that the directory's file FORMAT names format 1.
+// readFormat returns an error unless the file FORMAT names format 1.
 func readFormat(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, "FORMAT"))
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// isDamage tells what is lost, and is gone around, from what only stands in the way now: a file that may not be opened, or
-// too many that are. The latter ends the reading, since taking it for damage would lose what is there.
+// isDamage tells errors of lost bytes, which are passed over, from errors of obstacles: a file that may not be opened, or
+// too many open files. An obstacle ends the reading, since taking it for damage would lose what is there.
 func isDamage(err error) bool {
 	for _, lost := range [...]error{codec.ErrDamaged, fs.ErrNotExist, io.EOF, io.ErrUnexpectedEOF, unix.EIO, unix.EUCLEAN, unix.EBADMSG, unix.ENODATA} {
 		if errors.Is(err, lost) {
@@ -21,7 +21,7 @@ func isDamage(err error) bool {
 	return false
 }
 
-// readAround reads a file, with zeros for the pages that the disk does not give, and says how many bytes those are.
+// readAround reads a file, with zeros for pages that the disk can't read, and returns how many bytes these are.
 func readAround(path string) (raw []byte, unread int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// The kinds of keys, by their first letter. doc.go has the layout in one table.
+// The kinds of keys, by their first letter. doc.go has the whole layout.
 const (
 	kindMeta      = 'm'
 	kindBlock     = 'e'
@@ -48,7 +48,7 @@ var (
 
 func laneKey(lane uint32) []byte { return binary.BigEndian.AppendUint32([]byte{kindLane}, lane) }
 
-// maxLane is more than any lane's number is: they are given out from 0 on.
+// maxLane is more than any lane's number: numbers begin with 0.
 const maxLane = 1 << 24
 
 func parseLaneKey(key []byte) (lane uint32, ok bool) {
@@ -59,7 +59,7 @@ func parseLaneKey(key []byte) (lane uint32, ok bool) {
 	return lane, lane < maxLane
 }
 
-// parsePieceKey takes the key of a piece of a block apart, or of an event that was kept.
+// parsePieceKey reads the key of a piece of a block, or of a retained event.
 func parsePieceKey(key []byte) (last uint64, piece uint16, ok bool) {
 	if len(key) != 11 {
 		return 0, 0, false
@@ -67,7 +67,7 @@ func parsePieceKey(key []byte) (last uint64, piece uint16, ok bool) {
 	return binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint16(key[9:]), true
 }
 
-// parseDeliveryKey takes the key of a retry, a failed delivery or a replay apart; the number is its event or its own.
+// parseDeliveryKey reads the key of a retry, a failed delivery or a replay; number is the event's, or the replay's.
 func parseDeliveryKey(key []byte) (lane uint32, number uint64, ok bool) {
 	if len(key) != 13 {
 		return 0, 0, false
@@ -100,24 +100,24 @@ type Attempt struct {
 	TLS       time.Duration
 	FirstByte time.Duration
 	Status    int    // 0 when there was no answer
-	Class     string // what kind of failure, empty when it went well
+	Class     string // of the failure, empty when the attempt went well
 	Error     string
 	Excerpt   []byte // of the answer
-	Replay    uint64 // the number of the replay that made it; 0 for none
+	Replay    uint64 // number of the replay that made it; 0 for none
 }
 
-// Failure is the record of a delivery that was given up.
+// Failure is the record of a failed delivery.
 type Failure struct {
 	Seq      uint64
-	At       time.Time // when it was given up, queue time
+	At       time.Time // when it became failed, queue time
 	Attempts int
 	Status   int
 	Class    string
 	Reason   string
 }
 
-// Lane is what is known of an endpoint's lane. Of a lane whose record is lost there are the deliveries that are retrying
-// or failed, under a name that nobody gave.
+// Lane is what is known of an endpoint's lane. A lane whose record is lost has its retries and failed deliveries, and a name
+// that this package made.
 type Lane struct {
 	ID        uint32
 	Name      string
@@ -125,11 +125,11 @@ type Lane struct {
 	Settled   []uint64 // events at or above the cursor whose delivery is not pending any more, ascending
 	Passed    int64    // deliveries that are not pending any more, ever
 	Delivered int64
-	Retrying  int64 // as counted, like Failed
+	Retrying  int64 // counted, like Failed
 	Failed    int64
 	Replayed  int64  // deliveries that had gone well and were attempted again on purpose, ever
-	Matched   int64  // deliveries that it was given, ever, by all events that Frames yields; less Passed they are what is pending
-	Paused    string // why, empty when not
+	Matched   int64  // deliveries that it was given, ever, of all events that Frames returns; less Passed they are its pending ones
+	Paused    string // why, empty while it was not
 	Born      uint64 // the end of the log when the lane was made; 0 when that is not known
 	Health    Health // of the endpoint
 	Lost      bool   // its record can't be found
@@ -163,7 +163,7 @@ func parseAttempt(d *codec.Decoder) Attempt {
 	return a
 }
 
-// replayBehind reads the replay that ends a record, if there is one.
+// replayBehind reads the number of a replay at the end of a record, if there is one.
 func replayBehind(d *codec.Decoder) uint64 {
 	if len(d.Buf) == 0 {
 		return 0
@@ -201,20 +201,19 @@ func parseLane(id uint32, record []byte) (Lane, error) {
 	}
 	l.Paused = string(d.Text())
 	l.Settled = d.Seqs(l.Cursor)
-	if d.OK() && len(d.Buf) > 0 { // the records of older versions end here
+	if d.OK() && len(d.Buf) > 0 { // records of older versions end here
 		l.Born, l.Replayed = d.Uvarint(), d.Varint()
 	}
-	if d.OK() && len(d.Buf) > 0 { // those of less old ones here
+	if d.OK() && len(d.Buf) > 0 { // records of less old versions end here
 		l.Health = parseHealth(&d)
 	}
 	return l, fits(&d)
 }
 
-// applied says up to where the store had taken over from the journal, and how many deliveries each lane had been given by
-// then.
+// applied is up to where the store had the journal's frames, and how many deliveries each lane had been given by then.
 type applied struct {
-	next    uint64 // first event that only the journal has
-	events  int64  // kept in the store
+	next    uint64 // the first event that only the journal has
+	events  int64  // in the store
 	bytes   int64  // of their bodies
 	lanes   uint32 // the next lane's number
 	matched map[uint32]int64
@@ -246,7 +245,7 @@ func parseIDRecord(record []byte) (seq uint64, at int64, err error) {
 	return seq, at, fits(&d)
 }
 
-// fits is nil when all that was read of a record did fit.
+// fits returns an error unless everything that was read of a record did fit.
 func fits(d *codec.Decoder) error {
 	if d.OK() {
 		return nil
@@ -254,10 +253,10 @@ func fits(d *codec.Decoder) error {
 	return codec.ErrDamaged
 }
 
-// maxUnpacked is more than any block is: the largest body, grown by its canonical form, and what stood before it.
+// maxUnpacked is more than the length of any block: the largest body, grown by its canonical form, and what stood before it.
 const maxUnpacked = 256 << 20
 
-// unpack decompresses into dst, when that has room, and does not believe a length that can't be.
+// unpack decompresses into dst, when that has room. It does not believe a length that can't be.
 func unpack(dst, packed []byte) ([]byte, error) {
 	if n, err := s2.DecodedLen(packed); err != nil || n > maxUnpacked {
 		return nil, fmt.Errorf("length of compressed data: %w", codec.ErrDamaged)

@@ -17,8 +17,8 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// store is a Badger store that nobody has open: its tables, and what its logs hold beside them. Of each key the newest
-// write counts.
+// store is a Badger store that nobody has open: its tables, and what its logs have beside them. Of each key the newest write
+// counts.
 type store struct {
 	dir    string
 	tables []*table // by their first keys
@@ -29,12 +29,12 @@ type store struct {
 	damage func(what string)
 }
 
-// openStore looks at the files of a store. What is lost is told to bad and passed over.
+// openStore opens the files of a store. It calls bad with what is lost, and passes over it.
 func openStore(dir string, bad func(what string)) (*store, error) {
 	s := &store{dir: dir, damage: bad}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return s, nil // what its commits were is told by whoever knows that there were some
+		return s, nil // the caller knows whether there were commits, and reports that
 	}
 	if err != nil {
 		return nil, err
@@ -68,22 +68,22 @@ func openStore(dir string, bad func(what string)) (*store, error) {
 	return s, s.err
 }
 
-// readError tells of what is lost, or ends the reading.
+// readError reports what is lost, or ends the reading.
 func (s *store) readError(what string, err error) {
 	switch {
 	case !isDamage(err):
 		if s.err == nil {
 			s.err = fmt.Errorf("%s: %w", what, err)
 		}
-	case err == codec.ErrDamaged: // says no more
+	case err == codec.ErrDamaged: // it says no more
 		s.damage(what)
 	default:
 		s.damage(fmt.Sprintf("%s: %v", what, err))
 	}
 }
 
-// named returns the tables that are the store: those that the manifest names or, when it can't be read, all there are. One
-// that it does not name was merged away, and may have what was deleted since.
+// named returns the tables that are the store: those that the manifest names or, when it can't be read, all that exist. A
+// table that it does not name was merged, and may have what was deleted since.
 func (s *store) named(onDisk map[uint64]bool, logs int) (list []uint64) {
 	named, err := readManifest(s.dir, len(onDisk))
 	if err != nil && len(onDisk)+logs > 0 {
@@ -125,7 +125,7 @@ func replayManifest(file *os.File, dir string) (m badger.Manifest, end int64, er
 	m, end, err = badger.ReplayManifestFile(file, 0, badger.DefaultOptions(dir).WithLogger(nil))
 	var system syscall.Errno
 	if err != nil && !errors.As(err, &system) {
-		err = fmt.Errorf("%v: %w", err, codec.ErrDamaged) // what Badger says of bytes
+		err = fmt.Errorf("%v: %w", err, codec.ErrDamaged) // Badger's error about bytes
 	}
 	return m, end, err
 }
@@ -162,7 +162,7 @@ func (s *store) readLogs(paths []string) {
 	s.logs = sortWrites(list)
 }
 
-// source is a sorted run of entries. peek is valid after an advance, or a beginning, that found something.
+// source is a sorted run of entries. peek is valid after an advance that found one.
 type source interface {
 	peek() *entry
 	advance() bool
@@ -170,7 +170,7 @@ type source interface {
 }
 
 // merge walks the newest writes of the keys with a prefix, in order. Few tables are open at a time: those that have keys
-// around the one at hand.
+// around the present one.
 type merge struct {
 	store   *store
 	prefix  []byte
@@ -178,7 +178,7 @@ type merge struct {
 	open    []source
 	last    []byte // key
 	now     entry
-	// withDeletes says that deletions are told as well.
+	// withDeletes: deletions are returned as well
 	withDeletes bool
 }
 
@@ -206,7 +206,7 @@ func (s *store) get(key []byte) (value []byte, deleted, found bool) {
 	return nil, false, false
 }
 
-// next returns the next write, valid until the one after it is asked for; nil at the end, and when the reading has ended.
+// next returns the next write, valid until the next call; nil at the end, and when the reading has ended.
 func (m *merge) next() *entry {
 	for {
 		least := m.least()
@@ -216,7 +216,7 @@ func (m *merge) next() *entry {
 		e := m.open[least].peek()
 		repeat := m.last != nil && bytes.Equal(e.key, m.last)
 		if !repeat {
-			// What the caller gets must outlive the step to the next entry: that may read another block.
+			// What the caller gets must outlive the advance, which may read another block.
 			m.last = append(m.last[:0], e.key...)
 			m.now = entry{key: m.last, value: append(m.now.value[:0], e.value...), version: e.version, deletes: e.deletes}
 		}
@@ -230,7 +230,7 @@ func (m *merge) next() *entry {
 	}
 }
 
-// least returns which source has the next entry, after it has opened the tables that may have it; -1 at the end.
+// least returns the source that has the next entry, after it has opened the tables that may have it; -1 at the end.
 func (m *merge) least() int {
 	for {
 		least := -1

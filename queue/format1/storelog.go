@@ -10,14 +10,14 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// The logs of the store hold the commits that are in none of its tables yet. Each is a file that is made long, so zeros
-// follow its last entry.
+// The logs of the store have the commits that are in none of its tables yet. Each file was made long, so zeros follow its
+// last entry.
 //
 //	log:    20 bytes; entries
 //	entry:  meta, 1 byte; user's meta, 1; length of key, of value and expiry, uvarints; key with its version; value;
 //	        CRC-32C of all of these, 4 bytes, big-endian
 //
-// The last entry of a commit has a meta of its own and the commit's version as text.
+// The last entry of a commit has a meta of its own, and the commit's version as text.
 const (
 	logHeader   = 20
 	logInCommit = 1 << 6
@@ -26,11 +26,11 @@ const (
 	maxValue    = 1 << 20 // more than any is
 )
 
-// scanLog calls fn with every commit of a log that came to its end, without what can't be read of it. It reports whether
-// good entries lie behind a place that can't be read: a crash leaves nothing behind the place where it cut.
+// scanLog calls fn with every complete commit of a log, without what can't be read of it. It reports whether good entries
+// lie behind a place that can't be read: a crash leaves nothing behind the place where it cut.
 func scanLog(raw []byte, fn func([]entry)) (broken bool) {
 	raw = bytes.TrimRight(raw, "\x00")
-	raw = raw[:min(len(raw)+16, cap(raw))] // zeros of the last entry's own
+	raw = raw[:min(len(raw)+16, cap(raw))] // the last entry may end with zeros
 	var commit []entry
 	gap := false
 	for at := logHeader; at < len(raw); {
@@ -85,12 +85,13 @@ func sortWrites(list []entry) writes {
 	return slices.CompactFunc(list, func(a, b entry) bool { return bytes.Equal(a.key, b.key) })
 }
 
-// cursorFrom is a source of what was written, from a key on.
+// cursorFrom returns the writes from a key on.
 func (w writes) cursorFrom(from []byte) *writesCursor {
 	at, _ := slices.BinarySearchFunc(w, from, func(e entry, key []byte) int { return bytes.Compare(e.key, key) })
 	return &writesCursor{w[at:]}
 }
 
+// writesCursor is a source over writes.
 type writesCursor struct{ rest writes }
 
 func (w *writesCursor) peek() *entry { return &w.rest[0] }

@@ -12,15 +12,15 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// table is one of Badger's sorted files. It is read with read(2), a block at a time: no damage of it, and no page that the
-// disk does not give, ends the process.
+// table is one of Badger's sorted files. It is read with read(2), a block at a time: so no damage of it, and no page that
+// the disk can't read, ends the process.
 //
 //	table:  blocks; index; its length, 4 bytes; checksum; its length, 4
 //	block:  entries; where each begins, 4 bytes each; their number, 4; checksum; its length, 4
 //	entry:  how much of the block's first key it shares, 2 bytes; how much of its own follows, 2; that; meta, 1; user's
 //	        meta, 1; when it expires, uvarint; value
 //
-// Lengths and numbers are big-endian, what is in arrays and headers of entries little-endian. A key ends with 8 bytes of
+// Lengths and numbers are big-endian; those in arrays and headers of entries are little-endian. A key ends with 8 bytes of
 // version, counted down.
 type table struct {
 	path     string
@@ -28,16 +28,16 @@ type table struct {
 	smallest []byte // keys without their versions
 	biggest  []byte
 	newest   uint64 // version
-	found    []span // blocks, when the index can't be read; else it is read whenever the table is opened
+	found    []span // blocks, when the index can't be read; else the index is read whenever the table is opened
 }
 
-// span is where a block lies and its first key.
+// span is where a block lies, and its first key.
 type span struct {
 	first    []byte // with its version
 	at, size int
 }
 
-// entry is one write of a key. Its bytes are valid until the next one is asked for.
+// entry is one write of a key. Its bytes are valid until the next one is read.
 type entry struct {
 	key     []byte // without its version
 	value   []byte
@@ -61,8 +61,8 @@ const (
 	maxBlock    = 2 << 20 // more than any block has: a large value has one for itself
 )
 
-// inspectTable opens a table and reads its index and its last block. What can't be read is told to trouble. A table without an
-// index is searched for its blocks. It returns nil when nothing of the table can be read.
+// inspectTable opens a table and reads its index and its last block. It calls trouble with what can't be read. A table
+// without an index is searched for its blocks. It returns nil when nothing of the table can be read.
 func inspectTable(path string, id uint64, trouble func(what string, err error)) *table {
 	t := &table{path: path, id: id}
 	c, err := t.open()
@@ -81,7 +81,7 @@ func inspectTable(path string, id uint64, trouble func(what string, err error)) 
 			return nil
 		}
 		for _, s := range t.found {
-			_ = eachEntry(raw[s.at:s.at+s.size], func(e *entry) { t.newest = max(t.newest, e.version) }) // findBlocks opened it
+			_ = eachEntry(raw[s.at:s.at+s.size], func(e *entry) { t.newest = max(t.newest, e.version) }) // findBlocks has verified the block
 		}
 		if c, err = t.open(); err != nil {
 			trouble(fmt.Sprintf("table %d can't be read", id), err)
@@ -93,7 +93,7 @@ func inspectTable(path string, id uint64, trouble func(what string, err error)) 
 		t.newest = c.index.root.MaxVersion()
 	}
 	t.smallest = bytes.Clone(userKey(c.index.key(0)))
-	t.biggest = []byte{0xff} // behind all keys, should the last block not tell
+	t.biggest = []byte{0xff} // behind all keys, if the last block can't be read
 	if c.load(c.index.blocks()-1) == nil {
 		for c.entries > 0 {
 			c.step()
@@ -105,7 +105,7 @@ func inspectTable(path string, id uint64, trouble func(what string, err error)) 
 
 func userKey(key []byte) []byte { return key[:max(len(key)-keyVersion, 0)] }
 
-// index tells where the blocks of a table are.
+// index says where the blocks of a table are.
 type index struct {
 	root  *fb.TableIndex
 	found []span
@@ -143,7 +143,7 @@ func (t *table) open() (c *cursor, err error) {
 	}
 	c = &cursor{table: t, file: f, bad: func(int, error) {}}
 	defer func() {
-		if what := recover(); what != nil { // flatbuffers trust what they read
+		if what := recover(); what != nil { // flatbuffers panic over bytes that make no sense
 			err = fmt.Errorf("it makes no sense: %w", codec.ErrDamaged)
 		}
 		if err != nil {
@@ -214,7 +214,7 @@ func (c *cursor) readIndex() ([]byte, error) {
 	return raw, nil
 }
 
-// parseChecksum reads Badger's message of a checksum: field 1, absent, says that it is a CRC-32C, field 2 has it.
+// parseChecksum reads Badger's message of a checksum: field 1 is absent for CRC-32C, field 2 has the sum.
 func parseChecksum(raw []byte) (sum uint64, ok bool) {
 	if len(raw) == 0 {
 		return 0, true

@@ -11,26 +11,26 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// cursor walks the entries of a table. The file is open as long as it does.
+// cursor walks the entries of a table. It keeps the file open.
 type cursor struct {
 	table *table
 	file  *os.File
 	size  int64
 	index index
 	raw   []byte
-	data  []byte // entries of the block at hand
+	data  []byte // entries of the present block
 	begin []byte // where each begins
 	base  []byte // first key
 	key   []byte
-	block int // at hand
+	block int // the present one
 	next  int // entry
 	// entries are how many are left in the block.
 	entries int
 	now     entry
-	bad     func(block int, err error) // is told of a block that can't be read, which is then passed over
+	bad     func(block int, err error) // called with a block that can't be read, which is then passed over
 }
 
-// load reads a block. Its entries follow by step.
+// load reads a block. step steps through its entries.
 func (c *cursor) load(block int) error {
 	at, size := c.index.place(block)
 	c.block, c.entries, c.next = block, 0, 0
@@ -59,7 +59,7 @@ func (c *cursor) parseBlock(raw []byte) (err error) {
 		return fmt.Errorf("its first key makes no sense: %w", codec.ErrDamaged)
 	}
 	c.base, c.next, c.entries = c.data[4:4+own], 0, len(c.begin)/4
-	// All that follows is looked at now, so that step can't fail.
+	// All entries are checked now, so that step can't fail.
 	last := 0
 	for i := range c.entries {
 		begin, end := c.bounds(i)
@@ -85,7 +85,7 @@ func (c *cursor) bounds(i int) (begin, end int) {
 	return begin, end
 }
 
-// step makes the next entry of the block the one at hand.
+// step makes the block's next entry the present one.
 func (c *cursor) step() {
 	begin, end := c.bounds(c.next)
 	raw := c.data[begin:end]
@@ -105,7 +105,8 @@ func (c *cursor) step() {
 	c.entries--
 }
 
-// seek makes the first entry at or behind a key the one at hand, and advance the next one. Both report whether there is one.
+// seek makes the first entry at or behind a key the present one; advance does so with the next one. Both report whether
+// there is one.
 func (c *cursor) seek(key []byte) bool {
 	n := c.index.blocks()
 	after := sort.Search(n, func(i int) bool { return bytes.Compare(userKey(c.index.key(i)), key) >= 0 })
@@ -152,7 +153,7 @@ func eachEntry(raw []byte, fn func(*entry)) error {
 	return nil
 }
 
-// openBlock checks a block and takes it apart.
+// openBlock verifies a block and takes it apart.
 func openBlock(raw []byte) (entries, begins []byte, err error) {
 	n := len(raw)
 	if n < 8 {

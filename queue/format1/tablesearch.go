@@ -8,8 +8,8 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// findBlocks looks for the blocks of a table whose index is lost. A block ends where a checksum holds over all since its
-// beginning; behind a broken one the next is looked for at every byte where the first key of a block can be.
+// findBlocks looks for the blocks of a table whose index is lost. A block ends where a checksum of everything since its
+// beginning matches. Behind a damaged one the next is looked for at every byte where the first key of a block can be.
 func findBlocks(raw []byte) (list []span) {
 	for at := 0; at+8 < len(raw); {
 		size := blockAt(raw[at:])
@@ -33,7 +33,7 @@ func blockAt(raw []byte) int {
 	if own := int(binary.LittleEndian.Uint16(raw[2:])); own <= keyVersion || own > maxKey || 4+own > len(raw) {
 		return 0
 	}
-	// The running sum of all since the beginning is taken where an end can be.
+	// The sum of everything since the beginning, continued to each place where an end can be.
 	var sum uint32
 	summed := 0
 	for end := 4 + keyVersion + 8; end+4 <= len(raw); end++ {

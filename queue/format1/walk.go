@@ -10,7 +10,7 @@ import (
 
 // logCount is what a walk over the log found.
 type logCount struct {
-	runs     []run // of events that are there, ascending
+	runs     []run // of events that exist, ascending
 	next     uint64
 	nextLane uint32
 	events   int64
@@ -27,7 +27,7 @@ func (t *logCount) has(seq uint64) bool {
 	return i < len(t.runs) && t.runs[i].from <= seq
 }
 
-// count walks the log unless that was done.
+// count walks the log, once.
 func (r *Reader) count() (*logCount, error) {
 	if r.logCount == nil {
 		if err := r.Frames(func(*Frame) error { return nil }); err != nil {
@@ -44,15 +44,15 @@ type logWalk struct {
 	count    *logCount
 	fn       func(*Frame) error
 	expected uint64 // the event behind the last one; 0 before the first
-	saved    int64  // events found that the store was to have
+	saved    int64  // events found that the store must have
 
 	missingInStore uint64           // events missing of those
-	unownedEvents  map[uint32]int64 // deliveries of lanes that are not there
+	unownedEvents  map[uint32]int64 // deliveries of lanes that do not exist
 }
 
-// Frames yields every frame of the log, ascending: those of the blocks of the store, and of the journal those that the
-// store does not have. No event comes twice: a frame of which a part came before is cut. Events that are missing are told.
-// A frame is valid during the call.
+// Frames calls fn with every frame of the log, ascending: those of the store's blocks, and those of the journal that the
+// store lacks. No event comes twice: a frame of which a part came before is cut. Missing events are reported. A frame is
+// valid during the call.
 func (r *Reader) Frames(fn func(*Frame) error) error {
 	h, err := r.lanes()
 	if err != nil {
@@ -67,7 +67,7 @@ func (r *Reader) Frames(fn func(*Frame) error) error {
 	if err := r.eachBlock(kindBlock, w.block); err != nil {
 		return err
 	}
-	if w.expected > 0 { // else retention had deleted all that the store had, or its position is lost
+	if w.expected > 0 { // else retention had deleted everything in the store, or its position is lost
 		if err := w.before(r.applied.next); err != nil {
 			return err
 		}
@@ -83,8 +83,8 @@ func (r *Reader) Frames(fn func(*Frame) error) error {
 	return w.finish()
 }
 
-// block takes a block of the store. One that the store had not counted yet is left of a save that was cut short; or the
-// store's position is an older one, and the journal may not have those events any more.
+// block takes a block of the store. A block behind the store's position is left of a save that was cut short; or the
+// position is an older one, and the journal may lack those events.
 func (w *logWalk) block(last uint64, raw []byte, err error) error {
 	for err == nil && len(raw) > 0 {
 		var f *Frame
@@ -106,7 +106,7 @@ func (w *logWalk) block(last uint64, raw []byte, err error) error {
 	return nil
 }
 
-// before takes from the journal what it has of the events below one that follows, and tells of those that nobody has.
+// before takes from the journal what it has of the events before one, and reports those that neither has.
 func (w *logWalk) before(first uint64) error {
 	if w.expected >= first {
 		return nil
@@ -118,7 +118,7 @@ func (w *logWalk) before(first uint64) error {
 	return nil
 }
 
-// fill takes the journal's frames of events from the one expected on, as far as they begin below an event.
+// fill takes the journal's frames from the expected event on, as far as they begin below an event.
 func (w *logWalk) fill(below uint64) error {
 	list := w.r.journal.frames
 	for i := sort.Search(len(list), func(i int) bool { return list[i].end() > w.expected }); i < len(list) && list[i].first < below; i++ {
@@ -148,7 +148,7 @@ func (w *logWalk) fill(below uint64) error {
 	return nil
 }
 
-// gap tells of events that are missing before one that is not.
+// gap reports events that are missing before one that is not.
 func (w *logWalk) gap(first uint64) {
 	if first <= w.expected {
 		return
@@ -164,7 +164,7 @@ func (w *logWalk) gap(first uint64) {
 	}
 }
 
-// take counts and yields what of a frame did not come before.
+// take counts what did not come before, and passes it to fn.
 func (w *logWalk) take(f *Frame) error {
 	if w.expected == 0 {
 		if !w.r.placed && f.First > 1 {
@@ -190,7 +190,7 @@ func (w *logWalk) take(f *Frame) error {
 	if f.First < w.r.applied.next {
 		w.saved += int64(len(f.Events))
 	}
-	// Events of one set of lanes share its slice, and mostly come in a row.
+	// Events with the same set of lanes share its slice, and mostly come in a row.
 	begin := 0
 	for i := range f.Events {
 		w.count.bytes += int64(len(f.Events[i].Body))
@@ -206,7 +206,7 @@ func same(a, b []uint32) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// pending counts what is pending of events in a row that go to the same lanes.
+// pending counts pending deliveries of events in a row that go to the same lanes.
 func (w *logWalk) pending(lanes []uint32, from, to uint64) {
 	if len(lanes) > 0 {
 		w.count.nextLane = max(w.count.nextLane, lanes[len(lanes)-1]+1)
@@ -231,7 +231,7 @@ func (w *logWalk) pending(lanes []uint32, from, to uint64) {
 	}
 }
 
-// finish adds the events that are kept one by one, and compares what was found with what the store says it had.
+// finish adds the retained events, and compares what was found with what the store says it had.
 func (w *logWalk) finish() error {
 	r, t := w.r, w.count
 	t.next = max(w.expected, r.applied.next)
@@ -255,7 +255,7 @@ func (w *logWalk) finish() error {
 	if !first {
 		return nil
 	}
-	if r.damaged > 0 { // else those lanes were given up
+	if r.damaged > 0 { // else those lanes were deleted
 		for _, id := range slices.Sorted(maps.Keys(w.unownedEvents)) {
 			if _, deleted, _ := r.store.get(laneKey(id)); !deleted {
 				r.report("lanes", fmt.Sprintf("no record is found of number %d, which %d events are for: unless it was given up, what was pending of them is lost", id, w.unownedEvents[id]))
@@ -266,7 +266,7 @@ func (w *logWalk) finish() error {
 		if l == nil || l.Lost {
 			continue
 		}
-		// What only the journal has is not counted there yet, so less is no sign of a loss.
+		// The store does not count what only the journal has, so less is no sign of a loss.
 		if before := r.applied.matched[l.ID] - l.Passed; before > l.pending {
 			r.report("lanes", fmt.Sprintf("of endpoint %q %d of %d pending deliveries are of events that are not in the log any more", l.Name, before-l.pending, before))
 		}

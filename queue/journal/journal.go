@@ -17,7 +17,7 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// The places of faults.
+// Fault places: what a test's fault.Func is asked about.
 const (
 	PlaceFill     = "zeros of a new slot"
 	PlaceSlotName = "name of a new slot"
@@ -28,17 +28,17 @@ const (
 
 // Options say where a journal is and how large it may get.
 type Options struct {
-	Dir      string      // it has to be there
-	SlotSize int64       // bytes of a slot, rounded up to pages of 4 KiB; three at least
+	Dir      string      // it must exist
+	SlotSize int64       // bytes, rounded up to pages of 4 KiB; three pages at least
 	MaxSlots int         // two at least
-	MayGrow  func() bool // whether the disk has room for one more slot; nil: always
+	MayGrow  func() bool // reports whether the disk has room for one more slot; nil: always
 	Fault    fault.Func
 
-	// ReadFault is asked before each read of n bytes of a file; an error is that of the read. For tests; nil asks nobody.
+	// ReadFault is called before each read of n bytes of a file; an error is the read's. For tests; nil: no call.
 	ReadFault func(file string, at, n int64) error
 
-	writeAt func(*os.File, []byte, int64) (int, error) // tests watch what is written
-	sync    func(*os.File) error                       // tests put others in the syncer's place
+	writeAt func(*os.File, []byte, int64) (int, error) // for tests that watch what is written
+	sync    func(*os.File) error                       // for tests, in the syncer's place
 	syncDir func(string) error
 }
 
@@ -48,28 +48,29 @@ type Record struct {
 	Payload    []byte
 }
 
-// ErrFull says that every slot still holds entries that are kept nowhere else, and that there may not be more slots, or
-// can't be. Nothing was written: Append can be tried again when free has risen.
+// ErrFull: every slot has entries that only the journal has, and there may not be more slots, or can't be. Nothing was
+// written: Append can be tried again when free has risen.
 var ErrFull = errors.New("journal is full")
 
-// Journal is an open journal. One goroutine uses it at a time, but for Gone.
+// Journal is an open journal. One goroutine uses it at a time, but for CheckSlot.
 type Journal struct {
 	opts    Options
-	slots   []*slot              // those that are used in turn, by generation
-	active  atomic.Pointer[slot] // the one that is written to; nil: the next record begins a life
-	damaged []*slot              // those that could not be read in full: they are not written to any more
-	used    uint64               // the highest generation that was ever in use
-	failure error                // why nothing is accepted any more
-	syncer  *syncer              // nil in tests that have another
-	packed  []byte               // room for a record that is packed
+	slots   []*slot              // in use, by generation
+	active  atomic.Pointer[slot] // the one that is written to; nil: the next record takes another slot
+	damaged []*slot              // slots that could not be read in full: nothing is written to them any more
+	used    uint64               // the highest generation ever
+	failure error                // why Append fails from now on
+	syncer  *syncer              // nil when Options.sync is set
+	packed  []byte               // buffer for a packed record
 }
 
-// Append makes a record durable. buf is Header free bytes and the payload behind them; until Append returns it is the
-// journal's, also what lies between its length and its capacity. first is the number of the first entry in it, end the one
-// behind the last. All entries below free are kept elsewhere: slots that hold only such may begin a new life.
+// Append makes a record durable. buf is Header free bytes and the payload behind them; until Append returns it belongs to
+// the journal, also what lies between its length and its capacity. first is the number of the first entry in the record, end
+// the number behind the last. The log has all entries below free: slots with nothing else may be used again.
 //
-// When it returns nil, the record is on stable storage. After ErrFull nothing was written. After any other error nobody
-// knows what the disk holds, and every later Append returns the same error.
+// It writes once and syncs once, and waits for both; with a new slot it writes and syncs the header before. When it returns
+// nil, the record is on stable storage. After ErrFull nothing was written. After any other error nobody knows what the disk
+// has, and every later Append returns the same error.
 func (j *Journal) Append(buf []byte, first, end, free uint64) error {
 	if j.failure != nil {
 		return j.failure
@@ -103,7 +104,7 @@ func (j *Journal) append(buf []byte, first, end, free uint64) error {
 	return nil
 }
 
-// maxReused is how much room for packed records is kept from one to the next.
+// maxReused is the capacity up to which the buffer for packed records is used again.
 const maxReused = 256 << 10
 
 // pack packs a record where that saves pages.
@@ -152,13 +153,13 @@ func (j *Journal) flush(f *os.File) error {
 	return err
 }
 
-// nextSlot begins a new life of a free slot, with room for a record of size bytes.
+// nextSlot begins to use a free slot that has room for a record of size bytes.
 func (j *Journal) nextSlot(size int64, free uint64) (*slot, error) {
 	s, err := j.freeSlot(size+2*page, free)
 	if err != nil {
 		return nil, err
 	}
-	// A slot without a name would be gone with the process.
+	// The file of a slot whose name is gone would be gone with the process.
 	if err := checkFile(s); err != nil {
 		return nil, err
 	}
@@ -192,7 +193,7 @@ func older(a, b *slot) int {
 
 // freeSlot finds a free slot of at least need bytes, or makes one.
 func (j *Journal) freeSlot(need int64, free uint64) (*slot, error) {
-	var short *slot // the first free one that is too small
+	var short *slot // the first free slot that is too small
 	for _, s := range j.slots {
 		if s.next > free {
 			continue
@@ -219,14 +220,14 @@ func (j *Journal) freeSlot(need int64, free uint64) (*slot, error) {
 			}
 		}
 	}
-	// One that was cut short, or not filled in full when it was made, is better than none.
+	// A smaller slot than SlotSize is better than none.
 	if i := slices.IndexFunc(j.slots, func(s *slot) bool { return s.next <= free && s.size >= need }); i >= 0 {
 		return j.slots[i], nil
 	}
 	return nil, full
 }
 
-// fullError makes ErrFull of an error that says only that there can't be more of something. The rest is as it was before.
+// fullError returns ErrFull for an error that only says that a resource is used up, and any other error as it is.
 func fullError(err error) error {
 	if fault.UsedUp(err) {
 		return fmt.Errorf("%w, and it can't grow: %w", ErrFull, err)
@@ -234,8 +235,8 @@ func fullError(err error) error {
 	return err
 }
 
-// addSlot makes one more slot for records of need bytes, filled with zeros and synced together with its directory entry.
-// After an error there is none.
+// addSlot makes one more slot for records of need bytes: filled with zeros, and synced with its directory entry. After an
+// error there is none.
 func (j *Journal) addSlot(need int64) (*slot, error) {
 	var f *os.File
 	var err error
@@ -266,10 +267,10 @@ func (j *Journal) addSlot(need int64) (*slot, error) {
 	return s, nil
 }
 
-// fill writes zeros behind the end of a slot up to size and syncs them. After an error the slot is as long as it was.
+// fill writes zeros behind the end of a slot, up to size, and syncs them. After an error the slot is as long as before.
 func (j *Journal) fill(s *slot, size int64) error {
-	// A page at a time: what is written together is kept together in the page cache, and each later sync of a few bytes
-	// would count, and on some kernels write, all of it.
+	// A page at a time: the page cache keeps together what is written together, and each later sync of a few bytes would
+	// count, and on some kernels write, all of it.
 	zeros := make([]byte, page)
 	var err error
 	for at := s.size; at < size && err == nil; at += page {
@@ -293,8 +294,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// CheckSlot returns an error when the slot that is written to is not any more in the file that its path names: the file was
-// removed, or a directory above it was renamed, or something was mounted over it. It costs one stat.
+// CheckSlot returns an error when the file of the slot in use is not the one that its path names any more: the file was
+// removed, a directory above it was renamed, or something was mounted over it. It costs one stat. Any goroutine may call it.
 func (j *Journal) CheckSlot() error {
 	if s := j.active.Load(); s != nil {
 		return checkFile(s)
@@ -317,7 +318,7 @@ func checkFile(s *slot) error {
 	return fmt.Errorf("journal slot %q can't be found any more, and what is written to it could be lost: put it or its directory back, or start the relay again: %w", path, err)
 }
 
-// Bytes is the size of all slots.
+// Bytes is the size of all slots. It reads memory.
 func (j *Journal) Bytes() (n int64) {
 	for _, s := range j.all() {
 		n += s.size
@@ -327,20 +328,20 @@ func (j *Journal) Bytes() (n int64) {
 
 func (j *Journal) all() []*slot { return slices.Concat(j.slots, j.damaged) }
 
-// Generation is the highest that was ever in use, as far as the journal knows. Who keeps it elsewhere finds out at the next
-// start whether the slot that was in use is still there.
+// Generation is the highest generation that was ever used, as far as the journal knows. The caller saves it elsewhere, so
+// that the next start sees whether the slot that was in use still exists.
 func (j *Journal) Generation() uint64 { return j.used }
 
-// SkipGenerations keeps generations up to one that was in use, as somebody else knows, from being used again.
+// SkipGenerations keeps generations up to one that was used, as the caller knows, from being used again.
 func (j *Journal) SkipGenerations(generation uint64) { j.used = max(j.used, generation) }
 
-// SetSync puts another sync in the place of the one in use, which it returns, for tests.
+// SetSync replaces the sync and returns the one before, for tests.
 func (j *Journal) SetSync(sync func(*os.File) error) (before func(*os.File) error) {
 	before, j.opts.sync = j.opts.sync, sync
 	return before
 }
 
-// Close lets go of all files. What was appended is on disk already.
+// Close closes all files. Everything that was appended is durable already.
 func (j *Journal) Close() error {
 	var errs []error
 	if j.syncer != nil {

@@ -14,21 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Damage tells of bytes that were written and can't be read any more.
+// Damage is bytes that were written and can't be read any more.
 type Damage struct {
 	File  string
-	What  string // a clause for an operator
-	Grave bool   // to be told even when no entries are missing
-	Torn  bool   // what a crash leaves of a record that nobody was told is stored
+	What  string // a clause for the operator
+	Grave bool   // to be reported even when no entries are missing
+	Torn  bool   // what a crash leaves of a record that was not answered
 }
 
-// Open opens the journal in o.Dir, with its first two slots when there are none, and returns all its records by First,
-// no number twice. They are on stable storage, and their payloads are the caller's. Entries that are kept elsewhere may
-// be among them.
+// Open opens the journal in o.Dir, and makes its first two slots when there are none. It reads all slots, and returns all
+// records by First, no entry twice. They are on stable storage, and their payloads belong to the caller. Entries that the
+// log has may be among them.
 //
-// What can't be read is passed over and told in damages, with the file that it is in; it matters when numbers are missing.
-// An error is something that can be put right without losing anything: a disk that can't be written, a file that is
-// another user's.
+// What can't be read is passed over and returned in damages, with its file; it matters when entries are missing. An error is
+// something that can be put right without losing anything: a disk that can't be written, another user's file.
 func Open(o Options) (j *Journal, records []Record, damages []Damage, err error) {
 	o.SlotSize, o.MaxSlots = max(roundUp(o.SlotSize), 3*page), max(o.MaxSlots, 2)
 	j = &Journal{opts: o}
@@ -52,7 +51,7 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 	if err := r.readSlots(); err != nil {
 		return j, nil, nil, err
 	}
-	// A file that a crash kept from getting its name for good is used from here on like any other.
+	// A file whose name a crash kept from being synced is used like any other from here on.
 	if err := j.opts.syncDir(o.Dir); err != nil {
 		return j, nil, nil, err
 	}
@@ -71,10 +70,10 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 	return j, records, r.damages, nil
 }
 
-// opening is what Open finds.
+// opening is one call of Open.
 type opening struct {
 	j       *Journal
-	raw     []byte // of the slot at hand
+	raw     []byte // of the slot being read
 	found   []foundRecord
 	damages []Damage
 }
@@ -111,7 +110,7 @@ func (o *opening) readSlots() error {
 			lost++
 		}
 		if unread > 0 {
-			// It is not written to any more, so that whoever looks at the disk finds it as it is.
+			// Nothing is written to it any more, so that people who look at the disk find it as it is.
 			s.closed = true
 			j.slots = j.slots[:len(j.slots)-1]
 			j.damaged = append(j.damaged, s)
@@ -132,7 +131,7 @@ func (o *opening) readSlots() error {
 			o.report(Damage{File: a.file.Name()}, "%q and %q are the same slot twice", a.file.Name(), b.file.Name())
 		}
 	}
-	// A generation that can't be read any more must not be used again: it would bring back what is left of it.
+	// A generation that can't be read must not be used again: that would bring back what is left of it.
 	j.used += lost
 	return nil
 }
@@ -149,7 +148,7 @@ func openSlot(name string) (*slot, error) {
 	return s, nil
 }
 
-// temporary reports whether an error is nothing that became of the file, and goes away when somebody sees to it.
+// temporary reports whether an error comes from outside the file, and ends when somebody mends that.
 func temporary(err error) bool {
 	for _, errno := range [...]error{unix.EACCES, unix.EPERM, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, errno) {
@@ -159,7 +158,7 @@ func temporary(err error) bool {
 	return false
 }
 
-// readSlot reads a slot into raw, in which a page that can't be read is zeros, and says how many bytes these are.
+// readSlot reads a slot into raw, with zeros for pages that can't be read, and returns how many bytes these are.
 func (o *opening) readSlot(s *slot) (unread int64, err error) {
 	o.raw = slices.Grow(o.raw[:0], int(roundUp(s.size)))[:roundUp(s.size)]
 	clear(o.raw)
@@ -198,18 +197,18 @@ func (o *opening) readSlot(s *slot) (unread int64, err error) {
 }
 
 const (
-	// readTries is how often a page is read before its error is damage; in a slot that has some, once.
+	// readTries is how often a page is read before its error is damage; once in a slot that has damage.
 	readTries = 8
 	readAgain = 200 * time.Millisecond
 )
 
-// readPage reads a page, a few times when that fails: what a disk gives when it is asked again is not lost.
+// readPage reads a page, several times when that fails: a disk may give it in the end.
 func (o *opening) readPage(s *slot, to []byte, at int64, tries int) (err error) {
 	for try := 1; ; try++ {
 		if err = o.readAt(s, to, at); err == nil || temporary(err) || try >= tries {
 			return err
 		}
-		if try > 1 { // most answer at once
+		if try > 1 { // most disks answer the second read
 			time.Sleep(readAgain)
 		}
 	}
@@ -228,7 +227,7 @@ func (o *opening) readAt(s *slot, to []byte, at int64) error {
 	return err
 }
 
-// parseSlot finds out what a slot holds. It returns false when a generation was in it that can't be read any more.
+// parseSlot finds out what a slot has. It returns false when the slot had a generation that can't be read any more.
 func (o *opening) parseSlot(s *slot) (known bool) {
 	name, raw := s.file.Name(), o.raw
 	defer func() { s.size -= s.size % page }()
@@ -236,7 +235,7 @@ func (o *opening) parseSlot(s *slot) (known bool) {
 	if front.generation == 0 {
 		made = s.size
 	}
-	// A crash may have kept one header from the disk and not the other; damage may have left the first record alone.
+	// A crash may have kept one of the headers from the disk; damage may have left only the first record.
 	s.incarnation = front
 	if len(raw) >= 2*page {
 		back, _ := parseHeader(raw[len(raw)-page:])
@@ -259,7 +258,7 @@ func (o *opening) parseSlot(s *slot) (known bool) {
 		return !strange
 	}
 	records, end, broken, torn := scan(raw[:min(max(made-page, page), int64(len(raw)))], s.incarnation)
-	if front.generation == 0 && (strange || len(records) > 0) { // before the first record a crash may have kept it from the disk
+	if front.generation == 0 && (strange || len(records) > 0) { // before the first record, a crash may have kept the header from the disk
 		o.report(Damage{File: name, Grave: true}, "the header of %q can't be read", name)
 	}
 	for _, at := range broken {
@@ -269,7 +268,7 @@ func (o *opening) parseSlot(s *slot) (known bool) {
 		o.report(Damage{File: name, Torn: true}, "the last record of %q, at byte %d, is torn; after a power cut it was not answered yet", name, torn)
 	}
 	s.end = end
-	s.size = min(s.size, made) // what is longer was to grow, and did not live to
+	s.size = min(s.size, made) // a longer file was about to grow when the process died
 	for i, f := range records {
 		f.slot = s
 		if f.stored = nil; i == len(records)-1 {
@@ -283,7 +282,7 @@ func (o *opening) parseSlot(s *slot) (known bool) {
 
 func isZero(raw []byte) bool { return len(bytes.TrimLeft(raw, "\x00")) == 0 }
 
-// dropRepeats leaves out what is there twice: of two records with the same number the newest counts.
+// dropRepeats leaves out records whose entries are there twice: of two with the same number the newest counts.
 func (o *opening) dropRepeats() []foundRecord {
 	slices.SortStableFunc(o.found, func(a, b foundRecord) int {
 		return cmp.Or(cmp.Compare(b.slot.generation, a.slot.generation), cmp.Compare(b.at, a.at))
@@ -309,9 +308,9 @@ func (o *opening) dropRepeats() []foundRecord {
 	return kept
 }
 
-// rewriteLast writes the last record anew and syncs it. The process that wrote it may have died before the sync, or its sync may
-// have failed: then what we read is in memory alone, and a sync without a write would not know of it. All records before
-// it were synced. The same goes for the header of a life that has no record yet.
+// rewriteLast writes the last record anew and syncs it. The process that wrote it may have died before the sync, or the sync
+// may have failed: then what was read is in the page cache alone, and a sync without a write would skip it. All records
+// before it were synced. The same holds for the header of a slot that has no record yet.
 func (o *opening) rewriteLast(kept []foundRecord) error {
 	if s := o.j.active.Load(); s != nil && s.end == page {
 		if err := o.j.writeHeaders(s); err != nil {

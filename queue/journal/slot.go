@@ -20,10 +20,10 @@ const (
 	slotHeader = 36 // bytes of it that are not zeros
 )
 
-// Header is how many bytes Append wants free in front of the payload.
+// Header is how many bytes Append needs free in front of the payload.
 const Header = 40
 
-// incarnation is what tells the records of one use of a slot from those of all others.
+// incarnation tells the records of one use of a slot from those of all others.
 type incarnation struct {
 	generation uint64 // 0: none
 	salt       uint64
@@ -35,16 +35,16 @@ type slot struct {
 	file   *os.File
 	size   int64
 	end    int64  // where the next record goes
-	closed bool   // nothing is added to its life
+	closed bool   // nothing is added in this incarnation
 	next   uint64 // the number behind the slot's last entry; 0 in an empty slot
-	device uint64 // what the file is, whatever its path
+	device uint64 // identifies the file, whatever its path
 	inode  uint64
 }
 
-// errNoFile says that what has a slot's name is no file.
+// errNoFile: what has a slot's name is no regular file.
 var errNoFile = errors.New("it is no file")
 
-// newSlot makes a slot, without a life, of an open file.
+// newSlot makes a slot, without an incarnation, from an open file.
 func newSlot(f *os.File) (*slot, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -56,10 +56,10 @@ func newSlot(f *os.File) (*slot, error) {
 	return &slot{file: f, size: st.Size, end: page, device: st.Dev, inode: st.Ino}, nil
 }
 
-// limit is where the records of the slot end.
+// limit is where the records of the slot must end.
 func (s *slot) limit() int64 { return s.size - page }
 
-// roundUp is n rounded up to pages.
+// roundUp rounds n up to pages.
 func roundUp(n int64) int64 { return (n + page - 1) / page * page }
 
 // header is the page that a slot begins and ends with.
@@ -73,7 +73,7 @@ func (l incarnation) header(size int64) []byte {
 	return raw
 }
 
-// parseHeader reads the page that a slot begins or ends with. Without a header there, the life has generation 0.
+// parseHeader reads the page that a slot begins or ends with. Without a header there the generation is 0.
 func parseHeader(raw []byte) (l incarnation, size int64) {
 	if len(raw) < slotHeader || string(raw[:8]) != slotMagic || codec.Sum(raw[:32]) != binary.LittleEndian.Uint32(raw[32:]) {
 		return incarnation{}, 0
@@ -81,7 +81,7 @@ func parseHeader(raw []byte) (l incarnation, size int64) {
 	return incarnation{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint64(raw[16:])}, int64(binary.LittleEndian.Uint64(raw[24:]))
 }
 
-// packedBit marks, in the length of a record's payload, one that is packed.
+// packedBit is set in a record's length when the payload is packed.
 const packedBit = 1 << 31
 
 // seal fills the header of a record: the first bytes of buf, in front of the payload as it is stored.
@@ -102,15 +102,15 @@ func recordSum(record []byte) uint32 {
 	return crc32.Update(codec.Sum(record[:36]), codec.Castagnoli, record[Header:])
 }
 
-// pack appends a record whose payload is packed to dst, with its header yet to be filled.
+// pack appends a record with a packed payload to dst. Its header is yet to be filled.
 func pack(dst, record []byte) []byte {
 	dst = slices.Grow(dst, int(roundUp(int64(Header+s2.MaxEncodedLen(len(record)-Header)))))
 	n := len(dst) + Header
 	return dst[:n+len(s2.Encode(dst[n:cap(dst)], record[Header:]))]
 }
 
-// parseRecord reads the record at the start of raw, of whatever life. Its payload is the caller's; stored is the record as
-// it lies there, a slice of raw. A payload that can't be unpacked though its checksum holds was written wrong.
+// parseRecord reads the record at the start of raw, of whatever incarnation. The payload belongs to the caller; stored is
+// the record as it lies there, a slice of raw. A payload that can't be unpacked though its checksum holds was written wrong.
 func parseRecord(raw []byte) (l incarnation, r Record, stored []byte, ok bool) {
 	if len(raw) < Header {
 		return incarnation{}, Record{}, nil, false
@@ -137,8 +137,8 @@ func parseRecord(raw []byte) (l incarnation, r Record, stored []byte, ok bool) {
 	return l, r, stored, true
 }
 
-// PayloadOf returns what the record holds that raw, the bytes of one write to a slot, begins with; nil when it begins with none.
-// It is for those who watch what is written.
+// PayloadOf returns the payload of the record that raw, the bytes of one write to a slot, begins with; nil when it begins
+// with none. It is for tests and tools that watch writes.
 func PayloadOf(raw []byte) []byte {
 	_, r, _, _ := parseRecord(raw)
 	return r.Payload
@@ -149,21 +149,21 @@ type foundRecord struct {
 	Record
 	slot   *slot
 	at     int64
-	stored []byte // the record as it lies there, for the last one of a slot alone
+	stored []byte // the record as it lies there; only of a slot's last one
 }
 
-// scan finds the records of a life in raw, whose first page is the slot's header: the position behind the last good one,
-// and the positions of those that are broken though another record begins behind them. torn is where the last record is when
-// that one is broken, 0 when it is not. What is stored is a slice of raw.
+// scan finds the records of an incarnation in raw, whose first page is the slot's header. end is the position behind the
+// last good record, broken the positions of records that can't be read though another one begins behind them. torn is the
+// position of the last record when that one can't be read, else 0. What is stored is a slice of raw.
 func scan(raw []byte, l incarnation) (records []foundRecord, end int64, broken []int64, torn int64) {
 	var mark [16]byte
 	binary.LittleEndian.PutUint64(mark[:], l.generation)
 	binary.LittleEndian.PutUint64(mark[8:], l.salt)
 	end = page
-	var gap []int64 // where records begin, by their first bytes, that can't be read, behind the last good one
+	var gap []int64 // where, behind the last good record, records begin by their first bytes and can't be read
 	hole := func(to int64) []int64 {
 		if to > end && (len(gap) == 0 || gap[0] != end) {
-			return append([]int64{end}, gap...) // the first bytes of this one are broken, too
+			return append([]int64{end}, gap...) // the first bytes of this one are damaged, too
 		}
 		return gap
 	}

@@ -10,25 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncer makes files durable without keeping a thread waiting. In a blocking fdatasync the goroutine's processor is taken
-// away by the runtime's monitor, which for that polls every 20 µs as long as syncs go on, and afterwards the goroutine has
-// to find another: on two processors that cost a fifth of the events a second at 64 connections. So the kernel is told
-// to sync (io_submit(2), IOCB_CMD_FDSYNC, Linux 4.18) and to ring an eventfd, on which the goroutine waits as on a socket.
+// syncer makes files durable without blocking a thread. During a blocking fdatasync the runtime's monitor takes the
+// goroutine's processor away, and polls every 20 µs for that while syncs go on; afterwards the goroutine has to find
+// another processor. On two processors that cost a fifth of the events a second at 64 connections. So the kernel is asked
+// for the sync (io_submit(2), IOCB_CMD_FDSYNC, Linux 4.18) and writes to an eventfd when it is done; the goroutine waits on
+// that as on a socket.
 //
-// Where the kernel or a sandbox has no such call, or it is refused, fdatasync is called instead, from then on. One
-// goroutine uses a syncer.
+// Where the kernel or a sandbox does not have or allow this, fdatasync is called from then on. One goroutine uses a syncer.
 type syncer struct {
-	queue     uintptr // the kernel's aio_context_t; 0: none, fdatasync is called
+	queue     uintptr // the kernel's aio_context_t; 0: there is none, and fdatasync is called
 	event     *os.File
-	eventConn syscall.RawConn // of bell
+	eventConn syscall.RawConn // of event
 
-	request   *iocb // the one request there is at a time
+	request   *iocb // the one request at a time
 	submitted bool
 	refused   bool
 	err       error
 }
 
-// iocb is struct iocb of linux/aio_abi.h, on 64 bits; what has no name here stays 0.
+// iocb is struct iocb of linux/aio_abi.h, on 64 bits; fields without a name stay 0.
 type iocb struct {
 	_      [16]byte // data, key, flags of the read or write
 	opcode uint16
@@ -41,8 +41,8 @@ type iocb struct {
 
 // ioEvent is struct io_event of linux/aio_abi.h.
 type ioEvent struct {
-	_      [16]byte // data, the order's address
-	result int64    // 0, or an error number below it
+	_      [16]byte // data, the request's address
+	result int64    // 0, or a negative error number
 	_      [8]byte
 }
 
@@ -68,7 +68,7 @@ func newSyncer() *syncer {
 	return s
 }
 
-// sync puts what was written to f on stable storage. After an error nobody knows what is there.
+// sync puts what was written to f on stable storage, and waits for that. After an error nobody knows what is there.
 func (s *syncer) sync(f *os.File) error {
 	if s.queue == 0 {
 		return fdatasync(f)
@@ -87,9 +87,9 @@ func (s *syncer) sync(f *os.File) error {
 	return s.err
 }
 
-// step submits the order when it is called first, and after that looks for its end whenever the bell was rung; true ends the
-// wait. It is called first when the poller is listening already, so that no ring can be missed. The bell is never read:
-// the poller wakes at each ring.
+// step submits the request at the first call, and looks for its end when the eventfd was written; true ends the wait. The
+// poller is listening already at the first call, so no write is missed. The eventfd is never read: the poller wakes at each
+// write.
 func (s *syncer) step(uintptr) (over bool) {
 	if !s.submitted {
 		n, _, _ := unix.Syscall(unix.SYS_IO_SUBMIT, s.queue, 1, uintptr(unsafe.Pointer(&s.request)))
@@ -116,7 +116,7 @@ func (s *syncer) step(uintptr) (over bool) {
 	}
 }
 
-// close waits for what is under way. A syncer that was closed calls fdatasync.
+// close waits for the request under way. A closed syncer calls fdatasync.
 func (s *syncer) close() {
 	if s.queue != 0 {
 		_, _, _ = unix.Syscall(unix.SYS_IO_DESTROY, s.queue, 0, 0)

@@ -8,15 +8,15 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// appender gathers entries until they are saved. One goroutine uses it.
+// appender gathers entries until they are saved. The writer uses it alone.
 type appender struct {
-	entries   []byte // entries of the block at hand
-	blockInfo Info
-	frames    []*entry.Frame // of it
-	attempted []uint64       // events of whose attempts it tells
+	entries   []byte         // of the block that is being filled
+	blockInfo Info           // of that block
+	frames    []*entry.Frame // of that block
+	attempted []uint64       // events of whose deliveries that block has attempts
 
 	unwritten []byte // blocks that are not written
-	blocks    []Info // of buf
+	blocks    []Info // in unwritten
 	ids       []idPlace
 	words     []posting
 	attempts  []attemptedEvents
@@ -31,7 +31,7 @@ type posting struct {
 	block uint32
 }
 
-// Saved is a block that came to disk.
+// Saved is a block that was saved.
 type Saved struct {
 	Place
 	Info
@@ -39,73 +39,73 @@ type Saved struct {
 
 func (l *Log) open() *segment { return l.segments[len(l.segments)-1] }
 
-// Add takes in the next entry: raw is all of it, with f or p, what it holds. Nothing is copied but raw. It is on disk when
-// Save returns.
+// Add takes the next entry: raw is all of it, f or p what it holds. It copies raw and keeps f. It reads and writes memory;
+// the entry is durable when Save returns nil.
 func (l *Log) Add(h entry.Header, raw []byte, f *entry.Frame, p *entry.Progress) {
-	w := &l.appender
-	if len(w.entries) > 0 && len(w.entries)+len(raw) > l.opts.BlockSize {
+	a := &l.appender
+	if len(a.entries) > 0 && len(a.entries)+len(raw) > l.opts.BlockSize {
 		l.endBlock()
 	}
-	if len(w.entries) == 0 {
-		w.blockInfo = Info{Kind: Entries, FirstEntry: h.Number, FirstEvent: w.nextEvent, FirstAt: h.At}
+	if len(a.entries) == 0 {
+		a.blockInfo = Info{Kind: Entries, FirstEntry: h.Number, FirstEvent: a.nextEvent, FirstAt: h.At}
 	}
-	w.entries = append(w.entries, raw...)
-	w.blockInfo.Entries++
-	w.blockInfo.LastAt = h.At
-	w.nextEntry = h.Number + 1
+	a.entries = append(a.entries, raw...)
+	a.blockInfo.Entries++
+	a.blockInfo.LastAt = h.At
+	a.nextEntry = h.Number + 1
 	if f != nil {
-		if w.blockInfo.Events == 0 {
-			w.blockInfo.FirstEvent = f.First
+		if a.blockInfo.Events == 0 {
+			a.blockInfo.FirstEvent = f.First
 		}
-		w.blockInfo.Events = uint32(f.End() - w.blockInfo.FirstEvent)
-		w.nextEvent = f.End()
-		w.frames = append(w.frames, f)
+		a.blockInfo.Events = uint32(f.End() - a.blockInfo.FirstEvent)
+		a.nextEvent = f.End()
+		a.frames = append(a.frames, f)
 	}
 	if p != nil {
 		for i := range p.Attempts {
-			w.attempted = append(w.attempted, p.Attempts[i].Seq)
+			a.attempted = append(a.attempted, p.Attempts[i].Seq)
 		}
 	}
-	if len(w.entries) >= l.opts.BlockSize {
+	if len(a.entries) >= l.opts.BlockSize {
 		l.endBlock()
 	}
 }
 
-// endBlock ends the block at hand.
+// endBlock ends the block that is being filled.
 func (l *Log) endBlock() {
-	w := &l.appender
-	if len(w.entries) == 0 {
+	a := &l.appender
+	if len(a.entries) == 0 {
 		return
 	}
 	s := l.open()
-	at := uint32(len(s.blocks) + len(w.blocks))
-	for _, f := range w.frames {
-		w.blockInfo.Bodies += l.indexFrame(s, f, at)
+	at := uint32(len(s.blocks) + len(a.blocks))
+	for _, f := range a.frames {
+		a.blockInfo.Bodies += l.indexFrame(s, f, at)
 	}
-	if len(w.attempted) > 0 {
-		w.attempts = append(w.attempts, attemptedEvents{at, rangesOf(w.attempted)})
+	if len(a.attempted) > 0 {
+		a.attempts = append(a.attempts, attemptedEvents{at, rangesOf(a.attempted)})
 	}
-	l.appendBlock(w.blockInfo, w.entries)
-	clear(w.frames)
-	w.entries, w.frames, w.attempted = w.entries[:0], w.frames[:0], w.attempted[:0]
+	l.appendBlock(a.blockInfo, a.entries)
+	clear(a.frames)
+	a.entries, a.frames, a.attempted = a.entries[:0], a.frames[:0], a.attempted[:0]
 }
 
-// indexFrame gathers what the footer will say of a frame and returns how many bytes its bodies have.
+// indexFrame gathers what the footer will say of a frame, and returns how many bytes its bodies have.
 func (l *Log) indexFrame(s *segment, f *entry.Frame, block uint32) (bodies uint32) {
-	w := &l.appender
-	f.EachUsage(w.usage.add)
+	a := &l.appender
+	f.EachUsage(a.usage.add)
 	for _, src := range f.Sources {
-		w.words = append(w.words, posting{SourceWord(&l.key, src), block})
+		a.words = append(a.words, posting{SourceWord(&l.key, src), block})
 	}
-	x := &w.lastWords
-	if !x.fresh || x.at != block {
-		x.fresh, x.at, x.name, x.set = true, block, "", ""
+	last := &a.lastWords
+	if !last.fresh || last.at != block {
+		last.fresh, last.at, last.name, last.set = true, block, "", ""
 	}
 	n := 0
 	for r := f.Reader(); ; n++ {
 		ev, ok, err := r.Next()
 		if err != nil || !ok {
-			return bodies // made by Seal, or verified by who read it
+			return bodies // its bytes were made by Seal, or verified when they were read
 		}
 		bodies += uint32(len(ev.Body))
 		id := idPlace{place: uint32(ev.Seq - s.firstEvent)}
@@ -114,26 +114,27 @@ func (l *Log) indexFrame(s *segment, f *entry.Frame, block uint32) (bodies uint3
 		} else {
 			id.hash = l.key.EventHash(ev.ID, ev.Letter)
 		}
-		w.ids = append(w.ids, id)
-		if x.name != string(ev.Type) {
-			x.name = string(ev.Type)
-			typeWords(&l.key, x.name, func(word uint64) { w.words = append(w.words, posting{word, block}) })
+		a.ids = append(a.ids, id)
+		if last.name != string(ev.Type) {
+			last.name = string(ev.Type)
+			typeWords(&l.key, last.name, func(word uint64) { a.words = append(a.words, posting{word, block}) })
 		}
-		if x.set != ev.Lanes {
-			x.set = ev.Lanes
-			ev.Lanes.Each(func(id entry.LaneID) { w.words = append(w.words, posting{LaneWord(&l.key, id), block}) })
+		if last.set != ev.Lanes {
+			last.set = ev.Lanes
+			ev.Lanes.Each(func(id entry.LaneID) { a.words = append(a.words, posting{LaneWord(&l.key, id), block}) })
 		}
 	}
 }
 
 func (l *Log) appendBlock(info Info, raw []byte) {
-	w := &l.appender
-	info.Offset = l.open().size + int64(len(w.unwritten))
-	w.unwritten = info.seal(w.unwritten, raw)
-	w.blocks = append(w.blocks, info)
+	a := &l.appender
+	info.Offset = l.open().size + int64(len(a.unwritten))
+	a.unwritten = info.seal(a.unwritten, raw)
+	a.blocks = append(a.blocks, info)
 }
 
-// Carry takes in a block of frames of one event each, of segments that are to go. It follows the last entry that was added.
+// Carry takes a block of frames of one event each, from segments that will be deleted. It follows the last entry that was
+// added, and is durable when Save returns nil.
 func (l *Log) Carry(raw []byte, frames []*entry.Frame, bodies int) {
 	l.endBlock()
 	l.acceptCarried(l.open(), frames)
@@ -141,7 +142,7 @@ func (l *Log) Carry(raw []byte, frames []*entry.Frame, bodies int) {
 	l.appendBlock(Info{Kind: Carried, FirstEntry: l.appender.nextEntry, FirstEvent: l.appender.nextEvent, Events: uint32(len(frames)), Bodies: uint32(bodies), FirstAt: l.opts.Now(), LastAt: l.opts.Now()}, raw)
 }
 
-// acceptCarried makes the ids of carried events known to who looks them up.
+// acceptCarried makes the ids of carried events known.
 func (l *Log) acceptCarried(s *segment, frames []*entry.Frame) {
 	l.idsMu.Lock()
 	defer l.idsMu.Unlock()
@@ -156,31 +157,31 @@ func (l *Log) acceptCarried(s *segment, frames []*entry.Frame) {
 	}
 }
 
-// Local takes in a block of other local records. It follows the last entry that was added. told are the events of whose
-// attempts a Told block tells.
-func (l *Log) Local(kind Kind, raw []byte, told []uint64) {
+// Local takes a block of other local records. It follows the last entry that was added, and is durable when Save returns
+// nil. attempted are the events of whose deliveries a CarriedAttempts block has attempts.
+func (l *Log) Local(kind Kind, raw []byte, attempted []uint64) {
 	l.endBlock()
-	w := &l.appender
-	if len(told) > 0 {
-		w.attempts = append(w.attempts, attemptedEvents{uint32(len(l.open().blocks) + len(w.blocks)), rangesOf(slices.Clone(told))})
+	a := &l.appender
+	if len(attempted) > 0 {
+		a.attempts = append(a.attempts, attemptedEvents{uint32(len(l.open().blocks) + len(a.blocks)), rangesOf(slices.Clone(attempted))})
 	}
-	l.appendBlock(Info{Kind: kind, FirstEntry: w.nextEntry, FirstEvent: w.nextEvent, FirstAt: l.opts.Now(), LastAt: l.opts.Now()}, raw)
+	l.appendBlock(Info{Kind: kind, FirstEntry: a.nextEntry, FirstEvent: a.nextEvent, FirstAt: l.opts.Now(), LastAt: l.opts.Now()}, raw)
 }
 
-// Save writes and syncs what was added, and returns its blocks. When the disk is full the next save does it again. After any
-// other error nobody knows what the disk has, and all later saves fail too.
+// Save writes and syncs what was added, and returns its blocks. It holds no lock meanwhile. When the disk is full, the next
+// Save does it again. After any other error nobody knows what the disk has, and every later Save fails.
 func (l *Log) Save() (saved []Saved, err error) {
 	if l.broken != nil {
 		return nil, l.broken
 	}
 	l.endBlock()
-	w := &l.appender
-	if len(w.unwritten) == 0 {
+	a := &l.appender
+	if len(a.unwritten) == 0 {
 		return nil, nil
 	}
 	s := l.open()
 	if err = l.opts.Fault.Before(PlaceBlocks); err == nil {
-		_, err = s.file.WriteAt(w.unwritten, s.size)
+		_, err = s.file.WriteAt(a.unwritten, s.size)
 		err = l.opts.Fault.After(PlaceBlocks, err)
 	}
 	if err == nil {
@@ -190,45 +191,45 @@ func (l *Log) Save() (saved []Saved, err error) {
 	}
 	if err != nil {
 		err = fmt.Errorf("write segment %d: %w", s.number, err)
-		if !fault.UsedUp(err) { // else it is written anew by the next save
+		if !fault.UsedUp(err) { // else the next save writes it again
 			l.broken = err
 		}
 		return nil, err
 	}
-	for i := range w.blocks {
-		saved = append(saved, Saved{Place{s.number, w.blocks[i].Offset, w.blocks[i].Sum}, w.blocks[i]})
+	for i := range a.blocks {
+		saved = append(saved, Saved{Place{s.number, a.blocks[i].Offset, a.blocks[i].Sum}, a.blocks[i]})
 	}
-	l.written.Add(int64(len(w.unwritten)))
+	l.written.Add(int64(len(a.unwritten)))
 	l.publish(s)
 	return saved, nil
 }
 
-// publish shows what was saved to the readers.
+// publish shows what was saved to readers.
 func (l *Log) publish(s *segment) {
-	w := &l.appender
+	a := &l.appender
 	l.mu.Lock()
-	s.size += int64(len(w.unwritten))
-	for i := range w.blocks {
-		s.count(&w.blocks[i])
+	s.size += int64(len(a.unwritten))
+	for i := range a.blocks {
+		s.count(&a.blocks[i])
 	}
-	s.blocks = append(s.blocks, w.blocks...)
+	s.blocks = append(s.blocks, a.blocks...)
 	if s.postings == nil {
 		s.postings = postings{}
 	}
-	for _, p := range w.words {
+	for _, p := range a.words {
 		s.postings.add(p.word, p.block)
 	}
-	s.attempts = append(s.attempts, w.attempts...)
+	s.attempts = append(s.attempts, a.attempts...)
 	l.mu.Unlock()
-	for source, k := range w.usage {
+	for source, k := range a.usage {
 		s.usage.add(source, k)
 	}
-	clear(w.usage)
-	s.ids = append(s.ids, w.ids...)
-	w.unwritten, w.blocks, w.words, w.attempts, w.ids = w.unwritten[:0], w.blocks[:0], w.words[:0], nil, w.ids[:0]
-	if cap(w.unwritten) > 4<<20 {
-		w.unwritten = nil
+	clear(a.usage)
+	s.ids = append(s.ids, a.ids...)
+	a.unwritten, a.blocks, a.words, a.attempts, a.ids = a.unwritten[:0], a.blocks[:0], a.words[:0], nil, a.ids[:0]
+	if cap(a.unwritten) > 4<<20 {
+		a.unwritten = nil
 	}
-	l.entries.Store(w.nextEntry)
-	l.events.Store(w.nextEvent)
+	l.entries.Store(a.nextEntry)
+	l.events.Store(a.nextEvent)
 }

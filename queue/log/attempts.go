@@ -7,7 +7,8 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// AttemptBlocks lists the blocks that tell of an event's attempts, in the order in which they were written.
+// AttemptBlocks lists the blocks that have attempts of an event, in the order in which they were written. It reads the
+// footers of those segments whose range of events fits.
 func (l *Log) AttemptBlocks(seq uint64) (places []Place, err error) {
 	for _, s := range l.list() {
 		if sealed, t := l.state(s); sealed && (seq < t.attemptsLow || seq >= t.attemptsHigh) {
@@ -22,7 +23,8 @@ func (l *Log) AttemptBlocks(seq uint64) (places []Place, err error) {
 	return places, nil
 }
 
-// AttemptBlocksIn lists the blocks of a segment that tell of attempts of a range of events, up to below to, of which any says yes.
+// AttemptBlocksIn lists the blocks of one segment that have attempts of a range of events, from one up to below another, of
+// which any returns true.
 func (l *Log) AttemptBlocksIn(number uint64, any func(from, to uint64) bool) ([]Place, error) {
 	s := l.segment(number)
 	if s == nil {
@@ -75,7 +77,7 @@ func (l *Log) attemptBlocks(s *segment, any func(from, to uint64) bool) (places 
 	return places, nil
 }
 
-// attemptedEvents says of the attempts of which events a block tells, as ranges.
+// attemptedEvents are the events of whose deliveries a block has attempts, as ranges.
 type attemptedEvents struct {
 	block  uint32
 	ranges []seqRange
@@ -111,7 +113,7 @@ func appendAttempted(dst []byte, list []attemptedEvents) []byte {
 	return dst
 }
 
-// blocksWithAttempts lists the blocks of a section that tell of attempts of a range of events of which any says yes.
+// blocksWithAttempts lists the blocks of a section that have attempts of a range of which any returns true.
 func blocksWithAttempts(raw []byte, any func(from, to uint64) bool) (blocks []uint32) {
 	d := codec.Decoder{Buf: raw}
 	for n := d.Count(); n > 0 && d.OK(); n-- {

@@ -11,13 +11,13 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Kind says what a block holds.
+// Kind says what a block has.
 type Kind byte
 
-// The kinds of blocks. Their numbers are on disk and never change.
+// The kinds of blocks. The numbers are on disk and never change.
 const (
 	Entries         Kind = 1 // entries of the sequence
-	Carried         Kind = 2 // frames of one event each, of segments that are gone
+	Carried         Kind = 2 // frames of one event each, of segments that are deleted
 	Snapshot        Kind = 3 // a piece of a snapshot
 	CarriedAttempts Kind = 4 // attempts of carried events, as progress
 )
@@ -37,9 +37,9 @@ type Info struct {
 	Kind        Kind
 	Packed      bool
 	unknownForm bool   // written in a way that this version does not know
-	FirstEntry  uint64 // of local records: the entry that they follow
+	FirstEntry  uint64 // of local records: the entry behind them
 	Entries     uint32
-	FirstEvent  uint64 // the next event's, when there is none
+	FirstEvent  uint64 // the next event's, when the block has none
 	Events      uint32
 	Bodies      uint32 // bytes
 	FirstAt     int64  // queue time, Unix milliseconds
@@ -50,7 +50,7 @@ type Info struct {
 // EndEntry is the number behind the last entry.
 func (b *Info) EndEntry() uint64 { return b.FirstEntry + uint64(b.Entries) }
 
-// EndEvent is the sequence number behind the last event of Entries; of local records it is that of the next event.
+// EndEvent is the sequence number behind the last event of Entries; for local records it is that of the next event.
 func (b *Info) EndEvent() uint64 {
 	if b.Kind != Entries {
 		return b.FirstEvent
@@ -60,7 +60,7 @@ func (b *Info) EndEvent() uint64 {
 
 func (b *Info) end() int64 { return b.Offset + blockHeader + int64(b.Stored) }
 
-// appendHeader appends the header. The offset is in no header.
+// appendHeader appends the header, which does not have the offset.
 func (b *Info) appendHeader(dst []byte) []byte {
 	from := len(dst)
 	dst = append(dst, make([]byte, blockHeader)...)
@@ -85,7 +85,7 @@ func (b *Info) appendHeader(dst []byte) []byte {
 	return dst
 }
 
-// parseHeader reads a header that stands at offset.
+// parseHeader reads the header that stands at offset.
 func parseHeader(h []byte, offset int64) (b Info, ok bool) {
 	le := binary.LittleEndian
 	if len(h) < blockHeader || le.Uint32(h) != blockMagic || codec.Sum(h[:72]) != le.Uint32(h[72:]) {
@@ -99,7 +99,7 @@ func parseHeader(h []byte, offset int64) (b Info, ok bool) {
 	return b, b.Unpacked <= maxUnpacked
 }
 
-// seal packs raw where that makes it shorter and appends header and bytes. It fills the lengths and the sum of b.
+// seal packs raw where that makes it shorter, and appends header and bytes. It sets the lengths and the sum of b.
 func (b *Info) seal(dst, raw []byte) []byte {
 	b.Unpacked = uint32(len(raw))
 	at := len(dst)
@@ -114,10 +114,10 @@ func (b *Info) seal(dst, raw []byte) []byte {
 	return dst[:at+blockHeader+len(packed)]
 }
 
-// errUnknownForm is no damage: it stops whoever reads.
+// errUnknownForm is no damage: it stops the reader.
 var errUnknownForm = errors.New("it is written in a way that this version of the relay does not know: install the version that wrote it")
 
-// open verifies what stands behind the header and unpacks it.
+// open verifies what stands behind the header, and unpacks it.
 func (b *Info) open(stored []byte) ([]byte, error) {
 	if b.unknownForm {
 		return nil, errUnknownForm
@@ -139,7 +139,7 @@ func (b *Info) open(stored []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// Place says where a block is. The sum ties it to what was written there.
+// Place is where a block is. The sum ties it to what was written there.
 type Place struct {
 	Segment uint64
 	Offset  int64
@@ -148,7 +148,7 @@ type Place struct {
 
 const placeSize = 20
 
-// Append appends the place as the store keeps it.
+// Append appends the place in the form of the store.
 func (p Place) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, p.Segment)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(p.Offset))
@@ -164,13 +164,13 @@ func ParsePlace(raw []byte) (Place, error) {
 	return Place{le.Uint64(raw), int64(le.Uint64(raw[8:])), le.Uint32(raw[16:])}, nil
 }
 
-// Block is a block with what it holds, unpacked.
+// Block is a block with its content, unpacked.
 type Block struct {
 	Info
 	Raw []byte
 }
 
-// Unpack calls fn with each entry of a block of Entries or Told, in order, until it returns an error.
+// Unpack calls fn with each entry of a block of Entries or CarriedAttempts, in order, until fn returns an error.
 func (b *Block) Unpack(fn func(h entry.Header, raw []byte) error) error {
 	for rest := b.Raw; len(rest) > 0; {
 		h, raw, more, err := entry.Next(rest)
@@ -200,5 +200,5 @@ func (b *Block) Frames() (frames []*entry.Frame, err error) {
 	return frames, err
 }
 
-// le is how all numbers are written.
+// le is the byte order of all numbers.
 var le = binary.LittleEndian

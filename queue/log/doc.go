@@ -1,5 +1,5 @@
-// Package log keeps the entries of the queue in segments: files that are appended by one goroutine, sealed with a footer
-// and from then on never changed.
+// Package log keeps the entries of the queue in segments. A segment is a file that one goroutine appends to; then it is sealed
+// with a footer, and never changes again.
 //
 //	NUMBER.seg       header · blocks · footer · trailer
 //	NUMBER.seg.new   a segment that is being written anew; removed at the next open
@@ -30,26 +30,36 @@
 //   - table: the places of the blocks and what their headers say;
 //   - ids: 16 bytes each, 12 of a keyed hash and 4 of the place of its event, sorted, in pages of 4 KiB with a checksum each;
 //   - postings: for the hash of a type, a lane or a source the blocks that have such events;
-//   - spoken: for each block the events of whose attempts it tells;
+//   - attempts: for each block the events of whose deliveries it has attempts;
 //   - named values: how many events of each source the segment has, and the bytes of their bodies.
 //
 // The trailer, the last 192 bytes of a sealed segment, says where these are and sums up the segment.
 //
-// # What nobody knows yet
+// # What this version does not know
 //
-// A footer has room for named values, as entries have, and a reader passes over names that it does not know; whatever is in a footer
-// can be made again from the blocks. A block of a kind that is not known is passed over, too: what counts is entries, and an
-// unknown one stops the reader. So does a block that is packed or sealed in a way that is not known: bytes 5 to 7 of its header.
-// All other zeros may be anything. What no reader may pass over has another format in the file FORMAT.
+// A footer has room for named values, as entries have, and a reader passes over names that it does not know: everything in a
+// footer can be made again from the blocks. A reader also passes over a block of an unknown kind: entries are what counts, and an
+// unknown entry stops the reader. A block that is packed or sealed in an unknown way (bytes 5 to 7 of its header) stops it, too.
+// All other zeros may have any value later. What no reader may pass over gets another format in the file FORMAT.
 //
 // # If we die here
 //
 //	before a save was synced           the journal has the entries: the segment is cut where they begin, and they are appended anew
 //	while a segment is sealed          it has no trailer: it is the open one, is cut behind its last block and goes on
 //	while the next one is begun        a file without a whole header has nothing: it is begun anew
-//	while a segment is written anew    the old one counts
-//	while a segment is deleted         it has another name; the rest of it is removed at the next open
+//	while a segment is written anew    the old file counts
+//	while a segment is deleted         it has another name; the next Open removes the rest of it
 //
-// What can't be read is told with its numbers and gone around. No file is mapped into memory: a page that the disk can't
-// give is an error and no signal.
+// What can't be read is reported by its numbers and passed over. No file is mapped into memory: a page that the disk can't read is
+// an error and no signal.
+//
+// # Where what is
+//
+//	log.go, segment.go, block.go       what is there: the segments, one of them, its blocks
+//	open.go, scan.go, repair.go        opening; reading a segment without a footer; making damaged ones good
+//	appender.go, seal.go               writing; footers
+//	remove.go, pin.go                  deleting; holding files for a backup
+//	lookup.go, ids.go, filter.go       which event has an id
+//	finder.go, postings.go, tables.go  which blocks may have what a search looks for
+//	attempts.go, usage.go, import.go   attempts of an event; bytes of a source; ids of format 1
 package log

@@ -11,8 +11,9 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// filter is a split-block Bloom filter of 20 bits an id: one cache line a look. Without words it lets everything pass. Of a
-// million new ids 230 seem to be in one of maxIDs ids, and each costs a read; with 16 bits 910 did. 50 million ids are in 190.
+// filter is a split-block Bloom filter of 20 bits an id; a look-up reads one cache line. Without words it lets everything
+// pass. Of a million new ids 230 seem to be in one of maxIDs ids, and each costs a read; with 16 bits 910 did. 50 million
+// ids are in 190 filters.
 type filter struct{ words atomic.Pointer[[]uint64] }
 
 const (
@@ -25,7 +26,7 @@ func newFilterWords(ids int64) []uint64 {
 	return make([]uint64, lines*lineWords)
 }
 
-// where a hash is in a filter: the line, and a bit in each of its words.
+// filterLine is the cache line that a hash belongs to. It has a bit in each word of it.
 func filterLine(words []uint64, h *entry.Hash) []uint64 {
 	lines := uint64(len(words) / lineWords)
 	at := (uint64(binary.LittleEndian.Uint32(h[4:])) * lines) >> 32
@@ -53,7 +54,7 @@ func (f *filter) mayHave(h *entry.Hash) bool {
 	return true
 }
 
-// Odd numbers that spread the bits of a hash over the words of a line.
+// filterSalt are odd numbers that spread the bits of a hash over the words of a line.
 var filterSalt = [lineWords]uint32{0x47b6137b, 0x44974d91, 0x8824ad5b, 0xa2b7289d, 0x705495c7, 0x2df1424b, 0x9efc4947, 0x5c6bfb31}
 
 func (f *filter) bytes() int64 {
@@ -63,7 +64,7 @@ func (f *filter) bytes() int64 {
 	return 0
 }
 
-// loadFilter makes the filter from the pages of the segment.
+// loadFilter makes the filter from the segment's pages of ids.
 func (s *segment) loadFilter() error {
 	sec := s.sections[sectionIDs]
 	pages := sec.length / idPage
@@ -91,7 +92,8 @@ func (s *segment) loadFilter() error {
 	return nil
 }
 
-// LoadFilters makes the filters of sealed segments, newest first, as long as memory is allowed for them, until stop is closed.
+// LoadFilters makes the filters of sealed segments, newest first, as long as memory is allowed for them, until stop is
+// closed. It reads all their pages of ids.
 func (l *Log) LoadFilters(stop <-chan struct{}) {
 	budget := l.opts.FilterBytes
 	for _, s := range slices.Backward(l.list()) {
@@ -118,7 +120,7 @@ func (l *Log) LoadFilters(stop <-chan struct{}) {
 	}
 }
 
-// evictFilters lets go of the oldest filters beyond the memory that is allowed for them.
+// evictFilters frees the oldest filters beyond the memory that is allowed.
 func (l *Log) evictFilters() {
 	budget := l.opts.FilterBytes
 	for _, s := range slices.Backward(l.list()) {

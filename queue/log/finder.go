@@ -5,26 +5,26 @@ import (
 	"sort"
 )
 
-// Finder looks for blocks that may hold what is asked for, so that whoever looks for a few events among millions reads a
-// few blocks. One goroutine uses it.
+// Finder looks for blocks that may match, so that a search for a few events among millions reads a few blocks. One goroutine
+// uses it.
 type Finder struct {
 	log          *Log
-	any          []uint64 // a block must have one of these words; nil: no matter
+	any          []uint64 // a block must have one of these words; nil: no condition
 	all          []uint64 // and all of these
-	since, until int64    // and events accepted from since on and before until, queue times; 0 for no bound
+	since, until int64    // events accepted from since on and before until, queue times; 0: no bound
 
-	loaded *segment // whose runs and blocks are at hand
+	loaded *segment // the segment whose runs and blocks are loaded
 	blocks []Info
 	runs   []run
 }
 
-// NewFinder makes one for blocks that have one of the words any, unless that is nil, all of the words all, and events that
-// were accepted from since on and before until, queue times, 0 for no bound.
+// NewFinder makes a finder of blocks that have one of the words any, unless that is nil, all of the words all, and events
+// that were accepted from since on and before until, queue times, 0 for no bound. It reads nothing.
 func (l *Log) NewFinder(any, all []uint64, since, until int64) *Finder {
 	return &Finder{log: l, any: any, all: all, since: since, until: until}
 }
 
-// load makes the runs of a segment the ones at hand. Those of the open segment are asked for each time.
+// load loads the runs of a segment; those of the open segment each time.
 func (f *Finder) load(s *segment) error {
 	sealed, t := f.log.state(s)
 	if sealed && f.loaded == s {
@@ -40,7 +40,7 @@ func (f *Finder) load(s *segment) error {
 	if !sealed {
 		f.log.mu.RLock()
 		defer f.log.mu.RUnlock()
-		if s.sealed { // just now
+		if s.sealed { // it was sealed just now
 			f.log.mu.RUnlock()
 			err := f.load(s)
 			f.log.mu.RLock()
@@ -48,7 +48,7 @@ func (f *Finder) load(s *segment) error {
 		}
 		f.blocks = s.blocks
 		f.selectRuns(func(word uint64) []run { return s.postings[word] })
-		return nil // runs of its own: the writer goes on
+		return nil // these runs are copies: the writer goes on
 	}
 	var postings []byte
 	var err error
@@ -59,7 +59,7 @@ func (f *Finder) load(s *segment) error {
 	}
 	if postings != nil {
 		if f.selectRuns(func(word uint64) []run { return lookUp(postings, word) }); len(f.runs) == 0 {
-			f.loaded = s // most segments of a long search: their tables are not read
+			f.loaded = s // most segments of a long search: their tables need not be read
 			return nil
 		}
 	}
@@ -72,7 +72,7 @@ func (f *Finder) load(s *segment) error {
 	return nil
 }
 
-// selectRuns makes the runs of what look finds of the words.
+// selectRuns makes the runs from what look finds for the words.
 func (f *Finder) selectRuns(look func(word uint64) []run) {
 	f.runs = []run{{0, math.MaxUint32}}
 	if f.any != nil {
@@ -90,8 +90,8 @@ func (f *Finder) fits(b *Info) bool {
 	return b.Kind == Entries && b.Events > 0 && b.LastAt >= f.since && (f.until == 0 || b.FirstAt < f.until)
 }
 
-// From returns the nearest events from seq on, in one block, that may be what is looked for: from up to below to. What is
-// not saved yet may be too: then from is the first event that is not, or seq, and to is 0.
+// From returns the nearest events from seq on, in one block, that may match: from the one up to below the other. Events that
+// are not saved yet may match, too: then from is the first of those, or seq, and to is 0. It may read footers from disk.
 func (f *Finder) From(seq uint64) (from, to uint64, err error) {
 	list := f.log.list()
 	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent > seq })
@@ -120,8 +120,9 @@ func (f *Finder) From(seq uint64) (from, to uint64, err error) {
 	return max(seq, end), 0, nil
 }
 
-// Before returns the nearest events below seq, in one block, that may be what is looked for: from up to below to; ok is
-// false when there are none. What is not saved yet it does not know: seq is at most the end of the log.
+// Before returns the nearest events below seq, in one block, that may match: from the one up to below the other; ok is false
+// when there are none. It does not know events that are not saved yet: seq is at most the end of the log. It may read
+// footers from disk.
 func (f *Finder) Before(seq uint64) (from, to uint64, ok bool, err error) {
 	list := f.log.list()
 	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent >= seq })
@@ -143,8 +144,8 @@ func (f *Finder) Before(seq uint64) (from, to uint64, ok bool, err error) {
 	return 0, 0, false, nil
 }
 
-// BlocksWith calls fn with each block that has events from a sequence number on and below another and one of the words, and
-// with which of the words it has, in order.
+// BlocksWith calls fn with each block that has events from a sequence number on and below another, and one of the words;
+// which are the indexes of the words that it has. It reads footers from disk.
 func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, info *Info, which []int) error) error {
 	for _, s := range l.list() {
 		sealed, t := l.state(s)
@@ -182,7 +183,7 @@ func (l *Log) BlocksWith(words []uint64, from, below uint64, fn func(p Place, in
 	return nil
 }
 
-// Recent is the first event of about the last so many bytes of blocks that are saved.
+// Recent is the first event of about the last so many bytes of saved blocks.
 func (l *Log) Recent(bytes int64) uint64 {
 	list := l.list()
 	_, at := l.End()

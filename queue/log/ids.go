@@ -12,8 +12,8 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// The ids of a sealed segment are records of 16 bytes, sorted, in pages of 4 KiB with a checksum each. The hashes are
-// spread evenly, so the page of one is guessed and seldom missed by more than one.
+// The ids of a sealed segment are records of 16 bytes, sorted, in pages of 4 KiB with a checksum each. Hashes are spread
+// evenly, so the page of a hash is guessed, and seldom missed by more than one.
 const (
 	idRecord  = 16
 	idPage    = 4 << 10
@@ -54,10 +54,10 @@ func appendIDs(dst []byte, ids []idPlace) []byte {
 	return dst
 }
 
-// noID fills what a page has no id for. Places above it are those of carried events.
+// noID fills the rest of a page. Places above it are those of carried events.
 const noID = carriedPlaces - 1
 
-// readIDPage reads one page of ids.
+// readIDPage reads one page of ids from disk.
 func (s *segment) readIDPage(buf []byte, n int64) error {
 	sec := s.sections[sectionIDs]
 	if err := s.readAt(buf[:idPage], sec.offset+n*idPage); err != nil {
@@ -80,7 +80,8 @@ func (s *segment) seqOf(place uint32) uint64 {
 // carriedPlaces is the first place of a carried event.
 const carriedPlaces = 1 << 28
 
-// findID returns the places of the events of a sealed segment that have an id.
+// findID returns the places of the events of a sealed segment with an id. It reads nothing when the filter excludes the id,
+// else a page or, rarely, two.
 func (s *segment) findID(h *entry.Hash) (places []uint32, err error) {
 	pages := s.sections[sectionIDs].length / idPage
 	if pages == 0 || !s.filter.mayHave(h) {
@@ -88,8 +89,8 @@ func (s *segment) findID(h *entry.Hash) (places []uint32, err error) {
 	}
 	buf := make([]byte, idPage)
 	at := min(int64(float64(binary.BigEndian.Uint64(h[:]))/(1<<64)*float64(pages)), pages-1)
-	// The guess is off by a page or, rarely, two: step by step to the page in which the first record that is not before h
-	// is, and then on while there are records of h.
+	// The guess is off by one page or, rarely, two: go down to the page that has the first record not before h, then up
+	// while records are those of h.
 	for down := true; ; {
 		if err := s.readIDPage(buf, at); err != nil {
 			return nil, err

@@ -6,7 +6,7 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Importer gathers ids of events that are not in the log, so that it knows them: those of a queue of an older format.
+// Importer gathers ids of events that are not in the log, so that the log knows them: ids of a queue of an older format.
 type Importer struct {
 	key     entry.Key
 	ids     []idPlace
@@ -17,7 +17,7 @@ type Importer struct {
 	started bool
 }
 
-// Add takes in an id, the sequence number of its event, and when that was accepted, queue time.
+// Add takes an id, the sequence number of its event, and when that was accepted, queue time.
 func (im *Importer) Add(id []byte, seq uint64, at int64) {
 	if !im.started {
 		im.started = true
@@ -29,8 +29,8 @@ func (im *Importer) Add(id []byte, seq uint64, at int64) {
 	im.seqs = append(im.seqs, seq)
 }
 
-// Write makes the first segment of a log in dir, which has nothing but the ids. The first event behind it is firstEvent.
-// Each id is known for as long as the youngest.
+// Write makes the first segment of a log in dir, synced, with nothing but the ids. The first event behind it is firstEvent.
+// Each id stays known for as long as the youngest.
 func (im *Importer) Write(dir string, firstEvent uint64, now int64) error {
 	l := &Log{opts: Options{Dir: dir, Now: func() int64 { return now }}, key: im.key}
 	s, err := l.createSegment(1, 1, im.low)

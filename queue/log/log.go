@@ -16,7 +16,7 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// Options say where a log is and how it is cut.
+// Options say where a log is and how it is cut into segments and blocks.
 type Options struct {
 	Dir         string
 	SegmentSize int64 // bytes of blocks after which a segment is sealed
@@ -24,11 +24,11 @@ type Options struct {
 	FilterBytes int64 // of memory for the filters of sealed segments
 	Fault       fault.Func
 	Now         func() int64 // queue time, Unix milliseconds
-	Notice      func(string) // gets one line for whoever runs the relay; may be called from any goroutine
-	Lost        func(int64)  // is told of how many ids were lost, by any goroutine; nil is not
+	Notice      func(string) // gets one line for the operator; called from any goroutine
+	Lost        func(int64)  // called, from any goroutine, with the number of ids that were lost; may be nil
 }
 
-// The places of faults.
+// Fault places: what a test's fault.Func is asked about.
 const (
 	PlaceHeader  = "header of a segment"
 	PlaceName    = "name of a segment"
@@ -45,52 +45,52 @@ const (
 	PlaceRead    = "read of a segment"
 )
 
-// Log is the segments of a queue. One goroutine writes: Add, Local, Save, Seal, Remove, Strip, Shorten, Hold. All else is safe
-// for concurrent use. No method holds a lock while it reads or writes a file.
+// Log is the segments of a queue. One goroutine writes: it alone calls Add, Local, Carry, Save, Full, Seal, Skip, Remove,
+// Strip, Shorten and Pin. Everything else is safe for concurrent use. No method holds a lock while it reads or writes a
+// file.
 type Log struct {
 	opts     Options
 	key      entry.Key
 	appender appender
 
-	mu       sync.RWMutex // of the list and of what readers ask of the open segment
-	segments []*segment   // ascending; the last one is open
+	mu       sync.RWMutex // guards the list, and what readers need of the open segment
+	segments []*segment   // ascending; the last one is open. The slice is replaced, not changed
 
-	idsMu    sync.RWMutex
-	ids      map[entry.Hash]uint64   // of events behind the sealed segments, and a little longer: their sequence numbers
+	idsMu    sync.RWMutex            // guards the four below
+	ids      map[entry.Hash]uint64   // events in no sealed segment, and some sealed just now: sequence numbers by id
 	times    []acceptTime            // when they were accepted, ascending
 	former   map[entry.Hash][]uint64 // events in no sealed segment whose id was used again
-	carried  map[entry.Hash][]uint64 // of events that were carried into the open segment
+	carried  map[entry.Hash][]uint64 // events that were carried into the open segment
 	seals    atomic.Uint64           // how often a segment was sealed
-	moves    atomic.Uint64           // how often ids came to another place
-	written  atomic.Int64            // bytes of blocks since it was opened
-	deleting []*os.File              // being deleted; the writer's
-	deferred []*os.File              // of segments that are not part of it any more, and that somebody holds; the writer's
-	pins     atomic.Int64            // how many hold its segments as they were
-	broken   error                   // the writer's: a write failed, and nobody knows what the disk has
+	moves    atomic.Uint64           // how often ids moved to another place
+	written  atomic.Int64            // bytes of blocks that were saved since Open
+	deleting []*os.File              // files that Shorten deletes; the writer's
+	deferred []*os.File              // files of segments that left the log and that somebody pinned; the writer's
+	pins     atomic.Int64            // how many Pins are not released
+	broken   error                   // a write failed, and nobody knows what the disk has; the writer's
 	tables   tables
 	usage    usageTable    // by source
-	entries  atomic.Uint64 // the number behind the last entry that is saved
-	events   atomic.Uint64 // the sequence number behind the last event that is saved
+	entries  atomic.Uint64 // the number behind the last saved entry
+	events   atomic.Uint64 // the sequence number behind the last saved event
 
-	pinnedBytes atomic.Int64 // bytes of parked
+	pinnedBytes atomic.Int64 // of deferred
 }
 
-// Found tells what Open found.
+// Found says what Open found.
 type Found struct {
 	NextEntry uint64 // behind the last entry
 	NextEvent uint64
 	Gaps      []Gap    // what is missing between segments or blocks, ascending
 	Damage    []string // what can't be read, one line each
-	Rescued   bool     // carried events have other places now
 }
 
-// Gap is a range of entries, and of events among them, that are not there any more.
+// Gap is a range of entries, and of events among them, that are missing.
 type Gap struct{ FromEntry, ToEntry, FromEvent, ToEvent uint64 }
 
-// Key keys the hashes of ids and words.
+// Key is the key of the hashes of ids and words.
 func (l *Log) Key() *entry.Key { return &l.key }
 
-// End returns the numbers behind the last entry and the last event that are saved.
+// End returns the numbers behind the last saved entry and the last saved event. It waits for nothing.
 func (l *Log) End() (nextEntry, nextEvent uint64) { return l.entries.Load(), l.events.Load() }
 
 // list returns the segments, ascending.
@@ -100,7 +100,7 @@ func (l *Log) list() []*segment {
 	return l.segments
 }
 
-// segment returns one by its number, nil when there is none.
+// segment returns the segment with a number, nil when there is none.
 func (l *Log) segment(number uint64) *segment {
 	list := l.list()
 	at, ok := slices.BinarySearchFunc(list, number, func(s *segment, n uint64) int {
@@ -118,7 +118,8 @@ func (l *Log) segment(number uint64) *segment {
 	return list[at]
 }
 
-// Read reads the block at a place. An error wraps codec.ErrDamaged unless the segment was deleted (see Gone).
+// Read reads the block at a place from disk. An error wraps codec.ErrDamaged unless the segment was deleted (see Gone). A
+// read that fails is repeated for up to 1.2 s.
 func (l *Log) Read(p Place) (*Block, error) {
 	s := l.segment(p.Segment)
 	if s == nil {
@@ -130,14 +131,15 @@ func (l *Log) Read(p Place) (*Block, error) {
 // Gone reports whether an error says that a segment was deleted.
 func Gone(err error) bool { return errors.Is(err, errGone) }
 
-// state reads what the writer may change.
+// state returns what the writer may change.
 func (l *Log) state(s *segment) (sealed bool, t trailer) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return s.sealed, s.trailer
 }
 
-// Blocks calls fn with the place and the header of each block of a kind that ends behind entry from, in order.
+// Blocks calls fn with place and header of each block of a kind that ends behind entry from, in order. It reads the tables
+// of sealed segments that are not cached, from disk.
 func (l *Log) Blocks(kind Kind, from uint64, fn func(Place, *Info) error) error {
 	for _, s := range l.list() {
 		if err := l.blocksOf(s, kind, from, fn); err != nil {
@@ -147,7 +149,7 @@ func (l *Log) Blocks(kind Kind, from uint64, fn func(Place, *Info) error) error 
 	return nil
 }
 
-// BlocksOf is Blocks of one segment.
+// BlocksOf is Blocks for one segment.
 func (l *Log) BlocksOf(number uint64, kind Kind, fn func(Place, *Info) error) error {
 	s := l.segment(number)
 	if s == nil {
@@ -176,8 +178,8 @@ func (l *Log) blocksOf(s *segment, kind Kind, from uint64, fn func(Place, *Info)
 	return nil
 }
 
-// Find finds the block that holds event seq or, when that is gone, the first one behind it, without the store. ok is false
-// when there is none.
+// Find finds, without the store, the block that holds event seq or, when that is gone, the first block behind it. ok is
+// false when there is none. It may read tables from disk.
 func (l *Log) Find(seq uint64) (p Place, info Info, ok bool, err error) {
 	for _, s := range l.list() {
 		if sealed, t := l.state(s); sealed && (t.endEvent <= seq || t.stripped) {
@@ -196,17 +198,18 @@ func (l *Log) Find(seq uint64) (p Place, info Info, ok bool, err error) {
 	return p, info, false, nil
 }
 
-// Segment sums a segment up for who decides what is kept.
+// Segment is a summary of a segment, for decisions about what is kept.
 type Segment struct {
 	Number               uint64
 	FirstEntry, EndEntry uint64
 	FirstEvent, EndEvent uint64
-	FirstAt, LastAt      int64 // queue times of its events, 0 without any
+	FirstAt, LastAt      int64 // queue times of its first and last event, 0 without any
 	Made                 int64 // queue time at which it was begun
 	Sealed, Stripped     bool
 	Bytes                int64 // of the file
 }
 
+// summary returns a segment's summary. The caller holds mu, or is the writer.
 func (l *Log) summary(s *segment) Segment {
 	size := s.size
 	if s.sealed {
@@ -222,7 +225,7 @@ func (s *segment) fileEnd() int64 {
 	return s.valuesAt() + int64(s.values) + trailerSize
 }
 
-// Segments sums all segments up, ascending. The last one is open.
+// Segments returns a summary of each segment, ascending; the last one is open. It reads memory.
 func (l *Log) Segments() []Segment {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -233,7 +236,8 @@ func (l *Log) Segments() []Segment {
 	return list
 }
 
-// Totals are what all segments hold: events and bytes of their bodies, without those that were carried, and bytes of files.
+// Totals returns events and bytes of their bodies in all segments, without carried ones, and bytes of all files. It reads
+// memory.
 func (l *Log) Totals() (events, bodies, bytes int64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -244,7 +248,7 @@ func (l *Log) Totals() (events, bodies, bytes int64) {
 	return events, bodies, bytes
 }
 
-// Close closes the files. What was not saved is lost.
+// Close closes the files. What was added and not saved is lost.
 func (l *Log) Close() error {
 	var errs []error
 	for _, s := range l.list() {
@@ -282,7 +286,8 @@ func fdatasync(f *os.File) error {
 	}
 }
 
-// FirstKeptEvent is the sequence number of the first event whose block is kept: those below it are gone or were carried.
+// FirstKeptEvent is the sequence number of the first event whose block is kept: those below it are deleted or were carried.
+// It reads memory.
 func (l *Log) FirstKeptEvent() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -17,7 +17,8 @@ type acceptTime struct {
 	at    int64
 }
 
-// Accept makes the ids of a frame known and counts it for its sources. The frame is durable, and frames come in their order.
+// Accept makes the ids of a frame known, and counts it for its sources. The frame is durable; frames come in order. It takes
+// one mutex and reads no file.
 func (l *Log) Accept(f *entry.Frame) {
 	f.EachUsage(l.usage.add)
 	ids := f.IDs
@@ -27,7 +28,7 @@ func (l *Log) Accept(f *entry.Frame) {
 	l.idsMu.Lock()
 	for i := range ids {
 		seq := f.First + uint64(i)
-		if had, twice := l.ids[ids[i]]; twice && had != seq { // used again after its window
+		if had, twice := l.ids[ids[i]]; twice && had != seq { // the id was used again after its window
 			l.former[ids[i]] = append(l.former[ids[i]], had)
 		}
 		l.ids[ids[i]] = seq
@@ -46,7 +47,7 @@ func (l *Log) hashes(f *entry.Frame) (ids []entry.Hash) {
 	}
 }
 
-// forgetIDs takes the ids of a segment that was sealed out of memory.
+// forgetIDs takes the ids of a segment that was sealed out of memory, a few thousand at a time.
 func (l *Log) forgetIDs(s *segment, ids []idPlace) {
 	for len(ids) > 0 {
 		n := min(len(ids), 4096)
@@ -79,11 +80,11 @@ func (l *Log) forgetIDs(s *segment, ids []idPlace) {
 	l.idsMu.Unlock()
 }
 
-// SealCount counts the seals. An id that Lookup did not find is still not there if Young does not find it either and no
-// segment was sealed in between.
+// SealCount counts seals. An id that Lookup did not find is still new if RecentID does not find it either and no segment was
+// sealed in between.
 func (l *Log) SealCount() uint64 { return l.seals.Load() }
 
-// RecentID finds the newest event that has an id among those that are in no sealed segment yet. It reads memory alone.
+// RecentID finds the newest event with an id among those that are in no sealed segment yet. It reads memory.
 func (l *Log) RecentID(h *entry.Hash) (seq uint64, ok bool) {
 	l.idsMu.RLock()
 	seq, ok = l.ids[*h]
@@ -91,14 +92,14 @@ func (l *Log) RecentID(h *entry.Hash) (seq uint64, ok bool) {
 	return seq, ok
 }
 
-// Lookup finds the newest event that has an id and was accepted at or behind oldest, a queue time, as far as segments can
-// tell; see At. It reads a page of a segment that seems to have the id.
+// Lookup finds the newest event with an id that was accepted at or after oldest, a queue time, as far as a segment's trailer
+// can say; see At. It reads a page of each segment whose filter says that it may have the id.
 func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err error) {
 	if seq, ok = l.RecentID(h); ok {
 		return seq, true, nil
 	}
 	list := l.list()
-	for _, s := range slices.Backward(list[:max(len(list)-1, 0)]) { // all but the last were sealed before they came into the list
+	for _, s := range slices.Backward(list[:max(len(list)-1, 0)]) { // all but the last are sealed
 		if s.lastAt != 0 && s.lastAt < oldest {
 			break
 		}
@@ -107,7 +108,7 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 		}
 		seqs, err := l.findIn(s, h)
 		for _, found := range seqs {
-			if found >= s.firstEvent && (!ok || found > seq) { // those that were carried came before all others
+			if found >= s.firstEvent && (!ok || found > seq) { // carried events are older than all others
 				seq, ok = found, true
 			}
 		}
@@ -118,14 +119,15 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 	return 0, false, nil
 }
 
-// LookupAll finds all events that have an id, newest first.
+// LookupAll finds all events with an id, newest first. It reads a page of each segment whose filter says so.
 func (l *Log) LookupAll(h *entry.Hash) (seqs []uint64, err error) {
 	for range 4 {
 		moves := l.moves.Load()
 		if seqs, err = l.lookupAll(h); err != nil || moves == l.moves.Load() {
 			return seqs, err
 		}
-		// Something was sealed or carried meanwhile, and may have been looked for where it was not yet and not any more.
+		// Something was sealed or carried meanwhile, and may have been looked for in its new place before it was there and
+		// in its old place after.
 	}
 	return seqs, err
 }
@@ -151,7 +153,7 @@ func (l *Log) lookupAll(h *entry.Hash) (seqs []uint64, err error) {
 	return slices.Compact(seqs), nil
 }
 
-// findIn returns the sequence numbers of the events of a sealed segment that have an id.
+// findIn returns the events of a sealed segment with an id.
 func (l *Log) findIn(s *segment, h *entry.Hash) (seqs []uint64, err error) {
 	var places []uint32
 	if m := s.rebuiltIDs.Load(); m != nil {
@@ -161,7 +163,7 @@ func (l *Log) findIn(s *segment, h *entry.Hash) (seqs []uint64, err error) {
 	}
 	switch {
 	case Gone(err):
-		// It was deleted, or written anew without its blocks: then its ids are in the new file.
+		// It was deleted, or stripped: then its ids are in the new file.
 		if now := l.segment(s.number); now != nil && now != s {
 			return l.findIn(now, h)
 		}
@@ -209,7 +211,7 @@ func (l *Log) rebuildIDs(s *segment) error {
 		lost = int(t.endEvent - t.firstEvent)
 	}
 	if !s.rebuiltIDs.CompareAndSwap(nil, &ids) {
-		return nil // somebody else did it meanwhile, and told
+		return nil // another goroutine did it meanwhile, and reported
 	}
 	if lost == 0 {
 		l.reportDamage(s, "some of its ids can't be read: all were read from its events")
@@ -222,7 +224,7 @@ func (l *Log) rebuildIDs(s *segment) error {
 	return nil
 }
 
-// At tells when an event was accepted, queue time; ok is false when that is not known any more. It may read a block.
+// At returns when an event was accepted, queue time; ok is false when that is not known any more. It may read a block.
 func (l *Log) At(seq uint64) (at int64, ok bool, err error) {
 	l.idsMu.RLock()
 	n := sort.Search(len(l.times), func(i int) bool { return l.times[i].first > seq })
@@ -240,7 +242,7 @@ func (l *Log) At(seq uint64) (at int64, ok bool, err error) {
 	s := list[i-1]
 	_, t := l.state(s)
 	if t.stripped || t.firstAt == t.lastAt {
-		return t.lastAt, true, nil // a little long rather than short
+		return t.lastAt, true, nil // rather a little too late than too early
 	}
 	blocks, err := l.table(s)
 	if err != nil {
@@ -256,7 +258,7 @@ func (l *Log) At(seq uint64) (at int64, ok bool, err error) {
 		}
 		block, err := s.block(b.Offset, &b.Sum)
 		if err != nil {
-			return b.LastAt, true, nil // a little long rather than short
+			return b.LastAt, true, nil // rather a little too late than too early
 		}
 		frames, _ := block.Frames()
 		for _, f := range frames {
@@ -267,16 +269,4 @@ func (l *Log) At(seq uint64) (at int64, ok bool, err error) {
 		return b.LastAt, true, nil
 	}
 	return 0, false, nil
-}
-
-// Window tells between which queue times the events of the segment were accepted that holds seq: who asks whether one
-// is old need not read a block when the whole segment is young.
-func (l *Log) Window(seq uint64) (first, last int64) {
-	list := l.list()
-	i := sort.Search(len(list), func(i int) bool { return list[i].firstEvent > seq })
-	if i == 0 {
-		return 0, 0
-	}
-	_, t := l.state(list[i-1])
-	return t.firstAt, t.lastAt
 }

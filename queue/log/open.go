@@ -13,15 +13,15 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Start is where the entries begin that somebody else has and that are to be added again: the journal's first. Blocks that
-// begin at or behind it are cut off, since nobody knows whether they were synced.
+// Start is where the entries begin that the journal has and that will be added again. Blocks that begin at or behind it are
+// cut off, since nobody knows whether they were synced.
 type Start struct{ Entry, Event uint64 }
 
-// NoStart: nobody has any entries.
+// NoStart: the journal has no entries.
 var NoStart = Start{^uint64(0), ^uint64(0)}
 
-// Open opens the log in o.Dir, making it when there is none. It reads the open segment and the trailers of all others. What
-// can't be read is told in what it found, never deleted. Entries from start on are to be added again.
+// Open opens the log in o.Dir, or makes one. It reads all of the open segment, and header and trailer of the others. It
+// reports what can't be read in found, and deletes none of it. The caller adds the entries from start on again.
 func Open(o Options, start Start) (l *Log, found Found, err error) {
 	l = &Log{opts: o, ids: map[entry.Hash]uint64{}, former: map[entry.Hash][]uint64{}, carried: map[entry.Hash][]uint64{}}
 	defer func() {
@@ -60,7 +60,7 @@ func Open(o Options, start Start) (l *Log, found Found, err error) {
 	return l, found, nil
 }
 
-// openSegments opens all files, makes footers again that are missing and removes what a crash left.
+// openSegments opens all files, makes missing footers again, and removes what a crash left.
 func (l *Log) openSegments(found *Found) error {
 	files, err := os.ReadDir(l.opts.Dir)
 	if err != nil {
@@ -99,7 +99,7 @@ func (l *Log) openSegments(found *Found) error {
 			return err
 		}
 		if wholes[i] {
-			l.key = s.key // all have the same: with another one nothing is found by postings and ids
+			l.key = s.key // all have the same key: with another one nothing is found by postings and ids
 		}
 	}
 	for i := 0; i < len(l.segments); i++ {
@@ -108,7 +108,7 @@ func (l *Log) openSegments(found *Found) error {
 			return err
 		}
 		if !whole && i == len(l.segments)-1 && s.size <= headerSize {
-			// It was being begun: nothing was ever written to it.
+			// A crash cut its making short: nothing was written to it.
 			l.segments = l.segments[:i]
 			if err := errors.Join(s.file.Close(), os.Remove(s.path)); err != nil {
 				return err
@@ -132,7 +132,7 @@ func (l *Log) openSegments(found *Found) error {
 	return nil
 }
 
-// readHeaderAndTrailer reads header and trailer. whole is false when the header can't be read.
+// readHeaderAndTrailer reads both ends of the file. whole is false when the header can't be read.
 func (s *segment) readHeaderAndTrailer() (whole bool, err error) {
 	info, err := s.file.Stat()
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *segment) readHeaderAndTrailer() (whole bool, err error) {
 	return whole, nil
 }
 
-// ensureOpen makes sure that there is an open segment.
+// ensureOpen makes an open segment when there is none.
 func (l *Log) ensureOpen(start Start) error {
 	n := len(l.segments)
 	if n > 0 && !l.segments[n-1].sealed {
@@ -178,7 +178,7 @@ func (l *Log) ensureOpen(start Start) error {
 	return nil
 }
 
-// findGaps tells what is missing between segments and between the blocks of the open one.
+// findGaps notes what is missing between segments, and between blocks of the open one.
 func (l *Log) findGaps(found *Found) {
 	note := func(endEntry, endEvent, firstEntry, firstEvent uint64) {
 		if firstEntry > endEntry || firstEvent > endEvent {
@@ -199,8 +199,7 @@ func (l *Log) findGaps(found *Found) {
 	}
 }
 
-// Skip makes the next entry the one with the given number and the next event the one with the given sequence number: those
-// between are lost.
+// Skip makes nextEntry and nextEvent the next numbers: those between are lost.
 func (l *Log) Skip(nextEntry, nextEvent uint64) {
 	l.endBlock()
 	l.appender.nextEntry, l.appender.nextEvent = max(l.appender.nextEntry, nextEntry), max(l.appender.nextEvent, nextEvent)

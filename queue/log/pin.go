@@ -14,8 +14,8 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Pin is the segments of a log as they were at one moment. What retention takes out of the log or strips meanwhile keeps
-// its bytes until Release. Its methods are safe for concurrent use.
+// Pin is the segments of a log as they were at one moment. What retention takes out of the log or strips meanwhile stays on
+// disk until Release. Its methods are safe for concurrent use.
 type Pin struct {
 	log      *Log
 	list     []PinnedSegment
@@ -34,7 +34,7 @@ type PinnedSegment struct {
 	blocks []Info // of the open one
 }
 
-// Pin holds all that is saved. The log's writer calls it; nothing is read or written.
+// Pin pins everything that is saved. The writer calls it; it reads and writes no file.
 func (l *Log) Pin() *Pin {
 	l.pins.Add(1)
 	h := &Pin{log: l}
@@ -49,27 +49,27 @@ func (l *Log) Pin() *Pin {
 // Segments are the files, ascending.
 func (p *Pin) Segments() []PinnedSegment { return p.list }
 
-// Release lets retention have what was held. More than one call is one.
+// Release lets retention delete what was pinned. A second call does nothing.
 func (p *Pin) Release() {
 	if !p.released.Swap(true) {
 		p.log.pins.Add(-1)
 	}
 }
 
-// PinnedBytes is how many bytes of files would be gone if nobody held them.
+// PinnedBytes is how many bytes of files would be deleted if nobody had pinned them.
 func (l *Log) PinnedBytes() int64 { return l.pinnedBytes.Load() }
 
-// closeUnlessPinned closes the file of a segment that is not part of the log any more, later when somebody holds it.
+// closeUnlessPinned closes the file of a segment that left the log, or defers that while the log is pinned.
 func (l *Log) closeUnlessPinned(f *os.File, bytes int64) error {
 	if l.pins.Load() > 0 {
 		l.deferred = append(l.deferred, f)
 		l.pinnedBytes.Add(bytes)
 		return nil
 	}
-	return f.Close() // waits for those who read
+	return f.Close() // the read under way keeps it open
 }
 
-// closeDeferred closes what was held, once nobody holds it any more.
+// closeDeferred closes the deferred files.
 func (l *Log) closeDeferred() error {
 	var errs []error
 	for _, f := range l.deferred {
@@ -85,8 +85,9 @@ const (
 	copyPage  = 4 << 10
 )
 
-// WriteTo writes the file as it was, Size bytes. What the disk can't give is zeros, and is told with whatever else a start
-// would find damaged, in one line each. An error is one of w, or that the log was closed.
+// WriteTo writes the file as it was, Size bytes, to w. What the disk can't read becomes zeros; damaged gets a line for it,
+// and for everything else that a start would find damaged. An error is one of w, or says that the log was closed. It reads
+// disk without a lock.
 func (s *PinnedSegment) WriteTo(w io.Writer, damaged func(what string)) error {
 	c := copier{PinnedSegment: s, w: w, damaged: damaged}
 	blocks := s.blocks
@@ -138,7 +139,7 @@ func (b *Info) holds() string {
 	return "no event"
 }
 
-// copier writes one held segment.
+// copier writes one pinned segment.
 type copier struct {
 	*PinnedSegment
 	w       io.Writer
@@ -166,7 +167,7 @@ func (c *copier) copy(from, to int64) error {
 	return nil
 }
 
-// copyIDs is copy of what is behind a place in a segment that has nothing but ids, which are nowhere else.
+// copyIDs is copy for a segment that has nothing but ids: they are nowhere else.
 func (c *copier) copyIDs(from int64) error {
 	ids := c.sections[sectionIDs]
 	if err := c.copy(from, ids.offset); err != nil {
@@ -187,7 +188,7 @@ func (c *copier) copyIDs(from int64) error {
 	return c.copy(ids.offset+ids.length, c.Size)
 }
 
-// readAround reads bytes, with zeros for the pages that the disk can't give. They are good until the next call.
+// readAround reads bytes, with zeros for the pages that the disk can't read. They are valid until the next call.
 func (c *copier) readAround(from, to int64) ([]byte, error) {
 	c.buf = slices.Grow(c.buf[:0], int(to-from))
 	raw := c.buf[:to-from]

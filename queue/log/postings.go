@@ -10,11 +10,11 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// postings tell in which blocks of a segment a word stands: a type, the group of a type, a lane, a source. A word is told by
-// its hash; a block that is named in vain costs a look, one that is missing would hide an event.
+// postings say which blocks of a segment have a word: a type, the group of a type, a lane, a source. A word is known by its
+// hash. A block that is named without reason costs a read; one that is missing would hide an event.
 type postings map[uint64][]run
 
-// run is blocks from up to below to.
+// run is blocks from one up to below another.
 type run struct{ from, to uint32 }
 
 func (p postings) add(word uint64, block uint32) {
@@ -45,8 +45,8 @@ func LaneWord(key *entry.Key, id entry.LaneID) uint64 {
 // SourceWord is the word of a source.
 func SourceWord(key *entry.Key, name string) uint64 { return key.Word(wordSource, name) }
 
-// TypeWords are the words of which a block has one that holds an event of one of the patterns, each a type or "group.*";
-// nil when any block may: without patterns, or when one of them is of another form.
+// TypeWords are the words one of which a block has that holds an event of one of the patterns, each a type or "group.*"; nil
+// when any block may: without patterns, or when a pattern has another form.
 func TypeWords(key *entry.Key, patterns []string) (words []uint64) {
 	for _, p := range patterns {
 		if strings.HasSuffix(p, "*") && !strings.HasSuffix(p, ".*") {
@@ -67,7 +67,7 @@ func typeWords(key *entry.Key, name string, fn func(uint64)) {
 	}
 }
 
-// lastWords remembers the words of the last type and set that were added for a block, the likeliest to come again.
+// lastWords remembers the last type and lane set that were added for a block: the next event probably has the same.
 type lastWords struct {
 	name  string
 	set   entry.LaneSet
@@ -75,10 +75,10 @@ type lastWords struct {
 	fresh bool
 }
 
-// postingEntry is the size of a word in the directory of the section: its hash, and where its runs begin.
+// postingEntry is the size of a word in the section's directory: its hash, and where its runs begin.
 const postingEntry = 12
 
-// append writes the number of words, the directory, sorted by hash, and the runs of each as gaps and lengths.
+// append writes the number of words, the directory, sorted by hash, and the runs of each word as gaps and lengths.
 func (p postings) append(dst []byte) []byte {
 	words := make([]uint64, 0, len(p))
 	for w := range p {
@@ -127,7 +127,7 @@ func lookUp(raw []byte, word uint64) (runs []run) {
 	return runs
 }
 
-// union returns the blocks that are in either list, cut those that are in both.
+// union returns the blocks that are in either list.
 func union(a, b []run) (out []run) {
 	all := slices.Concat(a, b)
 	slices.SortFunc(all, func(x, y run) int { return int(int64(x.from) - int64(y.from)) })
@@ -141,6 +141,7 @@ func union(a, b []run) (out []run) {
 	return out
 }
 
+// intersect returns the blocks that are in both lists.
 func intersect(a, b []run) (out []run) {
 	for i, j := 0, 0; i < len(a) && j < len(b); {
 		from, to := max(a[i].from, b[j].from), min(a[i].to, b[j].to)

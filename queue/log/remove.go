@@ -8,11 +8,11 @@ import (
 	"slices"
 )
 
-// shortenBy is how much of a deleted file goes at a time: to unlink a large one at once holds up a commit.
+// shortenBy is how many bytes of a deleted file are cut off at a time: unlinking a large file at once delays a commit.
 const shortenBy = 8 << 20
 
-// Remove takes the oldest segment out of the log. Its file gets another name at once and goes with calls of Shorten. What
-// is still needed of it must be saved elsewhere.
+// Remove takes the oldest segment out of the log. Its file gets another name at once, which is synced; calls of Shorten
+// delete it. What is still needed of it must be saved elsewhere before.
 func (l *Log) Remove() error {
 	s := l.list()[0]
 	gone := l.path(s.number, suffixGone)
@@ -36,7 +36,8 @@ func (l *Log) Remove() error {
 	return l.closeUnlessPinned(s.file, s.fileEnd())
 }
 
-// Shorten deletes a piece of what was removed and reports whether there is more. While somebody holds it, it waits.
+// Shorten deletes a piece of a removed segment's file, and reports whether there is more. While somebody has pinned the log
+// it does nothing.
 func (l *Log) Shorten() (more bool, err error) {
 	if l.pins.Load() > 0 {
 		return len(l.deleting) > 0, nil
@@ -70,8 +71,8 @@ func (l *Log) Shorten() (more bool, err error) {
 	return len(l.deleting) > 0, nil
 }
 
-// Strip writes a sealed segment anew without its blocks: its ids stay known. What is still needed of it must be saved
-// elsewhere.
+// Strip writes a sealed segment anew without its blocks, synced: its ids stay known. What is still needed of it must be
+// saved elsewhere before.
 func (l *Log) Strip(number uint64) error {
 	s := l.segment(number)
 	if s == nil || !s.sealed || s.stripped {

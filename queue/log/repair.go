@@ -13,8 +13,8 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// otherNumber tells whose file it is when its header says that of another segment: whatever it holds belongs elsewhere, and taken
-// for this one it would hide that this one is gone.
+// otherNumber returns the number in the file's header when that is another segment's: what the file has belongs elsewhere,
+// and as this segment it would hide that this one is missing.
 func (s *segment) otherNumber() (number uint64, is bool) {
 	head := make([]byte, headerSize)
 	if _, err := s.file.ReadAt(head, 0); err != nil {
@@ -25,8 +25,8 @@ func (s *segment) otherNumber() (number uint64, is bool) {
 	return t.number, is
 }
 
-// reorderBlocks puts the blocks of a segment without a footer in the order of their entries when they lie in another one, or twice,
-// since all is found by that order. The file as it was gets another name: what could not be read in it is there.
+// reorderBlocks puts the blocks of a segment without a footer in the order of their entries, when they lie in another order
+// or twice: everything is found by that order. The file as it was gets another name, since it has what could not be read.
 func (l *Log) reorderBlocks(s *segment, found *Found) error {
 	if s.sealed {
 		return nil
@@ -77,7 +77,7 @@ func (l *Log) reorderBlocks(s *segment, found *Found) error {
 	})
 }
 
-// reconstructHeader fills what a header would say from what is around it.
+// reconstructHeader fills what a header would say, from what is around it.
 func (l *Log) reconstructHeader(s *segment, at int) {
 	s.key = l.key
 	if s.sealed {
@@ -91,7 +91,7 @@ func (l *Log) reconstructHeader(s *segment, at int) {
 	s.endEntry, s.endEvent = s.firstEntry, s.firstEvent
 }
 
-// rebuildFooter makes the footer of a segment again.
+// rebuildFooter makes the footer of a segment again from its blocks.
 func (l *Log) rebuildFooter(s *segment, found *Found) error {
 	s.endEntry, s.endEvent = s.firstEntry, s.firstEvent
 	if err := l.loadOpen(s, found); err != nil {
@@ -112,7 +112,7 @@ func (l *Log) rebuildFooter(s *segment, found *Found) error {
 	return nil
 }
 
-// cutFrom cuts off the blocks that begin at or behind an entry. Their local records are kept.
+// cutFrom cuts off the blocks that begin at or behind an entry. Local records among them are kept.
 func (l *Log) cutFrom(first uint64, found *Found) error {
 	at := -1
 	for i, s := range l.segments {
@@ -144,13 +144,13 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 	if !behind {
 		return nil
 	}
-	var rescued [][]byte
+	var local [][]byte
 	gather := func(s *segment, infos []Info) {
 		for i := range infos {
 			if infos[i].Kind != Entries {
 				raw := make([]byte, infos[i].end()-infos[i].Offset)
 				if err := s.readAt(raw, infos[i].Offset); err == nil {
-					rescued = append(rescued, raw)
+					local = append(local, raw)
 				}
 			}
 		}
@@ -174,13 +174,12 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 	if err := l.opts.Fault.Before(PlaceCut); err != nil {
 		return err
 	}
-	if len(rescued) > 0 {
-		found.Rescued = true
+	if len(local) > 0 {
 		if err := l.rewrite(s, func(f *os.File) error {
 			if _, err := io.Copy(f, io.NewSectionReader(s.file, 0, cut)); err != nil {
 				return err
 			}
-			for _, raw := range rescued {
+			for _, raw := range local {
 				if _, err := f.Write(raw); err != nil {
 					return err
 				}
@@ -196,7 +195,7 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 		}
 	}
 	l.segments = l.segments[:at+1]
-	if len(rescued) == 0 {
+	if len(local) == 0 {
 		if err := s.file.Truncate(cut); err != nil {
 			return err
 		}
@@ -210,7 +209,7 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 	return l.opts.Fault.After(PlaceCut, nil)
 }
 
-// rewrite replaces the file of a segment by one that fill writes: synced, renamed, its name synced.
+// rewrite replaces the file of a segment by one that fill writes: written, synced, renamed, directory synced.
 func (l *Log) rewrite(s *segment, fill func(*os.File) error) error {
 	path := l.path(s.number, suffixNew)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)

@@ -10,8 +10,8 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// walk reads the headers of the blocks up to end. It goes on behind what it can't read, of which damaged is told, and
-// returns where the last block ends.
+// walk reads the headers of the blocks up to end, and returns where the last block ends. It goes on behind what it can't
+// read, and calls damaged with that.
 func (s *segment) walk(end int64, damaged func(from, to int64)) (infos []Info, at int64, err error) {
 	var head [blockHeader]byte
 	for at = headerSize; at+blockHeader <= end; {
@@ -35,7 +35,7 @@ func (s *segment) walk(end int64, damaged func(from, to int64)) (infos []Info, a
 	return infos, at, nil
 }
 
-// nextBlock looks for a header from a place on, -1 when there is none.
+// nextBlock looks for the next header, from a place on; -1 when there is none.
 func (s *segment) nextBlock(at, end int64) int64 {
 	const window = 64 << 10
 	magic := le.AppendUint32(nil, blockMagic)
@@ -60,8 +60,8 @@ func (s *segment) nextBlock(at, end int64) int64 {
 	return -1
 }
 
-// loadOpen reads the blocks of a segment that has no footer, so that it can go on, or be sealed. A block at its end that can't
-// be read is what a crash left, and is cut off; one before it is damage.
+// loadOpen reads the blocks of a segment without a footer, so that it can go on or be sealed. A block at the end that can't
+// be read is left from a crash and is cut off; one before that is damage.
 func (l *Log) loadOpen(s *segment, found *Found) error {
 	infos, end, err := s.walk(s.size, func(from, to int64) {
 		found.Damage = append(found.Damage, fmt.Sprintf("segment %d: bytes %d to %d can't be read", s.number, from, to-1))
@@ -103,10 +103,10 @@ func (l *Log) loadOpen(s *segment, found *Found) error {
 
 // indexBlock gathers what the footer will say of a block that was read.
 func (l *Log) indexBlock(s *segment, b *Block, at uint32) error {
-	w := &l.appender
+	a := &l.appender
 	if b.Kind == Entries || b.Kind == CarriedAttempts {
 		var frames []*entry.Frame
-		var told []uint64
+		var attempted []uint64
 		err := b.Unpack(func(h entry.Header, raw []byte) error {
 			switch h.Kind {
 			case entry.KindFrame:
@@ -117,7 +117,7 @@ func (l *Log) indexBlock(s *segment, b *Block, at uint32) error {
 				p, err := entry.ParseProgress(h, raw)
 				if err == nil {
 					for i := range p.Attempts {
-						told = append(told, p.Attempts[i].Seq)
+						attempted = append(attempted, p.Attempts[i].Seq)
 					}
 				}
 				return err
@@ -131,8 +131,8 @@ func (l *Log) indexBlock(s *segment, b *Block, at uint32) error {
 			l.indexFrame(s, f, at)
 			l.Accept(f)
 		}
-		if len(told) > 0 {
-			w.attempts = append(w.attempts, attemptedEvents{at, rangesOf(told)})
+		if len(attempted) > 0 {
+			a.attempts = append(a.attempts, attemptedEvents{at, rangesOf(attempted)})
 		}
 	}
 	if b.Kind == Carried {
@@ -143,8 +143,8 @@ func (l *Log) indexBlock(s *segment, b *Block, at uint32) error {
 		l.acceptCarried(s, frames)
 	}
 	if b.Kind == Entries {
-		w.nextEntry, w.nextEvent = b.EndEntry(), max(w.nextEvent, b.EndEvent())
+		a.nextEntry, a.nextEvent = b.EndEntry(), max(a.nextEvent, b.EndEvent())
 	}
-	w.blocks = append(w.blocks, b.Info)
+	a.blocks = append(a.blocks, b.Info)
 	return nil
 }

@@ -10,19 +10,19 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// maxIDs is how many ids a segment gets, about. Those of the open one are in memory, some 90 bytes each until it is sealed,
+// maxIDs is about how many ids a segment gets. Those of the open one are in memory, some 90 bytes each until it is sealed,
 // and a start reads all of it: small events that pack well would fill 64 MiB with a million of them.
 const maxIDs = 256 << 10
 
-// Full reports whether the open segment is to be sealed: it is as large as one is to be, has as many ids or, when it has
-// events, was begun before oldest, a queue time.
+// Full reports whether the open segment is to be sealed: it has its size, or its number of ids, or has blocks and was begun
+// before oldest, a queue time.
 func (l *Log) Full(oldest int64) bool {
 	s := l.open()
 	return s.size >= l.opts.SegmentSize || len(s.ids) >= maxIDs || s.made < oldest && len(s.blocks) > 0
 }
 
-// Seal writes the footer of the open segment and begins the next one. All that was added must be saved. When the disk is
-// full the segment stays open and goes on: the error is told, and it can be tried again.
+// Seal writes and syncs the footer of the open segment, and begins the next one. Everything that was added must be saved.
+// When the disk is full, the segment stays open and goes on: Seal returns the error and can be tried again.
 func (l *Log) Seal() error {
 	if l.broken != nil {
 		return l.broken
@@ -35,7 +35,7 @@ func (l *Log) Seal() error {
 		err = l.opts.Fault.After(PlaceFooter, err)
 	}
 	if err != nil {
-		// What is left of it is cut off: a later trailer must stand at the end.
+		// What was written of it is cut off: a later trailer must stand at the end.
 		return errors.Join(fmt.Errorf("seal segment %d: %w", s.number, err), s.file.Truncate(s.size))
 	}
 	if err = l.opts.Fault.Before(PlaceSeal); err == nil {
@@ -95,7 +95,7 @@ func (s *segment) footer() ([]byte, trailer) {
 	return t.append(raw), t
 }
 
-// createSegment makes the file of a new segment.
+// createSegment makes the file of a new segment, synced with its name.
 func (l *Log) createSegment(number, firstEntry, firstEvent uint64) (*segment, error) {
 	s := &segment{number: number, path: l.path(number, suffix), key: l.key, fault: l.opts.Fault, made: l.opts.Now(), size: headerSize}
 	s.firstEntry, s.endEntry, s.firstEvent, s.endEvent = firstEntry, firstEntry, firstEvent, firstEvent

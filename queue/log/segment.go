@@ -15,42 +15,42 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// segment is one file. What a sealed one says does not change; of the open one the writer alone changes the fields, under
-// the log's mu where readers look.
+// segment is one file. A sealed one does not change. Of the open one the writer alone changes fields, under the log's mu
+// where readers look.
 type segment struct {
 	number uint64
 	path   string
 	file   *os.File
 	key    entry.Key
 	fault  fault.Func // of reads
-	// readFailed: a read failed, however often it was made.
+	// readFailed: a read failed however often it was repeated.
 	readFailed atomic.Bool
 	trailer
 	sealed bool
 	made   int64 // queue time at which it was begun, Unix milliseconds
 
-	// Of the open one: what its footer will say.
+	// Of the open one, for its footer:
 	size     int64
 	blocks   []Info
-	ids      []idPlace // its ids; the writer's
+	ids      []idPlace // the writer's
 	postings postings
 	attempts []attemptedEvents
 
-	usage usage // what its events are; the carried ones too
+	usage usage // of all events in it, carried ones too
 
 	filter     filter
-	rebuiltIDs atomic.Pointer[map[entry.Hash][]uint32] // ids whose pages can't be read, and their places
-	reported   atomic.Bool
+	rebuiltIDs atomic.Pointer[map[entry.Hash][]uint32] // places by id, when the pages of ids can't be read
+	reported   atomic.Bool                             // that something in it is damaged
 }
 
-// trailer sums a segment up.
+// trailer is a segment's summary of itself.
 type trailer struct {
 	firstEntry, endEntry uint64
 	firstEvent, endEvent uint64
 	firstAt, lastAt      int64 // of its events; 0 when there are none
-	events, bodies       int64 // that it holds, but for those that were carried into it
+	events, bodies       int64 // in it, without those that were carried into it
 	attemptsLow          uint64
-	attemptsHigh         uint64 // events of whose attempts it tells
+	attemptsHigh         uint64 // it has attempts of deliveries of events from attemptsLow up to below attemptsHigh
 	stripped             bool   // it has ids and no blocks
 	stored               int64  // bytes of blocks
 	sections             [4]section
@@ -85,7 +85,7 @@ const (
 	suffix       = ".seg"
 	suffixNew    = ".seg.new"
 	suffixGone   = ".gone"
-	// suffixAside is put behind the name of a file that is another segment's.
+	// suffixAside is appended to the name of a file that belongs to another segment.
 	suffixAside = ".strange"
 )
 
@@ -154,9 +154,8 @@ func parseTrailer(raw []byte) (t trailer, ok bool) {
 	return t, true
 }
 
-// readAt fills buf. A read that fails is made again a few times, since what is taken for damage is lost: entries that are
-// passed over while the store is made are in no lane any more. After that an error is damage, but for that of a segment that
-// was deleted meanwhile.
+// readAt fills buf. It repeats a read that fails, since what counts as damage is lost: lanes pass over it, and a store that
+// is made without it lacks it. After that the error is damage, unless the segment was deleted meanwhile.
 func (s *segment) readAt(buf []byte, at int64) error {
 	for try := 1; ; try++ {
 		err := s.fault.Before(PlaceRead)
@@ -176,14 +175,14 @@ func (s *segment) readAt(buf []byte, at int64) error {
 			s.readFailed.Store(true)
 			return fmt.Errorf("read segment %d at byte %d: %w: %w", s.number, at, err, codec.ErrDamaged)
 		}
-		if try > 1 { // most disks answer at once
+		if try > 1 { // most disks answer the second read
 			time.Sleep(readAgain)
 		}
 	}
 }
 
 const (
-	// readTries is how often a read is made before its error is damage; in a segment that has some, once.
+	// readTries is how often a read is made before its error is damage; once in a segment that has damage.
 	readTries = 8
 	readAgain = 200 * time.Millisecond
 )
@@ -207,7 +206,7 @@ func (s *segment) read(which int) ([]byte, error) {
 	return raw, nil
 }
 
-// block reads the block at offset. With a sum it must be the one that has it.
+// block reads the block at offset. With a sum, it must be the block with that sum.
 func (s *segment) block(offset int64, sum *uint32) (*Block, error) {
 	var head [blockHeader]byte
 	if err := s.readAt(head[:], offset); err != nil {
@@ -228,7 +227,7 @@ func (s *segment) block(offset int64, sum *uint32) (*Block, error) {
 	return &Block{info, raw}, nil
 }
 
-// tableEntry is the size of a block in the table.
+// tableEntry is the size of a block's entry in the table.
 const tableEntry = 8 + blockHeader
 
 func appendTable(dst []byte, blocks []Info) []byte {
@@ -236,7 +235,7 @@ func appendTable(dst []byte, blocks []Info) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(blocks[i].Offset))
 		at := len(dst)
 		dst = blocks[i].appendHeader(dst)
-		clear(dst[at : at+4]) // or it would be taken for a block
+		clear(dst[at : at+4]) // else a walk would take it for a block
 	}
 	return dst
 }
@@ -254,7 +253,7 @@ func parseTable(raw []byte) (blocks []Info, ok bool) {
 	return blocks, len(raw) == 0
 }
 
-// count counts a block in what the segment sums up.
+// count adds a block to the summary.
 func (t *trailer) count(b *Info) {
 	t.stored += blockHeader + int64(b.Stored)
 	switch b.Kind {

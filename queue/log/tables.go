@@ -9,7 +9,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// tables keeps the tables of the sealed segments that were asked for last.
+// tables caches the tables of those sealed segments that were asked for last.
 type tables struct {
 	mu   sync.Mutex
 	list []cached
@@ -21,17 +21,18 @@ type cached struct {
 	postings []byte
 }
 
-// maxTables is how many tables are kept; one is some 100 KB.
+// maxTables is how many tables are cached; one has some 100 KB.
 const maxTables = 8
 
-// table returns the blocks of a segment, in order.
+// table returns the blocks of a segment, in order. It reads memory when they are cached or the segment is open, else the
+// footer.
 func (l *Log) table(s *segment) ([]Info, error) {
 	c, err := l.cached(s)
 	return c.blocks, err
 }
 
-// postingsOf returns the postings of a sealed segment, nil when they can't be read. They are not kept: a search over all
-// segments would let go of the tables that others ask for.
+// postingsOf returns the postings of a sealed segment, nil when they can't be read. They are not cached: a search of all
+// segments would push out the tables that others need.
 func (l *Log) postingsOf(s *segment) ([]byte, error) {
 	l.tables.mu.Lock()
 	at := slices.IndexFunc(l.tables.list, func(c cached) bool { return c.of == s })
@@ -82,8 +83,8 @@ func (l *Log) cached(s *segment) (cached, error) {
 	return c, nil
 }
 
-// footerOf reads what a footer says of blocks. A table that can't be read is made again by walking the blocks; without its
-// postings any block of a segment may hold what is looked for.
+// footerOf reads a footer. A table that can't be read is made again by walking the blocks; without postings every block of
+// the segment may match.
 func (l *Log) footerOf(s *segment) (c cached, err error) {
 	c.of = s
 	raw, err := s.read(sectionTable)
@@ -107,7 +108,7 @@ func (l *Log) footerOf(s *segment) (c cached, err error) {
 	return c, err
 }
 
-// reportDamage says once what is damaged in a segment.
+// reportDamage reports damage of a segment, once.
 func (l *Log) reportDamage(s *segment, what string) {
 	if !s.reported.Swap(true) {
 		l.opts.Notice(fmt.Sprintf("log: segment %d is damaged: %s", s.number, what))

@@ -10,7 +10,7 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// usage is what is kept of each source's events.
+// usage is what the log has of each source's events.
 type usage map[string]entry.Usage
 
 func (s *usage) add(source string, k entry.Usage) {
@@ -20,8 +20,8 @@ func (s *usage) add(source string, k entry.Usage) {
 	(*s)[source] = (*s)[source].Plus(k)
 }
 
-// usageTable is what the log keeps of each source's events: those in its segments, and those that only the journal has so far.
-// Its methods are safe for concurrent use.
+// usageTable is what the log has of each source's events: those in segments, and those that only the journal has so far. Its
+// methods are safe for concurrent use.
 type usageTable struct {
 	mu       sync.RWMutex
 	bySource usage
@@ -45,18 +45,19 @@ func (l *usageTable) remove(gone usage) {
 	l.mu.Unlock()
 }
 
-// Kept tells what is kept of a source's events: all that were accepted and whose bodies are on disk, also those that were carried,
-// and those that nobody needs any more until their segment goes.
-func (l *Log) Kept(source string) entry.Usage {
+// Usage returns what the log has of a source's events: all that were accepted and whose bodies are on disk, also carried
+// ones, and those that nobody needs any more until their segment goes. It reads memory.
+func (l *Log) Usage(source string) entry.Usage {
 	l.usage.mu.RLock()
 	defer l.usage.mu.RUnlock()
 	return l.usage.bySource[source]
 }
 
-// The named values of a footer are a count, and for each a name and its bytes; then CRC-32C of all of it, 4 bytes. A reader passes
-// over the names that it does not know, and who writes the segment anew leaves them out.
+// The named values of a footer are a count, and for each a name and its bytes; then CRC-32C of all of it, 4 bytes. A reader
+// passes over names that it does not know, and leaves them out when it writes the segment anew.
 const (
-	// valueSources is what is kept of each source's events: a count, and for each its name, events, and bytes of their bodies.
+	// valueSources is what the segment has of each source's events: a count, and for each its name, events, and bytes of
+	// their bodies.
 	valueSources = "sources"
 )
 
@@ -95,7 +96,7 @@ func parseValues(raw []byte) (s usage, ok bool) {
 	return s, ok && d.OK()
 }
 
-// countUsage makes the ledger: of sealed segments from their footers or, where one does not tell, from the blocks.
+// countUsage makes the table: of sealed segments from their footers or, without that, from the blocks.
 func (l *Log) countUsage() error {
 	l.usage.bySource = usage{}
 	for _, s := range l.segments {
@@ -132,7 +133,7 @@ func (l *Log) readUsage(s *segment) error {
 		}
 		b, err := s.block(blocks[i].Offset, &blocks[i].Sum)
 		if err != nil {
-			continue // it is told when somebody needs it
+			continue // whoever needs it reports it
 		}
 		frames, _ := b.Frames()
 		for _, f := range frames {

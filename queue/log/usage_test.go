@@ -25,7 +25,7 @@ func (x *tester) checkShares(from uint64, carried ...uint64) {
 		want.add(x.events[seq].Source, entry.Usage{Events: 1, Bytes: int64(len(x.events[seq].Body))})
 	}
 	for _, source := range append([]string{"nobody"}, testSources...) {
-		if got := x.l.Kept(source); got != want[source] {
+		if got := x.l.Usage(source); got != want[source] {
 			x.t.Fatalf("source %q: %+v is kept, want %+v", source, got, want[source])
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// badgerLogger hands on what Badger warns of, one line each.
+// badgerLogger passes on what Badger warns of, one line each.
 type badgerLogger struct{ notice func(string) }
 
 func (l badgerLogger) notify(format string, args []any) {

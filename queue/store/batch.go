@@ -7,12 +7,12 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// Batch gathers writes, which Commit makes in one transaction. A value given to it must stay untouched until Commit
-// returned. It belongs to the writer; it is used once, and one at a time.
+// Batch gathers writes, which Commit makes in one transaction. A value passed to it must not change until Commit has
+// returned. Only the writer uses it, one at a time, and each once.
 type Batch struct {
 	store   *Store
 	writes  []write
-	at      map[Key]int // of each key in writes
+	at      map[Key]int // index in writes, by key
 	bytes   int64
 	missing []Key
 }
@@ -22,11 +22,11 @@ type write struct {
 	key      Key
 	value    []byte
 	has, had bool   // there is one after the transaction, there was one before
-	hash     uint64 // of the record after it
+	hash     uint64 // of the record after the transaction
 	old      uint64 // of the record before it
 }
 
-// writeCost is more than what Badger counts of a write beside its value.
+// writeCost is more than what Badger counts for a write beside its value.
 const writeCost = 64
 
 // Batch begins a transaction.
@@ -35,7 +35,7 @@ func (s *Store) Batch() *Batch { return &Batch{store: s, at: map[Key]int{}} }
 // Fits reports whether n more writes with values of size bytes in all fit into the transaction.
 func (b *Batch) Fits(n, size int) bool {
 	db := b.store.db
-	// One is the state, one is Badger's own, and it must stay below its marks.
+	// One write is the state, one is Badger's own, and it must stay below its limits.
 	return int64(len(b.writes)+n) <= db.MaxBatchCount()-4 &&
 		b.bytes+int64(n)*writeCost+int64(size) <= db.MaxBatchSize()-maxState-2*writeCost
 }
@@ -43,18 +43,18 @@ func (b *Batch) Fits(n, size int) bool {
 // Len is the number of records that the batch writes.
 func (b *Batch) Len() int { return len(b.writes) }
 
-// Missing are the places and failed deliveries that were to be deleted and are not there. The sums go on telling of each.
+// Missing are the places and failed deliveries that were to be deleted and do not exist. The sums keep counting each.
 func (b *Batch) Missing() []Key { return b.missing }
 
-// Set writes a record, whether there was one or not: of a kind that is not remembered that costs a read. The error is
-// ErrTooLarge, or tells that the record before it can't be read; then the batch is as it was.
+// Set writes a record, new or not. For a kind that is not hashed it reads the old one. The error is ErrTooLarge, or says
+// that the old record can't be read; then the batch is unchanged.
 func (b *Batch) Set(key Key, value []byte) error { return b.put(key, value, true, false) }
 
-// SetNew writes a record that is not there yet, which costs no read. If one is there all the same, the sums will not match any
+// SetNew writes a record that does not exist yet; it reads nothing. If one exists all the same, the sums will not match any
 // more.
 func (b *Batch) SetNew(key Key, value []byte) error { return b.put(key, value, true, true) }
 
-// Delete deletes a record. A lane, retry, replay or carried event that is not there is not deleted, and that is no error;
+// Delete deletes a record. A lane, retry, replay or carried event that does not exist is not deleted, and that is no error;
 // for a place or a failed delivery see Missing.
 func (b *Batch) Delete(key Key) error { return b.put(key, nil, false, false) }
 
@@ -119,10 +119,12 @@ func (b *Batch) before(key Key, fresh, has bool) (hash uint64, had bool, err err
 	return hashOf(key, value), true, nil
 }
 
-// Commit makes the transaction. When it returns nil all of it is on disk, and the log up to entry applied is in the store.
+// Commit makes the transaction. When it returns nil, all of it is durable (unless the store is Fresh), and the store has the
+// log up to entry applied.
 //
-// An error before anything was written (no room for the next log) leaves the batch as it is: it may be committed again. Any
-// other makes it unknown whether the transaction was made: every later Commit says ErrUnsure until the store is opened anew.
+// An error before anything was written (no room for the next log) leaves the batch as it is: it may be committed again.
+// After any other, nobody knows whether the transaction was made: every later Commit returns ErrUnsure until the store is
+// opened again.
 func (b *Batch) Commit(applied uint64) error {
 	s := b.store
 	next := s.state
@@ -143,7 +145,7 @@ func (b *Batch) Commit(applied uint64) error {
 	return s.commit(b.writes, next)
 }
 
-// SetSums writes the sums that the log has of entry Applied, so that Check and the next Open compare with them.
+// SetSums writes the sums that the log has for entry Applied, for Check and the next Open.
 func (s *Store) SetSums(sums Sums) error {
 	next := s.state
 	next.sums = sums

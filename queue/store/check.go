@@ -5,13 +5,13 @@ import (
 	"runtime"
 )
 
-// stepRecords is how many records are read at a time by a comparison.
+// stepRecords is how many records are read at a time.
 const stepRecords = 2048
 
-// Check reads all records of the kinds (of all kinds when none is named) and compares them with the sums that were kept as
-// they were written. Writes go on: it looks at the state as of its beginning, a few thousand records at a time, and holds
-// nothing between these but the old versions of what is written meanwhile. A mismatch makes the store suspect. The error is
-// ErrClosed; whatever can't be read is a mismatch.
+// Check reads all records of the kinds, of all kinds when none is named, and compares them with the sums that were kept as
+// they were written. It reads disk, a few thousand records at a time, as of its beginning; writes go on, and what they
+// replace is kept meanwhile. A mismatch makes the store suspect. The error is ErrClosed; whatever can't be read is a
+// mismatch.
 func (s *Store) Check(kinds ...Kind) (list []Mismatch, err error) {
 	if len(kinds) == 0 {
 		kinds = Kinds
@@ -67,8 +67,8 @@ func (s *Store) sumUp(version uint64, k Kind, sum *Sum, visit func(Key, uint64))
 	return nil
 }
 
-// step calls fn with the records of a kind from a key on, at most stepRecords. It returns where the next step begins, if there
-// is one.
+// step calls fn with the records of a kind from a key on, stepRecords at most. It returns where the next step begins, if
+// there is one.
 func (s *Store) step(version uint64, from Key, fn func(Key, []byte) error) (next Key, more bool, err error) {
 	n, last := 0, from
 	err = s.walk(version, from, Last(from.Kind), func(key Key, value []byte) (bool, error) {

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Close waits for the readers: what they read is mapped memory, which must not go away under them. Badger then writes what
-// it has in memory, and tries that again for ever on a disk that is full or broken. So it gets a limited time: what it does
-// not write is in its log, as after a crash. After an error the directory may still be in use, and this process can neither
-// open nor rename it. A start that comes to a good end here is none that ended over the store, even without Opened.
+// Close waits for the readers, since what they read is mapped memory. Badger then writes what it has in memory, and repeats
+// that for ever on a disk that is full or broken; so it gets a limited time: what it did not write is in its log, as after a
+// crash. After an error the directory may still be in use, and this process can neither open nor rename it. A start whose
+// store is closed without an error is no death, even without Opened.
 func (s *Store) Close(limit time.Duration) error {
 	if err := s.close(limit); err != nil {
 		return fmt.Errorf("close store %q: %w", s.dir, err)
@@ -43,7 +43,7 @@ func (s *Store) close(limit time.Duration) error {
 	}
 }
 
-// closeBadger leaves the directory only when none of Badger's goroutines is left in it.
+// closeBadger releases the directory only when none of Badger's goroutines uses it any more.
 func (s *Store) closeBadger() (err error) {
 	defer func() {
 		if what := recover(); what != nil {

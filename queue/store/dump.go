@@ -1,7 +1,7 @@
 package store
 
-// Dump reads all records of some kinds as of one moment, a step at a time, and compares them with their sums. Writes wait for
-// nothing; what they replace is kept until End. One goroutine uses it.
+// Dump reads all records of some kinds as of one moment, a step at a time, and compares them with their sums. Writes do not
+// wait for it; what they replace is kept until End. One goroutine uses it.
 type Dump struct {
 	store   *Store
 	version uint64
@@ -12,18 +12,19 @@ type Dump struct {
 	wrong   []Mismatch
 }
 
-// Dump begins one as of now. It is ended with End.
+// Dump begins a dump as of now. End must follow.
 func (s *Store) Dump(kinds ...Kind) *Dump {
 	d := &Dump{store: s, kinds: kinds, from: First(kinds[0])}
 	d.version = s.pinVersion(func() { d.want = s.state })
 	return d
 }
 
-// Applied is the number of the entry that the records are as of.
+// Applied is the number of the entry as of which the records are.
 func (d *Dump) Applied() uint64 { return d.want.applied }
 
-// Step calls fn with the next records, at most stepRecords, and reports whether there are more. The value is valid during the
-// call. The error of the last step wraps codec.ErrDamaged when what was read is not what the sums say; the store is then suspect.
+// Step calls fn with the next records, stepRecords at most, and reports whether there are more. The value is valid during
+// the call. The error of the last step wraps codec.ErrDamaged when the records do not agree with the sums; the store is then
+// suspect.
 func (d *Dump) Step(fn func(key Key, value []byte) error) (more bool, err error) {
 	d.from, more, err = d.store.step(d.version, d.from, func(key Key, value []byte) error {
 		d.found.add(hashOf(key, value))
@@ -44,5 +45,5 @@ func (d *Dump) Step(fn func(key Key, value []byte) error) (more bool, err error)
 	return false, d.store.noteSuspect(mismatched(d.wrong))
 }
 
-// End lets go what the dump kept.
+// End frees what the dump kept.
 func (d *Dump) End() { d.store.unpinVersion(d.version) }

@@ -12,23 +12,23 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// What went wrong, for errors.Is. An error that is none of codec.ErrDamaged, ErrNoSpace and ErrNoAnswer is a mistake of
+// Classes of errors, for errors.Is. An error that is none of codec.ErrDamaged, ErrNoSpace and ErrNoAnswer is a mistake of
 // ours or of the operator (a missing right, a second process), which making the store again would not mend.
 var (
 	// ErrNoSpace: the disk, or the quota, is full.
 	ErrNoSpace = errors.New("no space left on the disk")
-	// ErrNoAnswer: the disk did not read or write what was asked of it.
+	// ErrNoAnswer: the disk did not do a read or a write.
 	ErrNoAnswer = errors.New("the disk does not answer")
 
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("the store is closed")
-	// ErrTooLarge: a write does not fit into its transaction any more. Nothing was done.
+	// ErrTooLarge: the write does not fit into the transaction. Nothing was done.
 	ErrTooLarge = errors.New("the transaction would be too large")
-	// ErrUnsure: an earlier transaction failed, and only the next Open tells whether it was made.
+	// ErrUnsure: an earlier transaction failed, and only the next Open can say whether it was made.
 	ErrUnsure = errors.New("it is not known whether an earlier transaction was made")
-	// ErrDied: the process ended twice in a row while it opened this store. It is to be set aside and made again.
+	// ErrDied: the process ended twice in a row while it opened this store, which is to be set aside and made again.
 	ErrDied = errors.New("the last starts ended while they opened this store")
-	// ErrNoReserve: space may not be reserved. It is an ErrNoSpace of its own kind.
+	// ErrNoReserve: reserving space is not allowed. It is an ErrNoSpace.
 	ErrNoReserve = errors.New("reserving disk space (fallocate) is refused")
 	// ErrInUse: this process has the directory open.
 	ErrInUse = errors.New("the store's directory is in use")
@@ -40,8 +40,8 @@ type classified struct{ class, err error }
 func (c classified) Error() string   { return c.err.Error() }
 func (c classified) Unwrap() []error { return []error{c.class, c.err} }
 
-// classify is the one place that decides what kind of trouble an error tells of. Badger prints most errors into the text of
-// its own, so the text is looked at too.
+// classify decides, for the whole package, which class an error has. Badger prints most errors into the text of its own, so
+// the text counts, too.
 func classify(err error) error {
 	if err == nil || errors.Is(err, codec.ErrDamaged) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrNoAnswer) {
 		return err
@@ -63,7 +63,7 @@ func classify(err error) error {
 	case speaksOf(unix.ENOSPC):
 		return classified{ErrNoSpace, err}
 	}
-	// Of what else may be used up fault.UsedUp wants to find the error itself, and not its text alone.
+	// fault.UsedUp needs the error itself and not its text.
 	for _, e := range usedUp {
 		if speaksOf(e) {
 			return classified{e, err}
@@ -78,10 +78,11 @@ func classify(err error) error {
 	return err
 }
 
-// usedUp are the errors of open and mmap when there are no more files or no more memory for them. The first holds the second.
+// usedUp are the errors of open and mmap when there are no more files, or no more memory for them. The text of the first
+// contains that of the second.
 var usedUp = []error{unix.ENFILE, unix.EMFILE, unix.ENOMEM}
 
-// classifyOpen does the same for an error of opening. What speaks of no obstacle outside is in the files.
+// classifyOpen is classify for an error of opening: one that names no cause outside the files is damage.
 func classifyOpen(err error) error {
 	text := err.Error()
 	if strings.Contains(text, "Cannot acquire directory lock") {
@@ -107,8 +108,8 @@ func classifyOpen(err error) error {
 	return classified{codec.ErrDamaged, err}
 }
 
-// panicError makes an error of a panic inside Badger. It trips over bytes that it did not check; and a page of a map that the
-// disk can't give, or that is not in the file any more, is a fault at an address.
+// panicError makes an error of a panic inside Badger, which does not check all bytes. A mapped page that the disk can't
+// read, or that is not in the file any more, is a fault at an address.
 func panicError(what any) error {
 	if fault, ok := what.(interface {
 		error

@@ -28,7 +28,7 @@ func readGuard(dir string) (int, error) {
 	}
 	n, err := strconv.Atoi(string(bytes.TrimSpace(raw)))
 	if err != nil || n < 1 {
-		return 1, nil // cut off while it was written
+		return 1, nil // cut short while it was written
 	}
 	return n, nil
 }
@@ -58,9 +58,9 @@ func removeGuard(dir string, f fault.Func) error {
 	return f.After(AtGuardRemove, errors.Join(err, syncDir(filepath.Dir(filepath.Clean(dir)))))
 }
 
-// Opened says that the store has proved that it can be read: deaths from now on are not its fault. Until then each start
-// counts as one that ended over it. Call it some seconds after the start, when what is read at a start has been read and
-// Badger has begun to merge.
+// Opened says that the store can be read: a death from now on is not its fault. Until then each start counts as one that
+// ended while the store was opened. It removes the guard, synced. It is to be called when everything that a start reads has
+// been read, and Badger has begun to merge.
 func (s *Store) Opened() error {
 	if err := removeGuard(s.dir, s.fault); err != nil {
 		return fmt.Errorf("remove %q: %w", guardPath(s.dir), classify(err))

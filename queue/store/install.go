@@ -9,7 +9,8 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// SetAside renames the directory of a store that is not open. Its guard goes: what takes its place begins anew.
+// SetAside renames the directory of a store that is not open, synced, and removes its guard: the store that takes its place
+// begins anew.
 func SetAside(dir, aside string, f fault.Func) error {
 	if err := os.MkdirAll(filepath.Dir(aside), 0o700); err != nil {
 		return fmt.Errorf("set the store aside: %w", classify(err))
@@ -23,7 +24,7 @@ func SetAside(dir, aside string, f fault.Func) error {
 	return nil
 }
 
-// Install gives a sealed store its name, which nothing else has.
+// Install gives a sealed store its name, synced. Nothing else may have the name.
 func Install(fresh, dir string, f fault.Func) error {
 	if err := rename(AtInstallNew, fresh, dir, f); err != nil {
 		return fmt.Errorf("give the new store its name: %w", classify(err))
@@ -32,7 +33,7 @@ func Install(fresh, dir string, f fault.Func) error {
 }
 
 func rename(place, from, to string, f fault.Func) error {
-	// Badger makes and removes files by their path as long as it runs: in whatever has the name by then.
+	// While Badger runs, it makes and removes files by their path: in whatever has that path by then.
 	for _, dir := range []string{from, to} {
 		if inUse(dir) {
 			return fmt.Errorf("%w: %q", ErrInUse, dir)

@@ -12,13 +12,13 @@ type Kind byte
 // The kinds of records.
 const (
 	Place   Kind = 'e' // where a block of events lies, by its last event
-	Carried Kind = 'k' // where an event lies that was carried, by its number
+	Carried Kind = 'k' // where a carried event lies, by its number
 	Lane    Kind = 'l' // a lane, by its id
 	Retry   Kind = 'r' // by lane and event
 	Replay  Kind = 'p' // by lane and number
 	Failed  Kind = 'f' // a failed delivery, by lane and event
 
-	// State is the store's own record: its position in the log and its sums. There are no keys of this kind to be had, only
+	// State is the store's own record: its position in the log and its sums. Nobody else gets keys of this kind, only
 	// mismatches.
 	State Kind = 'm'
 )
@@ -46,7 +46,7 @@ func (k Kind) String() string {
 	return "unknown kind " + string(rune(k))
 }
 
-// index is the kind's place in Sums, -1 when it has none.
+// index is the kind's index in Sums, -1 when it has none.
 func (k Kind) index() int {
 	switch k {
 	case Place:
@@ -67,19 +67,19 @@ func (k Kind) index() int {
 
 const kindCount = 6
 
-// hashed reports whether the hashes of all records of the kind are in memory. Of those that are not there may be millions.
+// hashed reports whether the hashes of all records of the kind are in memory. Of the other kinds there may be millions.
 func (k Kind) hashed() bool { return k != Place && k != Failed && k != Retry }
 
-// checkedAtOpen reports whether the kind is compared with its sums before a store is opened.
+// checkedAtOpen reports whether Open compares the kind with its sums.
 func (k Kind) checkedAtOpen() bool { return k != Place && k != Failed }
 
 func (k Kind) hasLane() bool   { return k != Place && k != Carried }
 func (k Kind) hasNumber() bool { return k != Lane }
 
-// Key names a record. Keys of one kind are ordered by lane, then by number. Make one with the function for its kind.
+// Key names a record. Keys of one kind are ordered by lane, then by number. The function of its kind makes one.
 type Key struct {
 	Kind   Kind
-	_      [3]byte // zeros: without a gap a key is hashed and compared as 16 bytes
+	_      [3]byte // zeros, so that a key is hashed and compared as 16 bytes without a gap
 	Lane   uint32  // of lanes, retries, replays and failed deliveries
 	Number uint64  // an event's or a replay's number
 }
@@ -140,7 +140,7 @@ func (k Key) next() (Key, bool) {
 // keyBytes is the length of the longest key.
 const keyBytes = 1 + 4 + 8
 
-// append appends the bytes that Badger has for the key. This and parse are where keys are spelled.
+// append appends the key in Badger's form. Only append and parse know that form.
 func (k Key) append(dst []byte) []byte {
 	dst = append(dst, byte(k.Kind))
 	if k.Kind.hasLane() {
@@ -172,10 +172,10 @@ func parse(raw []byte) (k Key, ok bool) {
 	return k, len(raw) == 0
 }
 
-// stateKey names the store's own record.
+// stateKey is the key of the store's own record.
 var stateKey = []byte{byte(State)}
 
-// prefix is what the bytes of all keys from one to the other begin with: the kind, and the lane when it is one.
+// prefix is what all keys from one to the other begin with: the kind, and the lane when there is one lane.
 func prefix(from, to Key) []byte {
 	raw := []byte{byte(from.Kind)}
 	if from.Kind.hasLane() && from.Lane == to.Lane {

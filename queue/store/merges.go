@@ -11,15 +11,15 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// mergeWatch knows which tables there were when Merged was last asked.
+// mergeWatch knows which tables there were at the last call of Merged.
 type mergeWatch struct {
 	mu       sync.Mutex
 	tables   map[uint64]kindRange // by number
-	highest  uint64               // number so far
+	highest  uint64               // table number so far
 	manifest os.FileInfo          // as it was
 }
 
-// kindRange is the kinds from which to which a table has records.
+// kindRange is the first and the last kind that a table has records of.
 type kindRange struct{ from, to Kind }
 
 func (m *mergeWatch) begin(s *Store) (err error) {
@@ -44,14 +44,14 @@ func (s *Store) tables() (map[uint64]kindRange, error) {
 	return tables, err
 }
 
-// Merged returns the kinds whose records were in tables that Badger merged since it was last asked, or since Open: a merge
-// is where Badger may lose records, and Check of these kinds finds out. A log that became a table is no merge. Ask it every
-// few seconds; it costs some microseconds.
+// Merged returns the kinds whose records were in tables that Badger merged since the last call, or since Open. Badger may
+// lose records in a merge, and Check of these kinds finds that. A log that became a table is no merge. It is to be called
+// every few seconds; it costs some microseconds.
 func (s *Store) Merged() []Kind {
 	m := &s.merges
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// What is written into MANIFEST while we look is seen by the next look, so MANIFEST comes first.
+	// What is written into MANIFEST meanwhile is found by the next call, so MANIFEST comes first.
 	manifest, err := os.Stat(filepath.Join(s.dir, badger.ManifestFilename))
 	if err != nil {
 		return slices.Clone(Kinds)
@@ -88,7 +88,7 @@ func (s *Store) Merged() []Kind {
 	case uint64(made) != m.highest-from:
 		return slices.Clone(Kinds) // a table came and went, or was never made
 	case made+gone == 0:
-		return slices.Clone(Kinds) // MANIFEST tells of a change that has come and gone, or is just being made
+		return slices.Clone(Kinds) // MANIFEST has a change that has come and gone, or is just being made
 	case gone == 0:
 		return nil
 	}

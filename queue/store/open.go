@@ -17,7 +17,7 @@ import (
 )
 
 // badgerOptions were chosen when ids were most of the keys. Tables of the lowest level are merged six at a time, into a
-// level that grows to 64 MiB before a further one is begun, which takes a third less writing than two at a time and 10 MiB.
+// level that grows to 64 MiB before a further one is begun. That writes a third less than two at a time and 10 MiB.
 func badgerOptions(o Options) badger.Options {
 	return badger.DefaultOptions(o.Dir).
 		WithLogger(badgerLogger{o.Notice}).
@@ -44,9 +44,9 @@ func badgerOptions(o Options) badger.Options {
 // maxValue is the length from which Badger would move a value to its value log.
 func maxValue(memTable int64) int64 { return min(1<<20, memTable*15/100) }
 
-// Open opens a store, or makes an empty one. It compares lanes, retries, replays and carried events with their sums; the
-// other kinds are compared by Check. An error that wraps codec.ErrDamaged, ErrNoAnswer or ErrDied tells of a store that is
-// to be set aside and made again; its files are as they were found, but for what Badger removed.
+// Open opens a store, or makes an empty one. It reads lanes, retries, replays and carried events and compares them with
+// their sums; Check compares the other kinds. An error that wraps codec.ErrDamaged, ErrNoAnswer or ErrDied says that the
+// store is to be set aside and made again; its files are as they were, but for what Badger removed.
 func Open(o Options) (*Store, error) {
 	s, err := open(o)
 	if err != nil {
@@ -81,7 +81,7 @@ func open(o Options) (s *Store, err error) {
 	if err := claimDir(o.Dir, o.Fault); err != nil {
 		return nil, err
 	}
-	opened := false // then closing it leaves the directory
+	opened := false // from then on close releases the directory
 	defer func() {
 		if !opened {
 			releaseDir(o.Dir)
@@ -89,7 +89,7 @@ func open(o Options) (s *Store, err error) {
 	}()
 	if !o.Fresh {
 		defer func() {
-			if err != nil { // it came back to say so: that is no death
+			if err != nil { // it returned an error: that is no death
 				err = errors.Join(err, removeGuard(o.Dir, nil))
 			}
 		}()
@@ -124,6 +124,7 @@ func open(o Options) (s *Store, err error) {
 	return s, nil
 }
 
+// writeGuardOrRelieve writes the guard; on a full disk it first has room made.
 func writeGuardOrRelieve(o Options, starts int) error {
 	err := classify(writeGuard(o.Dir, starts, o.Fault))
 	if errors.Is(err, ErrNoSpace) && o.MakeSpace() {
@@ -132,7 +133,7 @@ func writeGuardOrRelieve(o Options, starts int) error {
 	return err
 }
 
-// closeLimit is for how long a store that proved to be damaged may take to be closed.
+// closeLimit is how long a store that proved to be damaged may take to close.
 const closeLimit = 10 * time.Second
 
 func makeDir(dir string, notice func(string)) error {
@@ -151,7 +152,8 @@ func makeDir(dir string, notice func(string)) error {
 	return nil
 }
 
-// inspect finds what Badger would make good in its way: without MANIFEST it deletes all tables. It reports whether there are any.
+// inspect finds what Badger would handle in a way that loses data: without MANIFEST it deletes all tables. It reports
+// whether there are tables.
 func inspect(dir string, fresh bool) (tables bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -171,7 +173,7 @@ func inspect(dir string, fresh bool) (tables bool, err error) {
 	if !tables {
 		return tables, nil
 	}
-	// Of tables that it does not name Badger gets rid by itself: a crash leaves such.
+	// Badger removes tables that MANIFEST does not name: a crash leaves such.
 	file, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
 	if err != nil {
 		return tables, classify(err)
@@ -190,7 +192,8 @@ func inspect(dir string, fresh bool) (tables bool, err error) {
 }
 
 // hasFooter reports whether the last bytes of a table can be what Badger writes there: the lengths of its index and of the
-// index's checksum. Over others Badger ends the process. What can't be read is left to Badger, which says so.
+// index's checksum. With other bytes Badger ends the process. A file that can't be read is left to Badger, which returns an
+// error.
 func hasFooter(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -219,7 +222,7 @@ func hasFooter(path string) bool {
 	return true
 }
 
-// openBadger turns a panic of this goroutine into an error. One of Badger's own goroutines ends the process.
+// openBadger returns a panic of this goroutine as an error. A panic of one of Badger's own goroutines ends the process.
 func openBadger(o badger.Options) (db *badger.DB, err error) {
 	defer func() {
 		if what := recover(); what != nil {
@@ -229,7 +232,7 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 	return badger.OpenManaged(o)
 }
 
-// load reads the state and the kinds that are compared at once.
+// load reads the state, and those kinds that are compared at Open.
 func (s *Store) load(hadTables bool) error {
 	raw, err := s.raw(s.version, stateKey)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// openDirs are the directories that this process has open, with the faults that are made in them.
+// openDirs are the directories that this process has open, with the fault.Func of each.
 var openDirs = struct {
 	sync.Mutex
 	dirs map[string]fault.Func
@@ -30,7 +30,7 @@ func inUse(dir string) bool {
 	return used
 }
 
-// claimDir takes a directory for this process.
+// claimDir claims a directory for one store of this process.
 func claimDir(dir string, f fault.Func) error {
 	openDirs.Lock()
 	defer openDirs.Unlock()

@@ -11,7 +11,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// read runs fn on the state as of a version. What Badger panics over, and a page that can't be read, is an error.
+// read runs fn on the state as of a version. A panic of Badger, and a mapped page that can't be read, become an error.
 func (s *Store) read(version uint64, fn func(*badger.Txn) error) (err error) {
 	s.open.RLock()
 	defer s.open.RUnlock()
@@ -34,7 +34,7 @@ func (s *Store) read(version uint64, fn func(*badger.Txn) error) (err error) {
 	return fn(txn)
 }
 
-// callbackPanic is a panic of a function that was given to Scan: no damage of the store's.
+// callbackPanic is a panic of the function that was given to Scan: that is no damage of the store.
 type callbackPanic struct{ what any }
 
 func wrapPanic() {
@@ -66,8 +66,8 @@ func (s *Store) get(version uint64, key Key) ([]byte, error) {
 	return s.raw(version, key.append(buf[:0]))
 }
 
-// Get returns a copy of a record, nil when there is none. A lane, retry, replay or carried event that is not the one that
-// was written is an error; of the other kinds nil may also mean that the record could not be read.
+// Get returns a copy of a record, nil when there is none. It may read disk. A lane, replay or carried event that is not as
+// it was written is an error; of the other kinds nil may also mean that the record could not be read.
 func (s *Store) Get(key Key) ([]byte, error) {
 	value, err := s.get(newest, key)
 	if err != nil || !key.Kind.hashed() {
@@ -79,7 +79,7 @@ func (s *Store) Get(key Key) ([]byte, error) {
 	if matches(key, value, hash, has) {
 		return value, nil
 	}
-	// A transaction may be in the store and not yet in memory: what was there before it decides.
+	// A transaction may be in the store and not yet in memory: the state before it decides.
 	version := s.pinVersion(func() { hash, has = s.hashes[key] })
 	defer s.unpinVersion(version)
 	if value, err = s.get(version, key); err != nil || matches(key, value, hash, has) {
@@ -96,11 +96,11 @@ func missingError(key Key) error {
 	return fmt.Errorf("read store: of the %s, that of lane %d and number %d is not as it was written: %w", key.Kind, key.Lane, key.Number, codec.ErrDamaged)
 }
 
-// Scan calls fn with the records from one key to another of the same kind, both included, in their order, until it returns
-// false or an error. The value is valid during the call. That a record does not come is no proof that there is none: a
-// block that can't be read ends the scan without an error, and Check finds it.
+// Scan calls fn with the records from one key to another of the same kind, both included, in order, until fn returns false
+// or an error. The value is valid during the call. A record that does not come may exist all the same: a block that can't be
+// read ends the scan without an error, and Check finds it.
 //
-// It sees the newest state, and may see half of a transaction that is under way. It keeps the store from being closed.
+// It reads disk. It sees the newest state, and may see half of a transaction under way. The store can't be closed meanwhile.
 func (s *Store) Scan(from, to Key, fn func(key Key, value []byte) (more bool, err error)) error {
 	return s.walk(newest, from, to, func(key Key, value []byte) (bool, error) {
 		defer wrapPanic()
@@ -134,8 +134,8 @@ func (s *Store) walk(version uint64, from, to Key, fn func(key Key, value []byte
 	})
 }
 
-// CarriedFrom lists the numbers of the carried events from one up to below another, ascending. It reads memory alone, so none
-// is missing that was written, whatever became of the records: a Get of each tells.
+// CarriedFrom lists the numbers of the carried events from one up to below another, ascending. It reads memory, so none that
+// was written is missing, whatever became of the records: a Get of each shows.
 func (s *Store) CarriedFrom(from, to uint64) (list []uint64) {
 	s.mu.RLock()
 	for key := range s.hashes {
@@ -149,7 +149,7 @@ func (s *Store) CarriedFrom(from, to uint64) (list []uint64) {
 }
 
 // Seek returns the first record from one key to another of the same kind, with a copy of its value, and whether there is
-// one. What Scan says of absence is true of it.
+// one. Like Scan it may miss a record.
 func (s *Store) Seek(from, to Key) (key Key, value []byte, found bool, err error) {
 	err = s.walk(newest, from, to, func(k Key, v []byte) (bool, error) {
 		key, value, found = k, append([]byte{}, v...), true
@@ -158,8 +158,8 @@ func (s *Store) Seek(from, to Key) (key Key, value []byte, found bool, err error
 	return key, value, found, err
 }
 
-// Before returns the last key that is not behind at and not before from, of the same kind, and whether there is one. What
-// Scan says of absence is true of it.
+// Before returns the last key that is not behind at and not before from, of the same kind, and whether there is one. Like
+// Scan it may miss a record.
 func (s *Store) Before(from, at Key) (key Key, found bool, err error) {
 	err = s.read(newest, func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix(from, at), Reverse: true})

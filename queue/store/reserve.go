@@ -14,13 +14,13 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// Badger makes a file long, maps it into memory and writes to it there. A page that the file system then finds no block
-// for is a SIGBUS, which ends the process and can't be caught. So a file gets its blocks before it is mapped: on a full
-// disk that is an error like any other, and whoever wanted the file hears of it.
+// Badger makes a file long, maps it into memory and writes to it there. A page for which the file system then finds no block
+// is a SIGBUS, which ends the process and can't be caught. So a file gets its blocks before it is mapped: a full disk is
+// then an ordinary error.
 //
-// Badger has no place for that. But whatever maps a file goes through one variable of golang.org/x/sys/unix, whose
-// function is replaced here by one that reserves first. TestAMappedFileHasItsBlocks fails when a later version of either
-// goes another way.
+// Badger has no hook for that. But everything that maps a file goes through one variable of golang.org/x/sys/unix, whose
+// function is replaced here by one that reserves blocks first. TestAMappedFileHasItsBlocks fails when a later version of
+// either works in another way.
 
 //go:linkname mapper golang.org/x/sys/unix.mapper
 var mapper *struct {
@@ -29,7 +29,7 @@ var mapper *struct {
 	mmap   func(addr, length uintptr, prot, flags, fd int, offset int64) (uintptr, error)
 }
 
-// openFaults counts the open stores that have a fault.Func, so that in life no name is looked up.
+// openFaults counts the open stores that have a fault.Func, so that in production no name is looked up.
 var openFaults atomic.Int64
 
 func init() {
@@ -57,7 +57,7 @@ func init() {
 	}
 }
 
-// faultOf returns the fault of the store that a file belongs to, and the name of its place.
+// faultOf returns the fault.Func of the store that a file belongs to, and the name of the place.
 func faultOf(fd int) (fault.Func, string) {
 	if openFaults.Load() == 0 {
 		return nil, ""
@@ -77,8 +77,8 @@ func faultOf(fd int) (fault.Func, string) {
 	return nil, ""
 }
 
-// reserve gives a part of a file its blocks. After an error a file that had none is gone: nobody learns its name, and what
-// a full disk gave of it is given back. File systems that can't reserve are left to their ways.
+// reserve gives a part of a file its blocks. After an error a file that had none is removed: nobody learns its name, and
+// what a full disk gave is given back. On file systems that can't reserve it does nothing.
 func reserve(fd int, offset, length int64) error {
 	var before unix.Stat_t
 	if err := unix.Fstat(fd, &before); err != nil {
@@ -100,14 +100,11 @@ func reserve(fd int, offset, length int64) error {
 	}
 }
 
-// refusal is the error of an fallocate, as ErrNoReserve when it tells of the call and not of the file: a container's rules, for
-// one, answer so for calls that they don't let through.
+// refusal returns ErrNoReserve for an error that is about the call fallocate and not about the file: a container's rules,
+// for example, return such errors for calls that they don't allow.
 func refusal(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
 		return fmt.Errorf("%w: %w", ErrNoReserve, err)
 	}
 	return err
 }
-
-// A spare is the log of the store's next table in memory, made beforehand: a file of no length that has its blocks. Badger
-// does not survive that it can't make one.

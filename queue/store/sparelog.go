@@ -13,7 +13,8 @@ import (
 	"realtorbot-relay/queue/fault"
 )
 
-// makeSpareLog makes sure that the spare is there. Only the writer calls it.
+// makeSpareLog makes sure that the spare log exists: the log of the store's next table in memory, made beforehand as a file
+// of length 0 that has its blocks. Badger does not survive when it can't make one. Only the writer calls it.
 func (s *Store) makeSpareLog() error {
 	for ; ; s.nextLog++ {
 		path := filepath.Join(s.dir, fmt.Sprintf("%05d%s", s.nextLog, logSuffix))
@@ -55,8 +56,8 @@ func makeSpareLog(path string, memTable int64, f fault.Func) error {
 
 const logSuffix = ".mem"
 
-// removeEmptyLogs removes spares, and logs that a crash left without length: Badger does not open a store that has one. It
-// returns the number of the next log.
+// removeEmptyLogs removes spare logs, and logs that a crash left without length: Badger does not open a store that has one.
+// It returns the number of the next log.
 func removeEmptyLogs(dir string) (next int, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

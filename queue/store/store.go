@@ -15,19 +15,19 @@ import (
 
 // Options say which store is opened, and how.
 type Options struct {
-	Dir       string       // made when it is not there
+	Dir       string       // made when it does not exist
 	MemTable  int64        // bytes of a table in memory, 0 for 4 MiB; never less than the store was made with
-	Notice    func(string) // is told what Badger warns of, a line each; nil tells nobody
-	MakeSpace func() bool  // makes room on a full disk, false when it can't; nil can't
+	Notice    func(string) // gets what Badger warns of, a line each; may be nil
+	MakeSpace func() bool  // makes room on a full disk, false when it can't; may be nil
 	Fault     fault.Func
 
-	// Fresh opens a store that is being made: in an empty directory, without a guard, and without waiting for the disk. It is
-	// worth nothing until Seal, which also closes it.
+	// Fresh opens a store that is being made: in an empty directory, without a guard, and without syncs. It is worth nothing
+	// until Seal, which also closes it.
 	Fresh bool
 }
 
 // Store is an open store. One goroutine writes, with Batch and SetSums. Everything else may be called by any goroutine at
-// any time: readers see the newest state and wait for no write under way.
+// any time: readers see the newest state and wait for no write.
 type Store struct {
 	db        *badger.DB
 	dir       string
@@ -36,18 +36,18 @@ type Store struct {
 	makeSpace func() bool
 	fresh     bool
 
-	open   sync.RWMutex // held for reading by whoever uses db, for writing by close
+	open   sync.RWMutex // held for reading while db is used, for writing while it is closed
 	closed bool
 
-	mu      sync.RWMutex // what readers and the writer share; held for memory only
-	version uint64       // of the last transaction
-	state   state        // as of it
-	hashes  map[Key]uint64
-	pins    map[uint64]int // how many read at a version
+	mu      sync.RWMutex   // shared by readers and the writer; never held over disk
+	version uint64         // of the last transaction
+	state   state          // after it
+	hashes  map[Key]uint64 // of the records of hashed kinds, after it
+	pins    map[uint64]int // how many readers read at a version
 
-	unsure   error  // of the transaction that failed; the writer's alone, as what follows
-	nextLog  int    // no log of a number below it is free
-	spareLog string // the spare that this process made
+	unsure   error  // of the transaction that failed; the writer's, as the next two
+	nextLog  int    // no log with a lower number is free
+	spareLog string // the spare log that this process made
 
 	suspected sync.Once
 	suspect   chan struct{}
@@ -58,7 +58,7 @@ type Store struct {
 
 const defaultMemTable = 4 << 20
 
-// mismatched makes one error of mismatches, nil of none.
+// mismatched makes one error from mismatches, nil from none.
 func mismatched(list []Mismatch) error {
 	if len(list) == 0 {
 		return nil
@@ -70,25 +70,25 @@ func mismatched(list []Mismatch) error {
 	return fmt.Errorf("%s: %w", strings.Join(text, "; "), codec.ErrDamaged)
 }
 
-// Applied is the number of the entry up to which the log is in the store.
+// Applied is the number of the entry up to which the log is in the store. It reads memory.
 func (s *Store) Applied() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.state.applied
 }
 
-// Sums are the sums as of Applied, for a record in the log.
+// Sums are the sums as of Applied. It reads memory.
 func (s *Store) Sums() (applied uint64, sums Sums) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.state.applied, s.state.sums
 }
 
-// Suspect is closed when anything in the store turned out to be unreadable, missing or wrong. Then it is to be closed, set
-// aside and made again.
+// Suspect is closed when anything in the store turned out to be unreadable, missing or wrong. Then the store is to be
+// closed, set aside and made again.
 func (s *Store) Suspect() <-chan struct{} { return s.suspect }
 
-// Cause is what made the store suspect, nil when nothing did.
+// Cause is why the store is suspect, nil when it is not.
 func (s *Store) Cause() error {
 	select {
 	case <-s.suspect:
@@ -109,7 +109,8 @@ func (s *Store) noteSuspect(err error) error {
 	return err
 }
 
-// pinVersion keeps what there is as of the last transaction until unpin, and calls look with the store's memory of it.
+// pinVersion keeps the records as of the last transaction until unpinVersion, and calls look while the hashes in memory are
+// those of that version.
 func (s *Store) pinVersion(look func()) (version uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +128,7 @@ func (s *Store) unpinVersion(version uint64) {
 	s.db.SetDiscardTs(s.oldest())
 }
 
-// oldest is the oldest version that is read. mu is held.
+// oldest is the oldest version that is read. The caller holds mu.
 func (s *Store) oldest() uint64 {
 	oldest := s.version
 	for v := range s.pins {
@@ -136,10 +137,10 @@ func (s *Store) oldest() uint64 {
 	return oldest
 }
 
-// newest is the version at which all that is visible is read.
+// newest is the version at which everything visible is read.
 const newest = math.MaxUint64
 
-// Bytes is about how many bytes of disk the tables take. Badger counts them now and then.
+// Bytes is about how many bytes of disk the tables take. Badger counts them from time to time.
 func (s *Store) Bytes() int64 {
 	s.open.RLock()
 	defer s.open.RUnlock()

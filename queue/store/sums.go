@@ -9,16 +9,16 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// Sum is what is kept of a kind of records: how many there are, and the wrapping sum of their hashes.
+// Sum is the sum of a kind of records: how many there are, and the wrapping sum of their hashes.
 type Sum struct{ Count, Hash uint64 }
 
-// Sums are the sums of all kinds. They are a function of the records alone, whatever the order in which they came.
+// Sums are the sums of all kinds. They depend on the records alone, and not on the order in which they came.
 type Sums [kindCount]Sum
 
 // Of returns the sum of a kind.
 func (s *Sums) Of(k Kind) Sum { return s[k.index()] }
 
-// Diff tells where other, which was found, is not s, which was kept.
+// Diff returns the kinds for which other, which was found, differs from s.
 func (s *Sums) Diff(other *Sums) (list []Mismatch) {
 	for _, k := range Kinds {
 		if kept, found := s.Of(k), other.Of(k); kept != found {
@@ -28,7 +28,7 @@ func (s *Sums) Diff(other *Sums) (list []Mismatch) {
 	return list
 }
 
-// hashedCount is of how many records the hash is in memory; no more than can be believed of a sum that may be wrong.
+// hashedCount is how many records have a hash in memory; no more than can be true of a sum that may be wrong.
 func (s *Sums) hashedCount() (n int) {
 	for _, k := range Kinds {
 		if k.hashed() {
@@ -41,7 +41,7 @@ func (s *Sums) hashedCount() (n int) {
 func (s *Sum) add(hash uint64) { s.Count++; s.Hash += hash }
 func (s *Sum) sub(hash uint64) { s.Count--; s.Hash -= hash }
 
-// hashOf is xxHash64 over key and value. It is written down in each store, so it never changes.
+// hashOf is xxHash64 of key and value. It is written into each store, so it never changes.
 func hashOf(key Key, value []byte) uint64 {
 	var buf [256]byte
 	raw := key.append(buf[:0])
@@ -55,7 +55,7 @@ func hashOf(key Key, value []byte) uint64 {
 	return d.Sum64()
 }
 
-// Append appends the sums as codec puts them: how many kinds, then kind, count and hash of each.
+// Append appends the sums: how many kinds, then kind, count and hash of each.
 func (s *Sums) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, kindCount)
 	for _, k := range Kinds {
@@ -67,7 +67,7 @@ func (s *Sums) Append(dst []byte) []byte {
 	return dst
 }
 
-// ReadSums reads what Append wrote. A kind that it does not know makes the decoder not OK.
+// ReadSums reads what Append wrote. An unknown kind makes the decoder not OK.
 func ReadSums(d *codec.Decoder) (s Sums) {
 	for n := d.Count(); n > 0 && d.OK(); n-- {
 		at := Kind(d.Byte()).index()
@@ -86,7 +86,7 @@ func ReadSums(d *codec.Decoder) (s Sums) {
 type Mismatch struct {
 	Kind        Kind
 	Want, Found Sum
-	Err         error // what could not be read of them, nil when all that was found could
+	Err         error // why some could not be read, nil when all that were found could
 }
 
 func (m Mismatch) String() string {
@@ -101,7 +101,7 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("%s: %d are there, %d should be", m.Kind, m.Found.Count, m.Want.Count)
 }
 
-// state is the value of the store's own record: a version, what it holds, and a CRC-32C of both.
+// state is the value of the store's own record: a version, the fields, and a CRC-32C of both.
 type state struct {
 	applied uint64
 	sums    Sums
@@ -117,7 +117,7 @@ func (s *state) append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, codec.Sum(dst[at:]))
 }
 
-// maxState is more than a state ever takes.
+// maxState is more than the length of any state.
 const maxState = 256
 
 func parseState(raw []byte) (s state, err error) {
