@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // certificate is the one that the intake shows to its clients.
@@ -18,7 +18,7 @@ func certificateReasons(section string, ends time.Time, trouble string, now time
 	switch left := ends.Sub(now); {
 	case left <= 0:
 		reasons = append(reasons, fmt.Sprintf("the certificate of %s.tls_cert has ended on %s: renew it, clients refuse it", section, ends.UTC().Format(time.DateOnly)))
-	case left < delivery.CertificateWarning:
+	case left < client.CertificateWarning:
 		reasons = append(reasons, fmt.Sprintf("the certificate of %s.tls_cert ends in %d days, on %s: renew it", section, int(left.Hours()/24), ends.UTC().Format(time.DateOnly)))
 	}
 	if trouble != "" {

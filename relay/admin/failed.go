@@ -8,7 +8,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
-	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // failed is a page of an endpoint's failed deliveries, the newest event first.
@@ -47,7 +47,7 @@ const (
 
 func binOf(class string) string {
 	switch class {
-	case string(delivery.ClassStatus):
+	case string(client.ClassStatus):
 		return binRefused
 	case classExpired:
 		return binExpired
@@ -60,7 +60,7 @@ func binOf(class string) string {
 // failedClasses are the classes that a failed delivery can have.
 func failedClasses() []string {
 	list := []string{classExpired, classUnreadable}
-	for _, c := range delivery.Classes() {
+	for _, c := range client.Classes() {
 		list = append(list, string(c))
 	}
 	return list

@@ -13,6 +13,7 @@ import (
 	"realtorbot-relay/relay/alert"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/ingest"
 )
 
@@ -171,7 +172,7 @@ func ending(ep *delivery.Status, now time.Time) (reasons []string) {
 		what string
 		end  *time.Time
 	}{{"its receiver's certificate", ep.CertificateExpires}, {"client_cert", ep.ClientCertificateExpires}} {
-		if c.end != nil && c.end.Sub(now) < delivery.CertificateWarning {
+		if c.end != nil && c.end.Sub(now) < client.CertificateWarning {
 			reasons = append(reasons, fmt.Sprintf("endpoint %q: %s ends on %s: have it renewed", ep.Name, c.what, c.end.Format(time.RFC3339)))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // tried is what an endpoint said to the test event.
@@ -48,7 +49,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	id := "evt_test_" + ulid.Make().String()
 	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
 		`","data":{"message":"This is a test webhook"}}`
-	trial, found, err := a.Post.Try(ctx, t.name, delivery.Parcel{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
+	trial, found, err := a.Post.Try(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:
 		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
@@ -77,7 +78,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	answer.Value(ctx, 200, told)
 }
 
-func tell(o *delivery.Outcome) triedAnswer {
+func tell(o *client.Outcome) triedAnswer {
 	at := o.At.UTC()
 	return triedAnswer{
 		At: &at, DurationMS: millis(o.Took),

@@ -12,6 +12,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // Desk raises alerts. Run is its one goroutine; Raised may be asked from any.
@@ -124,7 +125,7 @@ func (d *Desk) lookAtDisk(now time.Time) {
 func (d *Desk) lookAtCertificates(now time.Time) {
 	for _, c := range d.Certificates() {
 		key := c.Endpoint + "\n" + c.What
-		if c.Expires.Sub(now) < delivery.CertificateWarning && now.Sub(d.ending[key]) >= certificateAgain {
+		if c.Expires.Sub(now) < client.CertificateWarning && now.Sub(d.ending[key]) >= certificateAgain {
 			d.ending[key] = now
 			d.raise(config.AlertCertificateExpiring, now, ofCertificate(c, now))
 		}
@@ -194,8 +195,8 @@ func (d *Desk) sendPast(ctx context.Context, a alert) {
 	var all sync.WaitGroup
 	for _, name := range d.Post.Subscribers(a.kind) {
 		all.Go(func() {
-			parcel := delivery.Parcel{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body}
-			trial, _, err := d.Post.Try(ctx, name, parcel, false)
+			request := client.Request{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body}
+			trial, _, err := d.Post.Try(ctx, name, request, false)
 			e := d.Log.Warn().Str("endpoint", name).Str("event", a.id).Str("type", a.kind).Bool("delivered", trial.Delivered)
 			if err != nil {
 				e = e.Err(err)

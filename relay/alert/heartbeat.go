@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/relay/config"
-	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // Heartbeat calls a URL as long as the relay is well. Run is its one goroutine; Set may be called from any.
@@ -85,7 +85,7 @@ func (h *Heartbeat) beat(ctx context.Context, c *config.Heartbeat) error {
 		return errors.New("heartbeat.url is no URL") // the error would show it
 	}
 	request.Header.Set("User-Agent", "RealtorBot-Relay/"+h.version)
-	dialer := &net.Dialer{ControlContext: delivery.Guarded("heartbeat", request.URL.Hostname(), c.AllowPrivate)}
+	dialer := &net.Dialer{ControlContext: client.DialControl("heartbeat", request.URL.Hostname(), c.AllowPrivate)}
 	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, TLSHandshakeTimeout: beatTime}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	answer, err := client.Do(request)

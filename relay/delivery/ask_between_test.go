@@ -9,10 +9,11 @@ import (
 	"realtorbot-relay/queue/journal"
 	"realtorbot-relay/queue/log"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // outcome has a lane learn of an attempt at another delivery that ended with o.
-func (d *desk) outcome(l *Lane, o Outcome) {
+func (d *desk) outcome(l *Lane, o client.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o.At = d.now()
@@ -59,12 +60,12 @@ func limit(d *desk, l *Lane, _ config.Endpoint) {
 
 func breakIt(d *desk, l *Lane, _ config.Endpoint) {
 	for range downAfter {
-		d.outcome(l, Outcome{Class: ClassConnectRefused, Err: "connect: connection refused"})
+		d.outcome(l, client.Outcome{Class: client.ClassConnectRefused, Err: "connect: connection refused"})
 	}
 }
 
 func cutOff(d *desk, l *Lane, _ config.Endpoint) {
-	d.outcome(l, Outcome{Class: ClassConnectRefused, Err: "connect: network is unreachable", Unreachable: true})
+	d.outcome(l, client.Outcome{Class: client.ClassConnectRefused, Err: "connect: network is unreachable", Unreachable: true})
 }
 
 func later(d *desk, _ *Lane, _ config.Endpoint) { d.skip(2 * time.Hour) }

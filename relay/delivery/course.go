@@ -4,13 +4,14 @@ import (
 	"reflect"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // course is where a lane's attempts go: an endpoint as it is configured, and the client made for it. A reload gives a lane
 // another one; attempts under way end with the one they began with.
 type course struct {
 	endpoint *config.Endpoint
-	client   *Client
+	client   *client.Client
 	under    int  // attempts under way; under the lane's lock
 	former   bool // another one has taken its place; under the lane's lock
 }
@@ -79,7 +80,7 @@ func (l *Lane) partLocked(c *course) (over func()) {
 	if c.under == 0 {
 		return c.client.Close
 	}
-	return c.client.retire
+	return c.client.Drain
 }
 
 // haltLocked makes the senders end after what they have under way.
@@ -121,12 +122,12 @@ func (l *Lane) end(hurry <-chan struct{}) {
 // cut ends the attempts under way at once; they are put back.
 func (l *Lane) cut() {
 	l.mu.Lock()
-	clients := map[*Client]bool{}
+	clients := map[*client.Client]bool{}
 	for _, f := range l.under {
 		clients[f.course.client] = true
 	}
 	l.mu.Unlock()
-	for client := range clients {
-		client.Close()
+	for c := range clients {
+		c.Close()
 	}
 }

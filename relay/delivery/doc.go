@@ -5,17 +5,15 @@
 // A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
 //
 //	          ┌─ retry that is due ─┐
-//	Lane.take ┤                     ├▶ Client.Attempt ─▶ Judge ─▶ Lane.settle ─▶ queue: delivered, retry at T, failed
+//	Lane.take ┤                     ├▶ client.Attempt ─▶ Judge ─▶ Lane.settle ─▶ queue: delivered, retry at T, failed
 //	          └─ next of the log ───┘
 //
 // Whether anything may be taken is the gate's say (gate.go): an endpoint that is paused, that asked to be left alone, that
 // is down or cannot be reached from here holds back what it has. What outcomes make of an endpoint's health is in health.go;
 // it is saved with the lane's progress, so that a restart knows who is down. Those who are share a budget of probes
 // (probes.go). What all attempts under way hold is bounded by places (places.go), and how many lanes that get no answer begin
-// one at the same moment by starts (starts.go). Policy is pure and apart: these, verdict.go, retryafter.go, and damper.go,
-// which says what is told. How a connection comes about is in links.go, how much is read from it in socket.go, whom it may
-// reach in guard.go, by which way in proxy.go, and whom it trusts in trust.go, which explain.go puts into words.
-// answer.go reads what came, excerpt.go makes of its body what people may read.
+// one at the same moment by starts (starts.go). Policy is pure and apart: these, verdict.go, and damper.go, which says what is
+// told. How an attempt is made, from connection to excerpt, is package client's, which knows nothing of lanes.
 //
 // Post joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Configuring a name and
 // giving up what is left of one take turns there. Its housekeeping goroutine gives up what was held longer than MaxAge and

@@ -8,6 +8,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 func TestReleasedDeliveryIsNotForgotten(t *testing.T) {
@@ -60,20 +61,20 @@ func TestRetryOfAReplacedLaneIsAttempted(t *testing.T) {
 
 func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
 	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"), subscriber("mailer", "http://127.0.0.1:1/"))
-	judge := func(l *Lane, o Outcome, now time.Time) bool {
+	judge := func(l *Lane, o client.Outcome, now time.Time) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{course: l.course.Load()}, 1, &o, now).charged
 	}
 	crm, mailer := d.post.Lane("crm"), d.post.Lane("mailer")
 	begin := time.Now()
-	unreachable := Outcome{At: begin, Class: ClassConnectRefused, Err: "no route", Unreachable: true}
+	unreachable := client.Outcome{At: begin, Class: client.ClassConnectRefused, Err: "no route", Unreachable: true}
 	if judge(crm, unreachable, begin) {
 		t.Fatal("charged")
 	}
 	// What mailer had under way when the line dropped times out.
-	for _, class := range []Class{ClassTimeout, ClassConnectTimeout, ClassBlockedAddress} {
-		judge(mailer, Outcome{At: begin, Class: class, Err: "x"}, begin.Add(10*time.Second))
+	for _, class := range []client.Class{client.ClassTimeout, client.ClassConnectTimeout, client.ClassBlockedAddress} {
+		judge(mailer, client.Outcome{At: begin, Class: class, Err: "x"}, begin.Add(10*time.Second))
 		unreachable.At = begin.Add(time.Hour)
 		if judge(crm, unreachable, begin.Add(time.Hour)) {
 			t.Errorf("charged after %q elsewhere", class)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // arrival is a request that a receiver got. It is answered when the test says so.
@@ -375,7 +376,7 @@ func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
 			if one == nil {
 				t.Fatal("there is nothing")
 			}
-			lane.kept.Retry(one, &queue.Attempt{Number: 1, At: d.now(), Class: string(ClassTimeout)}, d.now().Add(50*time.Second))
+			lane.kept.Retry(one, &queue.Attempt{Number: 1, At: d.now(), Class: string(client.ClassTimeout)}, d.now().Add(50*time.Second))
 		}},
 	} {
 		d := openDesk(t, ep)

@@ -4,6 +4,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // tell logs what changed about the endpoint.
@@ -27,7 +28,7 @@ func (l *Lane) tell(changes []change, reason string) {
 }
 
 // logVerdict writes one line per attempt: what goes well only when asked for.
-func (l *Lane) logVerdict(d *queue.Delivery, number int, o *Outcome, r *ruling) {
+func (l *Lane) logVerdict(d *queue.Delivery, number int, o *client.Outcome, r *ruling) {
 	v, level := &r.verdict, zerolog.WarnLevel
 	switch {
 	case v.Kind == Delivered:

@@ -167,17 +167,3 @@ func (o *letters) isStopping() bool {
 		return false
 	}
 }
-
-// appendFailed adds the headers that say whose delivery failed and why, in printable ASCII.
-func appendFailed(dst []byte, letter *queue.Letter) []byte {
-	dst = appendHeader(dst, "\r\nX-RealtorBot-Failed-Endpoint: ", letter.Lane)
-	dst = appendHeader(dst, "\r\nX-RealtorBot-Failed-Class: ", letter.Class)
-	dst = append(dst, "\r\nX-RealtorBot-Failed-Reason: "...)
-	for _, r := range letter.Reason {
-		if r < ' ' || r > '~' {
-			r = '?'
-		}
-		dst = append(dst, byte(r))
-	}
-	return dst
-}

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // letterbox receives what failed elsewhere.
@@ -64,7 +64,7 @@ func TestWhatFailsGoesToTheEndpointOfOnFailedAsItWas(t *testing.T) {
 	var want []string
 	for _, id := range []string{"evt_1", "evt_2"} {
 		for _, name := range []string{"crm", "mail"} {
-			want = append(want, id+" lead.created "+name+" status gave up after 1 attempt: "+statusFault(400).text)
+			want = append(want, id+" lead.created "+name+" status gave up after 1 attempt: "+client.StatusText(400))
 		}
 	}
 	if got := box.arrived(); !slices.Equal(got, want) {
@@ -152,23 +152,6 @@ func TestWhatExpiresGoesToTheEndpointOfOnFailed(t *testing.T) {
 	}
 }
 
-func TestHeadersOfWhatFailedAreOfPrintableASCII(t *testing.T) {
-	ep := testEndpoint("http://127.0.0.1/")
-	r, err := newRequest(ep, "1.2.3")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := testParcel()
-	if text := string(r.append(nil, p, 0)); strings.Contains(text, "Failed") {
-		t.Errorf("an event that did not fail is sent as\n%s", text)
-	}
-	p.Failed = &queue.Letter{Lane: "crm", Class: "dns", Reason: "no “host”\r\nX-Evil: 1"}
-	want := "\r\nX-RealtorBot-Failed-Endpoint: crm\r\nX-RealtorBot-Failed-Class: dns\r\nX-RealtorBot-Failed-Reason: no ?host???X-Evil: 1\r\n"
-	if text := string(r.append(nil, p, 0)); !strings.Contains(text, want) {
-		t.Errorf("got\n%s\nwant in it\n%s", text, want)
-	}
-}
-
 // A reload stores what is configured, then has letters owed, then has the lanes follow: who makes letters may come in between.
 func TestALetterThatIsOwedBeforeItsLaneFollowsAReloadIsNotForgotten(t *testing.T) {
 	breaks, _ := quickReceiver(t, func(*http.Request) int { return 500 })
@@ -191,11 +174,11 @@ func TestALetterThatIsOwedBeforeItsLaneFollowsAReloadIsNotForgotten(t *testing.T
 	}
 	d.accept("lead.created", "evt_1")
 	d.until("crm", "with one failed, and asked for it", func(s Status) bool { return s.Failed == 1 && owing() == 0 })
-	client, err := NewClient(&to, p.version, p.now)
+	c, err := client.New(&to, p.version, p.now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.follow(&course{endpoint: &to, client: client})
+	l.follow(&course{endpoint: &to, client: c})
 	d.until("dead", "given one", func(s Status) bool { return s.Delivered == 1 })
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/queue"
-	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 func newsOf(list []News) (states []string) {
@@ -59,7 +59,7 @@ func TestLaggingAndCatchingUpAreTold(t *testing.T) {
 func lostTo(l *Lane, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := Outcome{At: now, Class: ClassConnectRefused, Err: "connect to 192.168.1.50:443: no route to host", Unreachable: true, Local: true}
+	o := client.Outcome{At: now, Class: client.ClassConnectRefused, Err: "connect to 192.168.1.50:443: no route to host", Unreachable: true, Local: true}
 	return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{course: l.course.Load()}, 1, &o, now).charged
 }
 
@@ -71,7 +71,7 @@ func TestWhatIsOnThisMachineIsNoProofOfANetwork(t *testing.T) {
 	if lostTo(crm, now) {
 		t.Fatal("charged")
 	}
-	for _, o := range []Outcome{{Status: 200, Local: true}, {Class: ClassConnectRefused, Local: true, Err: "x"}, {Class: ClassInternal, Err: "x"}} {
+	for _, o := range []client.Outcome{{Status: 200, Local: true}, {Class: client.ClassConnectRefused, Local: true, Err: "x"}, {Class: client.ClassInternal, Err: "x"}} {
 		now = now.Add(time.Minute)
 		o.At = now
 		local.mu.Lock()
@@ -83,22 +83,10 @@ func TestWhatIsOnThisMachineIsNoProofOfANetwork(t *testing.T) {
 	}
 	now = now.Add(time.Minute)
 	local.mu.Lock()
-	local.judgeLocked(&queue.Delivery{}, &flight{course: local.course.Load()}, 1, &Outcome{At: now, Status: 200}, now)
+	local.judgeLocked(&queue.Delivery{}, &flight{course: local.course.Load()}, 1, &client.Outcome{At: now, Status: 200}, now)
 	local.mu.Unlock()
 	if now = now.Add(time.Minute); !lostTo(crm, now) {
 		t.Error("not charged although another machine answered")
-	}
-}
-
-func TestAttemptsTellWhetherTheReceiverIsOnThisMachine(t *testing.T) {
-	url, _ := quickReceiver(t, well)
-	ep := subscriber("crm", url)
-	if o := mustClient(t, &ep).Attempt(testParcel()); o.Status != 200 || !o.Local {
-		t.Errorf("got %+v", o)
-	}
-	ep.URL = config.NewURL("http://127.0.0.1:1/")
-	if o := mustClient(t, &ep).Attempt(testParcel()); o.Class != ClassConnectRefused || !o.Local {
-		t.Errorf("got %+v", o)
 	}
 }
 
@@ -131,7 +119,7 @@ func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
 		t.Errorf("%d became failed, want 3", n)
 	}
 	lane.mu.Lock()
-	lane.judgeLocked(&queue.Delivery{}, &flight{course: lane.course.Load()}, 1, &Outcome{At: now, Status: 200}, now)
+	lane.judgeLocked(&queue.Delivery{}, &flight{course: lane.course.Load()}, 1, &client.Outcome{At: now, Status: 200}, now)
 	lane.mu.Unlock()
 	if told := newsOf(d.post.TakeNews()); fmt.Sprint(told) != "[offline online]" {
 		t.Errorf("told %v", told)

@@ -1,6 +1,10 @@
 package delivery
 
-import "time"
+import (
+	"time"
+
+	"realtorbot-relay/relay/delivery/client"
+)
 
 // oddities remembers the event types that fail while others go well: what a receiver can't stand of one type says nothing of
 // its health. It is its lane's to lock, and begins anew with the process.
@@ -51,9 +55,9 @@ func (o *oddities) fails(eventType []byte, now time.Time, times int) (alone bool
 func (o *oddities) times(eventType []byte) int { return o.types[string(eventType)].times }
 
 // wasSent reports whether an attempt that failed got so far that its event may be why.
-func wasSent(o *Outcome) bool {
+func wasSent(o *client.Outcome) bool {
 	switch o.Class {
-	case ClassStatus, ClassReset, ClassBadResponse, ClassTimeout:
+	case client.ClassStatus, client.ClassReset, client.ClassBadResponse, client.ClassTimeout:
 		return true
 	}
 	return false

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // A receiver that refuses by time, whatever it is sent, is back at its full pace soon after it takes everything again.
 func TestAReceiverThatRefusedByTimeIsSoonAtItsFullPace(t *testing.T) {
 	d := openDesk(t)
 	const refusing = 10 * time.Minute
-	refuse := func(status int, hold time.Duration) Outcome {
+	refuse := func(status int, hold time.Duration) client.Outcome {
 		o := answerOf(status)
 		o.RetryAfter = hold
 		return o
@@ -21,24 +22,24 @@ func TestAReceiverThatRefusedByTimeIsSoonAtItsFullPace(t *testing.T) {
 	asked := 0
 	for _, c := range []struct {
 		name    string
-		refuses func(since time.Duration) (Outcome, bool) // asked within the ten minutes
+		refuses func(since time.Duration) (client.Outcome, bool) // asked within the ten minutes
 		arrive  func(second int) []string
 		within  time.Duration // all that waits is delivered, from the end of the ten minutes on
 	}{
-		{"429 with a time", func(time.Duration) (Outcome, bool) { return refuse(429, 20*time.Second), true }, tenASecond, 2 * time.Minute},
-		{"503 with a time", func(time.Duration) (Outcome, bool) { return refuse(503, 20*time.Second), true }, tenASecond, 2 * time.Minute},
-		{"429 without, where a hold takes five minutes", func(time.Duration) (Outcome, bool) { return refuse(429, 0), true }, tenASecond, 7 * time.Minute},
-		{"half of each minute", func(since time.Duration) (Outcome, bool) {
+		{"429 with a time", func(time.Duration) (client.Outcome, bool) { return refuse(429, 20*time.Second), true }, tenASecond, 2 * time.Minute},
+		{"503 with a time", func(time.Duration) (client.Outcome, bool) { return refuse(503, 20*time.Second), true }, tenASecond, 2 * time.Minute},
+		{"429 without, where a hold takes five minutes", func(time.Duration) (client.Outcome, bool) { return refuse(429, 0), true }, tenASecond, 7 * time.Minute},
+		{"half of each minute", func(since time.Duration) (client.Outcome, bool) {
 			return refuse(429, 20*time.Second), since%time.Minute < 30*time.Second
 		}, tenASecond, 5 * time.Minute},
-		{"ten seconds in thirty", func(since time.Duration) (Outcome, bool) {
+		{"ten seconds in thirty", func(since time.Duration) (client.Outcome, bool) {
 			return refuse(429, 5*time.Second), since%(30*time.Second) < 20*time.Second
 		}, tenASecond, 5 * time.Minute},
-		{"every second one", func(time.Duration) (Outcome, bool) {
+		{"every second one", func(time.Duration) (client.Outcome, bool) {
 			asked++
 			return refuse(429, 20*time.Second), asked%2 == 0
 		}, tenASecond, 5 * time.Minute},
-		{"one of a few, and then comes a crowd", func(since time.Duration) (Outcome, bool) {
+		{"one of a few, and then comes a crowd", func(since time.Duration) (client.Outcome, bool) {
 			return refuse(429, 20*time.Second), since%(4*time.Minute) < 90*time.Second
 		}, func(second int) []string {
 			switch {
@@ -51,7 +52,7 @@ func TestAReceiverThatRefusedByTimeIsSoonAtItsFullPace(t *testing.T) {
 		}, 4 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tr := d.trace(func(tr *trace, _ string) Outcome {
+			tr := d.trace(func(tr *trace, _ string) client.Outcome {
 				if since := tr.now.Sub(gateStart.Add(time.Minute)); since >= 0 && since < refusing {
 					if o, refuses := c.refuses(since); refuses {
 						return o

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"net/http"
@@ -142,10 +141,11 @@ func (m *muster) join() {
 // Real lanes: those that hang have a share each, and the one that answers, slowly, gets all that it may have beside them.
 func TestLanesThatHangLeavePlacesToOneThatAnswers(t *testing.T) {
 	const hanging, concurrency, events = 20, 8, 400
-	hung := receive(t, "127.0.0.1:0", func(_ net.Conn, in *bufio.Reader) {
-		for mustSwallow(in) { // and no answer
-		}
-	})
+	hung, err := net.Listen("tcp", "127.0.0.1:0") // and no answer: nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hung.Close() })
 	crowd := &muster{most: concurrency, over: make(chan struct{})}
 	url, got := quickReceiver(t, func(*http.Request) int { crowd.join(); return 200 })
 	endpoints := []config.Endpoint{subscriber("well", url)}

@@ -15,6 +15,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // Post is all lanes together. All methods are safe for concurrent use.
@@ -66,7 +67,7 @@ func (r *reach) lost(now time.Time) { r.dark.CompareAndSwap(nil, &now) }
 // is none.
 func (r *reach) hears(at time.Time) (since time.Time, hears bool) {
 	dark := r.dark.Load()
-	if dark == nil || at.Sub(*dark) > idleLimit {
+	if dark == nil || at.Sub(*dark) > client.IdleTimeout {
 		return time.Time{}, true
 	}
 	return *dark, false
@@ -150,12 +151,11 @@ func (p *Post) Apply(endpoints []config.Endpoint) error {
 			}
 			lanes[i] = p.newLane(kept)
 		}
-		client, err := NewClient(ep, p.version, p.now)
+		c, err := client.New(ep, p.version, p.now, &lanes[i].tally.skew)
 		if err != nil {
 			return undo(fmt.Errorf("start endpoint %q: %w", ep.Name, err))
 		}
-		client.clock = &lanes[i].tally.clock
-		courses[i] = &course{endpoint: ep, client: client}
+		courses[i] = &course{endpoint: ep, client: c}
 	}
 	for _, l := range p.plan.Load().lanes {
 		if !slices.Contains(lanes, l) {

@@ -17,6 +17,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/sign"
 )
 
 const patience = 30 * time.Second // for what happens at once on a machine with nothing else to do
@@ -151,10 +152,12 @@ func (d *desk) mustHold(name string) {
 
 // subscriber is an endpoint for everything, with four attempts at a time and one retry after an hour.
 func subscriber(name, url string) config.Endpoint {
-	ep := *testEndpoint(url)
-	ep.Name, ep.Events = name, []string{"*"}
-	ep.Delivery.Retry, ep.Delivery.MaxAge = []time.Duration{time.Hour}, 72*time.Hour
-	return ep
+	return config.Endpoint{
+		Name: name, URL: config.NewURL(url), Enabled: true, Events: []string{"*"},
+		Secret: sign.NewSecret("example-secret"), Signatures: []string{"realtorbot"},
+		// The timeout is for attempts that are to end by themselves, also on a busy machine.
+		Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 4, Retry: []time.Duration{time.Hour}, MaxAge: 72 * time.Hour},
+	}
 }
 
 func numbered(n int) []string {

@@ -1,12 +1,6 @@
 package delivery
 
-import (
-	"fmt"
-	"runtime/debug"
-	"time"
-
-	"realtorbot-relay/queue"
-)
+import "time"
 
 // The housekeeping round feels every lane's pulse: it takes the locks that a sender takes, and looks for attempts that are
 // under way although their time is over, and for whoever asks the queue and has no answer. A lane that is deadlocked holds
@@ -47,18 +41,4 @@ func (l *Lane) feel(now time.Time) (overdue time.Duration) {
 	}
 	l.poke()
 	return overdue
-}
-
-// attempt makes one attempt. A panic in it is one failed attempt, counted and told, and not the end of the process.
-func (l *Lane) attempt(d *queue.Delivery, c *course, number int) (o Outcome) {
-	began := l.now()
-	defer func() {
-		if what := recover(); what != nil {
-			o = Outcome{At: began, Took: l.now().Sub(began), Class: ClassInternal, Err: oneLine(fmt.Sprintf("the relay itself failed: %v", what))}
-			l.log.Error().Bytes("event", d.Event.ID).Any("panic", what).Str("stack", string(debug.Stack())).
-				Msg("an attempt made the relay fail; it counts as a failed attempt, and others are not touched")
-		}
-	}()
-	return c.client.Attempt(&Parcel{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay),
-		Failed: queue.LetterOf(&d.Event)})
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 func TestAPanicIsOneFailedAttempt(t *testing.T) {
@@ -13,14 +14,20 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	broken.Delivery.Retry = nil
 	d := openDesk(t, broken, whole)
 	lane := d.post.Lane("broken")
+	panics, err := client.New(&broken, "1.2.3", func() time.Time { panic("no clock") }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	lane.mu.Lock()
-	lane.course.Load().client.now = nil // so that an attempt panics
+	c := lane.course.Load()
+	c.client.Close()
+	c.client = panics
 	lane.mu.Unlock()
 	d.accept("lead.created", "evt_1")
 	d.until("broken", "to fail", func(s Status) bool { return s.Failed == 1 })
 	d.until("whole", "to be served", func(s Status) bool { return s.Delivered == 1 })
 	_, stories, _, err := d.Story([]byte("evt_1"))
-	if err != nil || stories[0].Failure == nil || stories[0].Failure.Class != string(ClassInternal) || len(stories[0].Attempts) != 1 {
+	if err != nil || stories[0].Failure == nil || stories[0].Failure.Class != string(client.ClassInternal) || len(stories[0].Attempts) != 1 {
 		t.Errorf("the story is %+v, %v", stories, err)
 	}
 }

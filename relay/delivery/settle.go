@@ -1,11 +1,14 @@
 package delivery
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // deliver makes one attempt and settles what came of it.
@@ -14,6 +17,23 @@ func (l *Lane) deliver(d *queue.Delivery, f *flight) {
 	o := l.attempt(d, f.course, number)
 	defer l.starts.recording(&o)()
 	l.settle(d, f, number, o)
+}
+
+// attempt makes one attempt. A panic in it is one failed attempt, counted and told, and not the end of the process.
+func (l *Lane) attempt(d *queue.Delivery, c *course, number int) (o client.Outcome) {
+	began := l.now()
+	defer func() {
+		if what := recover(); what != nil {
+			o = client.Outcome{At: began, Took: l.now().Sub(began), Class: client.ClassInternal, Err: client.OneLine(fmt.Sprintf("the relay itself failed: %v", what))}
+			l.log.Error().Bytes("event", d.Event.ID).Any("panic", what).Str("stack", string(debug.Stack())).
+				Msg("an attempt made the relay fail; it counts as a failed attempt, and others are not touched")
+		}
+	}()
+	r := client.Request{ID: d.Event.ID, Type: d.Event.Type, Body: d.Event.Body, Attempt: number, Replay: queue.ReplayID(d.Replay)}
+	if letter := queue.LetterOf(&d.Event); letter != nil {
+		r.CopyOf = &client.FailedDelivery{Endpoint: letter.Lane, Class: letter.Class, Reason: letter.Reason}
+	}
+	return c.client.Attempt(&r)
 }
 
 // ruling is what becomes of a delivery after an attempt, all that is known of its endpoint considered.
@@ -29,7 +49,7 @@ type ruling struct {
 }
 
 // settle records the outcome, first in the lane's own state and then in the queue.
-func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
+func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome) {
 	now := l.now()
 	defer l.landed(d, f, &o) // after the queue knows
 	if o.Aborted {
@@ -75,7 +95,7 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o Outcome) {
 
 // judgeLocked rules on an outcome and has the gate learn from it. What is not charged while its endpoint holds what it has is too
 // old in the end as well, since what is probed time after time is never due when the housekeeping looks for what is.
-func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome, now time.Time) ruling {
+func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) ruling {
 	r, maxAge := l.ruleLocked(d, f, number, o, now), f.course.endpoint.Delivery.MaxAge
 	if why := l.gate.why(); why != "" && !r.charged && !r.pauses && now.Sub(d.Begun()) > maxAge {
 		r.charged, r.verdict = true, Verdict{Kind: Failed, Reason: heldTooLong(maxAge, why) + ": " + r.verdict.Reason}
@@ -83,13 +103,13 @@ func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *Outcome,
 	return r
 }
 
-func (l *Lane) ruleLocked(d *queue.Delivery, f *flight, number int, o *Outcome, now time.Time) (r ruling) {
+func (l *Lane) ruleLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) (r ruling) {
 	g, p := &l.gate, f.course.endpoint.Delivery
 	r.verdict = Judge(*o, number, p)
 	v := &r.verdict
 	plain := o.Err
 	if plain == "" && v.Kind != Delivered {
-		plain = statusFault(o.Status).text
+		plain = client.StatusText(o.Status)
 	}
 	if f.course.former && l.last != nil && !leadsTo(f.course.endpoint, l.last) {
 		// What the place says where the endpoint was before is no word of the one where it is now.
@@ -251,7 +271,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 // count adds to what /metrics shows.
-func (l *Lane) count(d *queue.Delivery, o *Outcome, r *ruling, now time.Time) {
+func (l *Lane) count(d *queue.Delivery, o *client.Outcome, r *ruling, now time.Time) {
 	l.tally.note(o, !r.offline)
 	if d.Attempts == 0 && d.Replay == 0 {
 		l.tally.first(d.Event.At, o.At)
@@ -268,7 +288,7 @@ func (l *Lane) count(d *queue.Delivery, o *Outcome, r *ruling, now time.Time) {
 }
 
 // landed ends a flight, and closes the connections of a former course once nothing is under way on them.
-func (l *Lane) landed(d *queue.Delivery, f *flight, o *Outcome) {
+func (l *Lane) landed(d *queue.Delivery, f *flight, o *client.Outcome) {
 	l.mu.Lock()
 	l.gate.landed(f.probe)
 	l.places.give(&l.stake, f.cost, o.Status != 0, l.now())
@@ -287,26 +307,26 @@ func (l *Lane) landed(d *queue.Delivery, f *flight, o *Outcome) {
 }
 
 // isSilent reports that nothing came of an attempt that may have left this machine.
-func isSilent(o *Outcome) bool {
-	return !o.Local && (o.Class == ClassConnectTimeout || o.Class == ClassTimeout && o.Status == 0 && o.Timing.FirstByte == 0)
+func isSilent(o *client.Outcome) bool {
+	return !o.Local && (o.Class == client.ClassConnectTimeout || o.Class == client.ClassTimeout && o.Status == 0 && o.Timing.FirstByte == 0)
 }
 
 // isProof reports that o could not have come about unless something beyond this machine answered. Silence, on a line that
 // has just been cut as on any other, proves nothing; nor does what this machine itself says.
-func isProof(o *Outcome) bool {
+func isProof(o *client.Outcome) bool {
 	if o.Local {
 		return false
 	}
 	switch o.Class {
-	case ClassConnectTimeout, ClassBlockedAddress, ClassDNS, ClassInternal:
+	case client.ClassConnectTimeout, client.ClassBlockedAddress, client.ClassDNS, client.ClassInternal:
 		return false
-	case ClassTimeout:
+	case client.ClassTimeout:
 		return o.Status != 0 || o.Timing.FirstByte > 0
 	}
 	return true
 }
 
-func record(number int, o *Outcome) queue.Attempt {
+func record(number int, o *client.Outcome) queue.Attempt {
 	return queue.Attempt{
 		Number: number, At: o.At, Took: o.Took,
 		DNS: o.Timing.DNS, Connect: o.Timing.Connect, TLS: o.Timing.TLS, FirstByte: o.Timing.FirstByte,

@@ -3,6 +3,8 @@ package delivery
 import (
 	"sync"
 	"time"
+
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // starts keep a thousand lanes that get no answer from doing the same at the same moment: their attempts time out together, are
@@ -50,7 +52,7 @@ func (ss *starts) begin(s *start, now time.Time) (again time.Time) {
 }
 
 // recording waits until an attempt that came out as o may be recorded, which over ends.
-func (ss *starts) recording(o *Outcome) (over func()) {
+func (ss *starts) recording(o *client.Outcome) (over func()) {
 	if o.Status != 0 || o.Aborted {
 		return func() {}
 	}
@@ -59,7 +61,7 @@ func (ss *starts) recording(o *Outcome) (over func()) {
 }
 
 // ended is told how an attempt came out.
-func (s *start) ended(o *Outcome) {
+func (s *start) ended(o *client.Outcome) {
 	if !o.Aborted {
 		s.silent = o.Status == 0
 	}

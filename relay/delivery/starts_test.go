@@ -3,13 +3,15 @@ package delivery
 import (
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/delivery/client"
 )
 
 func TestLanesWithoutAnAnswerBeginOneAfterTheOther(t *testing.T) {
 	ss, now := newStarts(), gateStart
 	lanes := make([]start, 1000)
 	for i := range lanes {
-		lanes[i].ended(&Outcome{Class: ClassTimeout})
+		lanes[i].ended(&client.Outcome{Class: client.ClassTimeout})
 	}
 	begun := 0
 	for end := now.Add(2*time.Second - time.Nanosecond); now.Before(end); now = now.Add(time.Millisecond) {
@@ -28,7 +30,7 @@ func TestLanesWithoutAnAnswerBeginOneAfterTheOther(t *testing.T) {
 		t.Errorf("%d of %d begin in two seconds", begun, len(lanes))
 	}
 	well := start{}
-	well.ended(&Outcome{Status: 500})
+	well.ended(&client.Outcome{Status: 500})
 	ss.next = now.Add(time.Hour)
 	if again := ss.begin(&well, now); !again.IsZero() {
 		t.Errorf("who gets answers waits until %v", again)

@@ -95,7 +95,7 @@ func (l *Lane) status(now time.Time) Status {
 		receiver, own := c.client.Certificates()
 		s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)
 	}
-	if ahead, at := l.tally.clock.seen(); !at.IsZero() {
+	if ahead, at := l.tally.skew.Last(); !at.IsZero() {
 		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), moment(at)
 	}
 	switch {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // tally is what was counted about an endpoint since the start, for /metrics. All of it is atomic.
@@ -15,7 +16,7 @@ type tally struct {
 	attempt *queue.Histogram // nanoseconds that attempts took
 	latency *queue.Histogram // nanoseconds from accepted to delivered
 	age     *queue.Histogram // nanoseconds from accepted to the first attempt
-	clock   skew
+	skew    client.Skew
 }
 
 // What an attempt came to, as a label of metrics: delivered, uncharged, or its class.
@@ -31,7 +32,7 @@ const resultCount = 12
 
 func newResults() (list [resultCount]string) {
 	names := []string{resultDelivered, resultUncharged}
-	for _, c := range Classes() {
+	for _, c := range client.Classes() {
 		names = append(names, string(c))
 	}
 	if copy(list[:], names) != len(names) {
@@ -65,12 +66,12 @@ func newTally() *tally {
 }
 
 // note counts an attempt.
-func (t *tally) note(o *Outcome, charged bool) {
+func (t *tally) note(o *client.Outcome, charged bool) {
 	result := resultDelivered
 	switch {
 	case !charged:
 		result = resultUncharged
-	case o.Class != ClassNone:
+	case o.Class != client.ClassNone:
 		result = string(o.Class)
 	}
 	for i := range results {

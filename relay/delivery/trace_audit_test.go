@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // audit names what was judged unjustly. A delivery fails only after all its charged attempts, each made while the endpoint
@@ -50,11 +52,11 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 		at := tr.now.Sub(gateStart)
 		return at >= from && at < to
 	}
-	unreachable := Outcome{Class: ClassConnectRefused, Err: "connect: no route to host", Unreachable: true}
-	quota := func(status int, hold time.Duration) func(*trace, string) Outcome { // ten a minute
+	unreachable := client.Outcome{Class: client.ClassConnectRefused, Err: "connect: no route to host", Unreachable: true}
+	quota := func(status int, hold time.Duration) func(*trace, string) client.Outcome { // ten a minute
 		var minute time.Duration
 		taken := 0
-		return func(tr *trace, _ string) Outcome {
+		return func(tr *trace, _ string) client.Outcome {
 			if now := tr.now.Sub(gateStart) / time.Minute; now != minute {
 				minute, taken = now, 0
 			}
@@ -69,15 +71,15 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 	}
 	for _, k := range []struct {
 		kind     string
-		receiver func(tr *trace, kind string) Outcome
+		receiver func(tr *trace, kind string) client.Outcome
 		cut      bool // the cable is out from minute 10 to 40
 		reached  bool // another endpoint is reached all the time
 		found    bool // another endpoint finds the cable out
 		failed   string
 		down     bool
 	}{
-		{kind: "well", receiver: func(*trace, string) Outcome { return answerOf(200) }},
-		{kind: "poison", failed: "odd", receiver: func(_ *trace, kind string) Outcome {
+		{kind: "well", receiver: func(*trace, string) client.Outcome { return answerOf(200) }},
+		{kind: "poison", failed: "odd", receiver: func(_ *trace, kind string) client.Outcome {
 			if kind == "odd" {
 				return answerOf(422)
 			}
@@ -86,30 +88,32 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 		{kind: "429 with a time", receiver: quota(429, 20*time.Second)},
 		{kind: "429 without", receiver: quota(429, 0)},
 		{kind: "503 with a time", receiver: quota(503, 20*time.Second)},
-		{kind: "flapping", down: true, receiver: func(tr *trace, _ string) Outcome {
+		{kind: "flapping", down: true, receiver: func(tr *trace, _ string) client.Outcome {
 			if tr.now.Sub(gateStart)/(2*time.Minute)%2 == 1 {
 				return answerOf(500)
 			}
 			return answerOf(200)
 		}},
-		{kind: "hanging", down: true, receiver: func(*trace, string) Outcome { return Outcome{Class: ClassTimeout, Err: "no answer"} }},
-		{kind: "a LAN host that is off", down: true, reached: true, receiver: func(tr *trace, _ string) Outcome {
+		{kind: "hanging", down: true, receiver: func(*trace, string) client.Outcome {
+			return client.Outcome{Class: client.ClassTimeout, Err: "no answer"}
+		}},
+		{kind: "a LAN host that is off", down: true, reached: true, receiver: func(tr *trace, _ string) client.Outcome {
 			if between(tr, 10*time.Minute, 40*time.Minute) {
 				return unreachable
 			}
 			return answerOf(200)
 		}},
-		{kind: "a cable that is out", cut: true, receiver: func(tr *trace, _ string) Outcome {
+		{kind: "a cable that is out", cut: true, receiver: func(tr *trace, _ string) client.Outcome {
 			if between(tr, 10*time.Minute, 40*time.Minute) {
 				return unreachable
 			}
 			return answerOf(200)
 		}},
 		// Another endpoint finds it out first: what goes out meanwhile on connections of before is not heard of again.
-		{kind: "a cable that is cut under what is under way", cut: true, found: true, receiver: func(tr *trace, _ string) Outcome {
+		{kind: "a cable that is cut under what is under way", cut: true, found: true, receiver: func(tr *trace, _ string) client.Outcome {
 			switch {
-			case between(tr, 10*time.Minute, 10*time.Minute+idleLimit):
-				return Outcome{Class: ClassTimeout, Err: "no answer"}
+			case between(tr, 10*time.Minute, 10*time.Minute+client.IdleTimeout):
+				return client.Outcome{Class: client.ClassTimeout, Err: "no answer"}
 			case between(tr, 10*time.Minute, 40*time.Minute):
 				return unreachable
 			}

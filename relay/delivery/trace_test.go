@@ -8,6 +8,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // trace lives through the life of an endpoint in virtual time: the gate, the verdicts and the rulings are the real ones,
@@ -16,7 +17,7 @@ type trace struct {
 	t        *testing.T
 	lane     *Lane
 	now      time.Time
-	receiver func(tr *trace, kind string) Outcome
+	receiver func(tr *trace, kind string) client.Outcome
 
 	pending, retrying []*traced
 	all               []*traced
@@ -45,7 +46,7 @@ type charge struct {
 
 var traceSchedule = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
 
-func (d *desk) trace(receiver func(tr *trace, kind string) Outcome) *trace {
+func (d *desk) trace(receiver func(tr *trace, kind string) client.Outcome) *trace {
 	d.t.Helper()
 	kept, err := d.Queue.Lane("crm")
 	if err != nil {
@@ -181,12 +182,11 @@ func (tr *trace) judged(kind string) (failed int, waited time.Duration) {
 	return failed, waited
 }
 
-func answerOf(status int) Outcome {
+func answerOf(status int) client.Outcome {
 	if status < 300 {
-		return Outcome{Status: status}
+		return client.Outcome{Status: status}
 	}
-	f := statusFault(status)
-	return Outcome{Status: status, Class: f.class, Err: f.text}
+	return client.Outcome{Status: status, Class: client.ClassStatus, Err: client.StatusText(status)}
 }
 
 // An hour with a receiver that answers each status there is, to all events and to one type alone, while the others go well.
@@ -194,7 +194,7 @@ func TestEveryStatusForAnHourAloneAndBesideTypesThatGoWell(t *testing.T) {
 	d := openDesk(t)
 	for status := 200; status < 600; status++ {
 		for _, mixed := range []bool{false, true} {
-			tr := d.trace(func(_ *trace, kind string) Outcome {
+			tr := d.trace(func(_ *trace, kind string) client.Outcome {
 				if kind == "good" {
 					return answerOf(200)
 				}
@@ -250,9 +250,9 @@ func TestEveryStatusForAnHourAloneAndBesideTypesThatGoWell(t *testing.T) {
 func TestAnOutageOfAnHourIsOverWithinAProbe(t *testing.T) {
 	d := openDesk(t)
 	back := gateStart.Add(time.Hour)
-	tr := d.trace(func(tr *trace, _ string) Outcome {
+	tr := d.trace(func(tr *trace, _ string) client.Outcome {
 		if tr.now.Before(back) {
-			return Outcome{Class: ClassConnectRefused, Err: "connect: connection refused"}
+			return client.Outcome{Class: client.ClassConnectRefused, Err: "connect: connection refused"}
 		}
 		return answerOf(200)
 	})
@@ -283,7 +283,7 @@ func TestALimitedReceiverIsFoundOutAndLosesNothing(t *testing.T) {
 	d := openDesk(t)
 	var taken []time.Time
 	var refused []time.Time
-	tr := d.trace(func(tr *trace, _ string) Outcome {
+	tr := d.trace(func(tr *trace, _ string) client.Outcome {
 		taken = slices.DeleteFunc(taken, func(at time.Time) bool { return tr.now.Sub(at) >= 10*time.Second })
 		if len(taken) == 3 {
 			refused = append(refused, tr.now)
@@ -331,14 +331,14 @@ func TestWhatIsToldToWaitForeverBecomesFailedAfterMaxAge(t *testing.T) {
 // Few deliveries of an endpoint that never comes back are probed in turn before any of them is due, and too old in the end.
 func TestWhatIsProbedInTurnBecomesFailedAfterMaxAge(t *testing.T) {
 	d := openDesk(t)
-	for name, o := range map[string]Outcome{
-		"down":         {Status: 500, Class: ClassStatus, Err: "answered 500"},
-		"hanging":      {Class: ClassTimeout, Err: "no answer"},
-		"out of reach": {Class: ClassConnectRefused, Err: "no route to host", Unreachable: true},
-		"limited":      {Status: 429, Class: ClassStatus, Err: "answered 429", RetryAfter: time.Minute},
+	for name, o := range map[string]client.Outcome{
+		"down":         {Status: 500, Class: client.ClassStatus, Err: "answered 500"},
+		"hanging":      {Class: client.ClassTimeout, Err: "no answer"},
+		"out of reach": {Class: client.ClassConnectRefused, Err: "no route to host", Unreachable: true},
+		"limited":      {Status: 429, Class: client.ClassStatus, Err: "answered 429", RetryAfter: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := d.trace(func(*trace, string) Outcome { return o })
+			tr := d.trace(func(*trace, string) client.Outcome { return o })
 			tr.t, tr.lane.reach = t, &reach{}
 			tr.lane.gate.policy.MaxAge = time.Hour
 			tr.lane.last.Delivery.MaxAge = time.Hour

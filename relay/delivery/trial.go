@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/sign"
 )
 
 // Trial is what an endpoint said to an event that was sent to it at once, past its lane.
 type Trial struct {
-	Outcome   Outcome
+	Outcome   client.Outcome
 	Delivered bool    // as a verdict on it would say
 	Checks    []Check // of the receiver; without conformance none
 }
 
 // Check is one thing that a receiver has to do, and whether it does.
 type Check struct {
-	Name    string   `json:"check"`
-	Verdict string   `json:"verdict"`
-	Says    string   `json:"says"` // what came, and what to fix
-	Outcome *Outcome `json:"-"`    // of the attempt that shows it; nil when none was made
+	Name    string          `json:"check"`
+	Verdict string          `json:"verdict"`
+	Says    string          `json:"says"` // what came, and what to fix
+	Outcome *client.Outcome `json:"-"`    // of the attempt that shows it; nil when none was made
 }
 
 // The checks, in the order in which they are made.
@@ -48,7 +49,7 @@ const trialLimit = 30 * time.Second
 // Try sends an event to an endpoint at once and once, whatever state the endpoint is in. Nothing is kept, counted, retried
 // or held because of it; of the clock of the endpoint note is taken. With conformance it sends it four times, rightly and wrongly signed, and judges the receiver.
 // found is false when no endpoint of that name is configured. When ctx ends, what is under way is cut short.
-func (p *Post) Try(ctx context.Context, name string, parcel Parcel, conformance bool) (trial Trial, found bool, err error) {
+func (p *Post) Try(ctx context.Context, name string, request client.Request, conformance bool) (trial Trial, found bool, err error) {
 	lane := p.Lane(name)
 	if lane == nil {
 		return Trial{}, false, nil
@@ -60,24 +61,23 @@ func (p *Post) Try(ctx context.Context, name string, parcel Parcel, conformance 
 	ep := *configured
 	timeout := ep.Delivery.Timeout
 	ep.Delivery.Timeout = min(timeout, trialLimit)
-	post := func(ep config.Endpoint, attempt int) (*Outcome, error) {
-		client, err := NewClient(&ep, p.version, p.now)
+	post := func(ep config.Endpoint, attempt int) (*client.Outcome, error) {
+		c, err := client.New(&ep, p.version, p.now, &lane.tally.skew)
 		if err != nil {
 			return nil, err
 		}
-		defer client.Close()
-		client.clock = &lane.tally.clock
-		defer context.AfterFunc(ctx, client.Close)()
-		sent := parcel
+		defer c.Close()
+		defer context.AfterFunc(ctx, c.Close)()
+		sent := request
 		sent.Attempt = attempt
-		o := client.Attempt(&sent)
+		o := c.Attempt(&sent)
 		return &o, nil
 	}
 	first, err := post(ep, 1)
 	if err != nil {
 		return Trial{}, true, err
 	}
-	trial = Trial{Outcome: *first, Delivered: first.Class == ClassNone}
+	trial = Trial{Outcome: *first, Delivered: first.Class == client.ClassNone}
 	if !conformance {
 		return trial, true, nil
 	}
@@ -115,7 +115,7 @@ type rehearsal struct {
 	timeout                        time.Duration
 	signed                         bool // the endpoint has a secret
 	chat                           bool // which checks no signature
-	first, repeat, wrong, unsigned *Outcome
+	first, repeat, wrong, unsigned *client.Outcome
 }
 
 // judge has no clock and asks nobody.
@@ -127,7 +127,7 @@ func (r *rehearsal) judge() []Check {
 
 func (r *rehearsal) accepts() Check {
 	c := Check{Name: CheckAccepts, Verdict: Passed, Says: fmt.Sprintf("it answered %d", r.first.Status), Outcome: r.first}
-	if r.first.Class == ClassNone {
+	if r.first.Class == client.ClassNone {
 		return c
 	}
 	c.Verdict, c.Says = Missed, "it must answer an event with a success code: "+r.first.Err
@@ -157,7 +157,7 @@ func (r *rehearsal) again() Check {
 	}
 	c := Check{Name: CheckRepeat, Verdict: Passed, Outcome: r.repeat,
 		Says: fmt.Sprintf("it answered %d to an event that it has already", r.repeat.Status)}
-	if r.repeat.Class != ClassNone {
+	if r.repeat.Class != client.ClassNone {
 		c.Verdict = Missed
 		c.Says = "deliveries come at least once: answer a success code to a webhook-id that you have already: " + r.repeat.Err
 	}
@@ -165,7 +165,7 @@ func (r *rehearsal) again() Check {
 }
 
 // refuses wants an answer of its own accord: an error of the connection refuses nothing.
-func (r *rehearsal) refuses(name string, o *Outcome, how string) Check {
+func (r *rehearsal) refuses(name string, o *client.Outcome, how string) Check {
 	switch {
 	case r.chat:
 		return Check{Name: name, Verdict: Skipped, Says: "a chat's webhook checks no signature: its URL is the secret"}
@@ -173,7 +173,7 @@ func (r *rehearsal) refuses(name string, o *Outcome, how string) Check {
 		return Check{Name: name, Verdict: Skipped, Says: "the endpoint has no secret, so nothing is signed: set secret and have the receiver check the signature"}
 	case o == nil:
 		return skipped(name)
-	case o.Class == ClassNone:
+	case o.Class == client.ClassNone:
 		return Check{Name: name, Verdict: Missed, Outcome: o, Says: fmt.Sprintf(
 			"it answered %d to an event %s: anybody can post to it; verify the signature over the raw body before anything else, and answer 401", o.Status, how)}
 	case o.Status >= 400 && o.Status < 500:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/sign"
 )
 
@@ -44,6 +45,10 @@ func (p *pupil) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.seen[id]++
 		_, _ = io.WriteString(w, "noted")
 	}
+}
+
+func testRequest() client.Request {
+	return client.Request{ID: []byte("evt_1"), Type: []byte("lead.created"), Body: []byte(`{"id":"evt_1"}`)}
 }
 
 func verdicts(checks []Check) (text string) {
@@ -79,7 +84,7 @@ func TestConformanceFindsWhatAReceiverLacks(t *testing.T) {
 			ep := subscriber("crm", server.URL)
 			ep.Secret, ep.Signatures = sign.NewSecret(receiver.secret), []string{config.SchemeRealtorBot}
 			d := openDesk(t, ep)
-			trial, found, err := d.post.Try(context.Background(), "crm", *testParcel(), true)
+			trial, found, err := d.post.Try(context.Background(), "crm", testRequest(), true)
 			if err != nil || !found {
 				t.Fatalf("found %v, %v", found, err)
 			}
@@ -107,7 +112,7 @@ func TestTryTouchesNoLane(t *testing.T) {
 	}
 	d.accept("test", "evt_waits")
 	for range 2 * downAfter {
-		trial, _, err := d.post.Try(context.Background(), "crm", *testParcel(), false)
+		trial, _, err := d.post.Try(context.Background(), "crm", testRequest(), false)
 		if err != nil || trial.Delivered || trial.Outcome.Status != 500 || len(trial.Checks) > 0 {
 			t.Fatalf("%+v %v", trial, err)
 		}
@@ -115,24 +120,24 @@ func TestTryTouchesNoLane(t *testing.T) {
 	if s := d.status("crm"); s.State != StatePaused || s.Attempts != 0 || s.Pending != 1 || s.LastError != "" {
 		t.Errorf("the lane was touched: %+v", s)
 	}
-	if _, found, err := d.post.Try(context.Background(), "nobody", *testParcel(), false); found || err != nil {
+	if _, found, err := d.post.Try(context.Background(), "nobody", testRequest(), false); found || err != nil {
 		t.Errorf("nobody was found: %v", err)
 	}
 }
 
 func TestRehearsalIsJudgedByWhatCame(t *testing.T) {
-	fine := func(took time.Duration) *Outcome { return &Outcome{Status: 200, Took: took} }
-	refusal := &Outcome{Status: 401, Class: ClassStatus, Err: "answered 401 Unauthorized"}
+	fine := func(took time.Duration) *client.Outcome { return &client.Outcome{Status: 200, Took: took} }
+	refusal := &client.Outcome{Status: 401, Class: client.ClassStatus, Err: "answered 401 Unauthorized"}
 	for name, tt := range map[string]struct {
 		r    rehearsal
 		want string
 	}{
 		"just fast enough":  {rehearsal{10 * time.Second, true, false, fine(5 * time.Second), fine(time.Second), refusal, refusal}, allPass},
 		"a slow repeat":     {rehearsal{10 * time.Second, true, false, fine(time.Second), fine(6 * time.Second), refusal, refusal}, strings.Replace(allPass, "fast=pass", "fast=fail", 1)},
-		"a broken line":     {rehearsal{10 * time.Second, true, false, fine(0), fine(0), &Outcome{Class: ClassReset, Err: "closed"}, refusal}, strings.Replace(allPass, "signature=pass", "signature=fail", 1)},
+		"a broken line":     {rehearsal{10 * time.Second, true, false, fine(0), fine(0), &client.Outcome{Class: client.ClassReset, Err: "closed"}, refusal}, strings.Replace(allPass, "signature=pass", "signature=fail", 1)},
 		"without a secret":  {rehearsal{10 * time.Second, false, false, fine(0), fine(0), nil, nil}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=skipped refuses_unsigned=skipped"},
 		"a chat":            {rehearsal{10 * time.Second, true, true, fine(0), fine(0), nil, nil}, "accepts_signed=pass answers_fast=pass accepts_repeat=pass refuses_wrong_signature=skipped refuses_unsigned=skipped"},
-		"nothing came back": {rehearsal{10 * time.Second, true, false, &Outcome{Class: ClassTimeout, Err: "timed out"}, nil, nil, nil}, noneRun},
+		"nothing came back": {rehearsal{10 * time.Second, true, false, &client.Outcome{Class: client.ClassTimeout, Err: "timed out"}, nil, nil, nil}, noneRun},
 	} {
 		if got := verdicts(tt.r.judge()); got != tt.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, tt.want)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // Kind is what becomes of a delivery after an attempt.
@@ -63,14 +64,14 @@ type Verdict struct {
 //
 // The success codes come first, also when they name 410 or a redirect. A status decides whatever became
 // of the body behind it.
-func Judge(o Outcome, attempt int, p config.Delivery) Verdict {
-	answered := o.Class == ClassNone || o.Class == ClassStatus
+func Judge(o client.Outcome, attempt int, p config.Delivery) Verdict {
+	answered := o.Class == client.ClassNone || o.Class == client.ClassStatus
 	if answered && p.Success.Has(o.Status) {
 		return Verdict{Kind: Delivered, Lives: true}
 	}
 	v := Verdict{Kind: Failed, Reason: o.Err}
 	if answered && v.Reason == "" {
-		v.Reason = statusFault(o.Status).text
+		v.Reason = client.StatusText(o.Status)
 	}
 	switch {
 	case !answered:

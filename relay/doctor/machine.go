@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"realtorbot-relay/relay/config"
-	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 const (
@@ -117,9 +117,9 @@ func lookUp(ctx context.Context, about string, ep *config.Endpoint, host string)
 	began := time.Now()
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return finding{fail, about, fmt.Sprintf("its host %q can't be looked up (%s): mend the URL, /etc/resolv.conf or the resolver", host, delivery.Unresolved(err))}
+		return finding{fail, about, fmt.Sprintf("its host %q can't be looked up (%s): mend the URL, /etc/resolv.conf or the resolver", host, client.LookupReason(err))}
 	}
-	guard := delivery.Guarded("endpoint "+ep.Name, host, ep.AllowPrivate)
+	guard := client.DialControl("endpoint "+ep.Name, host, ep.AllowPrivate)
 	var allowed []string
 	var refusedBy error
 	for _, address := range addresses {
@@ -143,7 +143,7 @@ func (p *patient) certificates() (findings []finding) {
 		switch {
 		case left <= 0:
 			findings = append(findings, finding{fail, about, fmt.Sprintf("ended on %s: have it renewed", ends.UTC().Format("2006-01-02"))})
-		case left < delivery.CertificateWarning:
+		case left < client.CertificateWarning:
 			findings = append(findings, finding{warn, about, says + ": have it renewed"})
 		default:
 			findings = append(findings, finding{ok, about, says})

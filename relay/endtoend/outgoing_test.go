@@ -106,7 +106,7 @@ func TestTLSOfAnEndpointIsReadAgainAtAReload(t *testing.T) {
 	r := startIn(t, dir, config)
 	r.post(event("evt_1"))
 	ep := r.awaitEndpoint("crm", "has attempted in vain", func(ep endpointStats) bool { return ep.Attempts >= 2 })
-	if !strings.Contains(ep.LastError, "of that name there is another authority in ca_file") {
+	if !strings.Contains(ep.LastError, "ca_file has another authority of that name") {
 		t.Errorf("its last error is %q", ep.LastError)
 	}
 	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", ours.cert.Raw)
