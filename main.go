@@ -21,9 +21,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/relay"
+	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/command"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
+	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/relay/lines"
 	"realtorbot-relay/relay/manual"
 	"realtorbot-relay/relay/memory"
@@ -251,7 +253,7 @@ func serveControl(r *relay.Relay, log zerolog.Logger) {
 	if path == "" {
 		return
 	}
-	ln, err := relay.ListenControl(path)
+	ln, err := answer.ListenControl(path)
 	if err != nil {
 		log.Error().Err(err).Msg("systemctl reload and root's commands without a token will not work: the control socket can't be opened")
 		return
@@ -286,7 +288,7 @@ func begin(cfg *config.Config, log *lines.Log, stops <-chan os.Signal) (r *relay
 			return it.relay, intake, adm, exitWell
 		}
 		log.Logger.Error().Msg(it.err.Error())
-		if errors.Is(it.err, relay.ErrOpen) {
+		if errors.Is(it.err, ingest.ErrOpen) {
 			return nil, nil, nil, exitUsage
 		}
 		return nil, nil, nil, exitFailed
@@ -327,7 +329,7 @@ serving:
 			}
 			stalls = false
 			notify(daemon.SdNotifyWatchdog)
-			r.Rest()
+			r.ReturnMemory()
 		case err := <-r.Broken():
 			log.Error().Msg(err.Error())
 			code = exitFailed
@@ -427,13 +429,13 @@ func listeners(cfg *config.Config) (intake, adm []net.Listener, err error) {
 		intake = append(intake, ln)
 	}
 	if len(intake) == 0 {
-		ln, err := relay.Listen("server.listen", cfg.Server.Listen)
+		ln, err := answer.Listen("server.listen", cfg.Server.Listen)
 		if err != nil {
 			return nil, nil, err
 		}
 		intake = append(intake, ln)
 	}
-	ln, err := relay.Listen("admin.listen", cfg.Admin.Listen)
+	ln, err := answer.Listen("admin.listen", cfg.Admin.Listen)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -89,32 +88,6 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// secure is a relay whose intake speaks TLS.
-type secure struct {
-	t                  *testing.T
-	relay              *Relay
-	intake, adm        net.Listener
-	cert, key, clients string // the files
-	log                *syncText
-}
-
-type syncText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *syncText) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *syncText) has(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Contains(s.text.String(), text)
-}
-
 func mustWrite(t *testing.T, path string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
@@ -125,179 +98,65 @@ func mustWrite(t *testing.T, path string, text []byte) {
 	}
 }
 
-func startSecure(t *testing.T, cert, key, clients []byte) *secure {
-	t.Helper()
+// Health says what is wrong with the intake's certificate, and a reload reads its files at once.
+func TestHealthFollowsTheFilesOfTheCertificate(t *testing.T) {
+	ca := newAuthority(t, "an authority")
 	dir := t.TempDir()
-	s := &secure{t: t, intake: mustListen(t, "127.0.0.1:0"), adm: mustListen(t, "127.0.0.1:0"), log: &syncText{},
-		cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
-	mustWrite(t, s.cert, cert)
-	mustWrite(t, s.key, key)
 	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
-	cfg.Server.TLSCert, cfg.Server.TLSKey = s.cert, s.key
-	if clients != nil {
-		s.clients = filepath.Join(dir, "clients.pem")
-		mustWrite(t, s.clients, clients)
-		cfg.Server.ClientCA = s.clients
-	}
-	var err error
-	if s.relay, err = Start(cfg, "1.2.3", zerolog.New(s.log), nil, []net.Listener{s.intake}, []net.Listener{s.adm}); err != nil {
+	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	mustWrite(t, cfg.Server.TLSCert, cert)
+	mustWrite(t, cfg.Server.TLSKey, key)
+	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
+	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := s.relay.Stop(ctx); err != nil {
+	defer func() {
+		if err := r.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
-	})
-	return s
-}
-
-// shown is the certificate that a client of these authorities is shown, and what its health request is answered.
-func (s *secure) shown(config *tls.Config) (serial string, status int, err error) {
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: patience}
-	answer, err := client.Get("https://" + s.intake.Addr().String() + "/health")
-	if err != nil {
-		return "", 0, err
-	}
-	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, answer.Body)
-	return answer.TLS.PeerCertificates[0].SerialNumber.String(), answer.StatusCode, nil
-}
-
-func (s *secure) health() string {
-	s.t.Helper()
-	answer, err := http.Get("http://" + s.adm.Addr().String() + "/health")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(text)
-}
-
-func TestTheCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
-	ca := newAuthority(t, "an authority")
-	cert, key := ca.pair("localhost", 100*24*time.Hour)
-	s := startSecure(t, cert, key, nil)
-	trusting := &tls.Config{RootCAs: ca.pool()}
-	first, status, err := s.shown(trusting)
-	if err != nil || status != 200 {
-		t.Fatalf("answered %d, %v", status, err)
-	}
-	if health := s.health(); strings.Contains(health, "certificate") {
-		t.Errorf("health: %s", health)
-	}
-
-	// Half of a new pair is no pair: the old one stays.
-	newer, newerKey := ca.pair("localhost", 3*24*time.Hour+time.Hour)
-	mustWrite(t, s.cert, newer)
-	s.relay.certificate.looked.Store(0)
-	for range 3 {
-		if again, _, err := s.shown(trusting); err != nil || again != first {
-			t.Fatalf("with half a pair: shown %s, %v, want %s", again, err, first)
-		}
-	}
-	if n := strings.Count(s.log.text.String(), "can't be used"); n != 1 {
-		t.Errorf("the log says so %d times, want once", n)
-	}
-	if health := s.health(); !strings.Contains(health, `"degraded"`) || !strings.Contains(health, "changed TLS files can't be used") {
-		t.Errorf("health: %s", health)
-	}
-
-	mustWrite(t, s.key, newerKey)
-	s.relay.certificate.looked.Store(0)
-	second, _, err := s.shown(trusting)
-	if err != nil || second == first {
-		t.Errorf("with the new pair: shown %s, %v", second, err)
-	}
-	if health := s.health(); !strings.Contains(health, "ends in 3 days") || strings.Contains(health, "can't be used") {
-		t.Errorf("health: %s", health)
-	}
-	// A reload looks at once.
-	third, thirdKey := ca.pair("localhost", 100*24*time.Hour)
-	mustWrite(t, s.cert, third)
-	mustWrite(t, s.key, thirdKey)
-	if err := s.relay.Reload(s.relay.config); err != nil {
-		t.Fatal(err)
-	}
-	if now, _, err := s.shown(trusting); err != nil || now == second {
-		t.Errorf("after a reload: shown %s, %v", now, err)
-	}
-}
-
-func TestFilesAreLookedAtOnlyEverySoOften(t *testing.T) {
-	ca := newAuthority(t, "an authority")
-	cert, key := ca.pair("localhost", time.Hour)
-	s := startSecure(t, cert, key, nil)
-	s.relay.certificate.looked.Store(time.Now().Add(-time.Second).UnixNano())
-	mustWrite(t, s.cert, []byte("nothing"))
-	if _, err := s.relay.certificate.forHandshake(nil); err != nil {
-		t.Fatal(err)
-	}
-	if s.log.has("can't be used") {
-		t.Error("they are looked at a second later")
-	}
-}
-
-func TestClientsNeedACertificateWhereOneIsAskedFor(t *testing.T) {
-	ca, others := newAuthority(t, "an authority"), newAuthority(t, "another authority")
-	cert, key := ca.pair("localhost", time.Hour)
-	s := startSecure(t, cert, key, ca.pem())
-	of := func(a *authority, good time.Duration) *tls.Config {
-		pair, err := tls.X509KeyPair(a.pair("client", good))
+	}()
+	shown := func() string {
+		t.Helper()
+		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: ca.pool()}}}
+		answer, err := client.Get("https://" + intake.Addr().String() + "/health")
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Whatever authorities the relay names.
-		show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
-		return &tls.Config{RootCAs: ca.pool(), GetClientCertificate: show}
-	}
-	if _, status, err := s.shown(of(ca, time.Hour)); err != nil || status != 200 {
-		t.Errorf("with a certificate: answered %d, %v", status, err)
-	}
-	for name, tt := range map[string]struct {
-		config *tls.Config
-		reason string
-	}{
-		"none":                 {&tls.Config{RootCAs: ca.pool()}, "client didn't provide a certificate"},
-		"of another authority": {of(others, time.Hour), "certificate signed by unknown authority"},
-		"expired":              {of(ca, -time.Minute), "certificate has expired"},
-	} {
-		if _, status, err := s.shown(tt.config); err == nil {
-			t.Errorf("%s: answered %d", name, status)
+		defer answer.Body.Close()
+		_, _ = io.Copy(io.Discard, answer.Body)
+		if answer.StatusCode != 200 {
+			t.Errorf("health of the intake is answered %d", answer.StatusCode)
 		}
-		for deadline := time.Now().Add(patience); !s.log.has(tt.reason); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: the log does not say %q", name, tt.reason)
-			}
+		return answer.TLS.PeerCertificates[0].SerialNumber.String()
+	}
+	reload := func() {
+		t.Helper()
+		if err := r.Reload(cfg); err != nil {
+			t.Fatal(err)
 		}
 	}
-	// The authorities are read again, too.
-	mustWrite(t, s.clients, others.pem())
-	s.relay.certificate.looked.Store(0)
-	if _, status, err := s.shown(of(others, time.Hour)); err != nil || status != 200 {
-		t.Errorf("of the new authority: answered %d, %v", status, err)
+	first := shown()
+	if _, health := askHealth(t, adm); strings.Contains(health, "certificate") {
+		t.Errorf("health: %s", health)
 	}
-	if _, status, err := s.shown(of(ca, time.Hour)); err == nil {
-		t.Errorf("of the former authority: answered %d", status)
+	newer, newerKey := ca.pair("localhost", 3*24*time.Hour+time.Hour)
+	mustWrite(t, cfg.Server.TLSCert, newer)
+	reload()
+	if now := shown(); now != first {
+		t.Errorf("with half a pair: shown %s, want %s", now, first)
 	}
-}
-
-func TestPlainHTTPIsToldOfTLS(t *testing.T) {
-	ca := newAuthority(t, "an authority")
-	cert, key := ca.pair("localhost", time.Hour)
-	s := startSecure(t, cert, key, nil)
-	answer, err := http.Get("http://" + s.intake.Addr().String() + "/health")
-	if err != nil {
-		t.Fatal(err)
+	if _, health := askHealth(t, adm); !strings.Contains(health, `"degraded"`) || !strings.Contains(health, "changed TLS files can't be used") {
+		t.Errorf("health: %s", health)
 	}
-	defer answer.Body.Close()
-	if text, err := io.ReadAll(answer.Body); err != nil || !strings.HasSuffix(string(text), "}\n") || answer.StatusCode != 400 || !strings.Contains(string(text), "speaks HTTPS") {
-		t.Errorf("answered %d %s", answer.StatusCode, text)
+	mustWrite(t, cfg.Server.TLSKey, newerKey)
+	reload()
+	if now := shown(); now == first {
+		t.Errorf("with the new pair: shown %s still", now)
+	}
+	if _, health := askHealth(t, adm); !strings.Contains(health, "ends in 3 days") || strings.Contains(health, "can't be used") {
+		t.Errorf("health: %s", health)
 	}
 }
 
@@ -371,22 +230,6 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 	}
 	if status, text := ask(ca); status != 200 || !strings.Contains(text, "the certificate of admin.tls_cert ends in 3 days") {
 		t.Errorf("with a new one: %d %s", status, text)
-	}
-}
-
-func TestNoSuiteEncryptsBlocksInAChain(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	cert, key := ca.pair("localhost", time.Hour)
-	s := startSecure(t, cert, key, nil)
-	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		if suite.SupportedVersions[0] == tls.VersionTLS13 {
-			continue
-		}
-		_, _, err := s.shown(&tls.Config{RootCAs: ca.pool(), MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}})
-		isChain, isOurs := strings.Contains(suite.Name, "_CBC_"), strings.Contains(suite.Name, "ECDHE_ECDSA") && !strings.Contains(suite.Name, "_CBC_") && !suite.Insecure
-		if isChain && err == nil || isOurs && err != nil {
-			t.Errorf("%s: %v", suite.Name, err)
-		}
 	}
 }
 

@@ -1,10 +1,16 @@
-// Package relay joins the rooms: it starts them in order, serves them, and stops them in the reverse order.
+// Package relay joins the packages that make up the relay: it starts them in order, serves their handlers, applies reloads and
+// stops them in the reverse order. Each part does its own work in its own package.
 //
-//	listeners ─▶ ingest.Intake ─▶ queue.Queue ◀─▶ delivery.Post ─▶ endpoints
-//	         ─▶ admin.Admin (looks at all of them)
-//	            alert.Desk  (looks at queue and post, and puts what goes wrong into the queue as events)
+//	listeners (answer) ─▶ ingest.Intake ─▶ queue.Queue ◀─▶ delivery.Dispatcher ─▶ endpoints
+//	                   ─▶ admin.Admin (reads all of them)
+//	                      alert.Alerter, alert.Heartbeat (read queue and dispatcher; alerts go into the queue as events)
 //
-// Stop order, senders before receivers: the intake refuses and lets requests under way end; the desk ends; the post lets
-// attempts under way end, or cuts them short and puts them back when time is up; the admin listener, which has been
-// answering all the while, closes; the queue saves the lanes' progress and closes last.
+//	relay.go   the Relay, its listeners and its servers
+//	open.go    opens the queue and starts what works with it; until then answers without a queue
+//	reload.go  applies another configuration
+//	stop.go    ends it all
+//
+// The order of a stop is senders before receivers: the intake refuses and lets requests under way end; the alerter ends; the
+// dispatcher lets attempts under way end, or cuts them short and puts them back when time is up; the admin listener, which has
+// been answering all the while, closes; the queue saves the lanes' progress and closes last.
 package relay

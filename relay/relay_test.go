@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/sign"
 )
@@ -48,7 +49,7 @@ secret = "example-secret-of-the-crm"
 
 func mustListen(t *testing.T, address string) net.Listener {
 	t.Helper()
-	ln, err := Listen("server.listen", address)
+	ln, err := answer.Listen("server.listen", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,74 +162,6 @@ func TestStartThatFailsLeavesNothingOpen(t *testing.T) {
 		t.Errorf("the intake still listens: %v", err)
 	}
 	goleak.VerifyNone(t, before)
-}
-
-func TestTakenPortIsNamed(t *testing.T) {
-	ln := mustListen(t, "127.0.0.1:0")
-	defer ln.Close()
-	_, err := Listen("server.listen", ln.Addr().String())
-	if err == nil || !strings.Contains(err.Error(), "server.listen") || !strings.Contains(err.Error(), "the port is taken") {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestUnixSocketIsTakenOverFromTheDeadOnly(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "intake.sock")
-	first := mustListen(t, "unix:"+path)
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if _, err := Listen("server.listen", "unix:"+path); err == nil || !strings.Contains(err.Error(), "the socket is taken") {
-		t.Errorf("beside one that lives: %v", err)
-	}
-	first.(*net.UnixListener).SetUnlinkOnClose(false) // as a process that was killed leaves it
-	first.Close()
-	second := mustListen(t, "unix:"+path)
-	second.Close()
-
-	if err := os.WriteFile(path, []byte("a file of somebody's"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen("server.listen", "unix:"+path); err == nil {
-		t.Error("a file was taken for a socket")
-	}
-	if text, err := os.ReadFile(path); err != nil || len(text) == 0 {
-		t.Errorf("the file is gone: %v", err)
-	}
-}
-
-func TestPassedSocketThatOthersReachNeedsACredential(t *testing.T) {
-	open := []config.Source{{Name: "platform", Path: "/events"}}
-	closed := []config.Source{{Name: "platform", Path: "/events", Token: sign.NewSecret("example-token")}}
-	loopback, everywhere := mustListen(t, "127.0.0.1:0"), mustListen(t, ":0")
-	unix := mustListen(t, "unix:"+filepath.Join(t.TempDir(), "intake.sock"))
-	for _, ln := range []net.Listener{loopback, everywhere, unix} {
-		defer ln.Close()
-		if err := CheckSources(ln.Addr(), config.Server{}, closed); err != nil {
-			t.Errorf("%s with a token: %v", ln.Addr(), err)
-		}
-		err := CheckSources(ln.Addr(), config.Server{}, open)
-		if isRefused := ln == everywhere; (err != nil) != isRefused || err != nil && !strings.Contains(err.Error(), `"platform"`) {
-			t.Errorf("%s without credential: %v", ln.Addr(), err)
-		}
-		if err := CheckSources(ln.Addr(), config.Server{ClientCA: "ca.pem"}, open); err != nil {
-			t.Errorf("%s for clients with a certificate: %v", ln.Addr(), err)
-		}
-	}
-}
-
-func TestConnectionsLeaveDescriptorsForTheQueue(t *testing.T) {
-	for descriptors, want := range map[uint64][4]int{
-		1 << 20: {4096, 1024, 256, 64}, 8192: {4096, 1024, 256, 64}, 1024: {512, 128, 64, 16}, 256: {128, 32, 16, 8}, 20: {16, 8, 16, 8},
-	} {
-		intake, adm := shares(descriptors)
-		if got := [4]int{intake.All, intake.PerAddress, adm.All, adm.PerAddress}; got != want {
-			t.Errorf("of %d descriptors: %v, want %v", descriptors, got, want)
-		}
-	}
-	if descriptors() == 0 {
-		t.Error("this process may open nothing")
-	}
 }
 
 // What a small machine has for the filters of ids is what the queue has by default, and where there is more, more ids are

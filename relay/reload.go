@@ -1,37 +1,39 @@
 package relay
 
 import (
+	"context"
 	"errors"
-	"fmt"
 
 	"realtorbot-relay/relay/admin"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/ingest"
 )
 
 // ReloadFile reads the configuration file again and, with apply, has the running relay take it; without, it only says
-// what that would do. A bad file changes nothing: the error is config.Faults or a reason in one line. What was asked to be
-// applied is told in the log too, whoever asked. Any number of goroutines may call it: they take turns.
+// what that would do. A bad file changes nothing: the error is config.Faults or a reason in one line. With apply the log says
+// what came of it, whoever asked. ReloadFile waits for the disk, and for other calls of it.
 func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
-	r.reading.Lock()
-	defer r.reading.Unlock()
-	cfg, err := config.Load(r.config.Path) // which may wait for a file: a stop need not
-	r.turn.take()
-	defer r.turn.give()
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	cfg, err := config.Load(r.startConfig.Path) // this may wait for a file, and a stop need not
+	r.applying.lock()
+	defer r.applying.unlock()
 	if r.stopping.Load() {
 		return admin.Reload{}, admin.ErrStopping
 	}
 	if err == nil {
-		err = r.suits(cfg)
+		err = r.checkSources(cfg)
 	}
 	if !apply && err != nil {
 		return admin.Reload{}, err
 	}
 	if err != nil {
 		r.logBadFile(err)
-		r.loaded.note(err)
+		r.file.Loaded(err)
 		return admin.Reload{}, err
 	}
-	done := admin.Reload{File: r.file, Changes: r.changes(cfg), Warnings: cfg.Warnings, Applied: apply}
+	done := admin.Reload{File: r.path, Changes: r.changes(cfg), Warnings: cfg.Warnings, Applied: apply}
 	if !apply {
 		done.Description = cfg.Describe()
 		return done, nil
@@ -40,7 +42,7 @@ func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
 		r.log.Warn().Msg("reload: " + warning)
 	}
 	err = r.apply(cfg, done.Changes)
-	r.loaded.note(err)
+	r.file.Loaded(err)
 	if err != nil {
 		r.log.Error().Err(err).Msg("reload: nothing was changed")
 		return admin.Reload{}, err
@@ -61,24 +63,25 @@ func (r *Relay) logBadFile(err error) {
 }
 
 // Reload applies a configuration to the running relay: sources and endpoints at once, without dropping a connection or an
-// attempt. What only a start can change is named in the log and stays as it was. After an error nothing was changed.
+// attempt. Settings that need a restart stay as they were, and the log names them. After an error nothing was changed. Reload
+// waits for the disk where an endpoint is new, and for other reloads.
 func (r *Relay) Reload(cfg *config.Config) error {
-	r.turn.take()
-	defer r.turn.give()
+	r.applying.lock()
+	defer r.applying.unlock()
 	if r.stopping.Load() {
 		return admin.ErrStopping
 	}
-	if err := r.suits(cfg); err != nil {
+	if err := r.checkSources(cfg); err != nil {
 		return err
 	}
 	return r.apply(cfg, r.changes(cfg))
 }
 
-// suits judges the sources by the listeners that there are: the file judged them by its own server.listen, and nobody
-// gets in without a credential because a file names another address.
-func (r *Relay) suits(cfg *config.Config) error {
+// checkSources judges the sources by the listeners that there are. The file judged them by its own server.listen, but no file lets
+// anybody in without a credential by naming another address.
+func (r *Relay) checkSources(cfg *config.Config) error {
 	for _, address := range r.addresses {
-		if err := CheckSources(address, r.config.Server, cfg.Sources); err != nil {
+		if err := ingest.CheckSources(address, r.startConfig.Server, cfg.Sources); err != nil {
 			return err
 		}
 	}
@@ -86,20 +89,20 @@ func (r *Relay) suits(cfg *config.Config) error {
 }
 
 func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
-	if r.isOpen() { // else it is what will be opened with
+	if r.isOpen() { // else the queue will be opened with it
 		if err := r.intake.SetSources(cfg.Sources); err != nil {
 			return err
 		}
-		if err := r.post.Apply(cfg.Endpoints); err != nil {
+		if err := r.dispatcher.Apply(cfg.Endpoints); err != nil {
 			return errors.Join(err, r.intake.SetSources(r.current.Sources))
 		}
-		r.heart.Set(cfg.Heartbeat)
+		r.heartbeat.Set(cfg.Heartbeat)
 	}
 	r.current = cfg
-	r.follow(cfg)
-	r.expose(cfg)
-	r.certificate.look()
-	r.adminCertificate.look()
+	r.file.Follow(cfg)
+	r.findExposed(cfg)
+	r.certificate.Reload()
+	r.adminCertificate.Reload()
 	for _, change := range changes {
 		if change.NeedsStart {
 			r.log.Warn().Str("setting", change.Section).Strs("keys", change.Keys).Msg("reload: this setting changes with the next start only")
@@ -109,17 +112,17 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	return nil
 }
 
-// running is the configuration as it is followed: what was applied last, but for what only a start can change.
+// running is the configuration that the relay follows: what was applied last, except for the settings that need a restart.
 func (r *Relay) running() config.Config {
 	running := *r.current
-	running.Server, running.Admin, running.Queue, running.Log = r.config.Server, r.config.Admin, r.config.Queue, r.config.Log
+	running.Server, running.Admin, running.Queue, running.Log = r.startConfig.Server, r.startConfig.Admin, r.startConfig.Queue, r.startConfig.Log
 	return running
 }
 
-// describe tells for people what the relay does.
+// describe says for people what the relay does.
 func (r *Relay) describe() string {
-	r.turn.take()
-	defer r.turn.give()
+	r.applying.lock()
+	defer r.applying.unlock()
 	running := r.running()
 	return running.Describe()
 }
@@ -131,81 +134,22 @@ func (r *Relay) changes(cfg *config.Config) []config.Change {
 	if len(changes) == 0 || !r.isOpen() {
 		return changes
 	}
-	held := map[string]held{}
-	for _, s := range r.post.Statuses() {
-		held[s.Name] = heldBy(s.Pending, s.Retrying, s.Failed)
-	}
-	for i := range changes {
-		if changes[i].Section != "endpoint" {
-			continue
-		}
-		name, enabled := changes[i].Name, true
-		for j := range cfg.Endpoints {
-			if cfg.Endpoints[j].Name == name {
-				enabled = cfg.Endpoints[j].Enabled
-			}
-		}
-		changes[i].Means = held[name].after(changes[i], enabled)
-	}
+	delivery.ExplainChanges(changes, cfg.Endpoints, r.dispatcher.Statuses())
 	return changes
 }
 
-// held is what a lane holds that is not settled, and its failed deliveries.
-type held struct{ pending, retrying, failed int64 }
+// applyLock is a mutex that can be waited for until a context is done. It holds one value while it is locked.
+type applyLock chan struct{}
 
-func heldBy(pending, retrying, failed int64) held { return held{pending, retrying, failed} }
+func (l applyLock) lock()   { l <- struct{}{} }
+func (l applyLock) unlock() { <-l }
 
-func (h held) String() string {
-	text := ""
-	for _, part := range []struct {
-		n    int64
-		word string
-	}{{h.pending, "pending"}, {h.retrying, "retrying"}, {h.failed, "failed"}} {
-		if part.n == 0 {
-			continue
-		}
-		if text != "" {
-			text += ", "
-		}
-		text += fmt.Sprintf("%d %s", part.n, part.word)
-	}
-	if text == "" {
-		return "nothing"
-	}
-	return text
-}
-
-// after says what a change of an endpoint means for what its lane holds. enabled is what the endpoint will be.
-func (h held) after(c config.Change, enabled bool) string {
-	has := func(keys ...string) bool {
-		for _, key := range c.Keys {
-			for _, wanted := range keys {
-				if key == wanted {
-					return true
-				}
-			}
-		}
+// lockWithin reports whether it got the lock before ctx was done.
+func (l applyLock) lockWithin(ctx context.Context) bool {
+	select {
+	case l <- struct{}{}:
+		return true
+	case <-ctx.Done():
 		return false
 	}
-	switch {
-	case c.Change == config.Removed && h == held{}:
-		return "it holds nothing"
-	case c.Change == config.Removed:
-		return h.String() + " stay as orphaned"
-	case c.Change == config.Added && h == held{}:
-		return "begins with what is accepted from then on"
-	case c.Change == config.Added:
-		return "takes up what was left under this name: " + h.String()
-	case has("enabled") && !enabled:
-		return h.String() + " held, and new events are not for it"
-	case h == held{}:
-		return ""
-	case has("enabled"):
-		return h.String() + " go on"
-	case has("url"):
-		return h.String() + " go to the new url"
-	case has("events"):
-		return h.String() + " stay its own, whatever their types"
-	}
-	return h.String() + " go on with it"
 }

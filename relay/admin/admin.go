@@ -18,13 +18,13 @@ import (
 
 // Admin answers on the admin listener. All methods are safe for concurrent use.
 type Admin struct {
-	Queue   *queue.Queue
-	Post    *delivery.Post
-	Intake  *ingest.Intake
-	Token   sign.Secret // empty: whoever can connect may ask
-	Version string
-	Started time.Time
-	Log     zerolog.Logger
+	Queue      *queue.Queue
+	Dispatcher *delivery.Dispatcher
+	Intake     *ingest.Intake
+	Token      sign.Secret // empty: whoever can connect may ask
+	Version    string
+	Started    time.Time
+	Log        zerolog.Logger
 
 	// Certificate says until when the intake's TLS certificate is good, and why its files as they are can't be used, if they
 	// can't. Nil without TLS.
@@ -73,7 +73,7 @@ type Lines interface {
 }
 
 // Open begins to keep the history. Close has to follow.
-func (a *Admin) Open() { a.history.start(a.Post.Statuses) }
+func (a *Admin) Open() { a.history.start(a.Dispatcher.Statuses) }
 
 // Close ends the history and the answers that go on, and waits for them until ctx is done. It is called once.
 func (a *Admin) Close(ctx context.Context) {

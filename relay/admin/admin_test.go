@@ -63,7 +63,7 @@ func openOffice(t *testing.T, token string) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post, err := delivery.NewPost(q, []config.Endpoint{o.crm}, 0, "1.2.3", zerolog.Nop(), nil)
+	post, err := delivery.NewDispatcher(q, []config.Endpoint{o.crm}, 0, "1.2.3", zerolog.Nop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func openOffice(t *testing.T, token string) *office {
 		t.Fatal(err)
 	}
 	o.Admin = &Admin{
-		Queue: q, Post: post, Intake: intake, Token: sign.NewSecret(token), Version: "1.2.3", Started: time.Now(),
+		Queue: q, Dispatcher: post, Intake: intake, Token: sign.NewSecret(token), Version: "1.2.3", Started: time.Now(),
 		Log: zerolog.New(zerolog.SyncWriter(o.log)), Raised: func() map[string]int64 { return nil },
 		UntilLow: func() (time.Duration, bool) { return time.Hour, true },
 	}
@@ -156,7 +156,7 @@ func (o *office) accept(ids ...string) {
 	o.t.Helper()
 	for _, id := range ids {
 		body := `{"id":"` + id + `","type":"lead.created","timestamp":"2024-01-15T10:30:00Z","data":{"note":"<b>"}}`
-		events := []queue.Event{{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(body), Lanes: o.Post.Route([]byte("lead.created"))}}
+		events := []queue.Event{{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(body), Lanes: o.Dispatcher.Route([]byte("lead.created"))}}
 		if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
 			o.t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func (o *office) until(what string, wanted func(delivery.Status) bool) {
 	defer tick.Stop()
 	end := time.After(patience)
 	for {
-		s := o.Post.Statuses()[0]
+		s := o.Dispatcher.Statuses()[0]
 		if wanted(s) {
 			return
 		}
@@ -199,7 +199,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 			}
 		}
 	}
-	if s := o.Post.Statuses()[0]; s.State != delivery.StateUp {
+	if s := o.Dispatcher.Statuses()[0]; s.State != delivery.StateUp {
 		t.Errorf("a stranger changed the endpoint: %s", s.State)
 	}
 	if status, _ := o.ask("GET", "/stats", "Authorization: Bearer "+testToken, "Host: relay.example.com"); status != 200 {
@@ -310,7 +310,7 @@ func TestHealthSaysHowTheRelayIs(t *testing.T) {
 
 func TestHealthTellsReasonsToThoseWithTheTokenOnly(t *testing.T) {
 	o := openOffice(t, testToken)
-	if err := o.Post.Lane("crm").Pause("paused by the operator"); err != nil {
+	if err := o.Dispatcher.Lane("crm").Pause("paused by the operator"); err != nil {
 		t.Fatal(err)
 	}
 	if status, body := o.ask("GET", "/health"); status != 200 || strings.Contains(body, "crm") || !strings.Contains(body, "degraded") {
@@ -401,7 +401,7 @@ func TestPauseHoldsUntilResume(t *testing.T) {
 		t.Fatalf("answered %d %s", status, body)
 	}
 	o.accept("evt_1")
-	if s := o.Post.Statuses()[0]; s.State != delivery.StatePaused || s.Pending != 1 || s.Since == nil {
+	if s := o.Dispatcher.Statuses()[0]; s.State != delivery.StatePaused || s.Pending != 1 || s.Since == nil {
 		t.Errorf("status %+v", s)
 	}
 	if status, _ := o.ask("POST", "/endpoints/crm/resume"); status != 200 {
@@ -414,7 +414,7 @@ func TestWhatIsLeftOfAnEndpointCanBeGivenUp(t *testing.T) {
 	o := openOffice(t, "")
 	o.ask("POST", "/endpoints/crm/pause")
 	o.accept("evt_1", "evt_2")
-	if err := o.Post.Apply(nil); err != nil {
+	if err := o.Dispatcher.Apply(nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, health := o.read("/health"); health["status"] != "degraded" {
@@ -423,7 +423,7 @@ func TestWhatIsLeftOfAnEndpointCanBeGivenUp(t *testing.T) {
 	if status, body := o.ask("DELETE", "/endpoints/crm"); status != 200 || !strings.Contains(body, `"given_up"`) {
 		t.Fatalf("answered %d %s", status, body)
 	}
-	if statuses := o.Post.Statuses(); len(statuses) != 0 {
+	if statuses := o.Dispatcher.Statuses(); len(statuses) != 0 {
 		t.Errorf("statuses %+v", statuses)
 	}
 	if !slices.ContainsFunc(strings.Split(o.log.String(), "\n"), func(line string) bool {

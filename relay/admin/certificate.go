@@ -22,7 +22,7 @@ func certificateReasons(section string, ends time.Time, trouble string, now time
 		reasons = append(reasons, fmt.Sprintf("the certificate of %s.tls_cert ends in %d days, on %s: renew it", section, int(left.Hours()/24), ends.UTC().Format(time.DateOnly)))
 	}
 	if trouble != "" {
-		reasons = append(reasons, "the changed TLS files can't be used, the certificate of before stays: "+trouble)
+		reasons = append(reasons, "the changed TLS files can't be used, the previous certificate stays in use: "+trouble)
 	}
 	return reasons
 }

@@ -22,14 +22,14 @@ type endpoints struct {
 
 func (a *Admin) listEndpoints(ctx *fasthttp.RequestCtx) {
 	list := endpoints{Endpoints: []endpointStory{}}
-	for _, s := range a.Post.Statuses() {
+	for _, s := range a.Dispatcher.Statuses() {
 		list.Endpoints = append(list.Endpoints, endpointStory{s, a.masked(s.Name)})
 	}
 	answer.Value(ctx, 200, list)
 }
 
 func (a *Admin) showEndpoint(ctx *fasthttp.RequestCtx, t target) {
-	s := status(a.Post.Statuses(), t.name)
+	s := status(a.Dispatcher.Statuses(), t.name)
 	if s == nil { // given up this moment
 		answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")
 		return
@@ -39,7 +39,7 @@ func (a *Admin) showEndpoint(ctx *fasthttp.RequestCtx, t target) {
 
 // masked is the configuration of an endpoint, nil when none of that name is configured.
 func (a *Admin) masked(name string) *config.Masked {
-	for _, ep := range a.Post.Endpoints() {
+	for _, ep := range a.Dispatcher.Endpoints() {
 		if ep.Name == name {
 			m := ep.Masked()
 			return &m
@@ -58,7 +58,7 @@ func (a *Admin) resume(ctx *fasthttp.RequestCtx, t target) {
 
 // giveUp deletes what is left of an endpoint that is not configured any more.
 func (a *Admin) giveUp(ctx *fasthttp.RequestCtx, t target) {
-	left, found, err := a.Post.GiveUp(t.name)
+	left, found, err := a.Dispatcher.Discard(t.name)
 	switch {
 	case errors.Is(err, delivery.ErrConfigured):
 		answer.Error(ctx, 409, "configured", "the endpoint is configured: take it out of the configuration first")

@@ -108,7 +108,7 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 		answer.Error(ctx, 404, "no_event", "no event with this id is kept: it never came, or it is past queue.retention")
 		return
 	}
-	statuses := a.Post.Statuses()
+	statuses := a.Dispatcher.Statuses()
 	newest := a.storyOf(&list[0], statuses)
 	for i := range list[1:] {
 		newest.Earlier = append(newest.Earlier, a.storyOf(&list[1+i], statuses))
@@ -144,7 +144,7 @@ func clipNumber(text []byte) string {
 // unmatched says why an event is not for the other endpoints. That was decided when it was accepted.
 func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
 	list := []unmatched{}
-	for _, ep := range a.Post.Endpoints() {
+	for _, ep := range a.Dispatcher.Endpoints() {
 		lane := a.kept(ep.Name)
 		given := func(d queue.DeliveryStory) bool { return d.Lane == ep.Name }
 		if lane == nil || ev.Lanes.Has(lane.ID()) || slices.ContainsFunc(ev.Deliveries, given) {

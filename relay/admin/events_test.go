@@ -18,7 +18,7 @@ import (
 // acceptTyped stores one event of a type.
 func (o *office) acceptTyped(id, kind string) {
 	o.t.Helper()
-	events := []queue.Event{{ID: []byte(id), Type: []byte(kind), Body: []byte(`{"id":"` + id + `"}`), Lanes: o.Post.Route([]byte(kind))}}
+	events := []queue.Event{{ID: []byte(id), Type: []byte(kind), Body: []byte(`{"id":"` + id + `"}`), Lanes: o.Dispatcher.Route([]byte(kind))}}
 	if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
 		o.t.Fatal(err)
 	}
@@ -107,14 +107,14 @@ func TestEventTellsWhomItIsNotForAndWhatComesNext(t *testing.T) {
 	other.Name, other.Events = "bots", []string{"bot.*"}
 	off := o.crm
 	off.Name, off.Enabled = "off", false
-	if err := o.Post.Apply([]config.Endpoint{o.crm, other, off}); err != nil {
+	if err := o.Dispatcher.Apply([]config.Endpoint{o.crm, other, off}); err != nil {
 		t.Fatal(err)
 	}
 	o.ask("POST", "/endpoints/crm/pause")
 	o.acceptTyped("evt_1", "lead.created")
 	late := o.crm
 	late.Name = "late"
-	if err := o.Post.Apply([]config.Endpoint{o.crm, other, off, late}); err != nil {
+	if err := o.Dispatcher.Apply([]config.Endpoint{o.crm, other, off, late}); err != nil {
 		t.Fatal(err)
 	}
 	_, got := o.read("/events/evt_1")
@@ -149,7 +149,7 @@ func TestEndpointsShowTheirConfigurationWithoutSecrets(t *testing.T) {
 	o := openOffice(t, "")
 	o.crm.URL = config.NewURL(o.crm.URL.Reveal() + "/hook?key=hidden-in-query")
 	o.crm.Headers = map[string]sign.Secret{"X-Key": sign.NewSecret("hidden-in-header")}
-	if err := o.Post.Apply([]config.Endpoint{o.crm}); err != nil {
+	if err := o.Dispatcher.Apply([]config.Endpoint{o.crm}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/endpoints", "/endpoints/crm"} {
@@ -166,7 +166,7 @@ func TestEndpointsShowTheirConfigurationWithoutSecrets(t *testing.T) {
 	}
 	o.ask("POST", "/endpoints/crm/pause")
 	o.accept("evt_1")
-	if err := o.Post.Apply(nil); err != nil {
+	if err := o.Dispatcher.Apply(nil); err != nil {
 		t.Fatal(err)
 	}
 	if status, got := o.read("/endpoints/crm"); status != 200 || got["state"] != "orphaned" || got["config"] != nil || got["pending"] != 1.0 {

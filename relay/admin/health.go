@@ -83,7 +83,7 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 		case delivery.StateDown, delivery.StateOffline, delivery.StatePaused:
 			all.add(keyEndpoint+ep.Name, "endpoint %q is %s: %s", ep.Name, ep.State, ep.Reason)
 		case delivery.StateLimited:
-			if ep.Since != nil && now.Sub(*ep.Since) >= delivery.ToldAfter { // else it comes and goes
+			if ep.Since != nil && now.Sub(*ep.Since) >= delivery.ReportAfter { // else it comes and goes
 				all.add(keyEndpoint+ep.Name, "endpoint %q is limited: %s", ep.Name, ep.Reason)
 			}
 		case delivery.StateDisabled:
@@ -191,7 +191,7 @@ func aheadOrBehind(seconds float64) string {
 }
 
 func (a *Admin) health(ctx *fasthttp.RequestCtx) {
-	a.tell(ctx, a.judge(a.Post.Statuses(), a.Queue.Stats()))
+	a.tell(ctx, a.judge(a.Dispatcher.Statuses(), a.Queue.Stats()))
 }
 
 // tell answers with reasons to those who may see them; to others with the status alone.
@@ -292,7 +292,7 @@ type totals struct {
 func (a *Admin) stats(ctx *fasthttp.RequestCtx) { answer.Value(ctx, 200, a.tellStats()) }
 
 func (a *Admin) tellStats() stats {
-	q, endpoints, counts := a.Queue.Stats(), a.Post.Statuses(), a.Intake.Counts()
+	q, endpoints, counts := a.Queue.Stats(), a.Dispatcher.Statuses(), a.Intake.Counts()
 	s := stats{
 		Version: a.Version, Started: a.Started.UTC().Truncate(time.Second), UptimeSeconds: int64(time.Since(a.Started).Seconds()),
 		Health: a.judge(endpoints, q),

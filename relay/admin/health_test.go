@@ -39,7 +39,7 @@ func TestStatsTellOfTheCertificate(t *testing.T) {
 
 func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
 	o := openOffice(t, "")
-	long, lately := time.Now().Add(-delivery.ToldAfter-time.Minute), time.Now().Add(-time.Minute)
+	long, lately := time.Now().Add(-delivery.ReportAfter-time.Minute), time.Now().Add(-time.Minute)
 	for _, c := range []struct {
 		status delivery.Status
 		want   string

@@ -26,7 +26,7 @@ const (
 // client could make up. What is left of endpoints that are not configured any more is in the sums alone.
 func (a *Admin) metrics(ctx *fasthttp.RequestCtx) {
 	e := asked(ctx)
-	statuses, q := a.Post.Statuses(), a.Queue.Stats()
+	statuses, q := a.Dispatcher.Statuses(), a.Queue.Stats()
 	a.healthMetrics(e, a.judge(statuses, q).Status)
 	a.ingestMetrics(e)
 	a.connectionMetrics(e)
@@ -191,7 +191,7 @@ func (a *Admin) tallyMetrics(e *exposition, configured []delivery.Status) {
 	var names []string
 	var tallies []delivery.Tally
 	for i := range configured {
-		if t, found := a.Post.Tally(configured[i].Name); found { // a reload may have taken it away just now
+		if t, found := a.Dispatcher.Tally(configured[i].Name); found { // a reload may have taken it away just now
 			names, tallies = append(names, configured[i].Name), append(tallies, t)
 		}
 	}

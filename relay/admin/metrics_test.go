@@ -119,7 +119,7 @@ func TestMetricsOutliveAReloadAndNeedTheToken(t *testing.T) {
 	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 1 && s.InFlight == 0 })
 	changed := o.crm
 	changed.Delivery.Concurrency++
-	if err := o.Post.Apply([]config.Endpoint{changed}); err != nil {
+	if err := o.Dispatcher.Apply([]config.Endpoint{changed}); err != nil {
 		t.Fatal(err)
 	}
 	after, _ := o.scrape()

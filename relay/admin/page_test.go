@@ -154,7 +154,7 @@ func TestThePageHearsHowTheRelayIs(t *testing.T) {
 			t.Fatalf("heard %q %q", event, data)
 		}
 	}
-	o.history.take(o.Post.Statuses(), time.Now())
+	o.history.take(o.Dispatcher.Statuses(), time.Now())
 	for {
 		_, event, data, ok := r.next()
 		if event == "sample" && strings.Contains(data, `"name":"crm"`) {

@@ -105,7 +105,7 @@ func (a *Admin) replay(ctx *fasthttp.RequestCtx, t target) {
 		a.unsaved(ctx, err, t.name)
 		return
 	}
-	told := delivery.TellReplay(status)
+	told := delivery.ReplayOf(status)
 	said.Replay = &told
 	a.Log.Info().Str("endpoint", t.name).Str("replay", status.ID).Int64("deliveries", said.Total).Msg("replay started by the operator")
 	answer.Value(ctx, 202, said)
@@ -177,7 +177,7 @@ func (a *Admin) replayed(lane *queue.Lane, ids []string) (seqs []uint64, not []s
 func (a *Admin) listReplays(ctx *fasthttp.RequestCtx, t target) {
 	list := replays{Endpoint: t.name, Replays: []delivery.Replay{}}
 	for _, s := range t.kept.Replays() {
-		list.Replays = append(list.Replays, delivery.TellReplay(s))
+		list.Replays = append(list.Replays, delivery.ReplayOf(s))
 	}
 	answer.Value(ctx, 200, list)
 }
@@ -193,5 +193,5 @@ func (a *Admin) cancelReplay(ctx *fasthttp.RequestCtx, t target) {
 		return
 	}
 	a.Log.Info().Str("endpoint", t.name).Str("replay", status.ID).Int64("taken_up", status.TakenUp).Msg("replay cancelled by the operator")
-	answer.Value(ctx, 200, delivery.TellReplay(status))
+	answer.Value(ctx, 200, delivery.ReplayOf(status))
 }

@@ -143,7 +143,7 @@ func TestAReplayOfWhatFailed(t *testing.T) {
 	if d["state"] != "delivered" || len(attempts) != 2 || last["replay"] != done["id"] || last["number"] != 1.0 {
 		t.Errorf("the story is %v", d)
 	}
-	if s := o.Post.Statuses()[0]; s.Failed != 3 || s.Delivered != 4 {
+	if s := o.Dispatcher.Statuses()[0]; s.Failed != 3 || s.Delivered != 4 {
 		t.Errorf("the endpoint is %+v", s)
 	}
 	if !strings.Contains(o.log.String(), `"message":"replay started by the operator"`) {
@@ -157,7 +157,7 @@ func TestAReplayByIDsAndByTime(t *testing.T) {
 	o.status.Store(200)
 	other := o.crm
 	other.Name = "late"
-	if err := o.Post.Apply([]config.Endpoint{o.crm, other}); err != nil {
+	if err := o.Dispatcher.Apply([]config.Endpoint{o.crm, other}); err != nil {
 		t.Fatal(err)
 	}
 	status, body := o.post("/endpoints/late/replay", `{"ids":["evt_0"]}`)
@@ -178,7 +178,7 @@ func TestAReplayByIDsAndByTime(t *testing.T) {
 	if done := o.replayDone(); done["delivered"] != 4.0 || done["rate"] != 500.0 || done["since"] == nil {
 		t.Errorf("the replay is %v", done)
 	}
-	if s := o.Post.Statuses()[0]; s.Failed != 2 {
+	if s := o.Dispatcher.Statuses()[0]; s.Failed != 2 {
 		t.Errorf("the endpoint is %+v", s)
 	}
 }
@@ -209,7 +209,7 @@ func TestAReplayIsShownAndCancelled(t *testing.T) {
 			t.Errorf("cancelling %s answered %d %s", id, status, body)
 		}
 	}
-	if s := o.Post.Statuses()[0]; s.Failed != 6 || len(s.Replays) != 3 {
+	if s := o.Dispatcher.Statuses()[0]; s.Failed != 6 || len(s.Replays) != 3 {
 		t.Errorf("the endpoint is %+v", s)
 	}
 }
@@ -272,13 +272,13 @@ func TestFailedDeliveriesAreGivenUp(t *testing.T) {
 	if status, body := o.ask("DELETE", "/endpoints/crm/failed?type=bot.*"); status != 200 || !strings.Contains(body, `"deliveries": 3`) {
 		t.Fatalf("answered %d %s", status, body)
 	}
-	if err := o.Post.Apply(nil); err != nil { // of an orphan as well
+	if err := o.Dispatcher.Apply(nil); err != nil { // of an orphan as well
 		t.Fatal(err)
 	}
 	if status, body := o.ask("DELETE", "/endpoints/crm/failed"); status != 200 || !strings.Contains(body, `"deliveries": 3`) {
 		t.Fatalf("answered %d %s", status, body)
 	}
-	if s := o.Post.Statuses()[0]; s.Failed != 0 {
+	if s := o.Dispatcher.Statuses()[0]; s.Failed != 0 {
 		t.Errorf("the endpoint is %+v", s)
 	}
 	if !strings.Contains(o.log.String(), `"deliveries":3`) || !strings.Contains(o.log.String(), "gave up failed deliveries") {

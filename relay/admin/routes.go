@@ -192,7 +192,7 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if strings.Contains(r.path, "{name}") {
-		t.lane, t.kept = a.Post.Lane(t.name), a.kept(t.name)
+		t.lane, t.kept = a.Dispatcher.Lane(t.name), a.kept(t.name)
 		switch {
 		case t.kept == nil:
 			answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")

@@ -51,7 +51,7 @@ func TestRoutesRefuseWhatDoesNotBelongToThem(t *testing.T) {
 			}
 		}
 	}
-	if s := o.Post.Statuses()[0]; s.State != delivery.StateUp || reloads > 0 || s.Attempts > 0 {
+	if s := o.Dispatcher.Statuses()[0]; s.State != delivery.StateUp || reloads > 0 || s.Attempts > 0 {
 		t.Errorf("something was done: %s, %d reloads, %d attempts", s.State, reloads, s.Attempts)
 	}
 }

@@ -54,7 +54,7 @@ func TestASessionNeedsBothItsHalves(t *testing.T) {
 			t.Errorf("%s %s with %q: %d %s, want %d", c.method, c.path, c.headers, answer.StatusCode, body, c.status)
 		}
 	}
-	if s := o.Post.Statuses()[0]; s.State != "up" {
+	if s := o.Dispatcher.Statuses()[0]; s.State != "up" {
 		t.Fatalf("the endpoint was changed: %s", s.State)
 	}
 	if answer, body := o.exchange("POST", "/endpoints/crm/pause", "", with, own, csrfHeader+": "+csrf); answer.StatusCode != 200 {

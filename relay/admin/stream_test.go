@@ -73,7 +73,7 @@ func (o *office) append(text string) {
 	if err := json.Unmarshal([]byte(text), &named); err != nil {
 		o.t.Fatal(err)
 	}
-	events := []queue.Event{{ID: []byte(named.ID), Type: []byte(named.Type), Body: []byte(text), Lanes: o.Post.Route([]byte(named.Type))}}
+	events := []queue.Event{{ID: []byte(named.ID), Type: []byte(named.Type), Body: []byte(text), Lanes: o.Dispatcher.Route([]byte(named.Type))}}
 	if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
 		o.t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
 	if _, event, data, ok := o.open("/stream", "0").next(); !ok || event != "" || data != eventText("evt_before", "lead.created") {
 		t.Errorf("from the beginning: got %q %q", event, data)
 	}
-	if s := o.Post.Statuses()[0]; s.Pending+s.Retrying+s.Failed > 0 && s.State != "up" {
+	if s := o.Dispatcher.Statuses()[0]; s.Pending+s.Retrying+s.Failed > 0 && s.State != "up" {
 		t.Errorf("the endpoint noticed: %+v", s)
 	}
 }

@@ -49,7 +49,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	id := "evt_test_" + ulid.Make().String()
 	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
 		`","data":{"message":"This is a test webhook"}}`
-	trial, found, err := a.Post.Try(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
+	trial, found, err := a.Dispatcher.SendTest(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:
 		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")

@@ -31,7 +31,7 @@ func (a *Admin) TellStates(ctx context.Context) {
 		select {
 		case <-second.C:
 		case <-quarter.C:
-			found := a.states(a.Post.Statuses(), a.Queue.Stats())
+			found := a.states(a.Dispatcher.Statuses(), a.Queue.Stats())
 			a.tellStates(all, found.list)
 		case <-ctx.Done():
 			return

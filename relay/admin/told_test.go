@@ -68,7 +68,7 @@ func TestTheLogSaysWhenEventsBeginToBeRefusedAndWhenThatEnds(t *testing.T) {
 func TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd(t *testing.T) {
 	o := openOffice(t, "")
 	known := told{}
-	look := func() { t.Helper(); o.tellStates(known, o.states(o.Post.Statuses(), o.Queue.Stats()).list) }
+	look := func() { t.Helper(); o.tellStates(known, o.states(o.Dispatcher.Statuses(), o.Queue.Stats()).list) }
 	look()
 	o.free.Store(1100 << 20) // above the mark, and close to it
 	ends := time.Now().Add(3 * 24 * time.Hour)

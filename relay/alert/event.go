@@ -56,8 +56,8 @@ func newAlert(kind string, at time.Time, data told) (alert, error) {
 	return alert{id: id, kind: kind, body: events[0].Body}, nil
 }
 
-// ofNews says a change of an endpoint.
-func ofNews(n delivery.News) (kind string, data told) {
+// ofTransition is the alert for a transition of an endpoint.
+func ofTransition(n delivery.Transition) (kind string, data told) {
 	data = told{Endpoint: n.Endpoint, Reason: n.Reason}
 	if !n.Since.IsZero() {
 		since := n.Since.UTC()
@@ -72,19 +72,19 @@ func ofNews(n delivery.News) (kind string, data told) {
 	case delivery.StateOffline:
 		data.Message = fmt.Sprintf("endpoint %q can't be reached from here for %s; no attempt is charged: %s", n.Endpoint, lasted, n.Reason)
 		return config.AlertEndpointOffline, data
-	case delivery.NewsOnline:
+	case delivery.TransitionOnline:
 		data.Message = fmt.Sprintf("endpoint %q can be reached from here again after %s", n.Endpoint, lasted)
 		return config.AlertEndpointOnline, data
-	case delivery.NewsLagging:
+	case delivery.TransitionLagging:
 		data.Message = fmt.Sprintf("endpoint %q lags: its oldest event has waited for %s", n.Endpoint, lasted)
 		return config.AlertEndpointLagging, data
-	case delivery.NewsCaughtUp:
+	case delivery.TransitionCaughtUp:
 		data.Message = fmt.Sprintf("endpoint %q has caught up after %s", n.Endpoint, lasted)
 		return config.AlertEndpointCaughtUp, data
-	case delivery.NewsFlapping:
+	case delivery.TransitionFlapping:
 		data.Message = fmt.Sprintf("endpoint %q is flapping: it went down %d times within %s; it is told again when it is steady: %s", n.Endpoint, n.Count, lasted, n.Reason)
 		return config.AlertEndpointFlapping, data
-	case delivery.NewsSteady:
+	case delivery.TransitionSteady:
 		data.Message = fmt.Sprintf("endpoint %q is steady again: up; it went down %d times in %s", n.Endpoint, n.Count, lasted)
 		if n.Reason != "" {
 			data.Message = fmt.Sprintf("endpoint %q is steady now: down: %s; it went down %d times in %s", n.Endpoint, n.Reason, n.Count, lasted)

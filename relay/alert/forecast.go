@@ -59,7 +59,7 @@ func (f *forecast) until(left int64) (in time.Duration, known bool) {
 const maxForecast = 90 * 24 * time.Hour
 
 // UntilLow is the time until the disk has less free space than the queue needs, if it goes on filling as in the last six
-// hours at most. known is false when it is not filling, or the desk has been looking for less than ten minutes.
-func (d *Desk) UntilLow() (in time.Duration, known bool) {
+// hours at most. known is false when it is not filling, or the alerter has been watching for less than ten minutes.
+func (d *Alerter) UntilLow() (in time.Duration, known bool) {
 	return d.forecast.until(d.Queue.Stats().MinFree)
 }

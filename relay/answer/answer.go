@@ -1,8 +1,3 @@
-// Package answer has the form of the relay's answers over HTTP, which is the same on both listeners, and the limits of the
-// servers behind them.
-//
-// Every error is {"error":{"code":…,"message":…}}, for one event of a batch with its "index". Codes are stable; messages
-// are for people.
 package answer
 
 import (

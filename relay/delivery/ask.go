@@ -7,250 +7,250 @@ import (
 	"realtorbot-relay/queue"
 )
 
-// idling is the flight of a sender that found nothing to take.
-var idling = &flight{}
+// idleFlight is what take returns to a sender that found nothing to take.
+var idleFlight = &flight{}
 
-// take hands out what is to be attempted next. When there is nothing it counts its caller idle; without a flight the
-// caller is to end, since the lane has stopped or has senders enough. One sender is always idle, as long as concurrency
-// allows: it is the one that looks when ready says so.
+// take returns the delivery to attempt next. When there is none it counts its caller as idle and returns idleFlight; when the
+// caller is to end, because the lane has stopped or has senders enough, it returns no flight. As long as concurrency allows, one
+// sender is always idle: it is the one that wakes up when there is something to take.
 //
-// One sender at a time asks the queue, and the lock is let go while it does: a disk that does not answer holds up what is
-// attempted, and nobody who looks, pauses, resumes, reloads or stops. So the gate is asked twice, for leave to ask and for
-// leave to attempt what was found, and counts what it lets through the second time.
+// One sender at a time asks the queue, which reads from disk, and take releases the lock meanwhile: a disk that does not answer
+// holds up this lane's attempts, but nobody who looks, pauses, resumes, reloads or stops. So take asks the gate twice: whether to
+// ask the queue, and whether to attempt what was found. The gate counts an attempt the second time.
 func (l *Lane) take() (*queue.Delivery, *flight) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.isOverLocked() {
+	if l.mustEndLocked() {
 		return l.quitLocked()
 	}
-	if !l.asks.IsZero() {
-		l.missed = true
+	if !l.askingSince.IsZero() {
+		l.askAgain = true
 		l.idle++
-		return nil, idling
+		return nil, idleFlight
 	}
-	if l.aging {
-		l.aging = false
+	if l.expireNext {
+		l.expireNext = false
 		l.askLocked(func() {
 			if l.expire(l.now()) > 0 {
-				time.AfterFunc(expireAgain, l.age)
+				time.AfterFunc(expireAgain, l.requestExpiry)
 			}
 		})
 	}
 	d, f, more := l.nextLocked()
-	more = more || l.missed
-	l.missed = false
-	if d == nil && l.isOverLocked() {
+	more = more || l.askAgain
+	l.askAgain = false
+	if d == nil && l.mustEndLocked() {
 		return l.quitLocked()
 	}
 	switch {
 	case d == nil:
 		l.idle++
 		if more {
-			l.poke()
+			l.wakeSender()
 		}
-		return nil, idling
-	case l.idle == 0 && l.senders < f.course.endpoint.Delivery.Concurrency:
+		return nil, idleFlight
+	case l.idle == 0 && l.senders < f.generation.endpoint.Delivery.Concurrency:
 		l.spawnLocked()
 	case more:
-		l.poke()
+		l.wakeSender()
 	}
 	return d, f
 }
 
-// isOverLocked reports whether the sender that asks is to end.
-func (l *Lane) isOverLocked() bool {
-	c := l.course.Load()
+// mustEndLocked reports whether the sender that asks is to end.
+func (l *Lane) mustEndLocked() bool {
+	c := l.generation.Load()
 	return l.stopped || c == nil || l.senders > c.endpoint.Delivery.Concurrency
 }
 
 func (l *Lane) quitLocked() (*queue.Delivery, *flight) {
 	l.senders--
-	l.poke() // pass it on
+	l.wakeSender() // another one has to look instead
 	return nil, nil
 }
 
-// askLocked lets the lock go while the queue is asked.
+// askLocked calls ask, which asks the queue, and releases the lock meanwhile.
 func (l *Lane) askLocked(ask func()) {
-	l.asks = time.Now()
+	l.askingSince = time.Now()
 	l.mu.Unlock()
 	ask()
 	l.mu.Lock()
-	l.asks = time.Time{}
+	l.askingSince = time.Time{}
 }
 
-// leave is what the queue is asked for, and what it was found to have.
-type leave struct {
+// query is what the queue is asked for, and what it returned.
+type query struct {
 	permit
-	now     time.Time
-	outlook queue.Outlook
-	spared  bool // it is to be a probe, and has its place in the budget
-	lined   bool // it waits for its turn at the uplink, which pokes the lane then
+	now            time.Time
+	outlook        queue.Outlook
+	probe          bool // the attempt is a probe, and has begun in the budget
+	waitsForUplink bool // the lane waits for its turn at the uplink, which wakes a sender then
 
 	d     *queue.Delivery
-	first bool      // it was not attempted before
+	first bool      // d was not attempted before
 	more  bool      // there is more
-	until time.Time // when time alone will have changed the answer, else zero
+	until time.Time // when to ask again, if time alone changes the answer; else zero
 }
 
-// nextLocked takes a retry that is due or else the next of the log, if the gate lets it, and sets the timer for when time
-// alone will have changed the answer. The lock is let go meanwhile; what the gate does not let through any more then is
-// given back, and the gate is asked again.
+// nextLocked takes a retry that is due, or else the next event of the log, if the gate allows it. It sets the timer for when time
+// alone changes the answer. It releases the lock meanwhile; when the gate does not allow any more what was found, nextLocked puts
+// it back and asks the gate again.
 func (l *Lane) nextLocked() (d *queue.Delivery, f *flight, more bool) {
-	for !l.isOverLocked() {
-		v := leave{now: l.now()}
-		if f = l.tryLocked(&v); f == nil && v.d != nil {
+	for !l.mustEndLocked() {
+		q := query{now: l.now()}
+		if f = l.askOnceLocked(&q); f == nil && q.d != nil {
 			continue
 		}
-		if !v.until.IsZero() && !l.stopped {
-			l.timer.Reset(max(v.until.Sub(l.now()), time.Millisecond))
+		if !q.until.IsZero() && !l.stopped {
+			l.timer.Reset(max(q.until.Sub(l.now()), time.Millisecond))
 		}
-		return v.d, f, v.more
+		return q.d, f, q.more
 	}
 	return nil, nil, false
 }
 
-// tryLocked asks once, and gives back what comes of it when that is no attempt: what was found, a probe's place, and the
-// turn at the uplink, unless the lane still waits for that.
-func (l *Lane) tryLocked(v *leave) (f *flight) {
+// askOnceLocked asks once. When no attempt comes of it, it puts back what was found, ends the probe in the budget, and leaves the
+// uplink, unless the lane waits for its turn there.
+func (l *Lane) askOnceLocked(q *query) (f *flight) {
 	defer func() {
-		if f == nil && !v.lined {
+		if f == nil && !q.waitsForUplink {
 			l.uplink.leave(l)
 		}
 	}()
-	if !l.mayAskLocked(v) {
+	if !l.mayAskLocked(q) {
 		return nil
 	}
 	hastened := l.gate.Hastened
-	l.askLocked(func() { l.ask(v) })
-	if v.d != nil {
-		f = l.claimLocked(v)
+	l.askLocked(func() { l.askQueue(q) })
+	if q.d != nil {
+		f = l.beginLocked(q)
 	}
-	if f == nil && v.spared {
+	if f == nil && q.probe {
 		l.probes.end(0)
 	}
-	if f == nil && v.d != nil {
+	if f == nil && q.d != nil {
 		if !l.gate.Hastened.Equal(hastened) {
-			v.d.Due = earliest(v.d.Due, v.now)
+			q.d.Due = earliest(q.d.Due, q.now)
 		}
-		l.kept.Release(v.d, v.d.Due)
+		l.queueLane.Release(q.d, q.d.Due)
 	}
 	return f
 }
 
-// mayAskLocked asks the gate for leave to ask the queue. Where time, the end of an attempt or an operator alone can change the
-// answer, the lane is deaf until it looks again: it is not woken for each event that comes.
-func (l *Lane) mayAskLocked(v *leave) bool {
-	v.permit = l.gate.allow(v.now)
-	v.until = v.permit.until
-	if !v.retries && !v.firsts {
-		l.deaf.Store(true)
+// mayAskLocked reports whether the gate and the budgets allow an attempt. Where only time, the end of an attempt or an operator
+// can change the answer, it sets noWake until the lane asks again: events that come do not wake a sender.
+func (l *Lane) mayAskLocked(q *query) bool {
+	q.permit = l.gate.allow(q.now)
+	q.until = q.permit.until
+	if !q.retries && !q.firsts {
+		l.noWake.Store(true)
 		return false
 	}
-	if !l.places.admits(&l.stake, v.now) {
-		l.deaf.Store(true)
-		v.until = v.now.Add(placeAgain)
+	if !l.budget.admits(&l.share, q.now) {
+		l.noWake.Store(true)
+		q.until = q.now.Add(memoryRetry)
 		return false
 	}
-	l.deaf.Store(false) // before the queue is looked at
-	v.outlook, v.spared = l.kept.Outlook(), l.gate.isSpared()
-	due := v.outlook.Due
-	nothing := v.outlook.Waiting == 0 && !v.outlook.Replays && !(v.early && !due.IsZero()) && (due.IsZero() || due.After(v.now))
-	if v.lined = !nothing && !l.uplink.admits(l, v.now); v.lined {
+	l.noWake.Store(false) // before the queue is asked
+	q.outlook, q.probe = l.queueLane.Outlook(), l.gate.isProbed()
+	due := q.outlook.Due
+	nothing := q.outlook.Waiting == 0 && !q.outlook.Replays && !(q.early && !due.IsZero()) && (due.IsZero() || due.After(q.now))
+	if q.waitsForUplink = !nothing && !l.uplink.admits(l, q.now); q.waitsForUplink {
 		return false
 	}
-	if !v.spared {
-		return l.mayBeginLocked(v) // probes have a pace of their own
+	if !q.probe {
+		return l.mayStartLocked(q) // probes have a budget of their own
 	}
-	if v.outlook.Due.IsZero() && v.outlook.Waiting == 0 && !v.outlook.Replays {
-		l.gate.awaits = v.now
+	if q.outlook.Due.IsZero() && q.outlook.Waiting == 0 && !q.outlook.Replays {
+		l.gate.probeWaitSince = q.now
 		return false
 	}
-	if v.until = l.probes.begin(v.now, l.gate.place(), l.gate.awaits); !v.until.IsZero() {
-		l.deaf.Store(true)
-		l.gate.setPlace(v.until)
+	if q.until = l.probes.begin(q.now, l.gate.probeTime(), l.gate.probeWaitSince); !q.until.IsZero() {
+		l.noWake.Store(true)
+		l.gate.setProbeTime(q.until)
 		return false
 	}
 	return true
 }
 
-// mayBeginLocked asks for the lane's turn, when there is something that it may begin.
-func (l *Lane) mayBeginLocked(v *leave) bool {
-	due := !v.outlook.Due.IsZero() && !v.outlook.Due.After(v.now)
-	if !due && v.outlook.Waiting == 0 && !v.outlook.Replays {
-		return true // which finds nothing, or what came just now
+// mayStartLocked reports whether a lane that gets no answers may begin an attempt now.
+func (l *Lane) mayStartLocked(q *query) bool {
+	due := !q.outlook.Due.IsZero() && !q.outlook.Due.After(q.now)
+	if !due && q.outlook.Waiting == 0 && !q.outlook.Replays {
+		return true // the queue has nothing, or only what came just now
 	}
-	if v.until = l.starts.begin(&l.start, v.now); v.until.IsZero() {
+	if q.until = l.silent.begin(&l.silence, q.now); q.until.IsZero() {
 		return true
 	}
-	l.deaf.Store(true)
+	l.noWake.Store(true)
 	l.uplink.leave(l)
 	return false
 }
 
-// claimLocked has the gate count what was found as an attempt that begins, if it still lets it.
-func (l *Lane) claimLocked(v *leave) *flight {
+// beginLocked has the gate count what was found as an attempt, if it still allows it.
+func (l *Lane) beginLocked(q *query) *flight {
 	now := l.now()
-	if p := l.gate.allow(now); l.stopped || v.spared != l.gate.isSpared() || !p.retries && !p.firsts {
+	if p := l.gate.allow(now); l.stopped || q.probe != l.gate.isProbed() || !p.retries && !p.firsts {
 		return nil
 	}
-	if v.lined = !l.uplink.take(l, len(v.d.Event.Body), now); v.lined {
+	if q.waitsForUplink = !l.uplink.take(l, len(q.d.Event.Body), now); q.waitsForUplink {
 		return nil
 	}
-	c := l.course.Load()
-	f := &flight{began: time.Now(), course: c, first: v.first, probe: l.gate.took(now, v.first, len(v.d.Event.Body)),
-		cost: l.places.take(&l.stake, len(v.d.Event.Body))}
-	c.under++
-	l.start.at = time.Time{}
-	l.under[v.d] = f
-	l.attempts.Add(1)
+	c := l.generation.Load()
+	f := &flight{began: time.Now(), generation: c, first: q.first, probe: l.gate.begin(now, q.first, len(q.d.Event.Body)),
+		cost: l.budget.begin(&l.share, len(q.d.Event.Body))}
+	c.inFlight++
+	l.silence.at = time.Time{}
+	l.inFlight[q.d] = f
+	l.attemptsEnded.Add(1)
 	return f
 }
 
-// ask takes what leave was given for. It reads from disk, and the caller does not hold the lock.
-func (l *Lane) ask(v *leave) {
-	by := v.now
-	if v.early {
-		by = v.now.Add(math.MaxInt64)
+// askQueue takes what the gate allows. It reads from disk; the caller must not hold the lock.
+func (l *Lane) askQueue(q *query) {
+	by := q.now
+	if q.early {
+		by = q.now.Add(math.MaxInt64)
 	}
 	retry := func() {
-		if v.d == nil && !v.outlook.Due.IsZero() && !v.outlook.Due.After(by) {
-			if v.d, _ = l.kept.TakeDue(by); v.d != nil {
-				v.first, v.more = false, true
+		if q.d == nil && !q.outlook.Due.IsZero() && !q.outlook.Due.After(by) {
+			if q.d, _ = l.queueLane.TakeDue(by); q.d != nil {
+				q.first, q.more = false, true
 			}
-			v.outlook = l.kept.Outlook()
+			q.outlook = l.queueLane.Outlook()
 		}
 	}
 	first := func() {
-		if v.d != nil {
+		if q.d != nil {
 			return
 		}
-		if v.d, v.more, v.until = l.askFirst(v.now, v.outlook.Replays); v.d != nil {
-			v.first = true
+		if q.d, q.more, q.until = l.takeFirst(q.now, q.outlook.Replays); q.d != nil {
+			q.first = true
 		}
 	}
-	if v.turn {
+	if q.newFirst {
 		first()
 		retry()
 	} else {
 		retry()
 		first()
 	}
-	if due := v.outlook.Due; !due.IsZero() && (v.until.IsZero() || due.Before(v.until)) {
-		v.until = due
+	if due := q.outlook.Due; !due.IsZero() && (q.until.IsZero() || due.Before(q.until)) {
+		q.until = due
 	}
 }
 
-// askFirst takes what was not attempted yet: the next of the log or, in turn with it, of a replay, so that neither waits
-// for the other to end. paced is when to ask a replay again, zero when time alone changes nothing.
-func (l *Lane) askFirst(now time.Time, replays bool) (d *queue.Delivery, more bool, paced time.Time) {
-	l.replayed = replays && !l.replayed
-	if l.replayed {
-		if d, paced = l.kept.TakeReplay(now); d != nil {
+// takeFirst takes a delivery that was not attempted yet: by turns the next of the log and the next of a replay, so that neither
+// waits for the other to end. paced is when to ask a replay again, zero when time alone changes nothing.
+func (l *Lane) takeFirst(now time.Time, replays bool) (d *queue.Delivery, more bool, paced time.Time) {
+	l.replayLast = replays && !l.replayLast
+	if l.replayLast {
+		if d, paced = l.queueLane.TakeReplay(now); d != nil {
 			return d, true, paced
 		}
 	}
-	if d, more = l.kept.Take(); d == nil && replays && !l.replayed {
-		d, paced = l.kept.TakeReplay(now)
+	if d, more = l.queueLane.Take(); d == nil && replays && !l.replayLast {
+		d, paced = l.queueLane.TakeReplay(now)
 	}
 	return d, more || replays && d != nil, paced
 }

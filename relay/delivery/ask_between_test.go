@@ -13,65 +13,65 @@ import (
 )
 
 // outcome has a lane learn of an attempt at another delivery that ended with o.
-func (d *desk) outcome(l *Lane, o client.Outcome) {
+func (d *harness) outcome(l *Lane, o client.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o.At = d.now()
-	l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: o.At.UnixMilli(), Type: []byte("another")}}, &flight{course: l.course.Load()}, 1, &o, o.At)
-	l.keepHealthLocked()
+	l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: o.At.UnixMilli(), Type: []byte("another")}}, &flight{generation: l.generation.Load()}, 1, &o, o.At)
+	l.saveHealthLocked()
 }
 
 // between is what happens after a sender has asked the disk and before that has answered.
 type between struct {
 	what   string
-	happen func(d *desk, l *Lane, ep config.Endpoint)
-	holds  bool                                       // nothing goes out when the disk answers
-	undo   func(d *desk, l *Lane, ep config.Endpoint) // after it, all goes out
-	moved  bool                                       // to the other place
-	reads  []string                                   // beside the next event
+	happen func(d *harness, l *Lane, ep config.Endpoint)
+	holds  bool                                          // nothing goes out when the disk answers
+	undo   func(d *harness, l *Lane, ep config.Endpoint) // after it, all goes out
+	moved  bool                                          // to the other place
+	reads  []string                                      // beside the next event
 }
 
-func pause(d *desk, l *Lane, _ config.Endpoint) {
+func pause(d *harness, l *Lane, _ config.Endpoint) {
 	if err := l.Pause("by the test"); err != nil {
 		d.t.Error(err)
 	}
 }
 
-func resume(d *desk, l *Lane, _ config.Endpoint) {
+func resume(d *harness, l *Lane, _ config.Endpoint) {
 	if err := l.Resume(); err != nil {
 		d.t.Error(err)
 	}
 }
 
-func remove(d *desk, _ *Lane, _ config.Endpoint) { d.apply() }
+func remove(d *harness, _ *Lane, _ config.Endpoint) { d.apply() }
 
-func configure(d *desk, _ *Lane, ep config.Endpoint) { d.apply(ep) }
+func configure(d *harness, _ *Lane, ep config.Endpoint) { d.apply(ep) }
 
-func disable(d *desk, _ *Lane, ep config.Endpoint) {
+func disable(d *harness, _ *Lane, ep config.Endpoint) {
 	ep.Enabled = false
 	d.apply(ep)
 }
 
-func limit(d *desk, l *Lane, _ config.Endpoint) {
+func limit(d *harness, l *Lane, _ config.Endpoint) {
 	o := answerOf(429)
 	o.RetryAfter = time.Hour
 	d.outcome(l, o)
 }
 
-func breakIt(d *desk, l *Lane, _ config.Endpoint) {
+func breakIt(d *harness, l *Lane, _ config.Endpoint) {
 	for range downAfter {
 		d.outcome(l, client.Outcome{Class: client.ClassConnectRefused, Err: "connect: connection refused"})
 	}
 }
 
-func cutOff(d *desk, l *Lane, _ config.Endpoint) {
+func cutOff(d *harness, l *Lane, _ config.Endpoint) {
 	d.outcome(l, client.Outcome{Class: client.ClassConnectRefused, Err: "connect: network is unreachable", Unreachable: true})
 }
 
-func later(d *desk, _ *Lane, _ config.Endpoint) { d.skip(2 * time.Hour) }
+func later(d *harness, _ *Lane, _ config.Endpoint) { d.skip(2 * time.Hour) }
 
-func all(steps ...func(*desk, *Lane, config.Endpoint)) func(*desk, *Lane, config.Endpoint) {
-	return func(d *desk, l *Lane, ep config.Endpoint) {
+func all(steps ...func(*harness, *Lane, config.Endpoint)) func(*harness, *Lane, config.Endpoint) {
+	return func(d *harness, l *Lane, ep config.Endpoint) {
 		for _, step := range steps {
 			step(d, l, ep)
 		}
@@ -93,7 +93,7 @@ func TestWhatComesBetweenAskingAndTakingIsHonoured(t *testing.T) {
 		{what: "failures that make it down", happen: breakIt, holds: true, undo: later},
 		{what: "failures that make it down, and a resume", happen: all(breakIt, resume)},
 		{what: "a cable that is cut", happen: cutOff, holds: true, undo: later},
-		{what: "a stop", happen: func(_ *desk, l *Lane, _ config.Endpoint) { l.halt() }, holds: true, undo: func(d *desk, _ *Lane, ep config.Endpoint) { d.restart(ep) }},
+		{what: "a stop", happen: func(_ *harness, l *Lane, _ config.Endpoint) { l.halt() }, holds: true, undo: func(d *harness, _ *Lane, ep config.Endpoint) { d.restart(ep) }},
 	} {
 		for _, reads := range append(b.reads, "next") {
 			t.Run(b.what+"/"+reads, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestWhatComesBetweenAskingAndTakingIsHonoured(t *testing.T) {
 				other, gotOther := quickReceiver(t, well)
 				ep := subscriber("crm", url)
 				d, s := openStuck(t, ep, reads)
-				lane := d.post.Lane("crm")
+				lane := d.dispatcher.Lane("crm")
 				b.happen(d, lane, ep)
 				if b.moved {
 					ep.URL = config.NewURL(other)
@@ -140,19 +140,19 @@ func TestWhatComesBetweenAskingAndTakingIsHonoured(t *testing.T) {
 }
 
 // countsNothing fails the test unless a lane at rest has all its places back: those of its senders and that of a probe.
-func (d *desk) countsNothing(ep config.Endpoint) {
+func (d *harness) countsNothing(ep config.Endpoint) {
 	d.t.Helper()
-	l := d.post.Lane(ep.Name)
+	l := d.dispatcher.Lane(ep.Name)
 	d.rest(l)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gate.inflight+l.gate.probing+len(l.under) > 0 || l.senders > ep.Delivery.Concurrency {
-		d.t.Errorf("%d count as under way, %d as probes, %d are, of %d senders", l.gate.inflight, l.gate.probing, len(l.under), l.senders)
+	if l.gate.inFlight+l.gate.probesInFlight+len(l.inFlight) > 0 || l.senders > ep.Delivery.Concurrency {
+		d.t.Errorf("%d count as under way, %d as probes, %d are, of %d senders", l.gate.inFlight, l.gate.probesInFlight, len(l.inFlight), l.senders)
 	}
 	l.probes.mu.Lock()
 	defer l.probes.mu.Unlock()
-	if l.probes.busy != 0 {
-		d.t.Errorf("the budget counts %d probes", l.probes.busy)
+	if l.probes.inFlight != 0 {
+		d.t.Errorf("the budget counts %d probes", l.probes.inFlight)
 	}
 }
 
@@ -163,13 +163,13 @@ func TestARetryIsHastenedWhileTheDiskIsAsked(t *testing.T) {
 	ep := subscriber("crm", url)
 	ep.Delivery.Timeout = 10 * patience
 	s := &disk{place: log.PlaceRead}
-	d := openDesk(t)
+	d := openHarness(t)
 	t.Cleanup(s.release) // before the queue is closed
 	d.close()
 	d.fault = s.fault
 	d.open(ep)
 	d.endHousekeeping()
-	lane := d.post.Lane("crm")
+	lane := d.dispatcher.Lane("crm")
 	d.accept("lead.created", "evt_1", "evt_2") // which makes two senders
 	first, second := mustArrive(t, arrivals), mustArrive(t, arrivals)
 	first.answer <- 500
@@ -181,8 +181,8 @@ func TestARetryIsHastenedWhileTheDiskIsAsked(t *testing.T) {
 	s.stick()
 	resume(d, lane, ep)
 	d.comeTo(lane, func() bool { return s.waiting.Load() > 0 })
-	lane.kept.Hasten(d.now())
-	d.comeTo(lane, func() bool { return len(lane.ready) == 0 && lane.idle == lane.senders-1 })
+	lane.queueLane.Hasten(d.now())
+	d.comeTo(lane, func() bool { return len(lane.wake) == 0 && lane.idle == lane.senders-1 })
 	looks(lane)
 	s.release()
 	hangs := mustArrive(t, arrivals)
@@ -214,12 +214,12 @@ func looks(l *Lane) {
 func TestALookWaitsForTheRetryThatTheDiskIsAskedFor(t *testing.T) {
 	url, _ := quickReceiver(t, well)
 	d, s := openStuck(t, subscriber("crm", url), "last")
-	lane := d.post.Lane("crm")
+	lane := d.dispatcher.Lane("crm")
 	lane.mu.Lock()
 	lane.gate.Hastened = d.now().Add(-time.Second)
 	lane.mu.Unlock()
 	hastened := func() bool {
-		lane.look(d.now())
+		lane.reportLasting(d.now())
 		lane.mu.Lock()
 		defer lane.mu.Unlock()
 		return !lane.gate.Hastened.IsZero()
@@ -240,14 +240,14 @@ func TestARetryIsDueWhileAnotherAttemptHangs(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry, ep.Delivery.Timeout = []time.Duration{time.Second}, 10*patience
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.endHousekeeping() // the housekeeping would look too
 	d.accept("lead.created", "evt_1", "evt_2")
 	first, second := mustArrive(t, arrivals), mustArrive(t, arrivals)
 	first.answer <- 500
 	second.answer <- 200
 	d.until("crm", "waiting for the retry", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 })
-	d.post.Lane("crm").timer.Stop() // as if it had waited for something else until now
+	d.dispatcher.Lane("crm").timer.Stop() // as if it had waited for something else until now
 	d.accept("lead.created", "evt_3")
 	hangs := mustArrive(t, arrivals)
 	if hangs.id != "evt_3" {
@@ -271,23 +271,23 @@ func TestALaneThatIsFullGivesUpWhatIsTooOldAfterTheSave(t *testing.T) {
 			url, _ := quickReceiver(t, well)
 			ep := subscriber("crm", url)
 			s := &disk{place: journal.PlaceRecord}
-			d := openDesk(t)
+			d := openHarness(t)
 			t.Cleanup(s.release) // before the queue is closed
 			d.close()
 			d.fault = s.fault
 			d.open(ep)
-			lane := d.post.Lane("crm")
+			lane := d.dispatcher.Lane("crm")
 			pause(d, lane, ep)
 			d.accept("lead.created", numbered(many)...)
 			if reads == "retry" {
 				for range many {
-					lane.kept.Retry(d.take(lane), &queue.Attempt{Number: 1, At: d.now(), Status: 500, Class: "status"}, d.now())
+					lane.queueLane.Retry(d.take(lane), &queue.Attempt{Number: 1, At: d.now(), Status: 500, Class: "status"}, d.now())
 				}
 			}
 			d.leap.Add(int64(ep.Delivery.MaxAge + time.Hour))
 			s.stick()
 			for last := int64(-1); ; { // until a round has nothing to give up
-				lane.age()
+				lane.requestExpiry()
 				d.rest(lane)
 				failed := d.status("crm").Failed
 				if failed == last && failed > 0 {
@@ -300,7 +300,7 @@ func TestALaneThatIsFullGivesUpWhatIsTooOldAfterTheSave(t *testing.T) {
 			}
 			s.release()
 			d.until("crm", "settled", func(s Status) bool {
-				lane.age()
+				lane.requestExpiry()
 				return settled(s) && s.Failed == many
 			})
 		})

@@ -42,45 +42,45 @@ func live(t *testing.T, r *rand.Rand, url string, status *atomic.Int32, got *led
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}
 	s := &disk{place: log.PlaceRead}
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.stop(context.Background())
 	d.fault = s.fault
 	d.open(ep)
 	t.Cleanup(s.release)
 	d.endHousekeeping()
-	lane := d.post.Lane("crm")
+	lane := d.dispatcher.Lane("crm")
 	accepted, served := 0, true
 	started := func() int64 {
 		lane.mu.Lock()
 		defer lane.mu.Unlock()
 		g := &lane.gate
 		probes, most := 0, 0
-		for _, f := range lane.under {
+		for _, f := range lane.inFlight {
 			if f.probe {
 				probes++
 			}
-			most = max(most, f.course.endpoint.Delivery.Concurrency)
+			most = max(most, f.generation.endpoint.Delivery.Concurrency)
 		}
-		if g.inflight != len(lane.under) || g.probing != probes || probes > 1 || len(lane.under) > max(most, 1) {
+		if g.inFlight != len(lane.inFlight) || g.probesInFlight != probes || probes > 1 || len(lane.inFlight) > max(most, 1) {
 			t.Errorf("%d count as under way and %d as probes, of %d with %d probes and at most %d at a time",
-				g.inflight, g.probing, len(lane.under), probes, most)
+				g.inFlight, g.probesInFlight, len(lane.inFlight), probes, most)
 		}
 		lane.probes.mu.Lock()
 		defer lane.probes.mu.Unlock()
-		if busy := lane.probes.busy - probes; busy < 0 || busy > 1 || busy == 1 && lane.asks.IsZero() {
-			t.Errorf("the budget counts %d probes, %d are under way", lane.probes.busy, probes)
+		if busy := lane.probes.inFlight - probes; busy < 0 || busy > 1 || busy == 1 && lane.askingSince.IsZero() {
+			t.Errorf("the budget counts %d probes, %d are under way", lane.probes.inFlight, probes)
 		}
-		return lane.seen.attempts + int64(len(lane.under))
+		return lane.stats.attempts + int64(len(lane.inFlight))
 	}
 	// settles waits until nothing goes on, unless the disk keeps it from that.
 	settles := func() {
 		d.comeTo(lane, func() bool {
 			asking := 0
-			if !lane.asks.IsZero() {
+			if !lane.askingSince.IsZero() {
 				asking = 1
 			}
-			return len(lane.under) == 0 && lane.idle+asking == lane.senders && (asking == 0 || s.waiting.Load() > 0) &&
-				(len(lane.ready) == 0 || lane.idle == 0)
+			return len(lane.inFlight) == 0 && lane.idle+asking == lane.senders && (asking == 0 || s.waiting.Load() > 0) &&
+				(len(lane.wake) == 0 || lane.idle == 0)
 		})
 	}
 	held, since := false, int64(0)
@@ -132,9 +132,9 @@ func live(t *testing.T, r *rand.Rand, url string, status *atomic.Int32, got *led
 		default:
 			s.release()
 			d.skip(time.Duration(r.IntN(int(20 * time.Second))))
-			d.post.feel([]*Lane{lane})
-			lane.look(d.now())
-			lane.age()
+			d.dispatcher.checkLanes([]*Lane{lane})
+			lane.reportLasting(d.now())
+			lane.requestExpiry()
 		}
 		if r.IntN(2) == 0 {
 			settles()

@@ -71,11 +71,11 @@ func within(t *testing.T, what string, do func()) {
 // openStuck has a lane whose sender asks a disk that does not answer: for the next event, for that of a retry, for that of a
 // replay, for a probe, for one with a retry that is not due, for the last retry of all, or for what is too old. The first of five events may be settled: the queue reads it when it is opened.
 // Nobody does the housekeeping.
-func openStuck(t *testing.T, ep config.Endpoint, reads string) (*desk, *disk) {
+func openStuck(t *testing.T, ep config.Endpoint, reads string) (*harness, *disk) {
 	s := &disk{place: log.PlaceRead}
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	t.Cleanup(s.release) // before the queue is closed
-	lane := d.post.Lane("crm")
+	lane := d.dispatcher.Lane("crm")
 	if err := lane.Pause("until the disk is stuck"); err != nil {
 		t.Fatal(err)
 	}
@@ -86,26 +86,26 @@ func openStuck(t *testing.T, ep config.Endpoint, reads string) (*desk, *disk) {
 	switch reads {
 	case "retry":
 		for range 5 {
-			lane.kept.Retry(d.take(lane), a, d.now())
+			lane.queueLane.Retry(d.take(lane), a, d.now())
 		}
 	case "early", "last":
-		kept := 1 // of the five
+		queueLane := 1 // of the five
 		if reads == "last" {
-			kept = 4
+			queueLane = 4
 		}
-		for range kept {
-			lane.kept.Delivered(d.take(lane), &queue.Attempt{Number: 1, At: d.now(), Status: 200})
+		for range queueLane {
+			lane.queueLane.Delivered(d.take(lane), &queue.Attempt{Number: 1, At: d.now(), Status: 200})
 		}
 		due := d.now()
 		if reads == "early" {
 			due = due.Add(ep.Delivery.MaxAge)
 		}
-		for range 5 - kept {
-			lane.kept.Retry(d.take(lane), a, due)
+		for range 5 - queueLane {
+			lane.queueLane.Retry(d.take(lane), a, due)
 		}
 	case "replay":
 		for range 5 {
-			lane.kept.Failed(d.take(lane), a, "answered 500")
+			lane.queueLane.Failed(d.take(lane), a, "answered 500")
 		}
 		d.replay("crm", queue.ReplaySpec{Failed: true})
 	}
@@ -114,23 +114,23 @@ func openStuck(t *testing.T, ep config.Endpoint, reads string) (*desk, *disk) {
 	d.open(ep)
 	d.endHousekeeping()
 	d.fill()
-	lane = d.post.Lane("crm")
+	lane = d.dispatcher.Lane("crm")
 	if reads == "probe" {
-		lane.kept.Delivered(d.take(lane), &queue.Attempt{Number: 1, At: d.now(), Status: 200}) // that one could be had without the disk
+		lane.queueLane.Delivered(d.take(lane), &queue.Attempt{Number: 1, At: d.now(), Status: 200}) // that one could be had without the disk
 	}
 	s.stick()
 	switch reads {
 	case "expiry":
 		d.leap.Add(int64(ep.Delivery.MaxAge + time.Hour))
-		lane.age()
+		lane.requestExpiry()
 	case "probe", "early":
 		breakIt(d, lane, ep)
 		d.skip(2 * probeEvery)
 		lane.mu.Lock()
-		lane.gate.paused = "" // a resume would forget that it is down
+		lane.gate.pauseReason = "" // a resume would forget that it is down
 		lane.mu.Unlock()
-		lane.deaf.Store(false)
-		lane.poke()
+		lane.noWake.Store(false)
+		lane.wakeSender()
 	default:
 		resume(d, lane, ep)
 	}
@@ -147,17 +147,17 @@ func openStuck(t *testing.T, ep config.Endpoint, reads string) (*desk, *disk) {
 }
 
 // endHousekeeping ends the housekeeping, which is for the test to do.
-func (d *desk) endHousekeeping() {
-	close(d.post.stop)
-	d.post.keeper.Wait()
-	d.post.stop = make(chan struct{})
+func (d *harness) endHousekeeping() {
+	close(d.dispatcher.stop)
+	d.dispatcher.housekeeper.Wait()
+	d.dispatcher.stop = make(chan struct{})
 }
 
 // take takes what a lane that is paused is to attempt next.
-func (d *desk) take(l *Lane) *queue.Delivery {
+func (d *harness) take(l *Lane) *queue.Delivery {
 	d.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(time.Millisecond) {
-		if one, _ := l.kept.Take(); one != nil {
+		if one, _ := l.queueLane.Take(); one != nil {
 			return one
 		}
 	}
@@ -166,7 +166,7 @@ func (d *desk) take(l *Lane) *queue.Delivery {
 }
 
 // fill has the queue's memory hold other events than those before.
-func (d *desk) fill() {
+func (d *harness) fill() {
 	d.t.Helper()
 	for i := range 6 {
 		event := queue.Event{ID: fmt.Appendf(nil, "filler_%d", d.filled+i), Type: []byte("test"), Body: make([]byte, 1<<20)}
@@ -175,7 +175,7 @@ func (d *desk) fill() {
 		}
 	}
 	d.filled += 6
-	if err := d.post.Lane("crm").Pause("until the disk is stuck"); err != nil { // which saves all
+	if err := d.dispatcher.Lane("crm").Pause("until the disk is stuck"); err != nil { // which saves all
 		d.t.Fatal(err)
 	}
 }
@@ -190,12 +190,12 @@ func TestNobodyWaitsForALaneThatAsksTheDisk(t *testing.T) {
 			url, got := quickReceiver(t, well)
 			ep := subscriber("crm", url)
 			d, s := openStuck(t, ep, reads)
-			lane := d.post.Lane("crm")
-			within(t, "a look", func() { d.post.Statuses() })
+			lane := d.dispatcher.Lane("crm")
+			within(t, "a look", func() { d.dispatcher.Statuses() })
 			within(t, "the housekeeping", func() {
-				d.post.feel([]*Lane{lane})
-				lane.look(d.now())
-				lane.age()
+				d.dispatcher.checkLanes([]*Lane{lane})
+				lane.reportLasting(d.now())
+				lane.requestExpiry()
 			})
 			within(t, "a pause", func() {
 				if err := lane.Pause("by the test"); err != nil {
@@ -219,7 +219,7 @@ func TestNobodyWaitsForALaneThatAsksTheDisk(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if lane.feel(time.Now().Add(time.Minute)) < askTime {
+			if lane.overdue(time.Now().Add(time.Minute)) < askLimit {
 				t.Error("that the disk does not answer does not show")
 			}
 			if s.waiting.Load() == 0 {
@@ -228,7 +228,7 @@ func TestNobodyWaitsForALaneThatAsksTheDisk(t *testing.T) {
 			before, sent := d.status("crm"), len(got.arrived())
 			s.release()
 			d.rest(lane)
-			if overdue := lane.feel(time.Now().Add(time.Minute)); overdue != 0 {
+			if overdue := lane.overdue(time.Now().Add(time.Minute)); overdue != 0 {
 				t.Errorf("it is still overdue, for %v", overdue)
 			}
 			after := d.status("crm")
@@ -253,15 +253,15 @@ func TestNobodyWaitsForALaneThatAsksTheDisk(t *testing.T) {
 }
 
 // rest waits until nobody asks the queue and all senders are idle.
-func (d *desk) rest(l *Lane) {
+func (d *harness) rest(l *Lane) {
 	d.t.Helper()
 	d.comeTo(l, func() bool {
-		return l.asks.IsZero() && !l.aging && l.idle == l.senders && (len(l.ready) == 0 || l.senders == 0)
+		return l.askingSince.IsZero() && !l.expireNext && l.idle == l.senders && (len(l.wake) == 0 || l.senders == 0)
 	})
 }
 
 // comeTo waits until a lane is as wanted, which is asked under its lock.
-func (d *desk) comeTo(l *Lane, wanted func() bool) {
+func (d *harness) comeTo(l *Lane, wanted func() bool) {
 	d.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(time.Millisecond) {
 		l.mu.Lock()
@@ -278,7 +278,7 @@ func (d *desk) comeTo(l *Lane, wanted func() bool) {
 func TestWhatIsResumedWhileTheDiskIsAskedDoesNotExpire(t *testing.T) {
 	url, _ := quickReceiver(t, well)
 	d, s := openStuck(t, subscriber("crm", url), "expiry")
-	if err := d.post.Lane("crm").Resume(); err != nil {
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
 		t.Fatal(err)
 	}
 	s.release()
@@ -294,7 +294,7 @@ func TestAStopDoesNotWaitForTheDisk(t *testing.T) {
 			d, s := openStuck(t, ep, reads)
 			within(t, "giving up", func() {
 				d.apply()
-				if _, found, err := d.post.GiveUp("crm"); err != nil || !found {
+				if _, found, err := d.dispatcher.Discard("crm"); err != nil || !found {
 					t.Errorf("given up: %v, %v", found, err)
 				}
 				d.apply(ep)
@@ -304,22 +304,22 @@ func TestAStopDoesNotWaitForTheDisk(t *testing.T) {
 			s.release()
 
 			d, s = openStuck(t, ep, reads)
-			post := d.post
+			dispatcher := d.dispatcher
 			within(t, "a stop", func() {
 				over, cancel := context.WithCancel(context.Background())
 				cancel()
-				post.Stop(over)
+				dispatcher.Stop(over)
 			})
 			s.release()
-			d.post = nil
+			d.dispatcher = nil
 			if err := d.Close(); err != nil {
 				t.Error(err)
 			}
 			d.fault = nil
 			d.open(ep)
-			kept := d.status("crm")
-			if kept.Pending+kept.Retrying+kept.Failed+kept.Delivered != 5 {
-				t.Errorf("after a restart it has %+v", kept)
+			queueLane := d.status("crm")
+			if queueLane.Pending+queueLane.Retrying+queueLane.Failed+queueLane.Delivered != 5 {
+				t.Errorf("after a restart it has %+v", queueLane)
 			}
 		})
 	}

@@ -28,18 +28,18 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 	defer free.Store(1 << 40)
 	url, _ := quickReceiver(t, func(*http.Request) int { return 422 }) // which makes nobody down
 	ep := subscriber("crm", url)
-	post, err := NewPost(q, []config.Endpoint{ep}, 0, "1", zerolog.Nop(), nil)
+	dispatcher, err := NewDispatcher(q, []config.Endpoint{ep}, 0, "1", zerolog.Nop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lane := post.Lane("crm")
+	lane := dispatcher.Lane("crm")
 	if err := lane.Pause("until the disk is full"); err != nil {
 		t.Fatal(err)
 	}
 	ids := numbered(5000)
 	events := make([]queue.Event, len(ids))
 	for i, id := range ids {
-		events[i] = queue.Event{ID: []byte(id), Type: []byte("test"), Body: []byte(`{"id":"` + id + `","type":"test","data":{}}`), Lanes: post.Route([]byte("test"))}
+		events[i] = queue.Event{ID: []byte(id), Type: []byte("test"), Body: []byte(`{"id":"` + id + `","type":"test","data":{}}`), Lanes: dispatcher.Route([]byte("test"))}
 	}
 	if err := q.Append("s", events, make([]queue.Receipt, len(events))); err != nil {
 		t.Fatal(err)
@@ -51,8 +51,8 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 		_ = lane.Resume() // which can't be saved
 	}()
 	for end := time.Now().Add(patience); ; <-time.After(time.Millisecond) {
-		s := post.Statuses()[0]
-		if o := lane.kept.Outlook(); s.InFlight == 0 && s.Retrying > 0 && s.Pending > 0 && o.Due.IsZero() {
+		s := dispatcher.Statuses()[0]
+		if o := lane.queueLane.Outlook(); s.InFlight == 0 && s.Retrying > 0 && s.Pending > 0 && o.Due.IsZero() {
 			t.Logf("%+v", s)
 			break
 		}
@@ -63,7 +63,7 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 	within(t, "a stop", func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		post.Stop(ctx)
+		dispatcher.Stop(ctx)
 	})
 	within(t, "a story", func() { _, _, _, _ = q.Story([]byte(ids[0])) })
 	free.Store(1 << 40)
@@ -82,21 +82,21 @@ func TestAnEndpointThatTheQueueCantPlaceIsNoFaultOfTheConfiguration(t *testing.T
 	defer q.Close()
 	url, _ := quickReceiver(t, well)
 	crm := subscriber("crm", url)
-	post, err := NewPost(q, []config.Endpoint{crm}, 0, "1", zerolog.Nop(), nil)
+	dispatcher, err := NewDispatcher(q, []config.Endpoint{crm}, 0, "1", zerolog.Nop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer post.Stop(context.Background())
+	defer dispatcher.Stop(context.Background())
 	free.Store(1 << 20)
-	if err = post.Apply([]config.Endpoint{crm, subscriber("new", url)}); !errors.Is(err, ErrNoLane) || !errors.Is(err, queue.ErrDiskLow) {
+	if err = dispatcher.Apply([]config.Endpoint{crm, subscriber("new", url)}); !errors.Is(err, ErrNoLane) || !errors.Is(err, queue.ErrDiskLow) {
 		t.Errorf("on a full disk a new endpoint is answered %v", err)
 	}
-	if post.Lane("new") != nil || post.Lane("crm") == nil {
+	if dispatcher.Lane("new") != nil || dispatcher.Lane("crm") == nil {
 		t.Error("something was changed")
 	}
 	free.Store(1 << 40)
 	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); <-time.After(10 * time.Millisecond) {
-		err = post.Apply([]config.Endpoint{crm, subscriber("new", url)})
+		err = dispatcher.Apply([]config.Endpoint{crm, subscriber("new", url)})
 	}
 	if err != nil {
 		t.Errorf("with room again: %v", err)

@@ -1,25 +1,31 @@
 // Package delivery brings events to endpoints.
 //
-// Every endpoint has a Lane: the state that the queue keeps for it, and up to Concurrency senders. It lives as long as its
-// name; what a reload gives it is a course (course.go), an endpoint's configuration with a Client and connections of its own.
-// A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
+// Each endpoint has a Lane: what the queue stores for it, and up to Concurrency senders. The lane lasts as long as the endpoint's
+// name; a reload gives it another generation (generation.go), which is the endpoint's configuration with a client and connections of
+// its own. A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
 //
 //	          ┌─ retry that is due ─┐
 //	Lane.take ┤                     ├▶ client.Attempt ─▶ Judge ─▶ Lane.settle ─▶ queue: delivered, retry at T, failed
 //	          └─ next of the log ───┘
 //
-// Whether anything may be taken is the gate's say (gate.go): an endpoint that is paused, that asked to be left alone, that
-// is down or cannot be reached from here holds back what it has. What outcomes make of an endpoint's health is in health.go;
-// it is saved with the lane's progress, so that a restart knows who is down. Those who are share a budget of probes
-// (probes.go). What all attempts under way hold is bounded by places (places.go), and how many lanes that get no answer begin
-// one at the same moment by starts (starts.go). Policy is pure and apart: these, verdict.go, and damper.go, which says what is
-// told. How an attempt is made, from connection to excerpt, is package client's, which knows nothing of lanes.
+//	lane         lane.go, ask.go (take), settle.go, decision.go, generation.go, pause.go, expire.go
+//	policy       gate.go and health.go (one endpoint), verdict.go, flapping.go, poison.go, throughput.go
+//	shared       probes.go, memorybudget.go, silentlanes.go, uplink.go, network.go
+//	all lanes    dispatcher.go, routes.go, changes.go, deadletters.go, lasting.go, stalled.go
+//	statistics   status.go, tally.go, meter.go, replay.go, reports.go, lanelog.go
+//	tests        conformance.go (an event sent on request, and what a receiver has to do)
+//	attempts     package client, which knows nothing of lanes
 //
-// Post joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Configuring a name and
-// giving up what is left of one take turns there. Its housekeeping goroutine gives up what was held longer than MaxAge and
-// tells what lasts. Stopping: no lane takes anything more; attempts under way end or,
-// when time is up, are cut short and put back; then the queue may be closed.
+// The gate decides whether anything may be attempted: it holds back the deliveries of an endpoint that is paused, asked to wait, is
+// down or can't be reached from here. health.go says what outcomes mean for the endpoint's health, which the queue saves with the
+// lane's progress, so that a restart knows which endpoints are down. The shared budgets bound what all lanes do together: probes of
+// endpoints that are down, memory of attempts under way, attempts that get no answer, bytes sent. Policy has no clock, no lock and no
+// I/O.
 //
-// If we die while an attempt is under way, or after it and before the queue has saved its outcome (0.1 s), it is made
-// again with the same number.
+// The Dispatcher joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Its housekeeping
+// goroutine has senders expire what was held longer than MaxAge, and reports what lasts; another goroutine writes dead letters. To stop, no lane
+// takes anything more; attempts under way end or, when time is up, are cut short and put back; then the queue may be closed.
+//
+// If we die during an attempt, or after it and before the queue has saved its outcome (0.1 s), the attempt is made again with the
+// same number.
 package delivery

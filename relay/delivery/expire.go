@@ -8,79 +8,79 @@ import (
 
 const (
 	expireAtATime = 500
-	// expireAgain is the pause when some were too old: there may be more.
+	// expireAgain is the pause after a round that expired some: there may be more.
 	expireAgain = 50 * time.Millisecond
-	// ageAgain is the longest until a lane that holds something young is asked again.
-	ageAgain = 10 * time.Minute
-	// A line of the log tells what expired within gatherOver, and as long as more does, at most gatherMost.
+	// nextExpiryMax is the longest time until a lane that holds something is asked again.
+	nextExpiryMax = 10 * time.Minute
+	// One line of the log counts what expired within gatherOver, or, as long as more expires, within gatherMost.
 	gatherOver = 5 * time.Second
 	gatherMost = time.Minute
 )
 
-// expiry is what was found too old for one reason.
-type expiry struct {
-	reason string
+// expiredRun counts what expired in a row for one reason, for one line of the log.
+type expiredRun struct {
+	text   string
 	began  time.Time
 	count  int
 	latest string // the id of an event
 }
 
-// expire gives up what was held longer than MaxAge, a bounded number at a time, and says how many these were. The log is told
-// of all that expire in a run in one line. Only an endpoint that is down, paused, limited or out of reach holds deliveries; one
-// that is merely slow still gets them all, and what one that is disabled holds is the queue's to give up. What a replay has not taken up waits for
-// its endpoint however long.
+// expire makes failed what was held longer than MaxAge, a bounded number at a time, and returns how many these were. All that expire
+// in a row are one line of the log. Only an endpoint that is down, paused, limited or out of reach holds deliveries: one that is
+// merely slow still gets them all, and the queue itself expires those of an endpoint that is disabled. What a replay has not taken
+// up waits for its endpoint however long that takes.
 //
-// It reads from disk: a sender calls it for the housekeeping, which waits for no disk.
-func (l *Lane) expire(now time.Time) (gone int) {
-	gone, goesOn := l.expireRound(now)
-	l.tellGathered(now, goesOn)
-	return gone
+// It reads from disk, and so a sender calls it, on behalf of the housekeeping.
+func (l *Lane) expire(now time.Time) (count int) {
+	count, more := l.expireRound(now)
+	l.logExpiredWhenDue(now, more)
+	return count
 }
 
-// tellGathered tells the log of what expired when that is over, or has gone on for long, or when the lane stops.
-func (l *Lane) tellGathered(now time.Time, goesOn bool) {
+// logExpiredWhenDue logs what expired once no more does, or that has gone on for long, or the lane stops.
+func (l *Lane) logExpiredWhenDue(now time.Time, more bool) {
 	l.mu.Lock()
 	gathered, stopped := now.Sub(l.expired.began), l.stopped
 	l.mu.Unlock()
-	if stopped || gathered >= gatherMost || !goesOn && gathered >= gatherOver {
-		l.tellExpired()
+	if stopped || gathered >= gatherMost || !more && gathered >= gatherOver {
+		l.logExpired()
 	}
 }
 
-// expireRound is one look; it goes on when there may be more at once.
-func (l *Lane) expireRound(now time.Time) (gone int, goesOn bool) {
+// expireRound expires a bounded number of deliveries; more is set when there may be more at once.
+func (l *Lane) expireRound(now time.Time) (count int, more bool) {
 	l.mu.Lock()
-	why, maxAge := l.whyLocked(), l.gate.policy.MaxAge
-	rests := why == "" || now.Before(l.aged)
+	why, maxAge := l.holdReasonLocked(), l.gate.policy.MaxAge
+	rests := why == "" || now.Before(l.nextExpiry)
 	l.mu.Unlock()
 	if rests {
 		return 0, false
 	}
-	r := aging{why: why, reason: heldTooLong(maxAge, why), maxAge: maxAge, now: now}
+	r := expiryRound{reason: why, text: heldTooLong(maxAge, why), maxAge: maxAge, now: now}
 	youngest := l.expireSome(&r, func() *queue.Delivery {
-		d, _ := l.kept.Take()
+		d, _ := l.queueLane.Take()
 		return d
 	})
 	again := l.expireSome(&r, func() *queue.Delivery {
-		d, _ := l.kept.TakeDue(now)
+		d, _ := l.queueLane.TakeDue(now)
 		return d
 	})
 	if r.count == 0 {
-		o := l.kept.Outlook()
-		if youngest == ageAgain && o.Waiting > 0 || again == ageAgain && o.Retrying > 0 && !o.Due.After(now) {
+		o := l.queueLane.Outlook()
+		if youngest == nextExpiryMax && o.Waiting > 0 || again == nextExpiryMax && o.Retrying > 0 && !o.Due.After(now) {
 			return 0, true // the queue hands out nothing before a save, or can't be read; or a retry is under way
 		}
 		l.mu.Lock()
-		// What comes from now on is too old after maxAge at the earliest; a retry can be given up once it is due.
-		l.aged = now.Add(min(youngest, again, maxAge, ageAgain))
+		// What comes from now on expires after maxAge at the earliest, and a retry not before it is due.
+		l.nextExpiry = now.Add(min(youngest, again, maxAge, nextExpiryMax))
 		if o.Retrying > 0 && o.Due.After(now) {
-			l.aged = earliest(l.aged, o.Due)
+			l.nextExpiry = earliest(l.nextExpiry, o.Due)
 		}
 		l.mu.Unlock()
 		return 0, false
 	}
 	l.tally.failed.Add(int64(r.count))
-	l.reportFailed(r.last.ID, r.last.Type, "expired", r.reason, int64(r.count))
+	l.reportFailed(r.last.ID, r.last.Type, "expired", r.text, int64(r.count))
 	l.gather(&r)
 	return r.count, true
 }
@@ -89,95 +89,95 @@ func heldTooLong(maxAge time.Duration, why string) string {
 	return "held longer than max_age (" + maxAge.String() + ") while the endpoint was " + why
 }
 
-// aging is one look at what a lane holds.
-type aging struct {
-	why    string
+// expiryRound is one round over what a lane holds.
+type expiryRound struct {
 	reason string
+	text   string
 	maxAge time.Duration
 	now    time.Time
 	count  int
 	last   queue.Stored
 }
 
-// gather adds what a round gave up to what the log is yet to be told of.
-func (l *Lane) gather(r *aging) {
+// gather adds what a round expired to what is not logged yet.
+func (l *Lane) gather(r *expiryRound) {
 	l.mu.Lock()
-	another := l.expired.count > 0 && l.expired.reason != r.reason
+	another := l.expired.count > 0 && l.expired.text != r.text
 	l.mu.Unlock()
 	if another {
-		l.tellExpired()
+		l.logExpired()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.expired.count == 0 {
-		l.expired = expiry{reason: r.reason, began: r.now}
+		l.expired = expiredRun{text: r.text, began: r.now}
 	}
 	l.expired.count += r.count
 	l.expired.latest = string(r.last.ID)
 }
 
-// tellExpired writes what was gathered to the log.
-func (l *Lane) tellExpired() {
+// logExpired logs what was gathered.
+func (l *Lane) logExpired() {
 	l.mu.Lock()
 	e := l.expired
-	l.expired = expiry{}
+	l.expired = expiredRun{}
 	l.mu.Unlock()
 	if e.count > 0 {
-		l.log.Error().Int("deliveries", e.count).Str("latest_event", e.latest).Str("class", "expired").Str("reason", e.reason).
+		l.log.Error().Int("deliveries", e.count).Str("latest_event", e.latest).Str("class", "expired").Str("reason", e.text).
 			Msg("deliveries failed for good")
 	}
 }
 
-// expireSome gives up what take hands out until that is young enough, and returns for how long the first one still is.
-func (l *Lane) expireSome(r *aging, take func() *queue.Delivery) time.Duration {
+// expireSome expires what take hands out until a delivery is young enough, and returns for how long that one still is.
+func (l *Lane) expireSome(r *expiryRound, take func() *queue.Delivery) time.Duration {
 	for r.count < expireAtATime {
 		d := take()
 		if d == nil {
-			return ageAgain
+			return nextExpiryMax
 		}
 		left := r.maxAge - r.now.Sub(d.Begun())
-		if left < 0 && !l.isHeldFor(r.why) {
+		if left < 0 && !l.isStillHeldFor(r.reason) {
 			left = 0
 		}
 		if left >= 0 {
-			l.kept.Release(d, d.Due)
+			l.queueLane.Release(d, d.Due)
 			return left
 		}
-		l.kept.Failed(d, nil, r.reason)
+		l.queueLane.Failed(d, nil, r.text)
 		r.count, r.last = r.count+1, d.Event
 	}
 	return 0
 }
 
-// whyLocked is for what the lane holds deliveries that may become too old; empty when it holds none.
-func (l *Lane) whyLocked() string {
+// holdReasonLocked says why the lane holds deliveries that may expire; empty when it holds none.
+func (l *Lane) holdReasonLocked() string {
 	if l.stopped {
 		return ""
 	}
-	return l.gate.why()
+	return l.gate.holdReason()
 }
 
-// isHeldFor reports whether why is still so: it may have ended while the queue was asked.
-func (l *Lane) isHeldFor(why string) bool {
+// isStillHeldFor reports whether the reason still holds: it may have ended while the queue was asked.
+func (l *Lane) isStillHeldFor(why string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.whyLocked() == why
+	return l.holdReasonLocked() == why
 }
 
-// age has the sender that asks next give up what is too old.
-func (l *Lane) age() {
+// requestExpiry has the sender that asks the queue next expire what is too old.
+func (l *Lane) requestExpiry() {
 	l.mu.Lock()
-	l.aging = true
+	l.expireNext = true
 	l.mu.Unlock()
-	l.poke()
+	l.wakeSender()
 }
 
-// why is for what the gate holds deliveries that may become too old; empty when it holds none.
-func (g *gate) why() string {
+// holdReason says why the gate holds deliveries that may expire; empty when it holds none.
+func (g *gate) holdReason() string {
 	switch {
 	case g.disabled:
 		return ""
-	case g.paused != "":
+	case g.pauseReason != "":
 		return "paused"
 	case g.isDown():
 		return "down"

@@ -21,7 +21,7 @@ func gateOf(concurrency int, perSecond float64) gate {
 func TestGateSaysWhatMayBeAttempted(t *testing.T) {
 	later := gateStart.Add(7 * time.Second)
 	yes := permit{retries: true, firsts: true}
-	probe := permit{retries: true, firsts: true, early: true, turn: true}
+	probe := permit{retries: true, firsts: true, early: true, newFirst: true}
 	until := func(at time.Time) permit { return permit{until: at} }
 	tests := []struct {
 		name      string
@@ -30,36 +30,36 @@ func TestGateSaysWhatMayBeAttempted(t *testing.T) {
 		perSecond float64
 	}{
 		{name: "new", want: yes},
-		{name: "paused", set: func(g *gate) { g.paused = "paused by the operator" }},
+		{name: "paused", set: func(g *gate) { g.pauseReason = "paused by the operator" }},
 		{name: "disabled", set: func(g *gate) { g.disabled = true }},
-		{name: "paused and held", set: func(g *gate) { g.paused, g.HeldUntil = "paused", later }},
-		{name: "all busy", set: func(g *gate) { g.inflight = 4 }},
-		{name: "one is free", set: func(g *gate) { g.inflight = 3 }, want: yes},
+		{name: "paused and held", set: func(g *gate) { g.pauseReason, g.HeldUntil = "paused", later }},
+		{name: "all busy", set: func(g *gate) { g.inFlight = 4 }},
+		{name: "one is free", set: func(g *gate) { g.inFlight = 3 }, want: yes},
 		{name: "held", set: func(g *gate) { g.HeldUntil = later }, want: until(later)},
 		{name: "the hold is over", set: func(g *gate) { g.HeldUntil = gateStart }, want: yes},
-		{name: "it bears two, two under way", set: func(g *gate) { g.AtATime, g.inflight = 2.9, 2 }},
-		{name: "it bears two, one under way", set: func(g *gate) { g.AtATime, g.inflight = 2.9, 1 }, want: yes},
-		{name: "it bears more than configured", set: func(g *gate) { g.AtATime, g.inflight = 9, 4 }},
-		{name: "coming back, one under way", set: func(g *gate) { g.window, g.inflight = 1, 1 }},
-		{name: "coming back, a retry went last", set: func(g *gate) { g.window = 1 }, want: permit{retries: true, firsts: true, turn: true}},
-		{name: "coming back, a first went last", set: func(g *gate) { g.window, g.first = 1, true }, want: yes},
-		{name: "coming back, further than concurrency", set: func(g *gate) { g.window, g.inflight = 64, 4 }},
+		{name: "it bears two, two under way", set: func(g *gate) { g.AtATime, g.inFlight = 2.9, 2 }},
+		{name: "it bears two, one under way", set: func(g *gate) { g.AtATime, g.inFlight = 2.9, 1 }, want: yes},
+		{name: "it bears more than configured", set: func(g *gate) { g.AtATime, g.inFlight = 9, 4 }},
+		{name: "coming back, one under way", set: func(g *gate) { g.window, g.inFlight = 1, 1 }},
+		{name: "coming back, a retry went last", set: func(g *gate) { g.window = 1 }, want: permit{retries: true, firsts: true, newFirst: true}},
+		{name: "coming back, a first went last", set: func(g *gate) { g.window, g.lastWasNew = 1, true }, want: yes},
+		{name: "coming back, further than concurrency", set: func(g *gate) { g.window, g.inFlight = 64, 4 }},
 		{name: "down, probe is not due", set: func(g *gate) { g.Down, g.NextProbe = gateStart, later }, want: until(later)},
 		{name: "down, probe is due", set: func(g *gate) { g.Down, g.NextProbe = gateStart, gateStart }, want: probe},
-		{name: "down, a first probed last", set: func(g *gate) { g.Down, g.first = gateStart, true }, want: permit{retries: true, firsts: true, early: true}},
-		{name: "down, probe is under way", set: func(g *gate) { g.Down, g.probing, g.inflight = gateStart, 1, 1 }},
-		{name: "down, what was under way before is", set: func(g *gate) { g.Down, g.window, g.inflight = gateStart, 1, 3 }, want: probe},
-		{name: "down, all busy", set: func(g *gate) { g.Down, g.inflight = gateStart, 4 }},
-		{name: "offline, probe is not due", set: func(g *gate) { g.offline, g.probe = true, later }, want: until(later)},
-		{name: "offline, probe is due", set: func(g *gate) { g.offline, g.probe = true, gateStart }, want: yes},
-		{name: "offline, probe is under way", set: func(g *gate) { g.offline, g.probe, g.inflight = true, gateStart, 1 }},
+		{name: "down, a first probed last", set: func(g *gate) { g.Down, g.lastWasNew = gateStart, true }, want: permit{retries: true, firsts: true, early: true}},
+		{name: "down, probe is under way", set: func(g *gate) { g.Down, g.probesInFlight, g.inFlight = gateStart, 1, 1 }},
+		{name: "down, what was under way before is", set: func(g *gate) { g.Down, g.window, g.inFlight = gateStart, 1, 3 }, want: probe},
+		{name: "down, all busy", set: func(g *gate) { g.Down, g.inFlight = gateStart, 4 }},
+		{name: "offline, probe is not due", set: func(g *gate) { g.offline, g.probeAt = true, later }, want: until(later)},
+		{name: "offline, probe is due", set: func(g *gate) { g.offline, g.probeAt = true, gateStart }, want: yes},
+		{name: "offline, probe is under way", set: func(g *gate) { g.offline, g.probeAt, g.inFlight = true, gateStart, 1 }},
 		{name: "rate, not used yet", perSecond: 2, want: yes},
-		{name: "rate, used up", perSecond: 2, set: func(g *gate) { g.took(gateStart, false, 0); g.inflight = 0 }, want: until(gateStart.Add(500 * time.Millisecond))},
-		{name: "rate, a token is back", perSecond: 2, set: func(g *gate) { g.took(gateStart.Add(-500*time.Millisecond), false, 0) }, want: yes},
-		{name: "rate below one a second", perSecond: 0.1, set: func(g *gate) { g.took(gateStart, false, 0) }, want: until(gateStart.Add(10 * time.Second))},
-		{name: "pace, used up", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart, false, 0) }, want: until(gateStart.Add(250 * time.Millisecond))},
-		{name: "pace, its turn is back", set: func(g *gate) { g.PerSecond = 4; g.took(gateStart.Add(-time.Second), false, 0) }, want: yes},
-		{name: "pace, forgotten", set: func(g *gate) { g.PerSecond, g.HeldUntil, g.next = 1, gateStart.Add(-2*forgetLimits), later }, want: yes},
+		{name: "rate, used up", perSecond: 2, set: func(g *gate) { g.begin(gateStart, false, 0); g.inFlight = 0 }, want: until(gateStart.Add(500 * time.Millisecond))},
+		{name: "rate, a token is back", perSecond: 2, set: func(g *gate) { g.begin(gateStart.Add(-500*time.Millisecond), false, 0) }, want: yes},
+		{name: "rate below one a second", perSecond: 0.1, set: func(g *gate) { g.begin(gateStart, false, 0) }, want: until(gateStart.Add(10 * time.Second))},
+		{name: "pace, used up", set: func(g *gate) { g.PerSecond = 4; g.begin(gateStart, false, 0) }, want: until(gateStart.Add(250 * time.Millisecond))},
+		{name: "pace, its turn is back", set: func(g *gate) { g.PerSecond = 4; g.begin(gateStart.Add(-time.Second), false, 0) }, want: yes},
+		{name: "pace, forgotten", set: func(g *gate) { g.PerSecond, g.HeldUntil, g.nextAllowed = 1, gateStart.Add(-2*forgetLimitsAfter), later }, want: yes},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestGateSaysWhatMayBeAttempted(t *testing.T) {
 // fill takes as many as may go at once.
 func (g *gate) fill(now time.Time) (n int) {
 	for ; n < 2000 && g.allow(now).retries; n++ {
-		g.took(now, false, 0)
+		g.begin(now, false, 0)
 	}
 	return n
 }
@@ -96,20 +96,20 @@ func TestRateAllowsATenthOfASecondAtOnce(t *testing.T) {
 func TestEndpointGoesDownAfterFailuresInARow(t *testing.T) {
 	g := gateOf(16, 0)
 	for i := 1; i < downAfter; i++ {
-		if c := g.fails(gateStart); c != unchanged {
+		if c := g.failed(gateStart); c != unchanged {
 			t.Fatalf("failure %d: change %d", i, c)
 		}
 	}
-	g.lives(gateStart, true)
+	g.answered(gateStart, true)
 	for i := 1; i < downAfter; i++ {
-		if g.fails(gateStart); g.isDown() {
+		if g.failed(gateStart); g.isDown() {
 			t.Fatalf("down after %d failures in a row", i)
 		}
 	}
-	if c := g.fails(gateStart); c != wentDown || !g.isDown() {
+	if c := g.failed(gateStart); c != wentDown || !g.isDown() {
 		t.Fatalf("after %d failures in a row: change %d, down %v", downAfter, c, g.isDown())
 	}
-	if c := g.fails(gateStart); c != unchanged {
+	if c := g.failed(gateStart); c != unchanged {
 		t.Errorf("it went down twice: change %d", c)
 	}
 }
@@ -117,27 +117,27 @@ func TestEndpointGoesDownAfterFailuresInARow(t *testing.T) {
 func TestComingBackDoublesWhatGoesAtATime(t *testing.T) {
 	g := gateOf(7, 0)
 	for range downAfter {
-		g.fails(gateStart)
+		g.failed(gateStart)
 	}
-	if c := g.lives(gateStart, true); c != cameBack || g.isDown() {
+	if c := g.answered(gateStart, true); c != cameBack || g.isDown() {
 		t.Fatalf("change %d, down %v", c, g.isDown())
 	}
 	for _, most := range []int{1, 2, 4, 7, 7} {
 		if n := g.fill(gateStart); n != most {
 			t.Errorf("%d at a time, want %d", n, most)
 		}
-		g.inflight = 0
-		g.lives(gateStart, true)
+		g.inFlight = 0
+		g.answered(gateStart, true)
 	}
 }
 
 func TestConcurrencyOfOneComesBackAtOnce(t *testing.T) {
 	g := gateOf(1, 0)
 	for range downAfter {
-		g.fails(gateStart)
+		g.failed(gateStart)
 	}
-	g.lives(gateStart, true)
-	g.lives(gateStart, true)
+	g.answered(gateStart, true)
+	g.answered(gateStart, true)
 	if g.window != 0 {
 		t.Errorf("window %v", g.window)
 	}
@@ -147,28 +147,28 @@ func TestHoldWithoutATimeFollowsTheSchedule(t *testing.T) {
 	g := gateOf(16, 0)
 	now := gateStart
 	for i, want := range []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute, 5 * time.Minute} {
-		c := g.asks(now, now, 0)
-		if (c == gotLimited) != (i == 0) {
+		c := g.askedToWait(now, now, 0)
+		if (c == becameLimited) != (i == 0) {
 			t.Errorf("hold %d: change %d", i, c)
 		}
-		if g.asks(now, now.Add(time.Millisecond), 0); g.HeldUntil.Sub(now) != want {
+		if g.askedToWait(now, now.Add(time.Millisecond), 0); g.HeldUntil.Sub(now) != want {
 			t.Errorf("hold %d is %v, want %v", i, g.HeldUntil.Sub(now), want)
 		}
 		if n := g.fill(g.HeldUntil); n != 1 {
 			t.Errorf("after hold %d %d go first", i, n)
 		}
-		now, g.inflight = g.HeldUntil, 0
+		now, g.inFlight = g.HeldUntil, 0
 	}
-	g.lives(now, true)
-	if g.asks(now, now, 0); g.HeldUntil.Sub(now) != time.Second {
+	g.answered(now, true)
+	if g.askedToWait(now, now, 0); g.HeldUntil.Sub(now) != time.Second {
 		t.Errorf("after a success the hold is %v", g.HeldUntil.Sub(now))
 	}
 }
 
 func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
 	g := gateOf(16, 0)
-	g.asks(gateStart, gateStart, time.Hour)
-	g.asks(gateStart, gateStart.Add(time.Second), time.Second)
+	g.askedToWait(gateStart, gateStart, time.Hour)
+	g.askedToWait(gateStart, gateStart.Add(time.Second), time.Second)
 	if got := g.HeldUntil.Sub(gateStart); got != time.Hour {
 		t.Errorf("held for %v", got)
 	}
@@ -178,7 +178,7 @@ func TestShorterRetryAfterDoesNotEndALongerOne(t *testing.T) {
 func TestOneBurstOfRefusalsHalvesOnce(t *testing.T) {
 	g := gateOf(16, 0)
 	for i := range 16 {
-		g.asks(gateStart, gateStart.Add(time.Duration(i)*time.Millisecond), 10*time.Second)
+		g.askedToWait(gateStart, gateStart.Add(time.Duration(i)*time.Millisecond), 10*time.Second)
 	}
 	if g.AtATime != 8 {
 		t.Errorf("it bears %v at a time, want 8", g.AtATime)
@@ -188,11 +188,11 @@ func TestOneBurstOfRefusalsHalvesOnce(t *testing.T) {
 		if n := g.fill(now); n != want {
 			t.Errorf("%d at a time, want %d", n, want)
 		}
-		g.inflight = 0
-		g.lives(now, true)
+		g.inFlight = 0
+		g.answered(now, true)
 	}
 	for range 8 {
-		g.lives(now, true)
+		g.answered(now, true)
 	}
 	if n := g.fill(now); n != 9 {
 		t.Errorf("%d at a time after a round, want 9", n)
@@ -202,13 +202,13 @@ func TestOneBurstOfRefusalsHalvesOnce(t *testing.T) {
 func TestOfflineChargesNothing(t *testing.T) {
 	g := gateOf(16, 0)
 	now := gateStart
-	if charged, c := g.lost(now, now, time.Time{}); charged || c != wentOffline {
+	if charged, c := g.unreachable(now, now, time.Time{}); charged || c != wentOffline {
 		t.Fatalf("charged %v, change %d", charged, c)
 	}
 	reachedBefore := gateStart.Add(-time.Second)
 	for range 10 {
-		now = g.probe
-		if charged, c := g.lost(now, now, reachedBefore); charged || c != unchanged {
+		now = g.probeAt
+		if charged, c := g.unreachable(now, now, reachedBefore); charged || c != unchanged {
 			t.Fatalf("charged %v, change %d", charged, c)
 		}
 	}
@@ -221,17 +221,17 @@ func TestOfflineWaitsDoubleToTheirMost(t *testing.T) {
 	g := gateOf(16, 0)
 	now := gateStart
 	for _, wait := range []time.Duration{1, 2, 4, 8, 15, 15} {
-		g.lost(now, now, time.Time{})
-		if got := g.probe.Sub(now); got != wait*time.Second {
+		g.unreachable(now, now, time.Time{})
+		if got := g.probeAt.Sub(now); got != wait*time.Second {
 			t.Errorf("next probe after %v, want %v", got, wait*time.Second)
 		}
-		now = g.probe
+		now = g.probeAt
 	}
 	if c := g.online(); c != cameOnline {
 		t.Errorf("change %d", c)
 	}
-	g.lost(now, now, time.Time{})
-	if got := g.probe.Sub(now); got != offlineFirst {
+	g.unreachable(now, now, time.Time{})
+	if got := g.probeAt.Sub(now); got != offlineBackoffMin {
 		t.Errorf("the next outage begins with a wait of %v", got)
 	}
 }
@@ -239,23 +239,23 @@ func TestOfflineWaitsDoubleToTheirMost(t *testing.T) {
 func TestOneOutageOfManyAttemptsWaitsOnce(t *testing.T) {
 	g := gateOf(16, 0)
 	for range 16 {
-		g.lost(gateStart, gateStart.Add(time.Millisecond), time.Time{})
+		g.unreachable(gateStart, gateStart.Add(time.Millisecond), time.Time{})
 	}
-	if g.wait != offlineFirst {
-		t.Errorf("the first wait is %v", g.wait)
+	if g.backoff != offlineBackoffMin {
+		t.Errorf("the first wait is %v", g.backoff)
 	}
 }
 
 func TestUnreachableIsChargedOnceAnotherEndpointWasReached(t *testing.T) {
 	g := gateOf(16, 0)
 	now := gateStart
-	g.lost(now, now, time.Time{})
+	g.unreachable(now, now, time.Time{})
 	reached := now.Add(500 * time.Millisecond)
 	now = now.Add(time.Second)
-	if charged, c := g.lost(now, now, reached); !charged || c != cameOnline {
+	if charged, c := g.unreachable(now, now, reached); !charged || c != cameOnline {
 		t.Fatalf("charged %v, change %d", charged, c)
 	}
-	if charged, c := g.lost(now, now, reached); !charged || c != unchanged {
+	if charged, c := g.unreachable(now, now, reached); !charged || c != unchanged {
 		t.Errorf("charged %v, change %d", charged, c)
 	}
 	if p := g.allow(now); !p.retries || !p.firsts {
@@ -266,11 +266,11 @@ func TestUnreachableIsChargedOnceAnotherEndpointWasReached(t *testing.T) {
 func TestBeingReachedEndsTheOutage(t *testing.T) {
 	g := gateOf(16, 0)
 	now := gateStart
-	g.lost(now, now, time.Time{})
+	g.unreachable(now, now, time.Time{})
 	g.online()
 	now = now.Add(time.Hour)
 	// The other endpoint was reached in the first outage, not in this one.
-	if charged, c := g.lost(now, now, gateStart.Add(time.Minute)); charged || c != wentOffline {
+	if charged, c := g.unreachable(now, now, gateStart.Add(time.Minute)); charged || c != wentOffline {
 		t.Errorf("charged %v, change %d", charged, c)
 	}
 }

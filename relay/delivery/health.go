@@ -2,39 +2,39 @@ package delivery
 
 import "time"
 
-// change is what an outcome did to an endpoint's state.
-type change int
+// effect is what an outcome changed about an endpoint's state.
+type effect int
 
 const (
-	unchanged change = iota
+	unchanged effect = iota
 	wentDown
 	cameBack
-	gotLimited
+	becameLimited
 	wentOffline
 	cameOnline
 	stayedDown // for longer than disable_after
 )
 
-// lives notes an outcome that shows a receiver that lives; well, that it took the event.
-func (g *gate) lives(now time.Time, well bool) change {
+// answered notes an outcome which shows that the receiver is alive; delivered, that it took the event.
+func (g *gate) answered(now time.Time, delivered bool) effect {
 	g.Failures, g.Failing, g.Holds, g.Limited = 0, time.Time{}, 0, time.Time{}
-	g.flow.add(now)
-	if well {
+	g.throughput.add(now)
+	if delivered {
 		g.LastSuccess = now
 	}
 	if g.isDown() {
-		// What waited while it was down must not knock it over: one at a time, then two, four, …
+		// The backlog must not overload the endpoint at once: one attempt at a time, then two, four, …
 		g.Down, g.NextProbe, g.window = time.Time{}, time.Time{}, 1
 		return cameBack
 	}
-	g.widen()
-	g.hurry(now)
+	g.widenWindow()
+	g.speedUp(now)
 	return unchanged
 }
 
-// widen has more go at a time: twice as many while it is coming back, then, if it asked for less once, one more for each
-// round of all of them.
-func (g *gate) widen() {
+// widenWindow allows more attempts at a time: twice as many while the endpoint is coming back; after that, if it once asked for
+// fewer, one more for each round of all of them.
+func (g *gate) widenWindow() {
 	if g.window > 0 {
 		if g.window *= 2; int(g.window) >= g.policy.Concurrency || g.AtATime > 0 && g.window >= g.AtATime {
 			g.window = 0
@@ -48,32 +48,32 @@ func (g *gate) widen() {
 	}
 }
 
-// hurry has more go in a second: a tenth of what it came down to, once a second, up to twice that, which is what it was
-// refused at. Where that goes well now, what it was refused for is over: then as much again, once at least half of what may
-// go does.
-func (g *gate) hurry(now time.Time) {
+// speedUp allows more attempts a second, once a second. Up to twice basePerSecond, which is the pace that was refused, it adds a tenth
+// of basePerSecond. If the endpoint takes that pace now, the reason for the refusal is over: speedUp then doubles the pace whenever
+// at least half of it is used.
+func (g *gate) speedUp(now time.Time) {
 	switch {
-	case g.PerSecond == 0 || now.Sub(g.stepped) < time.Second:
+	case g.PerSecond == 0 || now.Sub(g.steppedAt) < time.Second:
 		return
-	case g.PerSecond < 2*g.base:
-		g.PerSecond += g.base / 10
-	case g.flow.perSecond(now) >= g.PerSecond/2:
+	case g.PerSecond < 2*g.basePerSecond:
+		g.PerSecond += g.basePerSecond / 10
+	case g.throughput.perSecond(now) >= g.PerSecond/2:
 		g.PerSecond *= 2
 	default:
 		return
 	}
-	g.stepped = now
+	g.steppedAt = now
 }
 
-// fails notes an outcome that says nothing good of the endpoint.
-func (g *gate) fails(now time.Time) change {
+// failed notes an outcome that counts against the endpoint.
+func (g *gate) failed(now time.Time) effect {
 	g.Failures++
 	if g.Failing.IsZero() {
 		g.Failing = now
 	}
 	switch {
 	case !g.isDown() && g.Failures >= downAfter:
-		g.Down, g.window, g.awaits = now, 1, now
+		g.Down, g.window, g.probeWaitSince = now, 1, now
 		return wentDown
 	case g.policy.DisableAfter > 0 && now.Sub(g.Failing) >= g.policy.DisableAfter:
 		return stayedDown
@@ -81,40 +81,40 @@ func (g *gate) fails(now time.Time) change {
 	return unchanged
 }
 
-// asks notes that the endpoint asked, by an attempt begun at, to be left alone for hold, which is never less than the first
-// wait of the schedule; or for the waits of the schedule in turn when it named no time. Afterwards one attempt goes first, and half of what went before. What was under way
-// beside the one that was told so says nothing new.
-func (g *gate) asks(at, now time.Time, hold time.Duration) change {
+// askedToWait notes that the endpoint, in answer to an attempt that began at at, asked to be left alone for hold. The gate holds it for
+// at least the first wait of the schedule; when the endpoint named no time, for the waits of the schedule one after the other.
+// Afterwards one attempt goes first, then half as many as before. Other attempts that were under way at the time say nothing new.
+func (g *gate) askedToWait(at, now time.Time, hold time.Duration) effect {
 	known := g.HeldUntil.After(now) || g.isLimited() && at.Before(g.HeldUntil)
 	switch {
 	case hold > 0:
-		hold = max(hold, g.leastHold())
+		hold = max(hold, g.minHold())
 	case !known:
-		hold = g.scheduled(g.Holds)
+		hold = g.retryWait(g.Holds)
 		g.Holds++
 	}
 	if until := now.Add(hold); until.After(g.HeldUntil) {
 		g.HeldUntil = until
 	}
 	if known || g.isLimited() {
-		// Nothing has gone well since it asked before: what it refuses now is not how much comes.
+		// Nothing has succeeded since it asked before, so it does not refuse because of how much comes.
 		return unchanged
 	}
-	g.slow(now)
+	g.slowDown(now)
 	g.Limited = now
-	return gotLimited
+	return becameLimited
 }
 
-// leastHold is the first wait of the schedule; none without one.
-func (g *gate) leastHold() time.Duration {
+// minHold is the first wait of the schedule; 0 without a schedule.
+func (g *gate) minHold() time.Duration {
 	if len(g.policy.Retry) == 0 {
 		return 0
 	}
-	return g.scheduled(0)
+	return g.retryWait(0)
 }
 
-// scheduled is the wait of the schedule with this number, from 0, the last one repeated, as long as a hold can be.
-func (g *gate) scheduled(number int) time.Duration {
+// retryWait is the schedule's wait with this number, from 0; the last one is repeated. It is at most holdLimit.
+func (g *gate) retryWait(number int) time.Duration {
 	waits := g.policy.Retry
 	if len(waits) == 0 {
 		return probeEvery
@@ -122,24 +122,24 @@ func (g *gate) scheduled(number int) time.Duration {
 	return min(waits[min(number, len(waits)-1)], holdLimit)
 }
 
-// slow halves what goes at a time and in a second.
-func (g *gate) slow(now time.Time) {
-	g.AtATime = max(float64(g.most())/2, 1)
+// slowDown halves the attempts at a time and those a second.
+func (g *gate) slowDown(now time.Time) {
+	g.AtATime = max(float64(g.maxInFlight())/2, 1)
 	g.window = 1
-	taken := g.flow.perSecond(now)
+	taken := g.throughput.perSecond(now)
 	if g.PerSecond > 0 && (taken == 0 || taken > g.PerSecond) {
 		taken = g.PerSecond
 	}
 	if taken > 0 {
-		g.PerSecond = max(taken/2, leastPace)
-		g.base, g.stepped = g.PerSecond, now
+		g.PerSecond = max(taken/2, minPerSecond)
+		g.basePerSecond, g.steppedAt = g.PerSecond, now
 	}
-	g.flow, g.next = flow{}, time.Time{}
+	g.throughput, g.nextAllowed = throughput{}, time.Time{}
 }
 
-// online notes that an attempt got further than this machine.
-func (g *gate) online() change {
-	g.dark, g.wait = time.Time{}, 0
+// online notes that an attempt got beyond this machine.
+func (g *gate) online() effect {
+	g.unreachableSince, g.backoff = time.Time{}, 0
 	if g.offline {
 		g.offline = false
 		return cameOnline
@@ -147,41 +147,41 @@ func (g *gate) online() change {
 	return unchanged
 }
 
-// lost notes an attempt, begun at, that did not leave this machine. reached is when any endpoint was last reached. It says
-// whether the attempt is charged: only when another endpoint was reached since this lane's outage began, which shows that
-// the fault is not the machine's.
-func (g *gate) lost(at, now, reached time.Time) (charged bool, c change) {
-	if g.dark.IsZero() {
-		g.dark = at
+// unreachable notes an attempt that began at at and did not leave this machine. reached is when any endpoint was last reached. The
+// attempt is charged only if another endpoint was reached since this lane's outage began: that shows that this machine is not the
+// cause.
+func (g *gate) unreachable(at, now, reached time.Time) (charged bool, c effect) {
+	if g.unreachableSince.IsZero() {
+		g.unreachableSince = at
 	}
-	if reached.After(g.dark) {
+	if reached.After(g.unreachableSince) {
 		if g.offline {
 			g.offline = false
 			return true, cameOnline
 		}
 		return true, unchanged
 	}
-	if g.offline && at.Before(g.waited) {
-		return false, unchanged // it began before the last wait was set and tells nothing new
+	if g.offline && at.Before(g.backoffSetAt) {
+		return false, unchanged // it began before the last backoff was set and says nothing new
 	}
-	g.wait = min(max(2*g.wait, offlineFirst), offlineMost)
-	g.probe, g.waited = now.Add(g.wait), now
+	g.backoff = min(max(2*g.backoff, offlineBackoffMin), offlineBackoffMax)
+	g.probeAt, g.backoffSetAt = now.Add(g.backoff), now
 	if g.offline {
 		return false, unchanged
 	}
-	g.offline, g.awaits = true, now
+	g.offline, g.probeWaitSince = true, now
 	return false, wentOffline
 }
 
-// noteAgain is how often attempts that charge nobody and say the same are recorded: an endpoint may be probed, or say 429,
-// for days.
-const noteAgain = 10 * time.Minute
+// recordEvery is how often attempts that charge nobody and have the same status are recorded: an endpoint may be probed, or say
+// 429, for days.
+const recordEvery = 10 * time.Minute
 
-// isWorthNoting reports whether an attempt that is not charged is to be recorded.
-func (g *gate) isWorthNoting(status int, now time.Time) bool {
-	if status == g.noted && now.Sub(g.notedAt) < noteAgain {
+// isWorthRecording reports whether an attempt that is not charged is to be recorded.
+func (g *gate) isWorthRecording(status int, now time.Time) bool {
+	if status == g.recordedStatus && now.Sub(g.recordedAt) < recordEvery {
 		return false
 	}
-	g.noted, g.notedAt = status, now
+	g.recordedStatus, g.recordedAt = status, now
 	return true
 }

@@ -13,13 +13,13 @@ import (
 
 func TestReleasedDeliveryIsNotForgotten(t *testing.T) {
 	url, arrivals := slowReceiver(t)
-	d := openDesk(t, subscriber("crm", url))
-	lane := d.post.Lane("crm")
-	lane.kept.OnReady(func() {}) // as if the sender had looked between Take and Release, and found nothing
+	d := openHarness(t, subscriber("crm", url))
+	lane := d.dispatcher.Lane("crm")
+	lane.queueLane.OnReady(func() {}) // as if the sender had looked between Take and Release, and found nothing
 	d.accept("lead.created", "evt_1")
-	held, _ := lane.kept.Take() // as Stats and expire do
-	lane.kept.OnReady(lane.poke)
-	lane.kept.Release(held, d.now())
+	held, _ := lane.queueLane.Take() // as Stats and expire do
+	lane.queueLane.OnReady(lane.wakeSender)
+	lane.queueLane.Release(held, d.now())
 	select {
 	case <-arrivals:
 	case <-time.After(patience):
@@ -31,17 +31,17 @@ func TestRetryOfAReplacedLaneIsAttempted(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = []time.Duration{10 * time.Millisecond}
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", "evt_1")
 	old := mustArrive(t, arrivals)
 	ep.Delivery.Concurrency++
-	if err := d.post.Apply([]config.Endpoint{ep}); err != nil {
+	if err := d.dispatcher.Apply([]config.Endpoint{ep}); err != nil {
 		t.Fatal(err)
 	}
-	lane := d.post.Lane("crm")
+	lane := d.dispatcher.Lane("crm")
 	for {
 		lane.mu.Lock()
-		idle := lane.idle == lane.senders && len(lane.ready) == 0
+		idle := lane.idle == lane.senders && len(lane.wake) == 0
 		lane.mu.Unlock()
 		if idle {
 			break
@@ -60,13 +60,13 @@ func TestRetryOfAReplacedLaneIsAttempted(t *testing.T) {
 }
 
 func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
-	d := openDesk(t, subscriber("crm", "http://127.0.0.1:1/"), subscriber("mailer", "http://127.0.0.1:1/"))
+	d := openHarness(t, subscriber("crm", "http://127.0.0.1:1/"), subscriber("mailer", "http://127.0.0.1:1/"))
 	judge := func(l *Lane, o client.Outcome, now time.Time) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{course: l.course.Load()}, 1, &o, now).charged
+		return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{generation: l.generation.Load()}, 1, &o, now).charged
 	}
-	crm, mailer := d.post.Lane("crm"), d.post.Lane("mailer")
+	crm, mailer := d.dispatcher.Lane("crm"), d.dispatcher.Lane("mailer")
 	begin := time.Now()
 	unreachable := client.Outcome{At: begin, Class: client.ClassConnectRefused, Err: "no route", Unreachable: true}
 	if judge(crm, unreachable, begin) {
@@ -86,7 +86,7 @@ func TestOutageWithoutRetriesDoesNotEatTheBacklog(t *testing.T) {
 	url, _ := quickReceiver(t, func(*http.Request) int { return 500 })
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = nil
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", numbered(500)...)
 	d.until("crm", "down", func(s Status) bool { return s.State == StateDown })
 	<-time.After(500 * time.Millisecond)
@@ -98,14 +98,14 @@ func TestOutageWithoutRetriesDoesNotEatTheBacklog(t *testing.T) {
 // A paused lane is not woken for each commit, and yet must not miss what came meanwhile.
 func TestAPausedLaneSleepsAndForgetsNothing(t *testing.T) {
 	url, got := quickReceiver(t, well)
-	d := openDesk(t, subscriber("crm", url))
-	lane := d.post.Lane("crm")
+	d := openHarness(t, subscriber("crm", url))
+	lane := d.dispatcher.Lane("crm")
 	for round := range 30 {
 		if err := lane.Pause("by the test"); err != nil {
 			t.Fatal(err)
 		}
 		d.accept("lead.created", fmt.Sprint("evt_a_", round)) // so that the sender looks
-		for !lane.deaf.Load() {
+		for !lane.noWake.Load() {
 			<-time.After(100 * time.Microsecond)
 		}
 		d.accept("lead.created", fmt.Sprint("evt_b_", round))
@@ -122,12 +122,12 @@ func TestAPausedLaneSleepsAndForgetsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.accept("lead.created", "evt_first")
-	for !lane.deaf.Load() {
+	for !lane.noWake.Load() {
 		<-time.After(100 * time.Microsecond)
 	}
 	for i := range 10 {
 		d.accept("lead.created", fmt.Sprint("evt_d_", i))
-		if len(lane.ready) > 0 {
+		if len(lane.wake) > 0 {
 			t.Fatal("it was woken")
 		}
 	}
@@ -137,19 +137,19 @@ func TestAPausedLaneSleepsAndForgetsNothing(t *testing.T) {
 func TestALaneThatMayBeginNothingIsNotWokenByWhatComes(t *testing.T) {
 	for _, c := range []struct {
 		name       string
-		shut, open func(d *desk, l *Lane) // under its lock
+		shut, open func(d *harness, l *Lane) // under its lock
 		slow       bool
 	}{
-		{name: "down", shut: func(_ *desk, l *Lane) { l.gate.Down, l.gate.NextProbe = l.now(), l.now().Add(time.Hour) },
-			open: func(_ *desk, l *Lane) { l.gate.NextProbe = l.now() }},
-		{name: "asked to wait", shut: func(_ *desk, l *Lane) { l.gate.HeldUntil = l.now().Add(time.Hour) },
-			open: func(_ *desk, l *Lane) { l.gate.HeldUntil = l.now() }},
-		{name: "out of reach", shut: func(_ *desk, l *Lane) { l.gate.offline, l.gate.probe = true, l.now().Add(time.Hour) },
-			open: func(_ *desk, l *Lane) { l.gate.probe = l.now() }},
-		{name: "its pace allows none", shut: func(_ *desk, l *Lane) { l.gate.PerSecond, l.gate.next = leastPace, l.now().Add(time.Hour) },
-			open: func(_ *desk, l *Lane) { l.gate.PerSecond = 0 }},
-		{name: "there is no place", shut: func(d *desk, l *Lane) { l.stake.underWay++; d.post.places.most.Store(0) },
-			open: func(d *desk, l *Lane) { l.stake.underWay--; d.post.places.most.Store(1 << 30) }},
+		{name: "down", shut: func(_ *harness, l *Lane) { l.gate.Down, l.gate.NextProbe = l.now(), l.now().Add(time.Hour) },
+			open: func(_ *harness, l *Lane) { l.gate.NextProbe = l.now() }},
+		{name: "asked to wait", shut: func(_ *harness, l *Lane) { l.gate.HeldUntil = l.now().Add(time.Hour) },
+			open: func(_ *harness, l *Lane) { l.gate.HeldUntil = l.now() }},
+		{name: "out of reach", shut: func(_ *harness, l *Lane) { l.gate.offline, l.gate.probeAt = true, l.now().Add(time.Hour) },
+			open: func(_ *harness, l *Lane) { l.gate.probeAt = l.now() }},
+		{name: "its pace allows none", shut: func(_ *harness, l *Lane) { l.gate.PerSecond, l.gate.nextAllowed = minPerSecond, l.now().Add(time.Hour) },
+			open: func(_ *harness, l *Lane) { l.gate.PerSecond = 0 }},
+		{name: "there is no memory", shut: func(d *harness, l *Lane) { l.share.inFlight++; d.dispatcher.budget.limit.Store(0) },
+			open: func(d *harness, l *Lane) { l.share.inFlight--; d.dispatcher.budget.limit.Store(1 << 30) }},
 		{name: "all that it may have is under way", slow: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -158,9 +158,9 @@ func TestALaneThatMayBeginNothingIsNotWokenByWhatComes(t *testing.T) {
 			if c.slow {
 				url, arrivals = slowReceiver(t)
 			}
-			d := openDesk(t, subscriber("crm", url))
+			d := openHarness(t, subscriber("crm", url))
 			d.endHousekeeping() // which looks too
-			l := d.post.Lane("crm")
+			l := d.dispatcher.Lane("crm")
 			var under arrival
 			if c.slow {
 				l.mu.Lock()
@@ -175,12 +175,12 @@ func TestALaneThatMayBeginNothingIsNotWokenByWhatComes(t *testing.T) {
 			}
 			d.accept("lead.created", "evt_1") // so that a sender looks
 			d.comeTo(l, func() bool {
-				return l.deaf.Load() && l.idle == l.senders-len(l.under) && len(l.ready) == 0 && l.asks.IsZero()
+				return l.noWake.Load() && l.idle == l.senders-len(l.inFlight) && len(l.wake) == 0 && l.askingSince.IsZero()
 			})
 			l.timer.Stop() // the time until it looks is the test's to pass
 			for i := range 10 {
 				d.accept("lead.created", fmt.Sprint("evt_b_", i))
-				if len(l.ready) > 0 {
+				if len(l.wake) > 0 {
 					t.Fatal("it was woken")
 				}
 			}
@@ -195,7 +195,7 @@ func TestALaneThatMayBeginNothingIsNotWokenByWhatComes(t *testing.T) {
 			l.mu.Lock()
 			c.open(d, l)
 			l.mu.Unlock()
-			l.poke() // as the timer does
+			l.wakeSender() // as the timer does
 			d.until("crm", "settled", settled)
 			if n := len(got.arrived()); n != 11 {
 				t.Errorf("%d of 11 events arrived", n)

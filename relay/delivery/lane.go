@@ -12,134 +12,134 @@ import (
 	"realtorbot-relay/relay/config"
 )
 
-// Lane delivers the events of one endpoint. It belongs to the endpoint's name and lives as long as the Post: a reload gives
-// it another course and touches nothing else, so that what it knows of the endpoint, what it has under way and what it
-// counts goes on. Its senders share nothing with those of other endpoints but the queue's disk. All methods are safe for
-// concurrent use.
+// Lane delivers the events of one endpoint. It belongs to the endpoint's name and lasts as long as the Dispatcher: a reload gives
+// it another generation and changes nothing else, so that what it knows of the endpoint, its attempts under way and its counters
+// go on. With the lanes of other endpoints it shares only the queue's disk and the budgets that the Dispatcher holds. All methods
+// are safe for concurrent use.
 type Lane struct {
-	name   string
-	kept   *queue.Lane
-	reach  *reach
-	probes *probes
-	places *places
-	starts *starts
-	uplink *uplink
-	tally  *tally
-	news   *newsroom
-	log    zerolog.Logger
-	now    func() time.Time
-	course atomic.Pointer[course] // nil when no endpoint of the name is configured; replaced under mu
-	ready  chan struct{}          // holds one token when a sender should look whether there is something to take
-	deaf   atomic.Bool            // it may take nothing as it is: the queue need not say that there is something
-	done   sync.WaitGroup         // the senders
+	name         string
+	queueLane    *queue.Lane
+	network      *network
+	probes       *probeBudget
+	budget       *memoryBudget
+	silent       *silentLanes
+	uplink       *uplink
+	tally        *tally
+	reports      *reports
+	log          zerolog.Logger
+	now          func() time.Time
+	generation   atomic.Pointer[generation] // nil when no endpoint of the name is configured; replaced under mu
+	wake         chan struct{}              // holds one token when a sender should look for something to take
+	noWake       atomic.Bool                // as things are no attempt may begin, so the queue need not wake a sender
+	sendersEnded sync.WaitGroup
 
-	turn *list.Element // among those that wait for the uplink; under its lock
+	uplinkEntry *list.Element // among the lanes that wait for the uplink; under the uplink's lock
 
-	mu       sync.Mutex
-	last     *config.Endpoint // what it followed last
-	gate     gate
-	stake    stake
-	start    start
-	damper   damper
-	odd      oddities
-	saved    queue.Health // what the queue has
-	senders  int
-	idle     int
-	timer    *time.Timer // puts a token into ready when the gate opens, a retry is due or a replay's pace allows
-	asks     time.Time   // since when one of them asks the queue what is next, by the process's own clock; zero when none does
-	missed   bool        // another one came meanwhile
-	aging    bool        // the one that asks next gives up what is too old
-	replayed bool        // it was a replay's turn last; of the one that asks
-	stopped  bool        // nothing more is taken: it has no course, or the relay stops
-	seen     seen
-	under    map[*queue.Delivery]*flight // attempts under way
-	attempts sync.WaitGroup              // these; more of them only while it is not stopped
-	aged     time.Time                   // before then nothing that is held can be too old
-	expired  expiry                      // what the log is yet to be told of
+	mu            sync.Mutex       // never held over disk or network
+	lastEndpoint  *config.Endpoint // the one configured last
+	gate          gate
+	share         memoryShare
+	silence       silentLane
+	flaps         flapDetector
+	poison        poisonTypes
+	savedHealth   queue.Health // what the queue saves
+	senders       int
+	idle          int
+	timer         *time.Timer // wakes a sender when the gate opens, a retry is due or a replay's pace allows
+	askingSince   time.Time   // when a sender began to ask the queue what is next, by the process's own clock; zero when none does
+	askAgain      bool        // another sender came meanwhile
+	expireNext    bool        // the sender that asks next expires what is too old
+	replayLast    bool        // the last to be asked was a replay; belongs to the sender that asks
+	stopped       bool        // nothing more is taken: no endpoint is configured, or the relay stops
+	stats         laneStats
+	inFlight      map[*queue.Delivery]*flight // attempts under way
+	attemptsEnded sync.WaitGroup              // attempts under way; more begin only while it is not stopped
+	nextExpiry    time.Time                   // before then nothing that is held can be too old
+	expired       expiredRun                  // what is not logged yet
 }
 
 // flight is an attempt under way.
 type flight struct {
-	began  time.Time // the process's own clock
-	course *course
-	first  bool // the delivery was not attempted before, or is a replay's
-	probe  bool
-	cost   int64 // of its place, bytes
+	began      time.Time // the process's own clock
+	generation *generation
+	first      bool // the delivery was not attempted before, or is a replay's
+	probe      bool
+	cost       int64 // bytes, of the memory budget
 }
 
-// seen is what the lane remembers for those who look at it, since the relay was started.
-type seen struct {
+// laneStats are the figures that /stats shows, since the relay was started.
+type laneStats struct {
 	attempts int64
 	took     meter // attempts, and how long they took
-	delay    meter // deliveries that went well, and how long after they were accepted
+	delay    meter // deliveries that succeeded, and how long after they were accepted
 	failing  meter // attempts that failed
 }
 
-// idleSender is how long a sender waits for something to do before it ends, if another one waits as well.
-const idleSender = 10 * time.Second
+// idleSenderTimeout is how long a sender waits for something to take before it ends, if another one waits as well.
+const idleSenderTimeout = 10 * time.Second
 
-// newLane makes a lane that takes nothing until it is given a course.
-func (p *Post) newLane(kept *queue.Lane) *Lane {
+// newLane makes a lane that takes nothing until it is configured.
+func (d *Dispatcher) newLane(queueLane *queue.Lane) *Lane {
 	l := &Lane{
-		name: kept.Name(), kept: kept, reach: p.reach, probes: p.probes, places: p.places, starts: p.starts, uplink: p.uplink, tally: newTally(), news: p.news, now: p.now,
-		log:     p.log.With().Str("endpoint", kept.Name()).Logger(),
-		ready:   make(chan struct{}, 1),
-		under:   map[*queue.Delivery]*flight{},
-		saved:   kept.Health(),
-		stopped: true,
+		name: queueLane.Name(), queueLane: queueLane, network: d.network, probes: d.probes, budget: d.budget, silent: d.silent, uplink: d.uplink, tally: newTally(), reports: d.reports, now: d.now,
+		log:         d.log.With().Str("endpoint", queueLane.Name()).Logger(),
+		wake:        make(chan struct{}, 1),
+		inFlight:    map[*queue.Delivery]*flight{},
+		savedHealth: queueLane.Health(),
+		stopped:     true,
 	}
-	l.gate = newGate(l.saved, kept.Stats().Paused)
-	l.gate.awaits = l.now()
+	l.gate = newGate(l.savedHealth, queueLane.Stats().Paused)
+	l.gate.probeWaitSince = l.now()
 	if !l.gate.Hastened.IsZero() && !l.gate.isDown() {
-		kept.Hasten(l.now())
+		queueLane.Hasten(l.now())
 	}
-	l.timer = time.AfterFunc(time.Hour, l.poke)
+	l.timer = time.AfterFunc(time.Hour, l.wakeSender)
 	l.timer.Stop()
 	return l
 }
 
 func (l *Lane) spawnLocked() {
 	l.senders++
-	l.done.Add(1)
+	l.sendersEnded.Add(1)
 	go l.send()
 }
 
-// poke has a sender look whether there is something to take. It never blocks.
-func (l *Lane) poke() {
+// wakeSender has a sender look for something to take. It never blocks.
+func (l *Lane) wakeSender() {
 	select {
-	case l.ready <- struct{}{}:
+	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-// send is one sender.
+// send is the loop of one sender: take what is next, deliver it, or wait.
 func (l *Lane) send() {
-	defer l.done.Done()
-	rest := time.NewTimer(idleSender)
-	defer rest.Stop()
+	defer l.sendersEnded.Done()
+	idle := time.NewTimer(idleSenderTimeout)
+	defer idle.Stop()
 	for {
 		d, f := l.take()
 		if d != nil {
 			l.deliver(d, f)
 			continue
 		}
-		if f == nil || !l.await(rest) {
+		if f == nil || !l.await(idle) {
 			return
 		}
 	}
 }
 
-// await waits until there may be something to take; rest is the sender's timer. It returns false when this sender is to end.
-func (l *Lane) await(rest *time.Timer) bool {
-	rest.Reset(idleSender)
+// await waits until there may be something to take; idle is the sender's timer. It returns false when this sender is to end.
+func (l *Lane) await(idle *time.Timer) bool {
+	idle.Reset(idleSenderTimeout)
 	for {
 		select {
-		case <-l.ready:
+		case <-l.wake:
 			l.mu.Lock()
 			l.idle--
 			l.mu.Unlock()
 			return true
-		case <-rest.C:
+		case <-idle.C:
 			l.mu.Lock()
 			if l.idle > 1 {
 				l.senders--
@@ -152,14 +152,15 @@ func (l *Lane) await(rest *time.Timer) bool {
 	}
 }
 
-// keepHealthLocked has the queue keep what the gate knows. A success is no news within a minute of another one.
-func (l *Lane) keepHealthLocked() {
+// saveHealthLocked has the queue save what the gate knows, with the lane's next progress. It leaves out a success within a minute of
+// another one.
+func (l *Lane) saveHealthLocked() {
 	h := l.gate.Health
-	if lately := h.LastSuccess.Sub(l.saved.LastSuccess); lately >= 0 && lately < time.Minute {
-		h.LastSuccess = l.saved.LastSuccess
+	if since := h.LastSuccess.Sub(l.savedHealth.LastSuccess); since >= 0 && since < time.Minute {
+		h.LastSuccess = l.savedHealth.LastSuccess
 	}
-	if h != l.saved {
-		l.saved = l.gate.Health
-		l.kept.SetHealth(l.saved)
+	if h != l.savedHealth {
+		l.savedHealth = l.gate.Health
+		l.queueLane.SetHealth(l.savedHealth)
 	}
 }

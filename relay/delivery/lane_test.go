@@ -55,7 +55,7 @@ func mustArrive(t *testing.T, arrivals <-chan arrival) arrival {
 	}
 }
 
-func mustBeQuiet(t *testing.T, arrivals <-chan arrival) {
+func mustStaySilent(t *testing.T, arrivals <-chan arrival) {
 	t.Helper()
 	select {
 	case a := <-arrivals:
@@ -105,7 +105,7 @@ func TestDeliveriesArriveInOrder(t *testing.T) {
 	url, got := quickReceiver(t, well)
 	ep := subscriber("crm", url)
 	ep.Delivery.Concurrency = 1
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	ids := numbered(200)
 	for batch := range slices.Chunk(ids, 7) {
 		d.accept("lead.created", batch...)
@@ -138,7 +138,7 @@ func TestConcurrencyIsReachedAndNeverPassed(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	d := openDesk(t, subscriber("crm", server.URL))
+	d := openHarness(t, subscriber("crm", server.URL))
 	d.accept("lead.created", numbered(all)...)
 	d.until("crm", "settled", settled)
 	if s := d.status("crm"); s.Delivered != all || peak.Load() != most {
@@ -148,7 +148,7 @@ func TestConcurrencyIsReachedAndNeverPassed(t *testing.T) {
 
 func TestHangingAttemptHoldsNothingUp(t *testing.T) {
 	url, arrivals := slowReceiver(t)
-	d := openDesk(t, subscriber("crm", url))
+	d := openHarness(t, subscriber("crm", url))
 	for _, id := range []string{"evt_1", "evt_2", "evt_3"} {
 		d.accept("lead.created", id)
 		if a := mustArrive(t, arrivals); a.id != id {
@@ -164,7 +164,7 @@ func TestDueRetryGoesBeforeWhatIsNew(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
 	ep.Delivery.Concurrency = 2
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", "evt_fails", "evt_hangs")
 	first, second := mustArrive(t, arrivals), mustArrive(t, arrivals)
 	if first.id != "evt_fails" {
@@ -174,7 +174,7 @@ func TestDueRetryGoesBeforeWhatIsNew(t *testing.T) {
 	first.answer <- 500
 	third := mustArrive(t, arrivals)
 	d.skip(2 * time.Hour)
-	mustBeQuiet(t, arrivals)
+	mustStaySilent(t, arrivals)
 	second.answer <- 200
 	if a := mustArrive(t, arrivals); third.id != "evt_also_hangs" || a.id != "evt_fails" || a.attempt != 2 {
 		t.Errorf("%s arrived, then %s as attempt %d", third.id, a.id, a.attempt)
@@ -185,7 +185,7 @@ func TestRetriesFollowTheScheduleAndThenFail(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = []time.Duration{time.Minute, time.Hour}
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", "evt_1")
 	for i, wait := range []time.Duration{time.Minute, time.Hour, 0} {
 		a := mustArrive(t, arrivals)
@@ -214,7 +214,7 @@ func TestRateIsKept(t *testing.T) {
 	url, got := quickReceiver(t, well)
 	ep := subscriber("crm", url)
 	ep.Delivery.Rate = 1.0 / 3600
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", numbered(3)...)
 	for i := range 3 {
 		d.until("crm", "a step further", func(s Status) bool { return s.Delivered == int64(i+1) && s.InFlight == 0 })
@@ -242,7 +242,7 @@ func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
 	defer server.Close()
 	ep := subscriber("crm", server.URL)
 	ep.Delivery.Retry = []time.Duration{time.Second}
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", "evt_1")
 	d.until("crm", "limited", func(s Status) bool { return s.State == StateLimited && s.InFlight == 0 && s.HeldUntil != nil })
 	d.accept("lead.created", "evt_2")
@@ -261,7 +261,7 @@ func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
 
 func TestGoneEndpointIsPausedUntilItIsResumed(t *testing.T) {
 	url, arrivals := slowReceiver(t)
-	d := openDesk(t, subscriber("crm", url))
+	d := openHarness(t, subscriber("crm", url))
 	d.accept("lead.created", "evt_1")
 	mustArrive(t, arrivals).answer <- 410
 	isPaused := func(s Status) bool {
@@ -275,7 +275,7 @@ func TestGoneEndpointIsPausedUntilItIsResumed(t *testing.T) {
 	d.open(subscriber("crm", url))
 	d.until("crm", "paused after a restart", isPaused)
 	d.mustHold("crm")
-	if err := d.post.Lane("crm").Resume(); err != nil {
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
@@ -295,7 +295,7 @@ func TestGoneEndpointIsPausedUntilItIsResumed(t *testing.T) {
 func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", numbered(40)...)
 	failures := 0
 	for d.status("crm").State != StateDown {
@@ -323,7 +323,7 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 		probed[probe.id]++
 		d.until("crm", "probed", func(s Status) bool { return s.InFlight == 1 })
 		d.mustHold("crm")
-		mustBeQuiet(t, arrivals)
+		mustStaySilent(t, arrivals)
 		probe.answer <- 500
 		d.until("crm", "at rest again", func(s Status) bool { return s.InFlight == 0 })
 	}
@@ -345,7 +345,7 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 		}
 		d.until("crm", "a wave further", func(s Status) bool { return s.State == StateUp && s.InFlight == n })
 		d.mustHold("crm")
-		mustBeQuiet(t, arrivals)
+		mustStaySilent(t, arrivals)
 		wave[0].answer <- 200
 		wave = wave[1:]
 	}
@@ -367,24 +367,24 @@ func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
 	ep.Delivery.MaxAge = time.Minute
 	for _, c := range []struct {
 		name string
-		hold func(d *desk, lane *Lane)
+		hold func(d *harness, lane *Lane)
 	}{
-		{"one that comes later", func(d *desk, _ *Lane) { d.accept("lead.created", "evt_1") }},
-		{"a retry", func(d *desk, lane *Lane) {
+		{"one that comes later", func(d *harness, _ *Lane) { d.accept("lead.created", "evt_1") }},
+		{"a retry", func(d *harness, lane *Lane) {
 			d.accept("lead.created", "evt_1")
-			one, _ := lane.kept.Take()
+			one, _ := lane.queueLane.Take()
 			if one == nil {
 				t.Fatal("there is nothing")
 			}
-			lane.kept.Retry(one, &queue.Attempt{Number: 1, At: d.now(), Class: string(client.ClassTimeout)}, d.now().Add(50*time.Second))
+			lane.queueLane.Retry(one, &queue.Attempt{Number: 1, At: d.now(), Class: string(client.ClassTimeout)}, d.now().Add(50*time.Second))
 		}},
 	} {
-		d := openDesk(t, ep)
-		lane := d.post.Lane("crm")
+		d := openHarness(t, ep)
+		lane := d.dispatcher.Lane("crm")
 		if err := lane.Pause("by the test"); err != nil {
 			t.Fatal(err)
 		}
-		d.post.Route([]byte("lead.created")) // which is remembered
+		d.dispatcher.Route([]byte("lead.created")) // which is remembered
 		d.alone()
 		begin := d.now()
 		if c.name == "a retry" {
@@ -397,7 +397,7 @@ func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
 		d.leap.Add(int64(70 * time.Second))
 		for deadline := time.Now().Add(patience); lane.expire(begin.Add(70*time.Second)) == 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: it did not expire: %+v", c.name, lane.kept.Stats())
+				t.Fatalf("%s: it did not expire: %+v", c.name, lane.queueLane.Stats())
 			}
 		}
 	}
@@ -406,8 +406,8 @@ func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
 func TestOnlyWhatIsHeldExpires(t *testing.T) {
 	url, arrivals := slowReceiver(t)
 	ep := subscriber("crm", url)
-	d := openDesk(t, ep)
-	lane := d.post.Lane("crm")
+	d := openHarness(t, ep)
+	lane := d.dispatcher.Lane("crm")
 	d.accept("lead.created", "evt_slow")
 	mustArrive(t, arrivals)
 	late := d.now().Add(ep.Delivery.MaxAge + time.Hour)

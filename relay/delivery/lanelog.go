@@ -7,16 +7,16 @@ import (
 	"realtorbot-relay/relay/delivery/client"
 )
 
-// tell logs what changed about the endpoint.
-func (l *Lane) tell(changes []change, reason string) {
-	for _, c := range changes {
+// logEffects logs what changed about the endpoint's state.
+func (l *Lane) logEffects(effects []effect, reason string) {
+	for _, c := range effects {
 		switch c {
 		case wentDown:
 			l.log.Warn().Str("reason", reason).Msgf("endpoint is down: %d attempts failed in a row; its deliveries wait while one at a time probes it", downAfter)
 		case cameBack:
 			l.log.Info().Msg("endpoint is up again")
-		case gotLimited:
-			l.log.Warn().Str("reason", reason).Msg("endpoint asks to be left alone: its deliveries wait and no attempt is charged")
+		case becameLimited:
+			l.log.Warn().Str("reason", reason).Msg("endpoint asks to wait: its deliveries wait and no attempt is charged")
 		case stayedDown:
 			l.log.Error().Str("reason", reason).Msg("endpoint has been down for longer than disable_after and was paused; its deliveries are held until it is resumed")
 		case wentOffline:
@@ -27,8 +27,8 @@ func (l *Lane) tell(changes []change, reason string) {
 	}
 }
 
-// logVerdict writes one line per attempt: what goes well only when asked for.
-func (l *Lane) logVerdict(d *queue.Delivery, number int, o *client.Outcome, r *ruling) {
+// logVerdict logs one line for each attempt; a success only at level debug.
+func (l *Lane) logVerdict(d *queue.Delivery, number int, o *client.Outcome, r *decision) {
 	v, level := &r.verdict, zerolog.WarnLevel
 	switch {
 	case v.Kind == Delivered:

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// meter counts over the last minute and over the last hour, and keeps how long things took over the last minutes. Its zero
-// value is ready; it is its owner's to lock. It takes memory for what was noted of late, and none once that is long ago: a
-// relay has thousands of them.
+// meter counts over the last minute and over the last hour, and knows how long things took over the last minutes. Its zero value is
+// ready; its owner locks it. It takes memory for what happened lately, and none once that is long ago: a relay has thousands of
+// meters.
 type meter struct {
 	seconds ring[uint32]
 	minutes ring[uint32]
 	took    ring[spread]
 }
 
-// What a meter looks back on. A quantile is of five full minutes and of the one that has begun.
+// The times that a meter covers. A quantile is of five full minutes and of the one that has begun.
 var (
 	lastMinute  = span{time.Second, 60}
 	lastHour    = span{time.Minute, 60}
@@ -60,7 +60,7 @@ type Quantiles struct {
 	P99 float64 `json:"p99"`
 }
 
-// quantiles are nil when there was nothing in the last minutes.
+// quantiles returns nil when nothing was added in the last minutes.
 func (m *meter) quantiles(now time.Time) *Quantiles {
 	var counts [sizes]int64
 	n := int64(0)
@@ -74,7 +74,7 @@ func (m *meter) quantiles(now time.Time) *Quantiles {
 		return nil
 	}
 	at := func(q float64) float64 {
-		before := min(int64(q*float64(n)), n-1) // so many are smaller or as large
+		before := min(int64(q*float64(n)), n-1) // how many are smaller or as large
 		for size, count := range counts {
 			if before -= count; before < 0 {
 				return millisOf(size)
@@ -85,7 +85,7 @@ func (m *meter) quantiles(now time.Time) *Quantiles {
 	return &Quantiles{at(0.5), at(0.9), at(0.99)}
 }
 
-// span is a time that is looked back on, in so many periods of equal length.
+// span is a time up to now, in periods of equal length.
 type span struct {
 	period  time.Duration
 	periods int
@@ -93,51 +93,50 @@ type span struct {
 
 func (s span) length() time.Duration { return s.period * time.Duration(s.periods) }
 
-// ring has a value for each of the latest periods of a span. They are counted by the clock of the moments that it is given:
-// where those have a monotonic reading, no jump of the wall clock matters. It is used with one span.
+// ring has a value for each of the latest periods of a span. It counts periods by the times that it is given: where these have a
+// monotonic reading, no jump of the wall clock matters. A ring is always used with the same span.
 type ring[T any] struct {
-	slots []T       // nil when there is nothing of late
-	start time.Time // of period 0
-	last  int64     // the latest period
+	values []T       // nil when nothing happened lately
+	start  time.Time // of period 0
+	last   int64     // the latest period
 }
 
-// at is the value of the period that now is in. One that is a little older than the latest has a value of its own.
+// at returns the value of the period that now is in, also when that is a little before the latest period.
 func (r *ring[T]) at(s span, now time.Time) *T {
 	r.advance(s, now)
-	if r.slots == nil {
-		// The first period is a whole span behind the start, so that those who come a little late have one, too.
-		r.slots, r.start, r.last = make([]T, s.periods), now.Add(-s.length()), int64(s.periods)
+	if r.values == nil {
+		// The first period is a whole span before now, so that a time that comes a little late has a period, too.
+		r.values, r.start, r.last = make([]T, s.periods), now.Add(-s.length()), int64(s.periods)
 	}
-	return &r.slots[r.period(s, now)%int64(s.periods)]
+	return &r.values[r.period(s, now)%int64(s.periods)]
 }
 
-// all are the values of the span that now ends, in no order.
+// all returns the values of the span that ends now, in no order.
 func (r *ring[T]) all(s span, now time.Time) []T {
 	r.advance(s, now)
-	return r.slots
+	return r.values
 }
 
 func (r *ring[T]) period(s span, now time.Time) int64 { return int64(now.Sub(r.start) / s.period) }
 
-// advance forgets what is too old by now. A clock that went back by more than the span has it begin anew.
+// advance forgets what is too old by now. When the clock went back by more than the span, the ring begins anew.
 func (r *ring[T]) advance(s span, now time.Time) {
-	if r.slots == nil {
+	if r.values == nil {
 		return
 	}
 	period := r.period(s, now)
 	if now.Before(r.start) || max(period-r.last, r.last-period) >= int64(s.periods) {
-		r.slots = nil
+		r.values = nil
 		return
 	}
 	for r.last < period {
 		r.last++
 		var none T
-		r.slots[r.last%int64(s.periods)] = none
+		r.values[r.last%int64(s.periods)] = none
 	}
 }
 
-// spread counts durations by their size, in the order of sizes: those that occur take 8 bytes each, and those of a receiver
-// are few.
+// spread counts durations by size, in the order of sizes. Each size that occurs takes 8 bytes, and those of one receiver are few.
 type spread []sized
 
 type sized struct {

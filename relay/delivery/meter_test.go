@@ -122,8 +122,8 @@ func TestMeterTakesLittleMemory(t *testing.T) {
 	for i := range 2_000_000 {
 		m.add(gateStart.Add(time.Duration(i)*time.Millisecond/5), time.Duration(i)*time.Millisecond)
 	}
-	bytes := 4*(cap(m.seconds.slots)+cap(m.minutes.slots)) + 24*cap(m.took.slots)
-	for _, s := range m.took.slots {
+	bytes := 4*(cap(m.seconds.values)+cap(m.minutes.values)) + 24*cap(m.took.values)
+	for _, s := range m.took.values {
 		bytes += 8 * cap(s)
 	}
 	if bytes > 64<<10 {
@@ -133,7 +133,7 @@ func TestMeterTakesLittleMemory(t *testing.T) {
 	m.perSecond(later)
 	m.inHour(later)
 	m.quantiles(later)
-	if m.seconds.slots != nil || m.minutes.slots != nil || m.took.slots != nil {
+	if m.seconds.values != nil || m.minutes.values != nil || m.took.values != nil {
 		t.Error("what was noted hours ago takes memory")
 	}
 }
@@ -148,7 +148,7 @@ func TestFiguresOfAnEndpointAreOfLate(t *testing.T) {
 	})
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = nil
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.accept("lead.created", numbered(4)...)
 	d.until("crm", "settled", func(s Status) bool { return s.Delivered == 3 && s.Failed == 1 })
 	if s := d.status("crm"); s.AttemptMS == nil || s.DeliveryMS == nil || s.SuccessRate == nil || *s.SuccessRate != 0.75 {
@@ -169,7 +169,7 @@ func TestSuccessRateIsOneOnlyWhenNothingFailed(t *testing.T) {
 		well, failed int
 		want         float64
 	}{{1, 0, 1}, {0, 1, 0}, {99_999, 1, 0.9999}, {2, 1, 0.6666}} {
-		var s seen
+		var s laneStats
 		for range tt.well {
 			s.delay.tick(gateStart)
 		}

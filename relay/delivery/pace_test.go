@@ -11,7 +11,7 @@ import (
 
 // A receiver that refuses by time, whatever it is sent, is back at its full pace soon after it takes everything again.
 func TestAReceiverThatRefusedByTimeIsSoonAtItsFullPace(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	const refusing = 10 * time.Minute
 	refuse := func(status int, hold time.Duration) client.Outcome {
 		o := answerOf(status)
@@ -83,8 +83,8 @@ func TestAReceiverThatRefusedByTimeIsSoonAtItsFullPace(t *testing.T) {
 
 // What a version before this one came down to is not gone on with.
 func TestAPaceThatWasSavedIsNoLowerThanTheLeast(t *testing.T) {
-	if g := newGate(queue.Health{PerSecond: 1.0 / 3600}, ""); g.PerSecond != leastPace || g.base != leastPace {
-		t.Errorf("%v, from %v on", g.PerSecond, g.base)
+	if g := newGate(queue.Health{PerSecond: 1.0 / 3600}, ""); g.PerSecond != minPerSecond || g.basePerSecond != minPerSecond {
+		t.Errorf("%v, from %v on", g.PerSecond, g.basePerSecond)
 	}
 	if g := newGate(queue.Health{}, ""); g.PerSecond != 0 {
 		t.Errorf("without one it is %v", g.PerSecond)

@@ -33,13 +33,13 @@ func TestProbesShareABudgetAndNobodyWaitsLongerThanTenMinutes(t *testing.T) {
 		{700, 10 * time.Millisecond, probeEvery + 15*time.Second},
 		{10_000, 10 * time.Millisecond, 4 * time.Minute},
 		{2_000, 50 * time.Second, 9 * time.Minute},
-		{2_000, 10 * time.Minute, 2*probeAtLeast + time.Minute}, // which takes all of it
+		{2_000, 10 * time.Minute, 2*probeWaitMax + time.Minute}, // which takes all of it
 	} {
 		t.Run(fmt.Sprintf("%d that take %v", c.down, c.takes), func(t *testing.T) {
-			var p probes
+			var p probeBudget
 			var all calendar
 			for range c.down { // all went down at once
-				all = append(all, &probed{last: gateStart, at: p.place(gateStart.Add(probeEvery), gateStart)})
+				all = append(all, &probed{last: gateStart, at: p.schedule(gateStart.Add(probeEvery), gateStart)})
 			}
 			heap.Init(&all)
 			var busy, most, mostInSecond int
@@ -53,7 +53,7 @@ func TestProbesShareABudgetAndNobodyWaitsLongerThanTenMinutes(t *testing.T) {
 				case one.busy:
 					p.end(c.takes)
 					busy--
-					one.busy, one.at = false, p.place(now.Add(probeEvery), one.last)
+					one.busy, one.at = false, p.schedule(now.Add(probeEvery), one.last)
 				default:
 					if again := p.begin(now, one.at, one.last); !again.IsZero() {
 						one.at = again
@@ -71,7 +71,7 @@ func TestProbesShareABudgetAndNobodyWaitsLongerThanTenMinutes(t *testing.T) {
 			if longest > c.often {
 				t.Errorf("one waited for %v, want at most %v", longest, c.often)
 			}
-			if c.takes < probeAtLeast && (most > probesAtATime || mostInSecond > probesPerSecond*6/5) {
+			if c.takes < probeWaitMax && (most > probesInFlightMax || mostInSecond > probesPerSecond*6/5) {
 				t.Errorf("%d at a time, %d in a second", most, mostInSecond)
 			}
 			for i, one := range all {

@@ -6,7 +6,7 @@ import (
 	"realtorbot-relay/queue"
 )
 
-// Replay is how a replay is getting on, in the form of /stats.
+// Replay is the progress of a replay, in the form of /stats.
 type Replay struct {
 	ID        string     `json:"id"`
 	State     string     `json:"state"` // running, done or cancelled
@@ -24,14 +24,14 @@ type Replay struct {
 	Delivered int64      `json:"delivered"`
 	Failed    int64      `json:"failed"`
 	Retrying  int64      `json:"retrying"`
-	Passed    int64      `json:"passed_over"` // pending or retrying anyway, or not kept any more
+	Passed    int64      `json:"passed_over"` // pending or retrying anyway, or not stored any more
 }
 
-// TellReplay puts the queue's word on a replay into the form of /stats.
-func TellReplay(s queue.ReplayStatus) Replay {
+// ReplayOf puts the queue's status of a replay into the form of /stats.
+func ReplayOf(s queue.ReplayStatus) Replay {
 	r := Replay{
-		ID: s.ID, State: s.State, Began: s.Began.UTC(), Ended: moment(s.Ended), IDs: len(s.Spec.Seqs), OfFailed: s.Spec.Failed,
-		Types: s.Spec.Types, Classes: s.Spec.Classes, Since: moment(s.Spec.Since), Until: moment(s.Spec.Until), Rate: s.Spec.Rate,
+		ID: s.ID, State: s.State, Began: s.Began.UTC(), Ended: timeOrNil(s.Ended), IDs: len(s.Spec.Seqs), OfFailed: s.Spec.Failed,
+		Types: s.Spec.Types, Classes: s.Spec.Classes, Since: timeOrNil(s.Spec.Since), Until: timeOrNil(s.Spec.Until), Rate: s.Spec.Rate,
 		TakenUp: s.TakenUp, Delivered: s.Delivered, Failed: s.Failed, Retrying: s.Retrying, Passed: s.Passed,
 	}
 	if s.Total >= 0 {
@@ -40,11 +40,11 @@ func TellReplay(s queue.ReplayStatus) Replay {
 	return r
 }
 
-// runningReplays tells of the replays of a lane that have not ended.
-func runningReplays(kept *queue.Lane) (list []Replay) {
-	for _, s := range kept.Replays() {
+// runningReplays returns the replays of a lane that have not ended.
+func runningReplays(queueLane *queue.Lane) (list []Replay) {
+	for _, s := range queueLane.Replays() {
 		if s.State == queue.ReplayRunning {
-			list = append(list, TellReplay(s))
+			list = append(list, ReplayOf(s))
 		}
 	}
 	return list

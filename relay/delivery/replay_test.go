@@ -10,9 +10,9 @@ import (
 	"realtorbot-relay/queue"
 )
 
-func (d *desk) replay(name string, spec queue.ReplaySpec) queue.ReplayStatus {
+func (d *harness) replay(name string, spec queue.ReplaySpec) queue.ReplayStatus {
 	d.t.Helper()
-	status, err := d.post.Lane(name).kept.StartReplay(spec, -1)
+	status, err := d.dispatcher.Lane(name).queueLane.StartReplay(spec, -1)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -20,20 +20,20 @@ func (d *desk) replay(name string, spec queue.ReplaySpec) queue.ReplayStatus {
 }
 
 // failAll has n events fail at once.
-func (d *desk) failAll(n int) {
+func (d *harness) failAll(n int) {
 	d.t.Helper()
-	lane := d.post.Lane("crm")
+	lane := d.dispatcher.Lane("crm")
 	if err := lane.Pause("until all have failed"); err != nil {
 		d.t.Fatal(err)
 	}
 	d.accept("lead.created", numbered(n)...)
 	for range n {
-		held, _ := lane.kept.Take()
+		held, _ := lane.queueLane.Take()
 		for held == nil {
 			<-time.After(time.Millisecond)
-			held, _ = lane.kept.Take()
+			held, _ = lane.queueLane.Take()
 		}
-		lane.kept.Failed(held, &queue.Attempt{Number: 1, At: d.now(), Status: 500, Class: "status"}, "answered 500")
+		lane.queueLane.Failed(held, &queue.Attempt{Number: 1, At: d.now(), Status: 500, Class: "status"}, "answered 500")
 	}
 }
 
@@ -51,10 +51,10 @@ func TestAReplayCarriesItsHeaderThroughTheWholeSchedule(t *testing.T) {
 	})
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = []time.Duration{time.Millisecond, time.Millisecond}
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.failAll(1)
 	status := d.replay("crm", queue.ReplaySpec{Failed: true})
-	if err := d.post.Lane("crm").Resume(); err != nil {
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
 		t.Fatal(err)
 	}
 	d.until("crm", "through with its replay", func(s Status) bool { return len(s.Replays) == 0 && s.Delivered == 1 })
@@ -80,7 +80,7 @@ func TestAReplayAndWhatIsNewTakeTurns(t *testing.T) {
 	})
 	ep := subscriber("crm", url)
 	ep.Delivery.Concurrency = 1
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.failAll(100)
 	d.replay("crm", queue.ReplaySpec{Failed: true})
 	var fresh []string
@@ -88,7 +88,7 @@ func TestAReplayAndWhatIsNewTakeTurns(t *testing.T) {
 		fresh = append(fresh, "new_"+id)
 	}
 	d.accept("lead.created", fresh...)
-	if err := d.post.Lane("crm").Resume(); err != nil {
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
 		t.Fatal(err)
 	}
 	d.until("crm", "through", func(s Status) bool { return s.Delivered == 200 && len(s.Replays) == 0 })
@@ -110,10 +110,10 @@ func TestAReplayWaitsForAnEndpointThatIsDown(t *testing.T) {
 	url, _ := quickReceiver(t, func(*http.Request) int { return 500 })
 	ep := subscriber("crm", url)
 	ep.Delivery.Retry = nil
-	d := openDesk(t, ep)
+	d := openHarness(t, ep)
 	d.failAll(500)
 	d.replay("crm", queue.ReplaySpec{Failed: true})
-	if err := d.post.Lane("crm").Resume(); err != nil {
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
 		t.Fatal(err)
 	}
 	d.until("crm", "down", func(s Status) bool { return s.State == StateDown })
@@ -125,10 +125,10 @@ func TestAReplayWaitsForAnEndpointThatIsDown(t *testing.T) {
 
 func TestAPacedReplayGoesOnByItself(t *testing.T) {
 	url, _ := quickReceiver(t, func(*http.Request) int { return 200 })
-	d := openDesk(t, subscriber("crm", url))
+	d := openHarness(t, subscriber("crm", url))
 	d.failAll(20)
 	d.replay("crm", queue.ReplaySpec{Failed: true, Rate: 100})
-	if err := d.post.Lane("crm").Resume(); err != nil {
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
 		t.Fatal(err)
 	}
 	d.until("crm", "through", func(s Status) bool { return s.Delivered == 20 && len(s.Replays) == 0 })

@@ -2,11 +2,12 @@ package delivery
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
-// Status is what there is to know about an endpoint, in the form of /stats. Counters without a word about it are the
-// lane's own and survive a restart; rates and latencies are those of this process.
+// Status describes an endpoint, in the form of /stats. Counters outlive a restart unless their comment says otherwise; rates and
+// latencies are those of this process.
 type Status struct {
 	Name        string     `json:"name"`
 	State       string     `json:"state"`            // up, down, limited, offline, paused, disabled or orphaned
@@ -15,20 +16,20 @@ type Status struct {
 	Pending     int64      `json:"pending"`
 	Retrying    int64      `json:"retrying"`
 	Failed      int64      `json:"failed"`
-	Expired     int64      `json:"expired,omitempty"` // of these, what became failed since the start for having been held too long while it was disabled or orphaned
+	Expired     int64      `json:"expired,omitempty"` // of these, since the start: held too long while the endpoint was disabled or orphaned
 	Delivered   int64      `json:"delivered"`
 	InFlight    int        `json:"in_flight"`
 	Attempts    int64      `json:"attempts"`    // since the start
 	LagSeconds  float64    `json:"lag_seconds"` // age of the oldest pending event
 	Lagging     bool       `json:"lagging,omitempty"`
 	NextRetry   *time.Time `json:"next_retry,omitempty"`
-	HeldUntil   *time.Time `json:"held_until,omitempty"`  // the endpoint asked to be left alone until then
+	HeldUntil   *time.Time `json:"held_until,omitempty"`  // it asked to wait until then
 	NextProbe   *time.Time `json:"next_probe,omitempty"`  // while it is down or offline
-	Concurrency int        `json:"concurrency,omitempty"` // attempts at a time that it bears, when these are fewer than configured
-	Pace        float64    `json:"pace,omitempty"`        // attempts a second that it bears, once it asked for fewer
+	Concurrency int        `json:"concurrency,omitempty"` // attempts at a time that it takes, when these are fewer than configured
+	Pace        float64    `json:"pace,omitempty"`        // attempts a second that it takes, once it asked for fewer
 	PerSecond   float64    `json:"delivered_per_second"`  // over the last minute
 	FailPerSec  float64    `json:"failed_attempts_per_second"`
-	SuccessRate *float64   `json:"success_rate,omitempty"` // of the attempts of the last hour, 1 when all went well; nil when there were none
+	SuccessRate *float64   `json:"success_rate,omitempty"` // of the attempts of the last hour, 1 when all succeeded; nil when there were none
 	AttemptMS   *Quantiles `json:"attempt_ms,omitempty"`   // how long attempts took
 	DeliveryMS  *Quantiles `json:"delivery_ms,omitempty"`  // from accepted to delivered
 	LastSuccess *time.Time `json:"last_success,omitempty"`
@@ -53,23 +54,24 @@ const (
 	StateOrphaned = "orphaned"
 )
 
-// Statuses tells of all endpoints: those configured, in their order, and then the lanes that are left of others.
-func (p *Post) Statuses() []Status {
-	now := p.now()
-	plan := p.plan.Load()
-	list := make([]Status, 0, len(plan.lanes))
-	configured := make(map[string]bool, len(plan.lanes))
-	for _, l := range plan.lanes {
+// Statuses describes all endpoints: those configured, in their order, and then those of which only a lane is left. It takes one lane's
+// lock after the other, and for each waits for the disk for 0.1 s at most.
+func (d *Dispatcher) Statuses() []Status {
+	now := d.now()
+	table := d.table.Load()
+	list := make([]Status, 0, len(table.lanes))
+	configured := make(map[string]bool, len(table.lanes))
+	for _, l := range table.lanes {
 		configured[l.name] = true
 		list = append(list, l.status(now))
 	}
-	for _, kept := range p.queue.Lanes() {
-		if !configured[kept.Name()] {
-			s := kept.Stats()
+	for _, queueLane := range d.queue.Lanes() {
+		if !configured[queueLane.Name()] {
+			s := queueLane.Stats()
 			list = append(list, Status{
-				Name: kept.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held", Since: moment(s.Unserved),
+				Name: queueLane.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held", Since: timeOrNil(s.Unserved),
 				Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Expired: s.Expired, Delivered: s.Delivered,
-				LagSeconds: age(now, s.Oldest), NextRetry: moment(s.NextRetry), Replays: runningReplays(kept),
+				LagSeconds: ageSeconds(now, s.Oldest), NextRetry: timeOrNil(s.NextRetry), Replays: runningReplays(queueLane),
 			})
 		}
 	}
@@ -77,64 +79,64 @@ func (p *Post) Statuses() []Status {
 }
 
 func (l *Lane) status(now time.Time) Status {
-	kept := l.kept.Stats()
-	replays := runningReplays(l.kept)
+	stats := l.queueLane.Stats()
+	replays := runningReplays(l.queueLane)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := &l.gate
 	s := Status{
 		Name: l.name, State: StateUp,
-		Pending: kept.Pending, Retrying: kept.Retrying, Failed: kept.Failed, Expired: kept.Expired, Delivered: kept.Delivered,
-		InFlight: g.inflight, Attempts: l.seen.attempts,
-		LagSeconds: age(now, kept.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: moment(kept.NextRetry),
-		PerSecond: round(l.seen.delay.perSecond(now)), FailPerSec: round(l.seen.failing.perSecond(now)),
-		SuccessRate: l.seen.successRate(now), AttemptMS: l.seen.took.quantiles(now), DeliveryMS: l.seen.delay.quantiles(now),
-		LastSuccess: moment(g.LastSuccess), LastError: g.LastError, LastErrorAt: moment(g.LastErrorAt), Replays: replays,
+		Pending: stats.Pending, Retrying: stats.Retrying, Failed: stats.Failed, Expired: stats.Expired, Delivered: stats.Delivered,
+		InFlight: g.inFlight, Attempts: l.stats.attempts,
+		LagSeconds: ageSeconds(now, stats.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: timeOrNil(stats.NextRetry),
+		PerSecond: roundRate(l.stats.delay.perSecond(now)), FailPerSec: roundRate(l.stats.failing.perSecond(now)),
+		SuccessRate: l.stats.successRate(now), AttemptMS: l.stats.took.quantiles(now), DeliveryMS: l.stats.delay.quantiles(now),
+		LastSuccess: timeOrNil(g.LastSuccess), LastError: g.LastError, LastErrorAt: timeOrNil(g.LastErrorAt), Replays: replays,
 	}
-	if c := l.course.Load(); c != nil {
-		receiver, own := c.client.Certificates()
-		s.CertificateExpires, s.ClientCertificateExpires = moment(receiver), moment(own)
+	if g := l.generation.Load(); g != nil {
+		receiver, own := g.client.Certificates()
+		s.CertificateExpires, s.ClientCertificateExpires = timeOrNil(receiver), timeOrNil(own)
 	}
 	if ahead, at := l.tally.skew.Last(); !at.IsZero() {
-		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), moment(at)
+		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), timeOrNil(at)
 	}
 	switch {
 	case g.disabled:
-		s.State, s.Reason, s.Since = StateDisabled, "disabled in the configuration", moment(kept.Unserved)
-	case g.paused != "":
-		s.State, s.Reason, s.Since = StatePaused, g.paused, moment(g.Paused)
+		s.State, s.Reason, s.Since = StateDisabled, "disabled in the configuration", timeOrNil(stats.Unserved)
+	case g.pauseReason != "":
+		s.State, s.Reason, s.Since = StatePaused, g.pauseReason, timeOrNil(g.Paused)
 	case g.offline:
-		s.State, s.Reason, s.Since = StateOffline, g.LastError, moment(g.dark)
+		s.State, s.Reason, s.Since = StateOffline, g.LastError, timeOrNil(g.unreachableSince)
 	case g.isDown():
-		s.State, s.Reason, s.Since = StateDown, g.LastError, moment(g.Down)
+		s.State, s.Reason, s.Since = StateDown, g.LastError, timeOrNil(g.Down)
 	case g.isLimited():
-		s.State, s.Reason, s.Since = StateLimited, g.LastError, moment(g.Limited)
+		s.State, s.Reason, s.Since = StateLimited, g.LastError, timeOrNil(g.Limited)
 	}
 	if s.State == StateDown || s.State == StateOffline {
-		s.NextProbe = moment(g.place())
+		s.NextProbe = timeOrNil(g.probeTime())
 	}
 	if g.HeldUntil.After(now) {
-		s.HeldUntil = moment(g.HeldUntil)
+		s.HeldUntil = timeOrNil(g.HeldUntil)
 	}
-	if most := g.most(); most < g.policy.Concurrency && !g.isSpared() {
+	if most := g.maxInFlight(); most < g.policy.Concurrency && !g.isProbed() {
 		s.Concurrency = most
 	}
-	s.Pace = round(g.PerSecond)
+	s.Pace = roundRate(g.PerSecond)
 	return s
 }
 
 // successRate is rounded down, so that it is 1 only when nothing failed.
-func (s *seen) successRate(now time.Time) *float64 {
-	well, failed := s.delay.inHour(now), s.failing.inHour(now)
-	if well+failed == 0 {
+func (s *laneStats) successRate(now time.Time) *float64 {
+	succeeded, failed := s.delay.inHour(now), s.failing.inHour(now)
+	if succeeded+failed == 0 {
 		return nil
 	}
-	return new(math.Floor(float64(well)/float64(well+failed)*10000) / 10000)
+	return new(math.Floor(float64(succeeded)/float64(succeeded+failed)*10000) / 10000)
 }
 
-func round(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }
+func roundRate(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }
 
-func moment(t time.Time) *time.Time {
+func timeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -142,9 +144,32 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-func age(now, at time.Time) float64 {
+func ageSeconds(now, at time.Time) float64 {
 	if at.IsZero() {
 		return 0
 	}
 	return max(now.Sub(at).Seconds(), 0)
+}
+
+// clockSkewFresh is for how long what an answer said about the clocks counts.
+const clockSkewFresh = time.Hour
+
+// ClockSkew returns how many seconds the clocks of the endpoints are ahead of this machine's: the median of those that answered
+// within the last hour; of two in the middle, the smaller skew. endpoints is how many these are; with 0 nothing is known.
+func ClockSkew(statuses []Status, now time.Time) (ahead float64, endpoints int) {
+	var all []float64
+	for i := range statuses {
+		if s := &statuses[i]; s.ClockSkew != nil && now.Sub(*s.ClockSeen) < clockSkewFresh {
+			all = append(all, *s.ClockSkew)
+		}
+	}
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	low, high := all[(len(all)-1)/2], all[len(all)/2]
+	if math.Abs(high) < math.Abs(low) {
+		low = high
+	}
+	return low, len(all)
 }

@@ -8,24 +8,24 @@ import (
 	"realtorbot-relay/relay/delivery/client"
 )
 
-// tally is what was counted about an endpoint since the start, for /metrics. All of it is atomic.
+// tally counts what happened to an endpoint's deliveries since the start, for /metrics. All of it is atomic.
 type tally struct {
 	results [resultCount]atomic.Int64
 	resent  atomic.Int64     // attempts whose POST was made twice
-	failed  atomic.Int64     // deliveries given up
+	failed  atomic.Int64     // deliveries that failed
 	attempt *queue.Histogram // nanoseconds that attempts took
 	latency *queue.Histogram // nanoseconds from accepted to delivered
 	age     *queue.Histogram // nanoseconds from accepted to the first attempt
 	skew    client.Skew
 }
 
-// What an attempt came to, as a label of metrics: delivered, uncharged, or its class.
+// The result of an attempt, as a label of metrics: delivered, uncharged, or its class.
 const (
 	resultDelivered = "delivered"
 	resultUncharged = "uncharged" // this machine seemed to be offline
 )
 
-// results is the closed set. Its order is that of tally.results.
+// results is the closed set, in the order of tally.results.
 var results = newResults()
 
 const resultCount = 12
@@ -41,7 +41,7 @@ func newResults() (list [resultCount]string) {
 	return list
 }
 
-// Results lists what attempts can come to, as labels of metrics: a closed set.
+// Results returns the results that attempts can have, as labels of metrics: a closed set.
 func Results() []string { return results[:] }
 
 // The bounds of the histograms, in nanoseconds: an attempt is bounded by its timeout, ages by max_age.
@@ -65,8 +65,8 @@ func newTally() *tally {
 	}
 }
 
-// note counts an attempt.
-func (t *tally) note(o *client.Outcome, charged bool) {
+// attempted counts an attempt.
+func (t *tally) attempted(o *client.Outcome, charged bool) {
 	result := resultDelivered
 	switch {
 	case !charged:
@@ -86,24 +86,24 @@ func (t *tally) note(o *client.Outcome, charged bool) {
 	t.attempt.Add(int64(o.Took))
 }
 
-// first counts how long a delivery had waited for its first attempt, which began at.
-func (t *tally) first(accepted int64, at time.Time) {
+// firstAttempt counts how long a delivery had waited for its first attempt, which began at at; accepted is in Unix milliseconds.
+func (t *tally) firstAttempt(accepted int64, at time.Time) {
 	t.age.Add(int64(max(at.Sub(time.UnixMilli(accepted)), 0)))
 }
 
-// Tally is a snapshot of what was counted about an endpoint since the start. The buckets are in nanoseconds.
+// Tally is a snapshot of an endpoint's counters since the start. The buckets are in nanoseconds.
 type Tally struct {
 	Results map[string]int64 // attempts, by "delivered", "uncharged" or the class of their failure
 	Resent  int64            // attempts whose POST was made twice, because a kept-alive connection turned out to be broken
-	Failed  int64            // deliveries given up
+	Failed  int64            // deliveries that failed
 	Attempt queue.Buckets    // how long attempts took
 	Latency queue.Buckets    // from accepted to delivered
 	Age     queue.Buckets    // from accepted to the first attempt
 }
 
-// Tally tells what was counted about a configured endpoint; found is false for others.
-func (p *Post) Tally(name string) (t Tally, found bool) {
-	l := p.Lane(name)
+// Tally returns the counters of a configured endpoint; found is false for others. It takes no lock.
+func (d *Dispatcher) Tally(name string) (t Tally, found bool) {
+	l := d.Lane(name)
 	if l == nil {
 		return t, false
 	}

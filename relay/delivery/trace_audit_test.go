@@ -35,19 +35,19 @@ func (tr *trace) audit(cut func(at time.Time) bool) (unjust []string) {
 }
 
 // restart has another lane go on with what the queue keeps of this one.
-func (d *desk) restartTrace(tr *trace) {
-	former := tr.lane
-	former.kept.SetHealth(former.gate.Health)
-	tr.lane = d.post.newLane(former.kept)
-	tr.lane.now, tr.lane.probes, tr.lane.reach, tr.lane.last = former.now, former.probes, former.reach, former.last
-	tr.lane.course.Store(former.course.Load())
-	tr.lane.gate.configure(former.last)
+func (d *harness) restartTrace(tr *trace) {
+	old := tr.lane
+	old.queueLane.SetHealth(old.gate.Health)
+	tr.lane = d.dispatcher.newLane(old.queueLane)
+	tr.lane.now, tr.lane.probes, tr.lane.network, tr.lane.lastEndpoint = old.now, old.probes, old.network, old.lastEndpoint
+	tr.lane.generation.Store(old.generation.Load())
+	tr.lane.gate.configure(old.lastEndpoint)
 }
 
 // An hour with a receiver of every kind, with reloads, restarts and freezes in it: nothing fails that should not, and
 // nothing is charged that was nobody's fault.
 func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	between := func(tr *trace, from, to time.Duration) bool {
 		at := tr.now.Sub(gateStart)
 		return at >= from && at < to
@@ -122,19 +122,19 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 	} {
 		t.Run(k.kind, func(t *testing.T) {
 			tr := d.trace(k.receiver)
-			tr.t, tr.lane.reach = t, &reach{}
+			tr.t, tr.lane.network = t, &network{}
 			tr.run(time.Hour, func(second int) []string {
 				if k.reached {
-					tr.lane.reach.note(tr.now)
+					tr.lane.network.noteReached(tr.now)
 				}
 				if k.found && between(tr, 10*time.Minute, 11*time.Minute) {
-					tr.lane.reach.lost(tr.now)
+					tr.lane.network.noteOffline(tr.now)
 				}
 				switch {
 				case second%420 == 419:
 					d.restartTrace(tr)
 				case second%300 == 299:
-					tr.lane.gate.configure(tr.lane.last)
+					tr.lane.gate.configure(tr.lane.lastEndpoint)
 				case second%780 == 779:
 					tr.now = tr.now.Add(2 * time.Minute) // frozen
 				}
@@ -168,7 +168,7 @@ func TestEveryKindOfReceiverIsJudgedJustlyForAnHour(t *testing.T) {
 
 // The control: what is unjust is found.
 func TestTheAuditOfATraceFindsWhatIsUnjust(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	five := make([]charge, len(traceSchedule)+1)
 	for i := range five {
 		five[i].at = gateStart.Add(time.Duration(i) * time.Minute)

@@ -11,7 +11,7 @@ import (
 	"realtorbot-relay/relay/delivery/client"
 )
 
-// trace lives through the life of an endpoint in virtual time: the gate, the verdicts and the rulings are the real ones,
+// trace plays the life of an endpoint in virtual time: the gate, the verdicts and the decisions are the real ones,
 // the queue and the receiver are modelled, and an attempt takes no time.
 type trace struct {
 	t        *testing.T
@@ -46,20 +46,20 @@ type charge struct {
 
 var traceSchedule = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
 
-func (d *desk) trace(receiver func(tr *trace, kind string) client.Outcome) *trace {
+func (d *harness) trace(receiver func(tr *trace, kind string) client.Outcome) *trace {
 	d.t.Helper()
-	kept, err := d.Queue.Lane("crm")
+	queueLane, err := d.Queue.Lane("crm")
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	kept.SetHealth(queue.Health{})
-	tr := &trace{t: d.t, lane: d.post.newLane(kept), now: gateStart, receiver: receiver}
+	queueLane.SetHealth(queue.Health{})
+	tr := &trace{t: d.t, lane: d.dispatcher.newLane(queueLane), now: gateStart, receiver: receiver}
 	tr.lane.now = func() time.Time { return tr.now }
-	tr.lane.probes = &probes{}
+	tr.lane.probes = &probeBudget{}
 	ep := &config.Endpoint{Name: "crm", URL: config.NewURL("http://198.51.100.1/"), Events: []string{"*"}, Enabled: true, Delivery: config.Delivery{
 		Concurrency: 16, Retry: traceSchedule, MaxAge: 72 * time.Hour, Lag: 10 * time.Minute}}
-	tr.lane.last = ep
-	tr.lane.course.Store(&course{endpoint: ep})
+	tr.lane.lastEndpoint = ep
+	tr.lane.generation.Store(&generation{endpoint: ep})
 	tr.lane.gate.configure(ep)
 	return tr
 }
@@ -93,9 +93,9 @@ func (tr *trace) step() bool {
 	if !p.retries && !p.firsts || len(tr.pending)+len(tr.retrying) == 0 {
 		return false
 	}
-	if g.isSpared() {
-		if again := l.probes.begin(tr.now, g.place(), g.awaits); !again.IsZero() {
-			g.setPlace(again)
+	if g.isProbed() {
+		if again := l.probes.begin(tr.now, g.probeTime(), g.probeWaitSince); !again.IsZero() {
+			g.setProbeTime(again)
 			return false
 		}
 	}
@@ -107,7 +107,7 @@ func (tr *trace) step() bool {
 	}
 	retry := len(tr.retrying) > 0 && (p.early || !tr.retrying[next].due.After(tr.now))
 	var d *traced
-	first := len(tr.pending) > 0 && (p.turn || !retry)
+	first := len(tr.pending) > 0 && (p.newFirst || !retry)
 	switch {
 	case first:
 		d, tr.pending = tr.pending[0], tr.pending[1:]
@@ -115,12 +115,12 @@ func (tr *trace) step() bool {
 		d = tr.retrying[next]
 		tr.retrying = slices.Delete(tr.retrying, next, next+1)
 	default:
-		if g.isSpared() {
+		if g.isProbed() {
 			l.probes.end(0)
 		}
 		return false
 	}
-	f := &flight{course: l.course.Load(), first: first, probe: g.took(tr.now, first, 0)}
+	f := &flight{generation: l.generation.Load(), first: first, probe: g.begin(tr.now, first, 0)}
 	if f.probe {
 		tr.probes = append(tr.probes, tr.now)
 	}
@@ -129,7 +129,7 @@ func (tr *trace) step() bool {
 	o.At = tr.now
 	c := charge{at: tr.now, down: g.isDown(), offline: g.offline}
 	r := l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: d.at.UnixMilli(), Type: []byte(d.kind)}}, f, d.charged+1, &o, tr.now)
-	if g.landed(f.probe); f.probe {
+	if g.end(f.probe); f.probe {
 		l.probes.end(0)
 	}
 	if r.charged {
@@ -142,7 +142,7 @@ func (tr *trace) step() bool {
 	switch {
 	case r.verdict.Kind == Delivered:
 		d.delivered = tr.now
-	case !r.charged && first && !r.aside:
+	case !r.charged && first && !r.toBack:
 		tr.pending = slices.Insert(tr.pending, 0, d)
 	case r.charged && r.verdict.Kind == Failed:
 		d.failed = tr.now
@@ -150,7 +150,7 @@ func (tr *trace) step() bool {
 		d.due = r.due
 		tr.retrying = append(tr.retrying, d)
 	}
-	for _, c := range r.changes {
+	for _, c := range r.effects {
 		switch c {
 		case wentDown:
 			tr.downs++
@@ -191,7 +191,7 @@ func answerOf(status int) client.Outcome {
 
 // An hour with a receiver that answers each status there is, to all events and to one type alone, while the others go well.
 func TestEveryStatusForAnHourAloneAndBesideTypesThatGoWell(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	for status := 200; status < 600; status++ {
 		for _, mixed := range []bool{false, true} {
 			tr := d.trace(func(_ *trace, kind string) client.Outcome {
@@ -222,7 +222,7 @@ func TestEveryStatusForAnHourAloneAndBesideTypesThatGoWell(t *testing.T) {
 			switch {
 			case status < 300 && (oddFailed > 0 || tr.downs > 0):
 				t.Error(what)
-			case status == 410 && (oddFailed > 0 || tr.lane.gate.paused == ""):
+			case status == 410 && (oddFailed > 0 || tr.lane.gate.pauseReason == ""):
 				t.Error(what)
 			case status == 429 && (oddFailed > 0 || tr.downs > 0):
 				t.Error(what)
@@ -248,7 +248,7 @@ func TestEveryStatusForAnHourAloneAndBesideTypesThatGoWell(t *testing.T) {
 
 // While it is down it is probed every 15 s, and what was held goes within 15 s of its return.
 func TestAnOutageOfAnHourIsOverWithinAProbe(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	back := gateStart.Add(time.Hour)
 	tr := d.trace(func(tr *trace, _ string) client.Outcome {
 		if tr.now.Before(back) {
@@ -280,7 +280,7 @@ func TestAnOutageOfAnHourIsOverWithinAProbe(t *testing.T) {
 // A receiver that takes three in ten seconds and then wants to be left alone for twenty loses nothing, and is soon asked
 // only what it bears.
 func TestALimitedReceiverIsFoundOutAndLosesNothing(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	var taken []time.Time
 	var refused []time.Time
 	tr := d.trace(func(tr *trace, _ string) client.Outcome {
@@ -309,13 +309,13 @@ func TestALimitedReceiverIsFoundOutAndLosesNothing(t *testing.T) {
 
 // A delivery that alone is told 429, while others of its type go well, is charged nothing and becomes failed after max_age.
 func TestWhatIsToldToWaitForeverBecomesFailedAfterMaxAge(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	tr := d.trace(nil)
-	judge := func(status int) ruling {
+	judge := func(status int) decision {
 		o := answerOf(status)
 		o.At = tr.now
 		return tr.lane.judgeLocked(&queue.Delivery{Event: queue.Stored{At: gateStart.UnixMilli(), Type: []byte("lead")}},
-			&flight{course: tr.lane.course.Load()}, 1, &o, tr.now)
+			&flight{generation: tr.lane.generation.Load()}, 1, &o, tr.now)
 	}
 	for ; tr.now.Sub(gateStart) <= 72*time.Hour; tr.now = tr.now.Add(time.Hour) {
 		if r := judge(429); r.charged || r.verdict.Kind != Later {
@@ -330,7 +330,7 @@ func TestWhatIsToldToWaitForeverBecomesFailedAfterMaxAge(t *testing.T) {
 
 // Few deliveries of an endpoint that never comes back are probed in turn before any of them is due, and too old in the end.
 func TestWhatIsProbedInTurnBecomesFailedAfterMaxAge(t *testing.T) {
-	d := openDesk(t)
+	d := openHarness(t)
 	for name, o := range map[string]client.Outcome{
 		"down":         {Status: 500, Class: client.ClassStatus, Err: "answered 500"},
 		"hanging":      {Class: client.ClassTimeout, Err: "no answer"},
@@ -339,9 +339,9 @@ func TestWhatIsProbedInTurnBecomesFailedAfterMaxAge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := d.trace(func(*trace, string) client.Outcome { return o })
-			tr.t, tr.lane.reach = t, &reach{}
+			tr.t, tr.lane.network = t, &network{}
 			tr.lane.gate.policy.MaxAge = time.Hour
-			tr.lane.last.Delivery.MaxAge = time.Hour
+			tr.lane.lastEndpoint.Delivery.MaxAge = time.Hour
 			arrive := func(second int) []string {
 				if second == 0 {
 					return []string{"lead", "lead", "lead"}

@@ -38,7 +38,7 @@ type line struct {
 func newLine(lanes int) *line {
 	x := &line{uplink: newUplink(lineRate, time.Now), stop: make(chan struct{})}
 	for range lanes {
-		x.lanes = append(x.lanes, &Lane{ready: make(chan struct{}, 1)})
+		x.lanes = append(x.lanes, &Lane{wake: make(chan struct{}, 1)})
 	}
 	return x
 }
@@ -57,7 +57,7 @@ func (x *line) sends(lane, bytes int, pause time.Duration) {
 					continue // another one was let go meanwhile
 				}
 				select {
-				case <-l.ready:
+				case <-l.wake:
 				case <-x.stop:
 					x.leave(l)
 					return
@@ -176,7 +176,7 @@ func TestALaneThatDoesNotComeHoldsUpNobodyForLong(t *testing.T) {
 		if len(sent) != 1 || sent[0].at.Sub(began) > time.Second+uplinkGrace {
 			t.Errorf("sent: %+v", sent)
 		}
-		if x.waiting.Len() != 0 || x.lanes[2].turn != nil {
+		if x.waiting.Len() != 0 || x.lanes[2].uplinkEntry != nil {
 			t.Error("it waits still, and nobody tells it")
 		}
 	})
@@ -200,61 +200,61 @@ func TestALaneThatLeavesHandsOnItsTurnAtOnce(t *testing.T) {
 
 // A lane that is let ask and finds nothing, though the queue has something for it, hands on its turn at once.
 func TestALaneThatFindsNothingHandsOnItsTurn(t *testing.T) {
-	for what, arrange := range map[string]func(d *desk, l *Lane, ep config.Endpoint){
-		"a replay whose pace allows none": func(d *desk, l *Lane, ep config.Endpoint) {
+	for what, arrange := range map[string]func(d *harness, l *Lane, ep config.Endpoint){
+		"a replay whose pace allows none": func(d *harness, l *Lane, ep config.Endpoint) {
 			for range 3 {
-				l.kept.Delivered(d.take(l), &queue.Attempt{Number: 1, At: d.now(), Status: 200})
+				l.queueLane.Delivered(d.take(l), &queue.Attempt{Number: 1, At: d.now(), Status: 200})
 			}
 			d.replay(ep.Name, queue.ReplaySpec{Rate: 0.001})
-			for one, _ := l.kept.TakeReplay(d.now()); one == nil; one, _ = l.kept.TakeReplay(d.now()) {
+			for one, _ := l.queueLane.TakeReplay(d.now()); one == nil; one, _ = l.queueLane.TakeReplay(d.now()) {
 				<-time.After(time.Millisecond)
 			}
 			resume(d, l, ep)
 		},
-		"a probe without a place": func(d *desk, l *Lane, ep config.Endpoint) {
+		"a probe without a place": func(d *harness, l *Lane, ep config.Endpoint) {
 			breakIt(d, l, ep)
-			d.post.probes.mu.Lock()
-			d.post.probes.pace = d.now().Add(time.Hour)
-			d.post.probes.mu.Unlock()
+			d.dispatcher.probes.mu.Lock()
+			d.dispatcher.probes.nextStart = d.now().Add(time.Hour)
+			d.dispatcher.probes.mu.Unlock()
 			d.skip(2 * probeEvery)
 			l.mu.Lock()
-			l.gate.paused = "" // a resume would forget that it is down
+			l.gate.pauseReason = "" // a resume would forget that it is down
 			l.mu.Unlock()
-			l.deaf.Store(false)
-			l.poke()
+			l.noWake.Store(false)
+			l.wakeSender()
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			url, got := quickReceiver(t, well)
 			ep := subscriber("crm", url)
-			d := &desk{t: t, dir: t.TempDir() + "/data", rateBytes: lineRate}
+			d := &harness{t: t, dir: t.TempDir() + "/data", rateBytes: lineRate}
 			d.open(ep)
 			t.Cleanup(d.close)
 			d.isBusy()
-			l, u := d.post.Lane("crm"), d.post.uplink
+			l, u := d.dispatcher.Lane("crm"), d.dispatcher.uplink
 			pause(d, l, ep)
 			d.accept("lead.created", numbered(3)...)
 			arrange(d, l, ep)
 			turn := func() *list.Element {
 				u.mu.Lock()
 				defer u.mu.Unlock()
-				return l.turn
+				return l.uplinkEntry
 			}
 			d.comeTo(l, func() bool { return turn() != nil })
 			had := turn()
-			next := &Lane{ready: make(chan struct{}, 1)}
+			next := &Lane{wake: make(chan struct{}, 1)}
 			if u.admits(next, d.now()) {
 				t.Fatal("the line is free")
 			}
 			u.mu.Lock()
-			u.free = time.Time{}
+			u.freeAt = time.Time{}
 			u.mu.Unlock()
 			d.mustHold("crm")
 			if turn() == had { // it may wait for another one behind the next, for what its replay has
 				t.Error("it keeps its turn")
 			}
 			select {
-			case <-next.ready:
+			case <-next.wake:
 			case <-time.After(patience):
 				t.Error("the next in the line is not told that it is its turn")
 			}
@@ -267,10 +267,10 @@ func TestALaneThatFindsNothingHandsOnItsTurn(t *testing.T) {
 }
 
 // isBusy has the uplink's line be busy for longer than a test takes.
-func (d *desk) isBusy() {
-	d.post.uplink.mu.Lock()
-	defer d.post.uplink.mu.Unlock()
-	d.post.uplink.free = d.now().Add(time.Hour)
+func (d *harness) isBusy() {
+	d.dispatcher.uplink.mu.Lock()
+	defer d.dispatcher.uplink.mu.Unlock()
+	d.dispatcher.uplink.freeAt = d.now().Add(time.Hour)
 }
 
 // The whole way: two endpoints, of which one has a backlog of large bodies.
@@ -285,7 +285,7 @@ func TestTheUplinkIsSharedByAllEndpoints(t *testing.T) {
 	}
 	one, two := subscriber("large", receiver(&large)), subscriber("small", receiver(&small))
 	one.Events, two.Events = []string{"lead.created"}, []string{"lead.scored"}
-	d := &desk{t: t, dir: t.TempDir() + "/data", rateBytes: lineRate}
+	d := &harness{t: t, dir: t.TempDir() + "/data", rateBytes: lineRate}
 	d.open(one, two)
 	t.Cleanup(d.close)
 	const bodies, size = 20, 8 << 10
@@ -305,13 +305,13 @@ func TestTheUplinkIsSharedByAllEndpoints(t *testing.T) {
 }
 
 // acceptBody stores an event of a size for those who subscribed.
-func (d *desk) acceptBody(eventType, id string, size int) {
+func (d *harness) acceptBody(eventType, id string, size int) {
 	d.t.Helper()
 	body := fmt.Appendf(nil, `{"id":%q,"type":%q,"timestamp":"2024-01-15T10:30:00Z","data":{"x":"`, id, eventType)
 	for len(body) < size-3 {
 		body = append(body, 'x')
 	}
-	event := queue.Event{ID: []byte(id), Type: []byte(eventType), Body: append(body, `"}}`...), Lanes: d.post.Route([]byte(eventType))}
+	event := queue.Event{ID: []byte(id), Type: []byte(eventType), Body: append(body, `"}}`...), Lanes: d.dispatcher.Route([]byte(eventType))}
 	if err := d.Append("platform", []queue.Event{event}, make([]queue.Receipt, 1)); err != nil {
 		d.t.Fatal(err)
 	}
@@ -335,7 +335,7 @@ func TestAnEndpointIsSentNoMoreBytesThanItMay(t *testing.T) {
 			t.Fatalf("after %v %d bytes, of at most %.0f", now.Sub(gateStart), sent, most)
 		}
 		sent += body
-		g.landed(g.took(now, true, body))
+		g.end(g.begin(now, true, body))
 	}
 	if least := 3595 * lineRate; sent < least {
 		t.Errorf("%d bytes in an hour, want at least %d", sent, least)
@@ -347,7 +347,7 @@ func TestAReloadToAnotherRateOfBytesBeginsAnew(t *testing.T) {
 	ep := &config.Endpoint{Enabled: true, Delivery: config.Delivery{Concurrency: 1024, RateBytes: 1 << 10}}
 	g := newGate(queue.Health{}, "")
 	g.configure(ep)
-	g.landed(g.took(gateStart, true, 1<<20))
+	g.end(g.begin(gateStart, true, 1<<20))
 	g.configure(ep)
 	if g.allow(gateStart).firsts {
 		t.Error("a reload that changes nothing lets it send beyond its rate")

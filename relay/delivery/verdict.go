@@ -15,9 +15,9 @@ type Kind uint8
 const (
 	Delivered Kind = iota + 1 // done
 	Retry                     // another attempt after Verdict.Wait
-	Failed                    // given up; goes to the endpoint's failed list
+	Failed                    // no more attempts; goes to the endpoint's failed list
 	Gone                      // 410: the endpoint is to be paused; the delivery is held, and this attempt is not charged to it
-	Later                     // the endpoint is to be left alone; the delivery waits with it, and this attempt is not charged to it
+	Later                     // the endpoint asked to wait; so does the delivery, and this attempt is not charged to it
 )
 
 // String is the kind's name in logs.
@@ -44,14 +44,13 @@ const holdLimit = time.Hour
 type Verdict struct {
 	Kind Kind
 
-	// Lives is set when the outcome shows a receiver that lives, whatever it makes of this one event.
-	Lives bool
+	// Alive is set when the outcome shows that the receiver is alive, even if it refuses this one event.
+	Alive bool
 
 	// Wait is the time before the next attempt of this delivery that the schedule says, for Retry alone.
 	Wait time.Duration
 
-	// Hold is for how long the whole endpoint asked to be left alone, at most an hour, for Later alone; 0 when it named no
-	// time.
+	// Hold is how long the whole endpoint asked to wait, at most an hour, for Later alone; 0 when it named no time.
 	Hold time.Duration
 
 	// Reason is one line for operators, free of secrets; empty for Delivered.
@@ -59,15 +58,14 @@ type Verdict struct {
 }
 
 // Judge says what o means under policy p. attempt is the number of the attempt just made, from 1, not counting those
-// that were not charged. o must not be Aborted. Judge knows nothing of how the endpoint was before, nor of the machine's
-// being offline: that is the gate's, which may leave an attempt uncharged whatever its verdict.
+// that were not charged. o must not be Aborted. Judge does not know how the endpoint was before, nor whether this machine is
+// offline: the gate does, and may leave an attempt uncharged whatever its verdict.
 //
-// The success codes come first, also when they name 410 or a redirect. A status decides whatever became
-// of the body behind it.
+// The success codes come first, also when they name 410 or a redirect. The status decides, whatever became of the body behind it.
 func Judge(o client.Outcome, attempt int, p config.Delivery) Verdict {
 	answered := o.Class == client.ClassNone || o.Class == client.ClassStatus
 	if answered && p.Success.Has(o.Status) {
-		return Verdict{Kind: Delivered, Lives: true}
+		return Verdict{Kind: Delivered, Alive: true}
 	}
 	v := Verdict{Kind: Failed, Reason: o.Err}
 	if answered && v.Reason == "" {
@@ -82,7 +80,7 @@ func Judge(o client.Outcome, attempt int, p config.Delivery) Verdict {
 		v.Kind, v.Hold = Later, min(max(o.RetryAfter, 0), holdLimit)
 		return v
 	default:
-		v.Lives = refusesTheEvent(o.Status)
+		v.Alive = refusesTheEvent(o.Status)
 	}
 	attempt = max(attempt, 1)
 	if attempt > len(p.Retry) {
@@ -93,8 +91,8 @@ func Judge(o client.Outcome, attempt int, p config.Delivery) Verdict {
 	return v
 }
 
-// refusesTheEvent reports whether an answer says that the receiver lives and does not want this one event. The other codes
-// of 4xx may be meant for every event: a credential, a proxy, a route that is missing, a receiver that is not ready.
+// refusesTheEvent reports whether an answer says that the receiver is alive and refuses this one event. The other codes of 4xx may
+// be meant for every event: a credential, a proxy, a route that is missing, a receiver that is not ready.
 func refusesTheEvent(status int) bool {
 	switch status {
 	case 401, 403, 404, 407, 408, 410, 425, 429:

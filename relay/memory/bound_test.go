@@ -95,3 +95,15 @@ func TestWhoBoundsTheMemoryWaitsForWhoFollowsIt(t *testing.T) {
 		}
 	})
 }
+
+func TestMemoryIsGivenBackOnceForEachIdleTime(t *testing.T) {
+	var i Idle
+	for n, step := range []struct {
+		saves uint64
+		idle  bool
+	}{{0, true}, {0, false}, {5, false}, {9, false}, {9, true}, {9, false}, {9, false}, {10, false}, {10, true}} {
+		if got := i.begins(step.saves); got != step.idle {
+			t.Errorf("step %d: idle %v, want %v", n, got, step.idle)
+		}
+	}
+}

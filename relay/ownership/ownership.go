@@ -3,6 +3,7 @@
 package ownership
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -57,4 +58,28 @@ func Of(path string) (uid int, ok bool) {
 		return 0, false
 	}
 	return int(at.Uid), true
+}
+
+// Explain says of an error of opening a queue that its directory belongs to somebody else, when that is why; else it returns err.
+// It walks through the directory.
+func Explain(dir string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	me := os.Geteuid()
+	f, found := Find(dir, me)
+	if !found {
+		return err
+	}
+	return fmt.Errorf("queue.dir: %q belongs to %s, and this relay runs as %s: chown -R %d %q, or run it as that user: %w",
+		f.Path, f.Owner, Name(me), me, dir, err)
+}
+
+// RootWarning is for root that serves a queue of another user, who can't use later what root makes there; "" when that is not so.
+func RootWarning(dir string) string {
+	uid, ok := Of(dir)
+	if me := os.Geteuid(); !ok || me != 0 || uid == me {
+		return ""
+	}
+	return "queue.dir belongs to " + Name(uid) + ", and this relay runs as root: that user can't use the files that root makes there; start the relay with systemctl, or as that user"
 }

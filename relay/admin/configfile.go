@@ -1,0 +1,76 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"realtorbot-relay/relay/config"
+)
+
+// ConfigFile knows what became of the configuration file when it was last loaded, and whether the file on disk is still the one
+// that the relay follows. Safe for concurrent use.
+type ConfigFile struct {
+	path     string                            // absolute
+	followed atomic.Pointer[[sha256.Size]byte] // sum of the file that is followed; nil: there is none
+
+	mu     sync.Mutex // held while State reads the file
+	loaded time.Time
+	failed string
+	seen   os.FileInfo // the file as State read it last
+	sum    [sha256.Size]byte
+}
+
+// NewConfigFile begins with a file that was loaded just now.
+func NewConfigFile(path string) *ConfigFile { return &ConfigFile{path: path, loaded: time.Now()} }
+
+// Loaded notes how loading the file ended. It waits while State reads the file.
+func (f *ConfigFile) Loaded(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loaded, f.failed = time.Now(), ""
+	if err != nil {
+		f.failed = WhyNotReloaded(err)
+	}
+}
+
+// Follow remembers the file that cfg was read from.
+func (f *ConfigFile) Follow(cfg *config.Config) {
+	if cfg.Sum != [sha256.Size]byte{} { // else there is no file
+		f.followed.Store(&cfg.Sum)
+	}
+}
+
+// State compares the file with what is followed. It looks at the file on disk, and reads it if it was changed since State last
+// did.
+func (f *ConfigFile) State() Source {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	followed := f.followed.Load()
+	return Source{Path: f.path, Loaded: f.loaded, Failed: f.failed, Differ: followed != nil && f.differsLocked(*followed)}
+}
+
+// differsLocked reports whether the file is there and is not the one that is followed.
+func (f *ConfigFile) differsLocked(followed [sha256.Size]byte) bool {
+	info, err := os.Stat(f.path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false // while a file is being replaced there is none for a moment
+	}
+	if f.seen == nil || !os.SameFile(f.seen, info) || !f.seen.ModTime().Equal(info.ModTime()) || f.seen.Size() != info.Size() {
+		file, err := os.Open(f.path)
+		if err != nil {
+			return false
+		}
+		defer file.Close()
+		text, err := io.ReadAll(io.LimitReader(file, config.MaxFile+1))
+		if err != nil {
+			return false
+		}
+		f.seen, f.sum = info, sha256.Sum256(text)
+	}
+	return !bytes.Equal(f.sum[:], followed[:])
+}

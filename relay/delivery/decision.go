@@ -1,0 +1,220 @@
+package delivery
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
+)
+
+// decision is what becomes of a delivery after an attempt: the verdict, and what the lane knows of the endpoint beside it.
+type decision struct {
+	verdict Verdict
+	charged bool
+	due     time.Time // when a delivery that is not charged may be attempted again
+	record  bool      // the attempt is recorded although it is not charged
+	toBack  bool      // a first attempt that is not charged goes behind all that waits, so that the next probe is another delivery
+	pauses  bool      // the endpoint was paused, which is to be saved
+	offline bool      // the attempt did not leave this machine
+	effects []effect
+}
+
+// judgeLocked decides on an outcome and has the gate learn from it. A delivery that is not charged, of an endpoint that holds its
+// deliveries, expires here: while it is a probe time after time, it is never due when the housekeeping looks for old ones.
+func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) decision {
+	r, maxAge := l.decideLocked(d, f, number, o, now), f.generation.endpoint.Delivery.MaxAge
+	if why := l.gate.holdReason(); why != "" && !r.charged && !r.pauses && now.Sub(d.Begun()) > maxAge {
+		r.charged, r.verdict = true, Verdict{Kind: Failed, Reason: heldTooLong(maxAge, why) + ": " + r.verdict.Reason}
+	}
+	return r
+}
+
+// decideLocked is judgeLocked without the expiry.
+func (l *Lane) decideLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) (r decision) {
+	g, p := &l.gate, f.generation.endpoint.Delivery
+	r.verdict = Judge(*o, number, p)
+	v := &r.verdict
+	plain := o.Err
+	if plain == "" && v.Kind != Delivered {
+		plain = client.StatusText(o.Status)
+	}
+	if f.generation.replaced && l.lastEndpoint != nil && !sameReceiver(f.generation.endpoint, l.lastEndpoint) {
+		// What the previous receiver answered says nothing about the one that is configured now.
+		r.charged, r.record, r.due = v.Kind == Delivered, true, now
+		if v.Kind != Delivered {
+			*v = Verdict{Kind: Retry, Reason: plain}
+		}
+		return r
+	}
+	unreachable, since := o.Unreachable, o.At
+	if isSilent(o) {
+		if offline, counts := l.network.silenceCounts(o.At); !counts {
+			unreachable, since = true, latest(o.At, offline)
+		}
+	}
+	if unreachable {
+		charged, c := g.unreachable(since, now, l.network.lastReached())
+		r.effects = append(r.effects, c)
+		if !charged {
+			l.network.noteOffline(now)
+			g.LastError, g.LastErrorAt = plain, now
+			if g.backoffSetAt.Equal(now) {
+				g.probeAt = l.probes.schedule(g.probeAt, now)
+			}
+			r.offline, r.due, *v = true, g.probeAt, Verdict{Kind: Retry, Reason: plain}
+			return r
+		}
+	} else {
+		if provesNetwork(o) {
+			l.network.noteReached(now)
+		}
+		r.effects = append(r.effects, l.onlineLocked(now))
+	}
+	if v.Kind == Delivered {
+		if d.Replay == 0 {
+			l.stats.delay.add(now, max(now.Sub(time.UnixMilli(d.Event.At)), 0))
+		} else {
+			l.stats.delay.tick(now) // the age of what is replayed says nothing
+		}
+		r.charged = true
+		l.poison.succeeded(d.Event.Type, o.At)
+		r.effects = append(r.effects, l.answeredLocked(now, true))
+		return r
+	}
+	g.LastError, g.LastErrorAt = plain, now
+	l.stats.failing.tick(now)
+	r.charged, r.due = !f.probe, now.Add(v.Wait+jitter(p.Jitter))
+	switch {
+	case v.Kind == Gone:
+		r.charged, r.record, r.pauses, r.due = false, true, true, now
+		l.pauseLocked("the endpoint answered 410 Gone") // at once, for the other senders
+		return r
+	case v.Kind == Later:
+		if !g.isProbed() && l.poison.failed(d.Event.Type, now, downAfter) {
+			// It says so to this type only: the others need not wait, nor go slower.
+			if l.poison.failures(d.Event.Type) == downAfter+1 {
+				g.AtATime, g.PerSecond = 0, 0
+			}
+			r.due = now.Add(max(v.Hold, g.retryWait(len(p.Retry))))
+		} else {
+			r.effects = append(r.effects, g.askedToWait(o.At, now, v.Hold))
+			r.due = g.HeldUntil
+		}
+		if f.probe && g.isDown() {
+			g.NextProbe = l.probes.schedule(latest(g.HeldUntil, now.Add(probeEvery)), now)
+		}
+		if now.Sub(d.Begun()) > p.MaxAge {
+			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}
+			return r
+		}
+		// The next attempt is another event: it may refuse this one only.
+		r.charged, r.record, r.toBack = false, g.isWorthRecording(o.Status, now), f.first
+		return r
+	case v.Alive:
+		r.effects = append(r.effects, l.answeredLocked(now, false))
+	case !g.isDown() && wasSent(o) && l.poison.failed(d.Event.Type, now, 1):
+		// That it can't process one type says nothing about its health, whatever the status.
+	default:
+		r.effects = append(r.effects, l.failedLocked(now, plain, &r))
+	}
+	if r.charged {
+		return r
+	}
+	// A probe charges nobody. An endpoint that refused only this event is up, and is sent the event again at once. Otherwise the
+	// delivery goes behind all that waits, so that the next probe is another one.
+	*v = Verdict{Kind: Retry, Alive: v.Alive, Reason: plain}
+	r.toBack, r.record = f.first && !v.Alive, g.isWorthRecording(o.Status, now)
+	switch {
+	case v.Alive:
+		r.due = now
+	case g.isDown():
+		r.due = now.Add(slices.Max(append([]time.Duration{probeEvery}, p.Retry...)))
+	default: // it was only out of reach, or another attempt succeeded meanwhile
+		r.due = now.Add(g.retryWait(d.Attempts))
+	}
+	return r
+}
+
+func (l *Lane) onlineLocked(now time.Time) effect {
+	g := &l.gate
+	if !g.ToldOffline.IsZero() {
+		l.report(Transition{State: TransitionOnline, At: now, Since: g.ToldOffline})
+		g.ToldOffline = time.Time{}
+	}
+	return g.online()
+}
+
+func (l *Lane) answeredLocked(now time.Time, delivered bool) effect {
+	g := &l.gate
+	c := g.answered(now, delivered)
+	if t, report := l.flaps.up(&g.Health, c == cameBack, now); report {
+		l.report(t)
+	}
+	if !g.ToldLimited.IsZero() {
+		l.report(Transition{State: StateUp, At: now, Since: g.ToldLimited})
+		g.ToldLimited = time.Time{}
+	}
+	return c
+}
+
+func (l *Lane) failedLocked(now time.Time, reason string, r *decision) effect {
+	g := &l.gate
+	c := g.failed(now)
+	switch c {
+	case wentDown:
+		if t, report := l.flaps.down(&g.Health, reason, now); report {
+			l.report(t)
+		}
+	case stayedDown:
+		r.pauses = true
+		l.pauseLocked("nothing was delivered for " + g.policy.DisableAfter.String() + " (disable_after): " + reason)
+	}
+	if g.isDown() {
+		g.NextProbe = l.probes.schedule(now.Add(probeEvery), now)
+	}
+	return c
+}
+
+// jitter is a random time from 0 to most.
+func jitter(most time.Duration) time.Duration {
+	if most <= 0 {
+		return 0
+	}
+	return rand.N(most)
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// isSilent reports whether an attempt that may have left this machine got no answer.
+func isSilent(o *client.Outcome) bool {
+	return !o.Local && (o.Class == client.ClassConnectTimeout || o.Class == client.ClassTimeout && o.Status == 0 && o.Timing.FirstByte == 0)
+}
+
+// provesNetwork reports whether something beyond this machine must have answered for this outcome. Silence proves nothing, since the
+// line may just have been cut; nor does an error of this machine itself.
+func provesNetwork(o *client.Outcome) bool {
+	if o.Local {
+		return false
+	}
+	switch o.Class {
+	case client.ClassConnectTimeout, client.ClassBlockedAddress, client.ClassDNS, client.ClassInternal:
+		return false
+	case client.ClassTimeout:
+		return o.Status != 0 || o.Timing.FirstByte > 0
+	}
+	return true
+}

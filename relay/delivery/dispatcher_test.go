@@ -1,0 +1,501 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/sign"
+)
+
+const patience = 30 * time.Second // for what happens at once on a machine with nothing else to do
+
+// harness is a queue in a temporary folder and the dispatcher that delivers from it, with a clock that can leap.
+type harness struct {
+	*queue.Queue
+	t          *testing.T
+	dispatcher *Dispatcher
+	dir        string
+	leap       atomic.Int64
+	keep       struct{ retention, unserved time.Duration } // by the queue; zero: 1000 h, for ever
+
+	fault  func(place string, made bool) error // of the queue
+	filled int
+
+	rateBytes int64 // of the dispatcher
+}
+
+func openHarness(t *testing.T, endpoints ...config.Endpoint) *harness {
+	t.Helper()
+	d := &harness{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	d.open(endpoints...)
+	t.Cleanup(d.close)
+	return d
+}
+
+func (d *harness) now() time.Time { return time.Now().Add(time.Duration(d.leap.Load())) }
+
+func (d *harness) open(endpoints ...config.Endpoint) {
+	d.t.Helper()
+	var err error
+	d.Queue, err = queue.Open(queue.Options{
+		Dir: d.dir, DedupWindow: time.Hour, Retention: cmp.Or(d.keep.retention, 1000*time.Hour), FailedRetention: 1000 * time.Hour, Now: d.now,
+		UnservedRetention: d.keep.unserved,
+	}.WithFault(d.fault))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if d.dispatcher, err = NewDispatcher(d.Queue, endpoints, d.rateBytes, "1.2.3", zerolog.Nop(), d.now); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// close cuts short whatever is under way.
+func (d *harness) close() {
+	if d.dispatcher == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.stop(ctx)
+}
+
+func (d *harness) stop(ctx context.Context) {
+	d.t.Helper()
+	d.dispatcher.Stop(ctx)
+	d.dispatcher = nil
+	if err := d.Close(); err != nil {
+		d.t.Error(err)
+	}
+}
+
+// accept stores events of a type, for those who subscribed to it.
+func (d *harness) accept(eventType string, ids ...string) {
+	d.t.Helper()
+	events := make([]queue.Event, len(ids))
+	for i, id := range ids {
+		body := fmt.Sprintf(`{"id":%q,"type":%q,"timestamp":"2024-01-15T10:30:00Z","data":{}}`, id, eventType)
+		events[i] = queue.Event{ID: []byte(id), Type: []byte(eventType), Body: []byte(body), Lanes: d.dispatcher.Route([]byte(eventType))}
+	}
+	if err := d.Append("platform", events, make([]queue.Receipt, len(ids))); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *harness) status(name string) Status {
+	d.t.Helper()
+	for _, s := range d.dispatcher.Statuses() {
+		if s.Name == name {
+			return s
+		}
+	}
+	d.t.Fatalf("no status of %q", name)
+	return Status{}
+}
+
+// until waits for an endpoint to be as wanted.
+func (d *harness) until(name, what string, wanted func(Status) bool) {
+	d.t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(patience)
+	for {
+		s := d.status(name)
+		if wanted(s) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			d.t.Fatalf("endpoint %q did not come to be %s: %+v", name, what, s)
+		}
+	}
+}
+
+func settled(s Status) bool { return s.Pending+s.Retrying == 0 }
+
+// skip lets the clock leap and has the lanes look at it.
+func (d *harness) skip(by time.Duration) {
+	d.leap.Add(int64(by))
+	for _, l := range d.dispatcher.table.Load().lanes {
+		l.wakeSender()
+	}
+}
+
+// mustHold fails if the lane would attempt anything now.
+func (d *harness) mustHold(name string) {
+	d.t.Helper()
+	l := d.dispatcher.Lane(name)
+	for l.mu.Lock(); !l.askingSince.IsZero(); l.mu.Lock() { // one asks at a time
+		l.mu.Unlock()
+		<-time.After(time.Millisecond)
+	}
+	defer l.mu.Unlock()
+	taken, _, _ := l.nextLocked()
+	l.wakeSender() // for whoever came meanwhile
+	if taken != nil {
+		d.t.Errorf("endpoint %q: event %s is attempted although it has to wait", name, taken.Event.ID)
+	}
+}
+
+// subscriber is an endpoint for everything, with four attempts at a time and one retry after an hour.
+func subscriber(name, url string) config.Endpoint {
+	return config.Endpoint{
+		Name: name, URL: config.NewURL(url), Enabled: true, Events: []string{"*"},
+		Secret: sign.NewSecret("example-secret"), Signatures: []string{"realtorbot"},
+		// The timeout is for attempts that are to end by themselves, also on a busy machine.
+		Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 4, Retry: []time.Duration{time.Hour}, MaxAge: 72 * time.Hour},
+	}
+}
+
+func numbered(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("evt_%04d", i)
+	}
+	return ids
+}
+
+func TestStopLetsAttemptsEnd(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openHarness(t, subscriber("crm", url))
+	d.accept("lead.created", numbered(10)...)
+	under := []arrival{mustArrive(t, arrivals), mustArrive(t, arrivals), mustArrive(t, arrivals), mustArrive(t, arrivals)}
+	stopped := make(chan struct{})
+	dispatcher := d.dispatcher
+	go func() {
+		defer close(stopped)
+		dispatcher.Stop(context.Background())
+	}()
+	<-dispatcher.stop
+	select {
+	case <-stopped:
+		t.Fatal("stopped with attempts under way")
+	default:
+	}
+	d.dispatcher = nil
+	for _, lane := range dispatcher.table.Load().lanes {
+		for !lane.isStopped() {
+			<-time.After(time.Millisecond)
+		}
+	}
+	for _, a := range under {
+		a.answer <- 200
+	}
+	<-stopped
+	mustStaySilent(t, arrivals)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.open(subscriber("crm", url))
+	if s := d.status("crm"); s.Delivered != 4 || s.Pending != 6 {
+		t.Errorf("delivered %d, pending %d, want 4, 6", s.Delivered, s.Pending)
+	}
+}
+
+func (l *Lane) isStopped() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stopped
+}
+
+func TestStopInAHurryPutsBackWhatIsUnderWay(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	d := openHarness(t, subscriber("crm", url))
+	d.accept("lead.created", "evt_retry")
+	mustArrive(t, arrivals).answer <- 500
+	d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+	d.skip(2 * time.Hour)
+	mustArrive(t, arrivals)
+	d.accept("lead.created", "evt_first")
+	mustArrive(t, arrivals)
+	d.close()
+
+	d.open(subscriber("crm", url))
+	numbers := map[string]int{}
+	for range 2 {
+		a := mustArrive(t, arrivals)
+		numbers[a.id] = a.attempt
+		a.answer <- 200
+	}
+	if numbers["evt_retry"] != 2 || numbers["evt_first"] != 1 {
+		t.Errorf("attempts after the restart: %v", numbers)
+	}
+	d.until("crm", "settled", settled)
+}
+
+func TestNoGoroutineOutlivesStop(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Run("stop", func(t *testing.T) {
+		quick, _ := quickReceiver(t, well)
+		slow, arrivals := slowReceiver(t)
+		d := openHarness(t, subscriber("crm", quick), subscriber("mailer", slow))
+		d.accept("lead.created", numbered(20)...)
+		mustArrive(t, arrivals)
+		d.until("crm", "settled", settled)
+		if err := d.dispatcher.Apply([]config.Endpoint{subscriber("mailer", quick)}); err != nil {
+			t.Fatal(err)
+		}
+		d.close()
+	})
+	goleak.VerifyNone(t, before)
+}
+
+func TestReloadNeitherLosesNorDoubles(t *testing.T) {
+	const all = 2000
+	url, got := quickReceiver(t, well)
+	other, gotOther := quickReceiver(t, well)
+	changed := func(i int) []config.Endpoint {
+		ep := subscriber("crm", url)
+		ep.Delivery.Concurrency = 1 + i%4
+		return []config.Endpoint{ep, subscriber("mailer", other)}
+	}
+	d := openHarness(t, changed(0)...)
+	mailer := d.dispatcher.Lane("mailer")
+	posted := make(chan struct{})
+	go func() {
+		defer close(posted)
+		for batch := range slices.Chunk(numbered(all), 20) {
+			d.accept("lead.created", batch...)
+		}
+	}()
+	for i := 1; ; i++ {
+		if err := d.dispatcher.Apply(changed(i)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-posted:
+		default:
+			continue
+		}
+		break
+	}
+	for _, name := range []string{"crm", "mailer"} {
+		d.until(name, "settled", func(s Status) bool { return s.Delivered == all && settled(s) })
+	}
+	if d.dispatcher.Lane("mailer") != mailer {
+		t.Error("the lane of an endpoint that did not change was replaced")
+	}
+	for _, l := range []*ledger{got, gotOther} {
+		l.mu.Lock()
+		for _, id := range numbered(all) {
+			if l.times[id] != 1 {
+				t.Errorf("%s arrived %d times", id, l.times[id])
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func TestChangedEndpointGoesWhereItNowLeads(t *testing.T) {
+	slow, arrivals := slowReceiver(t)
+	quick, got := quickReceiver(t, well)
+	d := openHarness(t, subscriber("crm", slow))
+	d.accept("lead.created", "evt_1")
+	old := mustArrive(t, arrivals)
+	if err := d.dispatcher.Apply([]config.Endpoint{subscriber("crm", quick)}); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_2")
+	d.until("crm", "one further", func(s Status) bool { return s.Delivered == 1 })
+	old.answer <- 200
+	d.until("crm", "settled", settled)
+	if got.count("evt_2") != 1 || len(got.arrived()) != 1 {
+		t.Errorf("arrived at the new receiver: %v", got.arrived())
+	}
+}
+
+func TestBadEndpointChangesNothing(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	d := openHarness(t, subscriber("crm", url))
+	bad := subscriber("mailer", url)
+	bad.Signatures = []string{"no such scheme"}
+	changed := subscriber("crm", url)
+	changed.Delivery.Concurrency = 1
+	if err := d.dispatcher.Apply([]config.Endpoint{changed, bad}); err == nil || !strings.Contains(err.Error(), `"mailer"`) {
+		t.Fatalf("error %v", err)
+	}
+	d.accept("lead.created", "evt_1")
+	d.until("crm", "settled", settled)
+	if lane := d.dispatcher.Lane("crm"); len(got.arrived()) != 1 || lane.endpoint().Delivery.Concurrency != 4 || d.dispatcher.Lane("mailer") != nil {
+		t.Errorf("arrived: %v", got.arrived())
+	}
+}
+
+func TestRouteFollowsSubscriptions(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	leads, all, off := subscriber("leads", url), subscriber("all", url), subscriber("off", url)
+	leads.Events, off.Enabled = []string{"lead.*", "appointment.scheduled"}, false
+	d := openHarness(t, leads, all, off)
+	for eventType, want := range map[string]int{
+		"lead.created": 2, "lead.scored": 2, "appointment.scheduled": 2, "appointment.cancelled": 1, "email.sent": 1,
+	} {
+		for range 2 { // the second answer is remembered
+			set := d.dispatcher.Route([]byte(eventType))
+			if set.Len() != want || set.Has(d.dispatcher.Lane("off").queueLane.ID()) || !set.Has(d.dispatcher.Lane("all").queueLane.ID()) {
+				t.Errorf("%s goes to %d endpoints, want %d", eventType, set.Len(), want)
+			}
+		}
+	}
+	if err := d.dispatcher.Apply([]config.Endpoint{leads}); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.dispatcher.Route([]byte("email.sent")).Len(); n != 0 {
+		t.Errorf("after the reload email.sent goes to %d endpoints, want 0", n)
+	}
+}
+
+func TestInventedTypesDoNotFillMemory(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	d := openHarness(t, subscriber("crm", url))
+	routes := map[string]queue.LaneSet{}
+	for i := range maxRoutes {
+		routes[fmt.Sprintf("lead.type%d", i)] = queue.NewLaneSet()
+	}
+	table := d.dispatcher.table.Load()
+	table.routes.Store(&routes)
+	if set := d.dispatcher.Route([]byte("lead.one_more")); set.Len() != 1 {
+		t.Errorf("goes to %d endpoints, want 1", set.Len())
+	}
+	if n := len(*table.routes.Load()); n != maxRoutes {
+		t.Errorf("%d types are remembered, want at most %d", n, maxRoutes)
+	}
+}
+
+func TestRouteOfAKnownTypeDoesNotAllocate(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	d := openHarness(t, subscriber("crm", url))
+	eventType := []byte("lead.created")
+	d.dispatcher.Route(eventType)
+	if n := testing.AllocsPerRun(100, func() { d.dispatcher.Route(eventType) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestDisabledEndpointKeepsWhatItHas(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	d := openHarness(t, ep)
+	if err := d.dispatcher.Lane("crm").Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_1")
+	off := ep
+	off.Enabled = false
+	if err := d.dispatcher.Apply([]config.Endpoint{off}); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_2")
+	if err := d.dispatcher.Lane("crm").Resume(); !errors.Is(err, ErrDisabled) {
+		t.Errorf("resume: %v", err)
+	}
+	d.mustHold("crm")
+	if s := d.status("crm"); s.State != StateDisabled || s.Pending != 1 {
+		t.Errorf("%s, pending %d, want disabled, 1", s.State, s.Pending)
+	}
+	if err := d.dispatcher.Apply([]config.Endpoint{ep}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
+		t.Fatal(err)
+	}
+	a := mustArrive(t, arrivals)
+	if a.answer <- 200; a.id != "evt_1" {
+		t.Errorf("%s arrived", a.id)
+	}
+	d.until("crm", "settled", settled)
+}
+
+// Whoever is disabled or removed is unserved from then on, not from the next start, and whoever is paused is not.
+func TestWhatDisabledAndRemovedEndpointsHoldHasATime(t *testing.T) {
+	url, _ := quickReceiver(t, well)
+	off, gone, paused := subscriber("off", url), subscriber("gone", url), subscriber("paused", url)
+	d := &harness{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	d.keep.retention, d.keep.unserved = time.Second, 100*time.Hour
+	paused.Delivery.MaxAge = 1000 * time.Hour
+	d.open(off, gone, paused)
+	t.Cleanup(d.close)
+	for _, name := range []string{"off", "gone", "paused"} {
+		if err := d.dispatcher.Lane(name).Pause("paused by the operator"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.accept("lead.created", "evt_1", "evt_2")
+	d.leap.Add(int64(60 * time.Hour)) // nobody minds: they are served
+	off.Enabled = false
+	if err := d.dispatcher.Apply([]config.Endpoint{off, paused}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"off", "gone"} {
+		if s := d.status(name); s.Since == nil || d.now().Sub(*s.Since) > time.Hour {
+			t.Errorf("%s is %s since %v", name, s.State, s.Since)
+		}
+	}
+	d.leap.Add(int64(60 * time.Hour))
+	d.stop(t.Context())
+	d.open(off, paused)
+	if s := d.status("off"); s.Pending != 2 || s.Since == nil || d.now().Sub(*s.Since) < 60*time.Hour {
+		t.Errorf("after a restart off is %+v", s)
+	}
+	d.leap.Add(int64(50 * time.Hour))
+	for _, name := range []string{"off", "gone"} {
+		d.until(name, "failed", func(s Status) bool { return s.Failed == 2 && s.Expired == 2 && s.Pending == 0 })
+	}
+	if s := d.status("paused"); s.Pending != 2 || s.Failed != 0 {
+		t.Errorf("paused is %+v", s)
+	}
+	found, err := d.Search(queue.Query{Lane: d.dispatcher.Lane("off").queueLane, State: queue.GivenUp})
+	if err != nil || len(found.Events) != 2 || found.Events[0].Failure.Class != "expired" {
+		t.Errorf("failed are %+v, %v", found.Events, err)
+	}
+}
+
+func TestRemovedEndpointIsOrphanedUntilItComesBack(t *testing.T) {
+	url, got := quickReceiver(t, well)
+	crm, mailer := subscriber("crm", url), subscriber("mailer", url)
+	d := openHarness(t, crm, mailer)
+	if err := d.dispatcher.Lane("crm").Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_1")
+	d.until("mailer", "settled", settled)
+	if err := d.dispatcher.Apply([]config.Endpoint{mailer}); err != nil {
+		t.Fatal(err)
+	}
+	d.accept("lead.created", "evt_2")
+	statuses := d.dispatcher.Statuses()
+	if len(statuses) != 2 || statuses[0].Name != "mailer" {
+		t.Fatalf("statuses %+v", statuses)
+	}
+	if s := statuses[1]; s.Name != "crm" || s.State != StateOrphaned || s.Pending != 1 || s.Reason == "" {
+		t.Errorf("status %+v", s)
+	}
+	if d.dispatcher.Lane("crm") != nil {
+		t.Error("there is a lane of an endpoint that is not configured")
+	}
+	if err := d.dispatcher.Apply([]config.Endpoint{crm, mailer}); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.status("crm"); s.State != StatePaused || s.Pending != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
+		t.Fatal(err)
+	}
+	d.until("crm", "settled", settled)
+	if got.count("evt_1") != 2 || got.count("evt_2") != 1 {
+		t.Errorf("arrived %v", got.arrived())
+	}
+}

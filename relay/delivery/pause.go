@@ -1,0 +1,83 @@
+package delivery
+
+import (
+	"errors"
+	"time"
+)
+
+// Pause holds all deliveries until Resume, also across a restart. It takes effect at once, and then writes to disk; an error says
+// that the pause is not on disk.
+func (l *Lane) Pause(reason string) error {
+	l.mu.Lock()
+	l.pauseLocked(reason)
+	l.mu.Unlock()
+	return l.savePause()
+}
+
+// pauseLocked holds all deliveries at once. The caller calls savePause after it.
+func (l *Lane) pauseLocked(reason string) {
+	now := l.now()
+	if l.gate.pauseReason == "" {
+		l.gate.Paused = now
+		l.report(Transition{State: StatePaused, Reason: reason, At: now})
+	}
+	l.gate.pauseReason = reason
+	l.saveHealthLocked()
+}
+
+// ErrDisabled: only the configuration can enable the endpoint again.
+var ErrDisabled = errors.New("the endpoint is disabled in the configuration")
+
+// Resume ends a pause. It also forgets that the endpoint was down or asked to wait, so that all that waits is attempted now. It
+// takes effect at once, and then writes to disk; an error says that the change is not on disk or, as ErrDisabled, that nothing was
+// changed.
+func (l *Lane) Resume() error {
+	l.mu.Lock()
+	if l.gate.disabled {
+		l.mu.Unlock()
+		return ErrDisabled
+	}
+	l.gate.pauseReason, l.gate.Paused = "", time.Time{}
+	l.resetLocked()
+	l.noWake.Store(false)
+	l.mu.Unlock()
+	l.wakeSender()
+	return l.savePause()
+}
+
+// resetLocked forgets what is known of the endpoint's health, and brings forward what waits only because the endpoint was down.
+func (l *Lane) resetLocked() {
+	if l.gate.isDown() {
+		l.bringForwardLocked(l.now())
+	}
+	l.gate.reset()
+	l.poison = poisonTypes{}
+	l.saveHealthLocked()
+}
+
+// bringForwardLocked makes all retries due now, since the endpoint is back. After a restart the lane does so again, as long as some
+// of them were not attempted.
+func (l *Lane) bringForwardLocked(now time.Time) {
+	l.gate.Hastened = now
+	l.queueLane.Hasten(now)
+}
+
+// savePause writes to disk whether the lane is paused. If somebody changed that meanwhile it writes again, so that memory and disk
+// agree in the end, whoever pauses and resumes at the same time. The lane decides; the queue only saves it.
+func (l *Lane) savePause() error {
+	for {
+		reason := l.pauseReason()
+		if err := l.queueLane.Pause(reason); err != nil {
+			return err
+		}
+		if l.pauseReason() == reason {
+			return nil
+		}
+	}
+}
+
+func (l *Lane) pauseReason() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gate.pauseReason
+}
