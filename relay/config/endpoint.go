@@ -49,6 +49,10 @@ func readEndpoints(root, defaults *table, delivery Delivery, custom []string) []
 		readSigning(t, &e, where)
 		readHeaders(t.sub("headers"), &e.Headers)
 		t.choice("format", &e.Format, FormatEvent, FormatSlack)
+		// A chat checks no signature: whoever has its URL may post there.
+		if e.Secret.IsZero() && e.Format != FormatSlack && !slices.Contains(e.Signatures, SchemeStandard) {
+			t.warn("secret", "is empty: deliveries are not signed, so the receiver can't tell them from anybody's")
+		}
 		readDelivery(t, &e.Delivery)
 		readTLS(t, &e, where)
 		if where.isLoopback() && !e.Delivery.Proxy.IsZero() {
@@ -122,8 +126,6 @@ func readSigning(t *table, e *Endpoint, where target) {
 	switch {
 	case !signs && usesStandard:
 		t.fault("secret", `is missing, and signatures has "standard": set secret, or leave "standard" out`)
-	case !signs:
-		t.warn("secret", "is empty: deliveries are not signed, so the receiver can't tell them from anybody's")
 	case usesStandard:
 		t.standardKey("secret", e.Secret)
 		t.standardKey("previous_secret", e.PreviousSecret)

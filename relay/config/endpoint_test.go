@@ -212,3 +212,16 @@ func TestDescribeSaysWhatIsKeptOfWhatNobodyDelivers(t *testing.T) {
 		}
 	}
 }
+
+// A chat checks no signature, so that one without a secret is as it should be.
+func TestOnlyAReceiverThatCouldCheckIsMissedItsSecret(t *testing.T) {
+	for format, warned := range map[string]bool{FormatEvent: true, FormatSlack: false} {
+		c, err := Parse("c.toml", []byte("[[endpoint]]\nname = \"chat\"\nurl = \"https://chat.example.com/\"\nevents = [\"relay.*\"]\nformat = \""+format+"\"\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Join(c.Warnings, "\n"); strings.Contains(said, "not signed") != warned {
+			t.Errorf("format %s: %q", format, said)
+		}
+	}
+}
