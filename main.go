@@ -19,6 +19,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"realtorbot-relay/relay"
 	"realtorbot-relay/relay/answer"
@@ -67,9 +68,20 @@ Developing a receiver:
   version                  print the version
 
 Without -config it is ` + command.DefaultConfig + `.
-COMMAND -h tells more, and help PAGE is a page of the manual: proxies, schedules.
-Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
+COMMAND -h tells more. Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
 `
+
+// instructions are the usage and the pages of the manual.
+func instructions() string {
+	text, line := usage, "help PAGE is a page of the manual:"
+	for _, page := range manual.Names() {
+		if len(line)+len(page) > 76 {
+			text, line = text+line+"\n", "   "
+		}
+		line += " " + page
+	}
+	return text + line + "\n"
+}
 
 const (
 	exitWell   = 0
@@ -116,7 +128,7 @@ func run(args []string) int {
 	case "help":
 		return help(rest)
 	default:
-		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, usage)
+		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, instructions())
 		return exitUsage
 	}
 }
@@ -124,18 +136,30 @@ func run(args []string) int {
 // help prints what there is, or a page of the manual.
 func help(args []string) int {
 	if len(args) == 0 || args[0] == "" || args[0][0] == '-' {
-		fmt.Print(usage)
+		fmt.Print(instructions())
 		return exitWell
 	}
-	if text, ok := manual.Page(args[0]); ok && len(args) == 1 {
-		fmt.Print(text)
-		return exitWell
+	width, bold := screen()
+	if len(args) == 1 {
+		if text, ok := manual.Text(args[0], width, bold); ok {
+			fmt.Print(text)
+			return exitWell
+		}
 	}
-	fmt.Fprintf(os.Stderr, "realtorbot-relay help: there is no page %q; there are:\n", strings.Join(args, " "))
-	for _, page := range manual.Pages() {
-		fmt.Fprintf(os.Stderr, "  %-10s %s\n", page.Name, page.Title)
-	}
+	list, _ := manual.Text("", width, false)
+	fmt.Fprintf(os.Stderr, "realtorbot-relay help: there is no page %q\n\n%s", strings.Join(args, " "), list)
 	return exitUsage
+}
+
+// screen is how many columns the terminal has, and whether standard output is one, which shows what is bold. A page that goes to a
+// pager is as wide as the terminal that messages go to.
+func screen() (width int, bold bool) {
+	for _, file := range []*os.File{os.Stdout, os.Stderr} {
+		if size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+			return min(int(size.Col), 120), file == os.Stdout
+		}
+	}
+	return 80, false
 }
 
 // configFlag parses the flag that serve, check and doctor have. more adds those that one of them has beside it, and says what

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"io/fs"
 	"path"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/manual"
 )
 
 // pageFiles are the page as it is served: written by hand, built by nobody.
@@ -27,6 +30,11 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; con
 type pageFile struct {
 	kind, tag string
 	body      []byte
+}
+
+func newPageFile(kind string, body []byte) pageFile {
+	sum := sha256.Sum256(body)
+	return pageFile{kind, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, body}
 }
 
 // pages are all files, by the path they are served at.
@@ -47,12 +55,11 @@ func loadPages() map[string]pageFile {
 		if err != nil {
 			panic(err)
 		}
-		sum := sha256.Sum256(body)
 		at := "/page/" + e.Name()
 		if e.Name() == "index.html" {
 			at = "/"
 		}
-		files[at] = pageFile{kinds[path.Ext(e.Name())], `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, body}
+		files[at] = newPageFile(kinds[path.Ext(e.Name())], body)
 	}
 	return files
 }
@@ -77,6 +84,41 @@ func (a *Admin) page(ctx *fasthttp.RequestCtx, f pageFile) {
 	h.SetContentType(f.kind)
 	ctx.SetBody(f.body)
 }
+
+// manualColumns is how wide a page of the manual is for who asks with curl.
+const manualColumns = 100
+
+// manualFiles are the pages of the manual by their names, for browsers and for people in a terminal: made once somebody asks.
+var manualFiles = sync.OnceValue(func() map[string][2]pageFile {
+	files := map[string][2]pageFile{}
+	for _, name := range append([]string{""}, manual.Names()...) {
+		document, _ := manual.HTML(name)
+		text, _ := manual.Text(name, manualColumns, false)
+		files[name] = [2]pageFile{newPageFile("text/html; charset=utf-8", []byte(document)), newPageFile("text/plain; charset=utf-8", []byte(text))}
+	}
+	return files
+})
+
+// manual answers with a page of the manual: in HTML who takes that, as plain text who does not say so. Like the files of the page
+// it has no secret, and is for all.
+func (a *Admin) manual(ctx *fasthttp.RequestCtx, t target) {
+	if a.foreign(ctx) {
+		return
+	}
+	both, ok := manualFiles()[t.id]
+	if !ok {
+		answer.Error(ctx, 404, "not_found", "the manual has no such page; GET /manual/ lists them")
+		return
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderVary, fasthttp.HeaderAccept)
+	if strings.Contains(string(ctx.Request.Header.Peek(fasthttp.HeaderAccept)), "text/html") {
+		a.page(ctx, both[0])
+	} else {
+		a.page(ctx, both[1])
+	}
+}
+
+func isManual(path string) bool { return strings.HasPrefix(path, "/manual/") }
 
 // liveStep is how often the page hears how the relay is.
 const liveStep = time.Second

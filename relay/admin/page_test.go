@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/manual"
 	"realtorbot-relay/sign"
 )
 
@@ -94,8 +95,96 @@ func TestThePageComesWithAStrictPolicy(t *testing.T) {
 		}
 	}
 	o := openOffice(t, "")
-	if answer, body := o.exchange("GET", "/", "", "Host: rebound.example"); answer.StatusCode != 403 || code(body) != "foreign_host" {
-		t.Errorf("under a foreign name: %d %s", answer.StatusCode, body)
+	for _, path := range []string{"/", "/manual/", "/manual/runbook", "/manual/none"} {
+		if answer, body := o.exchange("GET", path, "", "Host: rebound.example"); answer.StatusCode != 403 || code(body) != "foreign_host" {
+			t.Errorf("%s under a foreign name: %d %s", path, answer.StatusCode, body)
+		}
+	}
+}
+
+// The manual is for all, with the page's policy: HTML for a browser, plain text for curl.
+func TestTheManualIsServed(t *testing.T) {
+	for _, token := range []string{"", testToken} {
+		o := openOffice(t, token)
+		for _, name := range append([]string{""}, manual.Names()...) {
+			document, _ := manual.HTML(name)
+			text, _ := manual.Text(name, manualColumns, false)
+			for accept, want := range map[string]string{"text/html,application/xhtml+xml,*/*;q=0.8": document, "*/*": text, "": text} {
+				kind := "text/plain; charset=utf-8"
+				if want == document {
+					kind = "text/html; charset=utf-8"
+				}
+				answer, body := o.exchange("GET", "/manual/"+name, "", "Accept: "+accept)
+				policy := answer.Header.Get("Content-Security-Policy")
+				if answer.StatusCode != 200 || body != want || answer.Header.Get("Content-Type") != kind || !strings.Contains(answer.Header.Get("Vary"), "Accept") ||
+					!strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") || answer.Header.Get("X-Content-Type-Options") != "nosniff" {
+					t.Errorf("/manual/%s for %q: %d %v %.80q", name, accept, answer.StatusCode, answer.Header, body)
+				}
+				if again, body := o.exchange("GET", "/manual/"+name, "", "Accept: "+accept, "If-None-Match: "+answer.Header.Get("ETag")); again.StatusCode != 304 || body != "" {
+					t.Errorf("/manual/%s for %q again: %d", name, accept, again.StatusCode)
+				}
+			}
+			for _, used := range regexp.MustCompile(`href="\.\.(/page/[^"]+)"`).FindAllStringSubmatch(document, -1) {
+				if _, ok := pages[used[1]]; !ok {
+					t.Errorf("/manual/%s uses %s, which is not there", name, used[1])
+				}
+			}
+		}
+		if answer, body := o.exchange("GET", "/manual/none", ""); answer.StatusCode != 404 || code(body) != "not_found" {
+			t.Errorf("a page that is not there: %d %s", answer.StatusCode, body)
+		}
+		if answer, _ := o.exchange("POST", "/manual/runbook", ""); answer.StatusCode != 405 {
+			t.Errorf("POST is answered %d", answer.StatusCode)
+		}
+	}
+	if !strings.Contains(string(pages["/"].body), `href="manual/"`) {
+		t.Error("the page does not lead to the manual")
+	}
+	leads := 0
+	for at, f := range pages {
+		for _, to := range regexp.MustCompile(`href: 'manual/([a-z]*)#?([a-z0-9-]*)'`).FindAllStringSubmatch(string(f.body), -1) {
+			leads++
+			if document, ok := manual.HTML(to[1]); !ok || to[2] != "" && !strings.Contains(document, `id="`+to[2]+`"`) {
+				t.Errorf("%s leads to %s, which is not there", at, to[0])
+			}
+		}
+	}
+	if leads < 2 {
+		t.Errorf("%d places of the page lead to a page of the manual", leads)
+	}
+}
+
+// The manual lists every route, with every parameter that is not a filter, and no other.
+func TestTheManualListsTheRoutes(t *testing.T) {
+	text, _ := manual.Page("routes")
+	listed := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z]+ [^`]+)` \\| (.*) \\|$").FindAllStringSubmatch(text, -1) {
+		listed[row[1]] = row[2]
+	}
+	for i := range routes {
+		r := &routes[i]
+		path := strings.ReplaceAll(r.path, "{event}", "{id}")
+		if path == "/manual/{id}" {
+			path = "/manual/{page}"
+		}
+		says, ok := listed[r.method+" "+path]
+		if !ok || len(says) < 10 {
+			t.Errorf("the manual does not list %s %s", r.method, path)
+		}
+		delete(listed, r.method+" "+path)
+		for _, name := range r.params {
+			if !regexp.MustCompile(`\b`+name+`\b`).MatchString(says) && !strings.Contains(says, "ilters") && !regexp.MustCompile("(?m)^[^|].*\\?"+name+"=").MatchString(text) {
+				t.Errorf("the manual does not say that %s %s takes %s", r.method, path, name)
+			}
+		}
+	}
+	for at, f := range map[string]string{"GET /": "/", "GET /page/…": "/page/main.js"} {
+		if _, ok := pages[f]; ok && listed[at] != "" {
+			delete(listed, at)
+		}
+	}
+	if len(listed) > 0 || len(routes) < 20 {
+		t.Errorf("of %d routes, these are in the manual alone: %q", len(routes), listed)
 	}
 }
 
@@ -173,7 +262,7 @@ func TestThePageHearsHowTheRelayIs(t *testing.T) {
 func TestThePageIsThereBeforeTheQueue(t *testing.T) {
 	for _, token := range []string{"", testToken} {
 		w := &Waiting{Token: sign.NewSecret(token), Log: zerolog.Nop(), Why: func() error { return io.ErrUnexpectedEOF }}
-		for path, want := range map[string]int{"/": 200, "/page/main.js": 200, "/session": 503} {
+		for path, want := range map[string]int{"/": 200, "/page/main.js": 200, "/session": 503, "/manual/": 200, "/manual/damage": 200, "/manual/none": 404} {
 			var ctx fasthttp.RequestCtx
 			ctx.Request.SetRequestURI(path)
 			ctx.Request.Header.SetHost("127.0.0.1:8081")

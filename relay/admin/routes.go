@@ -71,6 +71,8 @@ var routes = []route{
 	{"POST", "/endpoints/{name}/replay", nil, takesBody, (*Admin).replay},
 	{"GET", "/endpoints/{name}/replays", nil, alsoOrphan, (*Admin).listReplays},
 	{"DELETE", "/endpoints/{name}/replays/{id}", nil, alsoOrphan, (*Admin).cancelReplay},
+	{"GET", "/manual/", nil, forAll, (*Admin).manual},
+	{"GET", "/manual/{id}", nil, forAll, (*Admin).manual},
 	{"GET", "/debug/pprof", nil, 0, plain((*Admin).listProfiles)},
 	{"GET", "/debug/pprof/{id}", []string{"seconds", "debug"}, 0, (*Admin).profile},
 }
@@ -156,7 +158,7 @@ func (a *Admin) enter(ctx *fasthttp.RequestCtx) (r *route, t target, ok bool) {
 }
 
 func nothingHere(ctx *fasthttp.RequestCtx) {
-	answer.Error(ctx, 404, "not_found", "there is nothing at this path; see README, \"Operating\"")
+	answer.Error(ctx, 404, "not_found", "there is nothing at this path; GET /manual/routes lists what there is")
 }
 
 // accepts refuses what does not belong to the route.

@@ -31,8 +31,8 @@ type Waiting struct {
 	admin *Admin // it knows who presents wrong tokens
 }
 
-// Handle answers one request: health with its reason, what metrics there are, the configuration, profiles, the page, all
-// else 503.
+// Handle answers one request: health with its reason, what metrics there are, the configuration, profiles, the page, the
+// manual, all else 503.
 func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 	w.once.Do(func() {
 		w.admin = &Admin{
@@ -56,7 +56,7 @@ func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 		w.metrics(w.admin, ctx)
 	case r.path == "/config" || r.path == "/reload" || isProfile(r.path): // what is wrong may be in there
 		r.answer(w.admin, ctx, t)
-	case page: // it says so, and comes alive with the queue
+	case page, isManual(r.path): // the page says so, and comes alive with the queue; the manual says what to do
 		r.answer(w.admin, ctx, t)
 	case r.path == "/session" && w.admin.foreign(ctx):
 	default:

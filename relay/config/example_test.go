@@ -85,7 +85,7 @@ func TestExampleRunsWithoutWarning(t *testing.T) {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
 	if len(c.Endpoints) != 1 || c.Endpoints[0].Secret.Reveal() != exampleSecret {
-		t.Errorf("the example's endpoint is not the signed one that README shows: %+v", c.Endpoints)
+		t.Errorf("the example's endpoint is not the signed one that README's Try it uses: %+v", c.Endpoints)
 	}
 	if strings.Count(string(mustRead(t, examplePath)), exampleSecret) != 2 {
 		t.Error("the example's secret is not where the key and the command beside it are")

@@ -149,16 +149,16 @@ func (p *patient) room(free int64) finding {
 		left := time.Duration(p.running.Queue.DiskLowIn) * time.Second
 		says += fmt.Sprintf("; as it filled in the last hours, that is in %s", days(left))
 		if left < 24*time.Hour && free >= least {
-			return finding{warn, about, says + ": README, runbook: the disk is filling"}
+			return finding{warn, about, says + ": see \"The disk is filling\" in realtorbot-relay help runbook"}
 		}
 	} else if p.running != nil {
 		says += "; it did not fill in the last hours, as far as the relay has looked"
 	}
 	switch {
 	case free < least:
-		return finding{fail, about, says + ": README, runbook: the disk is filling"}
+		return finding{fail, about, says + ": see \"The disk is filling\" in realtorbot-relay help runbook"}
 	case free < least+least/4:
-		return finding{warn, about, says + ": README, runbook: the disk is filling"}
+		return finding{warn, about, says + ": see \"The disk is filling\" in realtorbot-relay help runbook"}
 	}
 	return finding{ok, about, says}
 }

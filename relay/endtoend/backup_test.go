@@ -204,27 +204,34 @@ func writeElsewhere(t *testing.T, dir string) {
 // Megabytes of noise are nothing for a terminal.
 func TestABackupIsNotWrittenToATerminal(t *testing.T) {
 	t.Parallel()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer master.Close()
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err := os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer terminal.Close()
+	_, terminal := openTerminal(t)
 	dir := t.TempDir()
 	writeConfig(t, dir, preamble)
 	p := launchTo(t, command(dir, "backup", "-config", "config.toml"), terminal)
 	if code := p.exit(); code != 2 || !p.stderr.has("write it to a file, with > FILE") {
 		t.Errorf("it ends with %d: %s", code, p.stderr.String())
 	}
+}
+
+// openTerminal makes a terminal: what a program writes to it is read from the other side.
+func openTerminal(t *testing.T) (side, terminal *os.File) {
+	t.Helper()
+	side, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { side.Close() })
+	if err := unix.IoctlSetPointerInt(int(side.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(side.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return side, terminal
 }

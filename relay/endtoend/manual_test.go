@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"realtorbot-relay/relay/manual"
 )
 
@@ -81,9 +83,9 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 	}
 	for _, name := range []string{"completion.bash", "completion.zsh", "completion.fish", "realtorbot-relay.1"} {
 		text := readFile(t, name)
-		for _, page := range manual.Pages() {
-			if !regexp.MustCompile(`\b` + page.Name + `\b`).MatchString(text) {
-				t.Errorf("%s doesn't know the page %s of the manual", name, page.Name)
+		for _, page := range manual.Names() {
+			if !regexp.MustCompile(`\b` + page + `\b`).MatchString(text) {
+				t.Errorf("%s doesn't know the page %s of the manual", name, page)
 			}
 		}
 	}
@@ -100,11 +102,7 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 func TestBashOffersTheFlagsOfTheCommandThatIsTyped(t *testing.T) {
 	t.Parallel()
 	want := commandFlags(t)
-	var pages []string
-	for _, page := range manual.Pages() {
-		pages = append(pages, page.Name)
-	}
-	want["help"] = pages
+	want["help"] = manual.Names()
 	for name, flags := range want {
 		typed := "-"
 		if name == "help" {
@@ -170,12 +168,9 @@ func TestManualListsWhatIsLinked(t *testing.T) {
 	for _, module := range info.Deps {
 		linked = append(linked, strings.TrimPrefix(module.Path, "github.com/"))
 	}
-	manual, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, list, _ := strings.Cut(string(manual), "**What is linked.**")
-	list, _, _ = strings.Cut(list, "\nStart reading")
+	page, _ := manual.Page("inside")
+	_, list, _ := strings.Cut(page, "\n## What is linked\n")
+	list, _, _ = strings.Cut(list, "\n## ")
 	var listed []string
 	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`[^|]*`"+`) \| [^|]{5,} \|$`).FindAllStringSubmatch(list, -1) {
 		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
@@ -193,17 +188,57 @@ func TestManualListsWhatIsLinked(t *testing.T) {
 func TestHelpHasThePagesOfTheManual(t *testing.T) {
 	t.Parallel()
 	_, usage, _ := end(t, command(t.TempDir(), "help"))
-	for _, page := range manual.Pages() {
-		code, text, _ := end(t, command(t.TempDir(), "help", page.Name))
-		if want, _ := manual.Page(page.Name); code != 0 || text != want {
-			t.Errorf("help %s: exit %d, %.60q", page.Name, code, text)
+	code, _, list := end(t, command(t.TempDir(), "help", "nothing"))
+	if code != 2 {
+		t.Errorf("help nothing: exit %d", code)
+	}
+	for line := range strings.Lines(usage) {
+		if strings.HasSuffix(line, " \n") || len([]rune(line)) > 110 {
+			t.Errorf("help has the line %q", line)
 		}
-		if !strings.Contains(usage, page.Name) {
-			t.Errorf("help does not name the page %s", page.Name)
+	}
+	for _, name := range manual.Names() {
+		code, text, _ := end(t, command(t.TempDir(), "help", name))
+		if want, _ := manual.Text(name, 80, false); code != 0 || text != want {
+			t.Errorf("help %s: exit %d, %.60q", name, code, text)
 		}
-		code, _, said := end(t, command(t.TempDir(), "help", "nothing"))
-		if code != 2 || !strings.Contains(said, "  "+page.Name+" ") || !strings.Contains(said, page.Title) {
-			t.Errorf("help nothing: exit %d, %s", code, said)
+		if !regexp.MustCompile(`\b` + name + `\b`).MatchString(usage) {
+			t.Errorf("help does not name the page %s", name)
+		}
+		if title := strings.Join(strings.Fields(manual.Title(name)), " "); !strings.Contains(strings.Join(strings.Fields(list), " "), name+" "+title) {
+			t.Errorf("help nothing does not list %s as %q: %s", name, title, list)
+		}
+	}
+}
+
+// In a terminal a page is as wide as that, and what is bold is bold.
+func TestHelpIsAsWideAsTheTerminal(t *testing.T) {
+	t.Parallel()
+	terminal, device := openTerminal(t)
+	for _, columns := range []int{60, 90, 300} {
+		if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: uint16(columns)}); err != nil {
+			t.Fatal(err)
+		}
+		want, _ := manual.Text("damage", min(columns, 120), true)
+		shown := make(chan string)
+		go func() {
+			var text strings.Builder
+			piece := make([]byte, 4096)
+			for strings.Count(text.String(), "\n") < strings.Count(want, "\n") {
+				n, err := terminal.Read(piece)
+				text.Write(piece[:n])
+				if err != nil {
+					break
+				}
+			}
+			shown <- strings.ReplaceAll(text.String(), "\r\n", "\n")
+		}()
+		cmd := command(t.TempDir(), "help", "damage")
+		if code := launchTo(t, cmd, device).exit(); code != 0 {
+			t.Fatalf("exit code %d", code)
+		}
+		if got := <-shown; got != want || !strings.Contains(got, "\x1b[1m") {
+			t.Errorf("in %d columns:\n%s", columns, got)
 		}
 	}
 }

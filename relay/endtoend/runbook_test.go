@@ -5,9 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,36 +15,41 @@ import (
 )
 
 // site is a machine with a relay as scripts/install leaves it, but for where its files are and which addresses it has in
-// place of 127.0.0.1:8080 and 127.0.0.1:8081. The commands of README's runbook are run there as they stand.
+// place of 127.0.0.1:8080 and 127.0.0.1:8081. The commands of the manual are run there as they stand.
 type site struct {
 	*relay
 	etc, state        string
 	intakeAt, adminAt string
-	edited            string // what the operator writes with sudoedit
+	edited            string   // what the operator writes with sudoedit
+	token             string   // of the source, in the environment as RELAY_TOKEN
+	instead           []string // texts of the page, each with what is put in their place
 }
 
 var sites atomic.Int64
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	dir, n, pid := t.TempDir(), sites.Add(1), os.Getpid()
-	s := &site{relay: &relay{process: &process{t: t}}, etc: filepath.Join(dir, "etc"), state: filepath.Join(dir, "state")}
-	// A loopback address of its own: nobody else takes a port of it between now and the relay.
-	own := fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>8&63, pid&255, n)
-	for _, at := range []*string{&s.intakeAt, &s.adminAt} {
-		ln, err := net.Listen("tcp", own)
-		if err != nil {
-			t.Fatal(err)
-		}
-		*at = ln.Addr().String()
-		defer ln.Close()
-	}
+	dir := t.TempDir()
+	s := &site{relay: &relay{process: &process{t: t}}, etc: filepath.Join(dir, "etc"), state: filepath.Join(dir, "state"),
+		intakeAt: ownAddress(t), adminAt: ownAddress(t)}
 	for _, dir := range []string{s.etc, s.state} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return s
+}
+
+// ownAddress is a free port at a loopback address of its own: nobody else takes it between now and its use.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	n, pid := sites.Add(1), os.Getpid()
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>8&63, pid&255, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // config is the beginning of its configuration, with its own addresses.
@@ -58,72 +61,6 @@ func (s *site) begin() {
 	s.t.Helper()
 	s.relay = &relay{process: launch(s.t, command(s.state, "-config", filepath.Join(s.etc, "config.toml"))), dir: s.etc}
 	s.awaitServing()
-}
-
-// runbook is the commands under a title of README's runbook, block by block, one a line.
-func runbook(t *testing.T, title string) (blocks [][]string) {
-	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, book, _ := strings.Cut(string(text), "\n## Runbook\n")
-	book, _, _ = strings.Cut(book, "\n## ")
-	_, chapter, found := strings.Cut(book, "\n### "+title+"\n")
-	chapter, _, _ = strings.Cut(chapter, "\n### ")
-	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(chapter, -1) {
-		blocks = append(blocks, strings.Split(strings.TrimSpace(block[1]), "\n"))
-	}
-	if !found || len(blocks) == 0 {
-		t.Fatalf("README's runbook has no commands under %q", title)
-	}
-	return blocks
-}
-
-// stand-ins for what is the machine's: root, the editor, the service, the journal.
-const standIns = `
-sudo() { "$@"; }
-curl() { command curl --fail-with-body -sS "$@"; }
-realtorbot-relay() { "$BINARY" "$@"; }
-sudoedit() { cp "$EDITED" "$1"; }
-journalctl() { cat "$JOURNAL"; }
-systemctl() { echo "$@" >"$ASKED"; }
-env() { [ "$1" = -C ] && (cd "$2" && "${@:3}"); }
-set -euo pipefail
-`
-
-// follow runs the commands of a block and returns what each printed.
-func (s *site) follow(t *testing.T, block []string, home string) (printed []string) {
-	t.Helper()
-	journal, edited, asked := filepath.Join(home, "journal"), filepath.Join(home, "edited"), filepath.Join(home, "asked")
-	for _, line := range block {
-		log := ""
-		if s.stderr != nil {
-			log = s.stderr.String()
-		}
-		for path, text := range map[string]string{journal: log, edited: s.edited, asked: ""} {
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		here := strings.NewReplacer("/etc/realtorbot-relay", s.etc, "/var/lib/realtorbot-relay", s.state,
-			"127.0.0.1:8080", s.intakeAt, "127.0.0.1:8081", s.adminAt).Replace(line)
-		cmd := exec.Command("bash", "-c", standIns+here)
-		cmd.Dir = home
-		cmd.Env = append(os.Environ(), "BINARY="+binary, "EDITED="+edited, "JOURNAL="+journal, "ASKED="+asked)
-		p := launch(t, cmd)
-		code, out := p.exit(), p.stdout.String()
-		if code != 0 && !strings.Contains(out, "is in memory") { // doctor, where temporary files are
-			t.Fatalf("%s\nends with %d:\n%s%s", line, code, out, p.stderr.String())
-		}
-		printed = append(printed, out)
-		service, err := os.ReadFile(asked)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.serve(t, strings.TrimSpace(string(service)))
-	}
-	return printed
 }
 
 // serve does what systemd was asked to.
@@ -145,29 +82,6 @@ func (s *site) serve(t *testing.T, asked string) {
 		s.begin()
 	default:
 		t.Fatalf("systemd is asked for %q", asked)
-	}
-}
-
-func TestRunbookIsTestedWhole(t *testing.T) {
-	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests, err := os.ReadFile("runbook_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, book, _ := strings.Cut(string(readme), "\n## Runbook\n")
-	book, _, _ = strings.Cut(book, "\n## ")
-	titles := regexp.MustCompile(`(?m)^### (.*)$`).FindAllStringSubmatch(book, -1)
-	if len(titles) < 5 {
-		t.Errorf("README's runbook has %d chapters", len(titles))
-	}
-	for _, title := range titles {
-		if !strings.Contains(string(tests), `runbook(t, "`+title[1]+`")`) {
-			t.Errorf("no test runs the commands of %q", title[1])
-		}
 	}
 }
 
@@ -194,7 +108,7 @@ func TestRunbookAnEndpointWasDownForAnHour(t *testing.T) {
 	}
 	s.awaitEndpoint("crm", "is down", func(ep endpointStats) bool { return ep.State == "down" && ep.Failed >= 5 })
 	status.Store(200)
-	printed := s.follow(t, runbook(t, "An endpoint was down for an hour")[0], t.TempDir())
+	printed := s.follow(t, commands(t, "runbook", "An endpoint was down for an hour")[0], t.TempDir())
 	mustPrint(t, printed, `"state": "down"`, `"delivered": true`, "503 Service Unavailable", `"dry_run": true`)
 	s.awaitEndpoint("crm", "has delivered all", func(ep endpointStats) bool { return ep.Delivered == 8 && ep.Failed == 0 && ep.Pending == 0 })
 }
@@ -207,7 +121,7 @@ func TestRunbookACustomerSaysAnEventNeverCame(t *testing.T) {
 	s.begin()
 	s.post(event("evt_abc123"))
 	s.awaitState("evt_abc123", "crm", "failed")
-	printed := s.follow(t, runbook(t, "A customer says an event never came")[0], t.TempDir())
+	printed := s.follow(t, commands(t, "runbook", "A customer says an event never came")[0], t.TempDir())
 	mustPrint(t, printed, `"state": "failed"`, `"status": 500`, "delivery failed for good")
 	if a := crm.await(2)[1]; a.id != "evt_abc123" || a.header.Get("X-RealtorBot-Replay") == "" {
 		t.Errorf("then came %+v", a)
@@ -223,7 +137,7 @@ func TestRunbookRotateASecret(t *testing.T) {
 	writeConfig(t, s.etc, config)
 	s.begin()
 	s.edited = strings.Replace(config, `secret = "`+old, `previous_secret = "`+old+"\"\nsecret = \""+fresh, 1)
-	printed := s.follow(t, runbook(t, "Rotate a secret")[0], t.TempDir())
+	printed := s.follow(t, commands(t, "runbook", "Rotate a secret")[0], t.TempDir())
 	mustPrint(t, printed, "endpoint crm changed (secret, previous_secret)", `"check": "accepts_signed"`)
 	s.post(event("evt_1"))
 	s.awaitState("evt_1", "crm", "delivered")
@@ -248,7 +162,7 @@ func TestRunbookTheDiskIsFilling(t *testing.T) {
 	s.post(event("evt_2"))
 	s.reload(config)
 	s.edited = strings.Replace(config, "[queue]", "[queue]\nretention = \"1h\"", 1)
-	printed := s.follow(t, runbook(t, "The disk is filling")[0], t.TempDir())
+	printed := s.follow(t, commands(t, "runbook", "The disk is filling")[0], t.TempDir())
 	mustPrint(t, printed, "disk room", `"state": "orphaned"`)
 	s.awaitState("evt_2", "crm", "delivered")
 	if ep := s.endpoint("old-crm"); ep.Name != "" {
@@ -267,7 +181,7 @@ func TestRunbookMoveToAnotherMachine(t *testing.T) {
 	from.begin()
 	from.turn("POST", "/endpoints/crm/pause")
 	from.post(event("evt_1"))
-	blocks := runbook(t, "Move to another machine")
+	blocks := commands(t, "runbook", "Move to another machine")
 	from.follow(t, blocks[0], home)
 
 	to.intakeAt, to.adminAt = from.intakeAt, from.adminAt // as the configuration has it

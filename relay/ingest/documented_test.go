@@ -29,7 +29,7 @@ var payloads = flag.Int("payloads", 3000, "how many go through the relay to the 
 
 const patience = 30 * time.Second
 
-// documentedReceiver is the one that README shows, after Realtor Bot's documentation.
+// documentedReceiver is the one that the manual shows, after Realtor Bot's documentation.
 const documentedReceiver = "../try/testdata/receivers/receiver.js"
 
 // TestDocumentedReceiverVerifiesWhatTheRelaySends posts events that were made at random, odd on purpose, and has Realtor
@@ -91,7 +91,7 @@ func TestDocumentedReceiverVerifiesWhatTheRelaySends(t *testing.T) {
 			}
 		}
 	}
-	// The control is a number that README tells of: the receiver takes it for another one.
+	// The control is a number that the manual tells of: the receiver takes it for another one.
 	post(t, address, strings.NewReader(`{"id":"evt_control","type":"test","data":{"n":12345678901234567890}}`))
 	if !lines.Scan() || lines.Text() != "bad" {
 		t.Errorf("of the control the receiver says %q", lines.Text())

@@ -1,14 +1,20 @@
-// Package manual has the pages of the manual, one for each question. README is the entrance to it.
+// Package manual has the pages of the manual, one for each question. README is the entrance to it. The pages are Markdown of
+// which only a part is used (markdown.go); they are shown in a terminal (text.go) and in a browser (html.go).
 package manual
 
 import (
 	"embed"
-	"io/fs"
 	"strings"
 )
 
 //go:embed pages/*.md
 var pages embed.FS
+
+// order is that of the lists of pages: as somebody needs them who begins.
+var order = []string{
+	"install", "configure", "post", "receive", "develop", "operate", "routes", "alerts", "log", "runbook", "proxies", "schedules",
+	"guarantees", "damage", "backup", "security", "measured", "inside",
+}
 
 // Page is the text of a page, in Markdown; ok is false when there is none of that name.
 func Page(name string) (text string, ok bool) {
@@ -16,17 +22,12 @@ func Page(name string) (text string, ok bool) {
 	return string(raw), err == nil
 }
 
-// Entry is a page in the list of them.
-type Entry struct{ Name, Title string }
+// Names are those of all pages, in the order of the lists.
+func Names() []string { return order }
 
-// Pages lists the pages, by name.
-func Pages() (list []Entry) {
-	names, _ := fs.Glob(pages, "pages/*.md") // the pattern is well-formed
-	for _, path := range names {
-		name := strings.TrimSuffix(strings.TrimPrefix(path, "pages/"), ".md")
-		text, _ := Page(name)
-		title, _, _ := strings.Cut(text, "\n")
-		list = append(list, Entry{name, strings.TrimPrefix(title, "# ")})
-	}
-	return list
+// Title is the first line of a page; empty when there is no such page.
+func Title(name string) string {
+	text, _ := Page(name)
+	title, _, _ := strings.Cut(text, "\n")
+	return strings.TrimPrefix(title, "# ")
 }

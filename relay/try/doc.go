@@ -12,5 +12,5 @@
 // of processes; no secret and no expected signature is ever printed, as either would let a reader sign. And what came
 // over the network is made harmless before it is shown: a payload can't move the cursor, change the title or hide text.
 //
-// testdata/receivers holds a minimal receiver for Node, Go, Python and PHP each, which the README quotes and the tests run.
+// testdata/receivers holds a minimal receiver for Node, Go, Python and PHP each, which the manual quotes and the tests run.
 package try

@@ -15,8 +15,8 @@ import (
 	"realtorbot-relay/scripts/needed"
 )
 
-// TestReceiversInTheReadmeVerify runs each receiver as README shows it, against signatures of package sign.
-func TestReceiversInTheReadmeVerify(t *testing.T) {
+// TestReceiversOfTheManualVerify runs each receiver as the manual shows it, against signatures of package sign.
+func TestReceiversOfTheManualVerify(t *testing.T) {
 	for name, command := range map[string]func(t *testing.T) []string{
 		"node":   func(t *testing.T) []string { return []string{"node", receiverFile(t, "receiver.js")} },
 		"python": func(t *testing.T) []string { return []string{"python3", receiverFile(t, "receiver.py")} },

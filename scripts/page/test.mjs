@@ -51,7 +51,7 @@ async function inspect(views, inside) {
       const view = await other.newPage()
       await view.addInitScript((half) => Object.entries(half).forEach(([key, value]) => sessionStorage.setItem(key, value)), await stored())
       for (const [hash, ready] of views) {
-        await view.goto(`${home}#${hash}`)
+        await view.goto(hash[0] === '/' ? `${home}#${hash}` : home + hash)
         await view.reload()
         await view.getByText(ready).first().waitFor({ timeout: patience })
         const found = await violations(view)
@@ -262,6 +262,9 @@ try {
         await relay.post(event(id))
         await view.getByRole('link', { name: id, exact: true }).waitFor()
         await view.getByText('live', { exact: true }).waitFor()
+        await view.getByRole('link', { name: 'The manual', exact: true }).click()
+        await view.getByRole('link', { name: /^Runbook/ }).click()
+        await view.getByRole('heading', { name: /^Runbook/ }).waitFor()
         must(proxy.beside === 0, `${proxy.beside} requests went beside the prefix`)
         must(!hold || proxy.held > 0, 'nothing was held back')
       } finally {
@@ -311,6 +314,25 @@ try {
         const name = { '/': 'now', '/endpoints/crm': 'endpoint', '/events/evt_bad_0': 'event' }[hash]
         if (name) await view.screenshot({ path: `${RELAY_SHOTS}/${name}-${scheme}-${viewport === wide ? 'wide' : 'narrow'}.png`, fullPage: viewport === wide })
       }))
+
+  await shows('the manual is a step away, reads well in every look, and leads back', async () => {
+    await go('/endpoints/crm')
+    await page.getByRole('link', { name: 'What a state means' }).click()
+    await page.getByRole('heading', { name: 'What a state means', level: 2 }).waitFor()
+    must(await page.evaluate(() => Math.abs(document.getElementById('what-a-state-means').getBoundingClientRect().top)) < 50, 'the link leads beside its heading')
+    await page.getByRole('link', { name: 'The manual', exact: true }).click()
+    await page.getByRole('link', { name: /^Runbook/ }).click()
+    await heading(/^Runbook/)
+    await page.getByRole('link', { name: 'Realtor Bot Relay', exact: true }).click()
+    await heading('All is well.')
+    await page.getByRole('link', { name: 'The manual', exact: true }).click()
+    await heading('The manual')
+    const pages = await page.locator('main a').evaluateAll((all) => all.map((one) => one.getAttribute('href')))
+    must(pages.length > 15, `the manual has ${pages.length} pages`)
+    await inspect(['', 'operate', 'receive', 'measured'].map((one) => [`manual/${one}`, 'Realtor Bot Relay'])) // lists, code, wide tables
+    await page.goto(home)
+    await heading('All is well.')
+  })
 
   await shows('a relay that is gone is missed, and one that is back is found', async () => {
     await go('/')

@@ -107,7 +107,7 @@ export function endpointView(name) {
   const latest = new Latest(10, `&endpoint=${encodeURIComponent(name)}`)
   const test = trial(name)
   const node = h('div', {},
-    h('p', { class: 'crumb' }, h('a', { href: '#/' }, 'All endpoints')),
+    h('p', { class: 'crumb' }, h('a', { href: '#/' }, 'All endpoints'), ' · ', h('a', { href: 'manual/operate#what-a-state-means' }, 'What a state means')),
     h('div', { class: 'title' }, h('h1', {}, name), word),
     meaning, why,
     h('div', { class: 'actions' }, buttons.nodes, test.nodes, said), test.answer,

@@ -49,6 +49,7 @@ function figure(name) {
 export function overview() {
   const heading = h('h1', {}, 'Asking the relay …')
   const reasons = h('ul', { class: 'reasons', hidden: true })
+  const runbook = h('p', { class: 'under', hidden: true }, h('a', { href: 'manual/runbook' }, 'What to do: the runbook'))
   const under = h('p', { class: 'under' })
   const figures = {
     accepted: figure('accepted'), delivered: figure('delivered'), waiting: figure('waiting'), failed: figure('failed'),
@@ -58,7 +59,7 @@ export function overview() {
   const lanes = new Map()
   const latest = new Latest(10)
   const node = h('div', {},
-    h('div', { class: 'verdict', role: 'status' }, heading, under, reasons),
+    h('div', { class: 'verdict', role: 'status' }, heading, under, reasons), runbook,
     h('dl', { class: 'figures' }, Object.values(figures).map((one) => one.node)),
     h('section', { 'aria-labelledby': 'endpoints' }, h('div', { class: 'head' }, h('h2', { id: 'endpoints' }, 'Endpoints'),
       h('span', { class: 'quiet' }, 'charts, and how much went well: the last hour')), list),
@@ -93,7 +94,7 @@ export function overview() {
     if (words !== told) {
       told = words
       swap(reasons, (health.reasons ?? []).map((reason) => h('li', {}, reason)))
-      reasons.hidden = !health.reasons?.length
+      reasons.hidden = runbook.hidden = !health.reasons?.length
       reasons.className = health.status === 'failing' ? 'reasons bad' : 'reasons'
     }
     figures.accepted.set(rate(accepted(totals.accepted)), 'a second')

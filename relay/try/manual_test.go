@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"realtorbot-relay/relay/manual"
 )
 
 const repository = "../.."
@@ -20,14 +22,24 @@ func readText(t *testing.T, path ...string) string {
 	return string(text)
 }
 
-// TestReadmeQuotesTheReceiversThatAreTested compares README's code with the files that
-// TestReceiversInTheReadmeVerify runs.
-func TestReadmeQuotesTheReceiversThatAreTested(t *testing.T) {
-	readme := readText(t, repository, "README.md")
+// page is the text of a page of the manual.
+func page(t *testing.T, name string) string {
+	t.Helper()
+	text, ok := manual.Page(name)
+	if !ok {
+		t.Fatalf("the manual has no page %s", name)
+	}
+	return text
+}
+
+// TestTheManualQuotesTheReceiversThatAreTested compares the manual's code with the files that
+// TestReceiversOfTheManualVerify runs.
+func TestTheManualQuotesTheReceiversThatAreTested(t *testing.T) {
+	text := page(t, "receive")
 	for language, name := range map[string]string{"js": "receiver.js", "go": "receiver.go", "python": "receiver.py", "php": "receiver.php"} {
 		code := readText(t, "testdata", "receivers", name)
-		if n := strings.Count(readme, "```"+language+"\n"+code+"```\n"); n != 1 {
-			t.Errorf("README quotes %s %d times byte for byte, want once in a block marked %s", name, n, language)
+		if n := strings.Count(text, "```"+language+"\n"+code+"```\n"); n != 1 {
+			t.Errorf("the manual quotes %s %d times byte for byte, want once in a block marked %s", name, n, language)
 		}
 	}
 }
@@ -55,71 +67,78 @@ func exampleKeys(t *testing.T) map[string]map[string]string {
 	return keys
 }
 
-// TestReadmeShowsTheKeysOfTheExample compares README's table of sections with config.example.toml, which another test
+// TestTheManualShowsTheKeysOfTheExample compares the manual's table of sections with config.example.toml, which another test
 // compares with the defaults: each section, each key, each value.
-func TestReadmeShowsTheKeysOfTheExample(t *testing.T) {
-	readme, example := readText(t, repository, "README.md"), exampleKeys(t)
+func TestTheManualShowsTheKeysOfTheExample(t *testing.T) {
+	text, example := page(t, "configure"), exampleKeys(t)
 	shown := map[string]bool{}
-	for _, row := range sectionRow.FindAllStringSubmatch(readme, -1) {
-		section, text := row[1], row[2]
+	for _, row := range sectionRow.FindAllStringSubmatch(text, -1) {
+		section := row[1]
 		shown[section] = true
 		named := map[string]bool{}
-		for _, span := range keySpan.FindAllStringSubmatch(text, -1) {
+		for _, span := range keySpan.FindAllStringSubmatch(row[2], -1) {
 			key, value := span[1], span[2]
 			named[key] = true
 			// The value, and then nothing or a comment.
 			rest, ok := strings.CutPrefix(example[section][key], value)
 			if rest = strings.TrimSpace(rest); !ok || rest != "" && rest[0] != '#' {
-				t.Errorf("README shows %s = %s in %s, config.example.toml has %q there", key, value, section, example[section][key])
+				t.Errorf("the manual shows %s = %s in %s, config.example.toml has %q there", key, value, section, example[section][key])
 			}
 		}
 		for key := range example[section] {
 			_, overrides := example["[delivery]"][key]
 			if !named[key] && !(overrides && section == "[[endpoint]]") {
-				t.Errorf("config.example.toml has %s in %s, README's row leaves it out", key, section)
+				t.Errorf("config.example.toml has %s in %s, the manual's row leaves it out", key, section)
 			}
 		}
 	}
 	for section := range example {
 		if !shown[section] {
-			t.Errorf("README's table leaves %s out", section)
+			t.Errorf("the manual's table leaves %s out", section)
 		}
 	}
 }
 
-// TestReadmeNamesNoUnknownKey looks at README's prose, where a key stands without its section.
-func TestReadmeNamesNoUnknownKey(t *testing.T) {
+// TestTheManualNamesNoUnknownKey looks at the prose of README and of all pages, where a key stands without its section.
+func TestTheManualNamesNoUnknownKey(t *testing.T) {
 	known := map[string]bool{}
 	for _, section := range exampleKeys(t) {
 		for key := range section {
 			known[key] = true
 		}
 	}
-	for _, span := range keySpan.FindAllStringSubmatch(readText(t, repository, "README.md"), -1) {
-		if !known[span[1]] {
-			t.Errorf("README says %q, and config.example.toml has no such key", strings.Trim(span[0], "`"))
+	texts := map[string]string{"README": readText(t, repository, "README.md")}
+	for _, name := range manual.Names() {
+		texts[name] = page(t, name)
+	}
+	found := 0
+	for name, text := range texts {
+		for _, span := range keySpan.FindAllStringSubmatch(text, -1) {
+			found++
+			if !known[span[1]] {
+				t.Errorf("%s says %q, and config.example.toml has no such key", name, strings.Trim(span[0], "`"))
+			}
 		}
+	}
+	if found < 80 {
+		t.Errorf("only %d keys were found", found)
 	}
 }
 
 var logRow = regexp.MustCompile("(?m)^\\| (`[^|]+) \\|")
 
-// TestReadmeExplainsLogLinesThatExist looks in the sources for each message of README's table of log lines.
-func TestReadmeExplainsLogLinesThatExist(t *testing.T) {
-	_, table, ok := strings.Cut(readText(t, repository, "README.md"), "### What the log lines mean\n")
-	if table, _, _ = strings.Cut(table, "\n## "); !ok {
-		t.Fatal("README has no section on log lines")
-	}
+// TestTheManualExplainsLogLinesThatExist looks in the sources for each message of the manual's table of log lines.
+func TestTheManualExplainsLogLinesThatExist(t *testing.T) {
 	sources := sourceText(t)
-	rows := logRow.FindAllStringSubmatch(table, -1)
-	if len(rows) < 5 {
-		t.Fatalf("README explains %d log lines, of which there are more", len(rows))
+	rows := logRow.FindAllStringSubmatch(page(t, "log"), -1)
+	if len(rows) < 35 {
+		t.Fatalf("the manual explains %d log lines, of which there are more", len(rows))
 	}
 	for _, row := range rows {
 		for _, message := range strings.Split(strings.Trim(row[1], "`"), "`, `") {
 			for fixed := range strings.SplitSeq(message, "…") {
 				if !strings.Contains(sources, strings.TrimSpace(fixed)) {
-					t.Errorf("README explains the log line %q, and no source has %q", message, fixed)
+					t.Errorf("the manual explains the log line %q, and no source has %q", message, fixed)
 				}
 			}
 		}
