@@ -29,6 +29,7 @@ func TestTroubleIsToldToWhomSubscribedToIt(t *testing.T) {
 	for _, id := range []string{"evt_1", "evt_2", "evt_3", "evt_4", "evt_5"} {
 		r.post(event(id))
 	}
+	r.awaitEndpoint("crm", "is down", func(ep endpointStats) bool { return ep.State == "down" }) // a pause holds what is not attempted yet
 	r.turn("POST", "/endpoints/crm/pause")
 	eventually(t, "ops is told", func() bool {
 		kinds := alerts(ops)
