@@ -81,7 +81,7 @@ func (l *Lane) expireRound(now time.Time) (count int, more bool) {
 	}
 	l.tally.failed.Add(int64(r.count))
 	l.reportFailed(r.last.ID, r.last.Type, "expired", r.text, int64(r.count))
-	l.gather(&r)
+	l.countExpired(&r)
 	return r.count, true
 }
 
@@ -100,7 +100,7 @@ type expiryRound struct {
 }
 
 // gather adds what a round expired to what is not logged yet.
-func (l *Lane) gather(r *expiryRound) {
+func (l *Lane) countExpired(r *expiryRound) {
 	l.mu.Lock()
 	another := l.expired.count > 0 && l.expired.text != r.text
 	l.mu.Unlock()

@@ -215,16 +215,16 @@ func TestWhatExpiresOneByOneIsALineAMinute(t *testing.T) {
 		}
 	}
 	for s := range 60 {
-		lane.gather(at(s))
+		lane.countExpired(at(s))
 		lane.logExpiredWhenDue(at(s).now, true)
 	}
 	reported()
 	lane.logExpiredWhenDue(at(60).now, true)
 	reported(60)
-	lane.gather(at(61))
+	lane.countExpired(at(61))
 	other := at(62)
 	other.text = "down"
-	lane.gather(other)
+	lane.countExpired(other)
 	reported(60, 1)
 	lane.unconfigure()
 	reported(60, 1, 1)
