@@ -93,7 +93,7 @@ func (r *Relay) open() error {
 		r.admin.OwnCertificate = r.adminCertificate.State
 	}
 	r.admin.Open()
-	r.background.ended.Go(func() { r.admin.TellStates(ctx) })
+	r.background.ended.Go(func() { r.admin.LogStates(ctx) })
 	r.ready = &handlers{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health}
 	close(r.opened)
 	return nil

@@ -42,7 +42,7 @@ type Relay struct {
 	admin      *admin.Admin
 	alerter    *alert.Alerter
 	heartbeat  *alert.Heartbeat
-	background struct { // the goroutines of alerter, heartbeat and the states of health
+	background struct { // the goroutines of alerter, heartbeat and the logger of states
 		cancel context.CancelFunc
 		ended  sync.WaitGroup
 	}

@@ -20,7 +20,7 @@ func (a *Admin) admit(ctx *fasthttp.RequestCtx) bool {
 	if isTrusted(ctx) {
 		return true
 	}
-	if !a.Token.IsZero() && !a.signedIn(ctx) && !a.known(ctx) {
+	if !a.Token.IsZero() && !a.signedIn(ctx) && !a.hasToken(ctx) {
 		return false
 	}
 	return !a.foreign(ctx)
@@ -50,24 +50,24 @@ func (a *Admin) foreign(ctx *fasthttp.RequestCtx) bool {
 	return false
 }
 
-// known checks the token. It is looked at before anything else is: whoever has it is answered at once, whatever others
-// present at the same time, from that address or from anywhere.
-func (a *Admin) known(ctx *fasthttp.RequestCtx) bool {
+// hasToken checks the token, before anything else: a client that has it is answered at once, whatever others present at the same
+// time, from the same address or any other.
+func (a *Admin) hasToken(ctx *fasthttp.RequestCtx) bool {
 	presented, ok := answer.Bearer(&ctx.Request.Header)
 	if ok && a.Token.Admits(presented) {
 		return true
 	}
 	ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-	a.strange(ctx, ok, "admin request refused: token is missing or wrong", "this listener asks for \"Authorization: Bearer\" with admin.token")
+	a.refuseToken(ctx, ok, "admin request refused: token is missing or wrong", "this listener asks for \"Authorization: Bearer\" with admin.token")
 	return false
 }
 
-// strange answers a request whose token is wrong or, which is no guess, missing.
-func (a *Admin) strange(ctx *fasthttp.RequestCtx, guess bool, line, message string) {
-	if a.strikes.mayLog() {
+// refuseToken answers a request whose token is wrong or missing; guess says that it is wrong.
+func (a *Admin) refuseToken(ctx *fasthttp.RequestCtx, guess bool, line, message string) {
+	if a.wrongTokens.mayLog() {
 		answer.From(a.Log.Warn(), answer.Client(ctx)).Msg(line)
 	}
-	if guess && !a.strikes.serve(answer.Group(answer.Client(ctx))) {
+	if guess && !a.wrongTokens.delay(answer.Group(answer.Client(ctx))) {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
 		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens are presented, this one among them; the right one is answered at any time")
 		return
@@ -85,14 +85,14 @@ func ownHost(host string) bool {
 }
 
 const (
-	freeStrikes = 5                      // wrong tokens that are answered at once
-	firstWait   = 100 * time.Millisecond // of the next one; it doubles
-	longestWait = 2 * time.Second
-	forgetAfter = 10 * time.Minute // without a wrong token
-	mostStruck  = 1024             // addresses that are remembered
+	freeGuesses  = 5                      // wrong tokens that are answered at once
+	firstWait    = 100 * time.Millisecond // of the next one; it doubles
+	longestWait  = 2 * time.Second
+	forgetAfter  = 10 * time.Minute // without a wrong token
+	maxAddresses = 1024             // addresses that are remembered
 	// mostWaiting wrong tokens wait at a time: fewer than the connections that one address may have, however few
 	// descriptors there are, so that they never take the place of the right one.
-	mostWaiting = 4
+	maxGuessesWaiting = 4
 	// guesses a second, over all addresses, are dealt with one by one; before, guessBurst of them at once.
 	guesses    = 5
 	guessBurst = 25
@@ -100,92 +100,100 @@ const (
 
 // slowdown is how long the answer to the nth wrong token of an address waits.
 func slowdown(n int) time.Duration {
-	if n <= freeStrikes {
+	if n <= freeGuesses {
 		return 0
 	}
-	return min(firstWait<<min(n-freeStrikes-1, 16), longestWait)
+	return min(firstWait<<min(n-freeGuesses-1, 16), longestWait)
 }
 
-// strikes remembers who presented wrong tokens of late, and bounds what all of them together cost. It knows nothing of right
-// ones: behind a proxy all have one address, and one's success is not another's. Its zero value is ready for use, by any
-// number of goroutines.
-type strikes struct {
-	mu      sync.Mutex
-	of      map[netip.Addr]strike
-	waiting int
-	ceiling *rate.Limiter
-	door    zerolog.BurstSampler
-	now     func() time.Time    // nil: time.Now
-	sleep   func(time.Duration) // nil: time.Sleep
+// wrongTokens remembers which addresses presented wrong tokens lately, and bounds what all of these requests together cost. It does
+// not know about right tokens: behind a proxy all clients have one address, and the success of one says nothing of another. Its zero
+// value is ready. Safe for concurrent use.
+type wrongTokens struct {
+	mu         sync.Mutex
+	byAddress  map[netip.Addr]wrongToken
+	waiting    int
+	ceiling    *rate.Limiter
+	logSampler zerolog.BurstSampler
+	now        func() time.Time    // nil: time.Now
+	sleep      func(time.Duration) // nil: time.Sleep
 }
 
-type strike struct {
+type wrongToken struct {
 	count int
 	last  time.Time
 }
 
-func (s *strikes) clock() time.Time {
-	if s.now != nil {
-		return s.now()
+func (w *wrongTokens) clock() time.Time {
+	if w.now != nil {
+		return w.now()
 	}
 	return time.Now()
 }
 
-// serve counts a wrong token and has its sender wait: longer with each of its own. Beyond what is dealt with at a time, over
-// all addresses, it returns false at once.
-func (s *strikes) serve(from netip.Addr) bool {
-	s.mu.Lock()
-	now := s.clock()
-	if s.of == nil {
-		s.of, s.ceiling = map[netip.Addr]strike{}, rate.NewLimiter(guesses, guessBurst)
+// delay counts a wrong token and blocks for as long as its sender has to wait: up to 2 s, longer with each wrong token of that
+// address. It holds no lock meanwhile. Beyond what is handled at a time, over all addresses, it returns false at once.
+func (w *wrongTokens) delay(from netip.Addr) bool {
+	w.mu.Lock()
+	now := w.clock()
+	if w.byAddress == nil {
+		w.byAddress, w.ceiling = map[netip.Addr]wrongToken{}, rate.NewLimiter(guesses, guessBurst)
 	}
-	it := s.of[from]
+	it := w.byAddress[from]
 	if now.Sub(it.last) > forgetAfter {
 		it.count = 0
 	}
-	if _, there := s.of[from]; !there && len(s.of) >= mostStruck {
-		s.makeRoomLocked()
+	if _, there := w.byAddress[from]; !there && len(w.byAddress) >= maxAddresses {
+		w.makeRoomLocked()
 	}
 	it.count, it.last = it.count+1, now
-	s.of[from] = it
+	w.byAddress[from] = it
 	wait := slowdown(it.count)
-	if !s.ceiling.AllowN(now, 1) || wait > 0 && s.waiting >= mostWaiting {
-		s.mu.Unlock()
+	if !w.ceiling.AllowN(now, 1) || wait > 0 && w.waiting >= maxGuessesWaiting {
+		w.mu.Unlock()
 		return false
 	}
 	if wait == 0 {
-		s.mu.Unlock()
+		w.mu.Unlock()
 		return true
 	}
-	s.waiting++
-	sleep := s.sleep
-	s.mu.Unlock()
+	w.waiting++
+	sleep := w.sleep
+	w.mu.Unlock()
 	if sleep == nil {
 		sleep = time.Sleep
 	}
 	sleep(wait)
-	s.mu.Lock()
-	s.waiting--
-	s.mu.Unlock()
+	w.mu.Lock()
+	w.waiting--
+	w.mu.Unlock()
 	return true
 }
 
 // makeRoomLocked forgets the address whose last wrong token is the oldest.
-func (s *strikes) makeRoomLocked() {
+func (w *wrongTokens) makeRoomLocked() {
 	var oldest netip.Addr
 	var last time.Time
-	for address, it := range s.of {
+	for address, it := range w.byAddress {
 		if last.IsZero() || it.last.Before(last) {
 			oldest, last = address, it.last
 		}
 	}
-	delete(s.of, oldest)
+	delete(w.byAddress, oldest)
 }
 
-// mayLog keeps strangers from filling the log.
-func (s *strikes) mayLog() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.door.Burst, s.door.Period = 5, time.Second
-	return s.door.Sample(zerolog.WarnLevel)
+// mayLog reports whether one more line may be logged: strangers must not fill the log.
+func (w *wrongTokens) mayLog() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.logSampler.Burst, w.logSampler.Period = 5, time.Second
+	return w.logSampler.Sample(zerolog.WarnLevel)
 }
+
+type trust struct{}
+
+// Trust marks a request as one that came where only those can connect who may do everything: it needs no token. Only the
+// relay itself can set it.
+func Trust(ctx *fasthttp.RequestCtx) { ctx.SetUserValue(trust{}, true) }
+
+func isTrusted(ctx *fasthttp.RequestCtx) bool { return ctx.UserValue(trust{}) != nil }

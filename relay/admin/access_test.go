@@ -18,9 +18,9 @@ import (
 func TestWrongTokensWaitLongerEachTime(t *testing.T) {
 	o := openOffice(t, testToken)
 	var waits []time.Duration
-	o.strikes.sleep = func(d time.Duration) { waits = append(waits, d) }
+	o.wrongTokens.sleep = func(d time.Duration) { waits = append(waits, d) }
 	now := time.Now()
-	o.strikes.now = func() time.Time { now = now.Add(time.Second / guesses); return now } // no faster than is dealt with
+	o.wrongTokens.now = func() time.Time { now = now.Add(time.Second / guesses); return now } // no faster than is dealt with
 	wrong := func(times int) {
 		for range times {
 			if status, _ := o.ask("GET", "/stats", "Authorization: Bearer wrong"); status != 401 {
@@ -28,7 +28,7 @@ func TestWrongTokensWaitLongerEachTime(t *testing.T) {
 			}
 		}
 	}
-	wrong(freeStrikes)
+	wrong(freeGuesses)
 	for range 10 { // asking without a token is no guess
 		o.ask("GET", "/stats")
 	}
@@ -53,7 +53,7 @@ func TestWrongTokensWaitLongerEachTime(t *testing.T) {
 	}
 	now = now.Add(forgetAfter + time.Second)
 	waits = nil
-	wrong(freeStrikes)
+	wrong(freeGuesses)
 	if len(waits) != 0 {
 		t.Errorf("long afterwards waits %v", waits)
 	}
@@ -64,19 +64,19 @@ func TestWrongTokensWaitLongerEachTime(t *testing.T) {
 func TestTheRightTokenIsAnsweredWhileWrongOnesWait(t *testing.T) {
 	o := openOffice(t, testToken)
 	leave := make(chan struct{})
-	o.strikes.sleep = func(time.Duration) { <-leave }
-	for range freeStrikes {
+	o.wrongTokens.sleep = func(time.Duration) { <-leave }
+	for range freeGuesses {
 		o.ask("GET", "/stats", "Authorization: Bearer wrong")
 	}
 	var guessing sync.WaitGroup
-	for range mostWaiting {
+	for range maxGuessesWaiting {
 		guessing.Go(func() { o.ask("GET", "/stats", "Authorization: Bearer wrong") })
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		o.strikes.mu.Lock()
-		waiting := o.strikes.waiting
-		o.strikes.mu.Unlock()
-		if waiting == mostWaiting {
+		o.wrongTokens.mu.Lock()
+		waiting := o.wrongTokens.waiting
+		o.wrongTokens.mu.Unlock()
+		if waiting == maxGuessesWaiting {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -100,12 +100,12 @@ func TestTheRightTokenIsAnsweredWhileWrongOnesWait(t *testing.T) {
 func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
 	o := openOffice(t, testToken)
 	now := time.Now()
-	o.strikes.now = func() time.Time { return now }
+	o.wrongTokens.now = func() time.Time { return now }
 	address := netip.MustParseAddr("10.0.0.0")
 	served := 0
 	for range 10 * guessBurst {
 		address = address.Next()
-		if o.strikes.serve(address) {
+		if o.wrongTokens.delay(address) {
 			served++
 		}
 	}
@@ -121,7 +121,7 @@ func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
 	now, served = now.Add(time.Second), 0
 	for range guessBurst {
 		address = address.Next()
-		if o.strikes.serve(address) {
+		if o.wrongTokens.delay(address) {
 			served++
 		}
 	}
@@ -135,9 +135,9 @@ func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
 func TestStrikesCountForTheClientThatAProxyNames(t *testing.T) {
 	o := openOffice(t, testToken)
 	waited := 0
-	o.strikes.sleep = func(time.Duration) { waited++ }
+	o.wrongTokens.sleep = func(time.Duration) { waited++ }
 	now := time.Now()
-	o.strikes.now = func() time.Time { now = now.Add(time.Second / guesses); return now }
+	o.wrongTokens.now = func() time.Time { now = now.Add(time.Second / guesses); return now }
 	wrong := func(from *http.Client, client string) (waits bool) {
 		t.Helper()
 		before := waited
@@ -146,7 +146,7 @@ func TestStrikesCountForTheClientThatAProxyNames(t *testing.T) {
 		}
 		return waited > before
 	}
-	for i := range freeStrikes {
+	for i := range freeGuesses {
 		if wrong(byProxy, "192.0.2.7") || wrong(byProxy, "2001:db8::1") || wrong(http.DefaultClient, fmt.Sprint("192.0.2.", 100+i)) {
 			t.Errorf("wrong token %d of each waits", i+1)
 		}
@@ -179,16 +179,16 @@ func TestStrikesCountForTheClientThatAProxyNames(t *testing.T) {
 }
 
 func TestStrikesTakeLittleMemory(t *testing.T) {
-	var s strikes
+	var s wrongTokens
 	now := time.Now()
 	s.now = func() time.Time { now = now.Add(time.Millisecond); return now }
 	first := netip.MustParseAddr("10.0.0.0")
-	for address := first; len(s.of) < mostStruck; address = address.Next() {
-		s.serve(address)
+	for address := first; len(s.byAddress) < maxAddresses; address = address.Next() {
+		s.delay(address)
 	}
-	s.serve(netip.MustParseAddr("192.0.2.1"))
-	if len(s.of) != mostStruck || s.of[first].count != 0 || s.of[netip.MustParseAddr("192.0.2.1")].count != 1 {
-		t.Errorf("%d addresses are remembered, the oldest %d times", len(s.of), s.of[first].count)
+	s.delay(netip.MustParseAddr("192.0.2.1"))
+	if len(s.byAddress) != maxAddresses || s.byAddress[first].count != 0 || s.byAddress[netip.MustParseAddr("192.0.2.1")].count != 1 {
+		t.Errorf("%d addresses are remembered, the oldest %d times", len(s.byAddress), s.byAddress[first].count)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestGuessingHasItsCeilingWhileTheQueueIsNotOpen(t *testing.T) {
 	if status := ask("wrong"); status != 401 {
 		t.Fatalf("answered %d", status)
 	}
-	w.admin.strikes.sleep = func(time.Duration) {}
+	w.admin.wrongTokens.sleep = func(time.Duration) {}
 	turned := 0
 	for range 10 * guessBurst {
 		if ask("wrong") == 429 {

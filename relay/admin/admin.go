@@ -59,11 +59,11 @@ type Admin struct {
 	// Describe tells for people what the relay's configuration does, without secrets.
 	Describe func() string
 
-	lives    lives
-	waiting  places // of requests that wait for an event
-	history  history
-	sessions sessions
-	strikes  strikes
+	streams     streams
+	waiters     waiters // of requests that wait for an event
+	history     history
+	sessions    sessions
+	wrongTokens wrongTokens
 }
 
 // Lines tells what became of the log's lines. Its methods are safe for concurrent use.
@@ -77,7 +77,7 @@ func (a *Admin) Open() { a.history.start(a.Dispatcher.Statuses) }
 
 // Close ends the history and the answers that go on, and waits for them until ctx is done. It is called once.
 func (a *Admin) Close(ctx context.Context) {
-	a.lives.close(ctx)
+	a.streams.close(ctx)
 	a.history.stop(ctx)
 }
 

@@ -76,7 +76,7 @@ func openOffice(t *testing.T, token string) *office {
 		Log: zerolog.New(zerolog.SyncWriter(o.log)), Raised: func() map[string]int64 { return nil },
 		UntilLow: func() (time.Duration, bool) { return time.Hour, true },
 	}
-	o.strikes.sleep = func(time.Duration) {}
+	o.wrongTokens.sleep = func(time.Duration) {}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ const backupBuffer = 64 << 10
 // breaks off is also an answer that does.
 func (a *Admin) backup(ctx *fasthttp.RequestCtx) {
 	chunked := ctx.Request.Header.IsHTTP11()
-	a.goOn(ctx, "application/zstd", func(l *live) {
+	a.serveStream(ctx, "application/zstd", func(l *eventStream) {
 		began := time.Now()
 		b, err := a.Queue.Backup(a.Version)
 		if err != nil {
@@ -43,7 +43,7 @@ func (a *Admin) backup(ctx *fasthttp.RequestCtx) {
 }
 
 // noBackup answers that there is none.
-func (a *Admin) noBackup(l *live, err error) {
+func (a *Admin) noBackup(l *eventStream, err error) {
 	if errors.Is(err, queue.ErrBackingUp) {
 		l.refuse(409, "backup_running", "another backup is being written: one at a time, since each holds what retention would delete")
 		return
@@ -53,7 +53,7 @@ func (a *Admin) noBackup(l *live, err error) {
 }
 
 // sendBackup writes a backup as the body of an answer. The reader has liveWrite for each piece.
-func sendBackup(l *live, b *queue.Backup, chunked bool) (written int64, damaged int, err error) {
+func sendBackup(l *eventStream, b *queue.Backup, chunked bool) (written int64, damaged int, err error) {
 	head := "HTTP/1.1 200 OK\r\nContent-Type: application/zstd\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
 	name := b.Contents().BeganAt.Format("20060102T150405Z")
 	body := io.Writer(l.Writer)
@@ -92,7 +92,7 @@ func (c *counting) Write(p []byte) (int, error) {
 }
 
 // refuse answers with an error, in the form that all have.
-func (l *live) refuse(status int, code, message string) {
+func (l *eventStream) refuse(status int, code, message string) {
 	fmt.Fprintf(l, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s",
 		status, fasthttp.StatusMessage(status), answer.Failure(code, message))
 }

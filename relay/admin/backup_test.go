@@ -103,11 +103,11 @@ func TestABackupThatBreaksOffIsNone(t *testing.T) {
 	if _, err := io.ReadFull(answer.Body, make([]byte, 1<<10)); err != nil {
 		t.Fatal(err)
 	}
-	o.lives.mu.Lock()
-	for l := range o.lives.open {
+	o.streams.mu.Lock()
+	for l := range o.streams.open {
 		l.end()
 	}
-	o.lives.mu.Unlock()
+	o.streams.mu.Unlock()
 	if _, err := io.Copy(io.Discard, answer.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("it ends with %v", err)
 	}

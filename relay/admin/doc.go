@@ -3,5 +3,5 @@
 // of an event.
 //
 // The page is plain HTML, CSS and JavaScript modules, embedded as they are written. It knows no more than the routes tell
-// anybody; a browser has a session for a token. Answers that go on (live.go) are few, each a goroutine that Close waits for.
+// anybody; a browser has a session for a token. Answers that go on (eventstream.go) are few, each a goroutine that Close waits for.
 package admin

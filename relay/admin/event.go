@@ -59,7 +59,7 @@ type deadLetter struct {
 	Reason   string `json:"reason"`
 }
 
-func tellLetter(l *queue.Letter) *deadLetter {
+func deadLetterOf(l *queue.Letter) *deadLetter {
 	if l == nil {
 		return nil
 	}
@@ -92,12 +92,12 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 		return
 	}
 	if wait > 0 {
-		if !a.waiting.begin() {
+		if !a.waiters.begin() {
 			ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "1")
 			answer.Error(ctx, 503, "unavailable", "too many wait for events already: ask without wait, or come again in a moment")
 			return
 		}
-		defer a.waiting.end()
+		defer a.waiters.end()
 	}
 	list, err := a.stories(ctx.Done(), []byte(t.event), wait)
 	switch {
@@ -125,7 +125,7 @@ func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story 
 		s.Note = "the documented receiver will refuse this, unless its endpoint has numbers = \"javascript\": JavaScript writes another number than " + clipNumber(kept)
 	}
 	for i := range ev.Deliveries {
-		told := tellDelivery(&ev.Deliveries[i])
+		told := deliveryStoryOf(&ev.Deliveries[i])
 		told.Next = whatNext(&ev.Deliveries[i], status(statuses, told.Endpoint))
 		s.Deliveries = append(s.Deliveries, told)
 	}
@@ -196,8 +196,8 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 	return "attempted as soon as those before it are"
 }
 
-func tellDelivery(d *queue.DeliveryStory) deliveryStory {
-	s := deliveryStory{Endpoint: d.Lane, State: d.State, DeadLetter: tellLetter(d.Letter), Attempts: []attemptStory{}}
+func deliveryStoryOf(d *queue.DeliveryStory) deliveryStory {
+	s := deliveryStory{Endpoint: d.Lane, State: d.State, DeadLetter: deadLetterOf(d.Letter), Attempts: []attemptStory{}}
 	if d.State == queue.Retrying {
 		at := d.Next.UTC()
 		s.NextAttempt, s.Replay = &at, queue.ReplayID(d.Replay)

@@ -55,7 +55,7 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 	for i := range found.Events {
 		ev := &found.Events[i]
 		line := eventLine{
-			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Bytes: ev.Bytes, DeadLetter: tellLetter(ev.Letter), Deliveries: []deliveryState{},
+			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Bytes: ev.Bytes, DeadLetter: deadLetterOf(ev.Letter), Deliveries: []deliveryState{},
 		}
 		for _, d := range ev.Deliveries {
 			line.Deliveries = append(line.Deliveries, deliveryState{d.Lane, d.State})

@@ -14,49 +14,49 @@ import (
 )
 
 const (
-	// maxLive is how many answers that go on may be open at a time.
-	maxLive = 32
-	// liveBeat is how often one that has nothing to say shows that it is there.
-	liveBeat = 10 * time.Second
-	// liveWrite is how long a reader may take nothing. It then loses its connection, and can come back to where it was.
-	liveWrite = 20 * time.Second
-	// liveBuffer is how many bytes are gathered before they are written.
-	liveBuffer = 8 << 10
+	// maxStreams is how many answers that go on may be open at a time.
+	maxStreams = 32
+	// streamBeat is how often one that has nothing to say shows that it is there.
+	streamBeat = 10 * time.Second
+	// streamWriteTimeout is how long a reader may take nothing. It then loses its connection, and can come back to where it was.
+	streamWriteTimeout = 20 * time.Second
+	// streamBuffer is how many bytes are gathered before they are written.
+	streamBuffer = 8 << 10
 )
 
-// lives are the answers that go on: server-sent events, each in a goroutine of its own, which takes its place, gives it back,
-// and ends with its reader or with close. The zero value is ready.
-type lives struct {
+// streams are the answers that go on: server-sent events, each written by a goroutine of its own, which ends with its reader or with
+// close. The zero value is ready. Safe for concurrent use.
+type streams struct {
 	mu     sync.Mutex
-	open   map[*live]struct{}
+	open   map[*eventStream]struct{}
 	closed bool
 	none   chan struct{} // made by close, closed when the last one has ended
 }
 
 // hasRoom reports whether one more may begin now. It keeps no place: begin does.
-func (s *lives) hasRoom() bool {
+func (s *streams) hasRoom() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hasRoomLocked()
 }
 
-func (s *lives) hasRoomLocked() bool { return !s.closed && len(s.open) < maxLive }
+func (s *streams) hasRoomLocked() bool { return !s.closed && len(s.open) < maxStreams }
 
 // begin takes a place for l. It returns false when there is none, or no more answers begin. Who calls it calls end.
-func (s *lives) begin(l *live) bool {
+func (s *streams) begin(l *eventStream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.hasRoomLocked() {
 		return false
 	}
 	if s.open == nil {
-		s.open = make(map[*live]struct{})
+		s.open = make(map[*eventStream]struct{})
 	}
 	s.open[l] = struct{}{}
 	return true
 }
 
-func (s *lives) end(l *live) {
+func (s *streams) end(l *eventStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, l)
@@ -67,7 +67,7 @@ func (s *lives) end(l *live) {
 }
 
 // close ends all, also those that wait for a slow reader, and waits for them until ctx is done. It is called once.
-func (s *lives) close(ctx context.Context) {
+func (s *streams) close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
 	none := make(chan struct{})
@@ -86,8 +86,8 @@ func (s *lives) close(ctx context.Context) {
 	}
 }
 
-// live is one answer that goes on. What it writes is gathered until pause, or until liveBuffer is full.
-type live struct {
+// eventStream is one answer that goes on. What it writes is gathered until pause, or until streamBuffer bytes are.
+type eventStream struct {
 	*bufio.Writer
 	ending chan struct{} // closed when the answer is to end
 	gone   chan struct{} // closed when the reader has left
@@ -98,7 +98,7 @@ type live struct {
 }
 
 // end has the answer end, once.
-func (l *live) end() {
+func (l *eventStream) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -110,17 +110,17 @@ func (l *live) end() {
 	_ = l.conn.SetDeadline(time.Unix(1, 0))
 }
 
-// patient writes, giving the reader liveWrite to take it, unless the answer is to end.
-type patient struct{ *live }
+// deadlineWriter writes to the reader, which has streamWriteTimeout to take it, unless the answer is to end.
+type deadlineWriter struct{ *eventStream }
 
 // Write is for the bufio.Writer.
-func (p patient) Write(b []byte) (int, error) {
+func (p deadlineWriter) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	if !p.going() {
 		p.mu.Unlock()
 		return 0, net.ErrClosed
 	}
-	err := p.conn.SetWriteDeadline(time.Now().Add(liveWrite))
+	err := p.conn.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
 	p.mu.Unlock()
 	if err != nil {
 		return 0, err
@@ -129,24 +129,24 @@ func (p patient) Write(b []byte) (int, error) {
 }
 
 // live answers with server-sent events for as long as run goes on.
-func (a *Admin) live(ctx *fasthttp.RequestCtx, run func(*live)) {
+func (a *Admin) live(ctx *fasthttp.RequestCtx, run func(*eventStream)) {
 	const kind = "text/event-stream"
-	a.goOn(ctx, kind, func(l *live) {
+	a.serveStream(ctx, kind, func(l *eventStream) {
 		_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: " + kind + "\r\nCache-Control: no-store\r\n" +
 			"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
 		run(l)
 	})
 }
 
-// goOn answers with what run writes, from the first byte of the answer on, for as long as it goes on. fasthttp bounds the
+// serveStream answers with what run writes, from the first byte of the answer on, for as long as it goes on. fasthttp bounds the
 // time of an answer, so this takes the connection out of its hands.
-func (a *Admin) goOn(ctx *fasthttp.RequestCtx, kind string, run func(*live)) {
+func (a *Admin) serveStream(ctx *fasthttp.RequestCtx, kind string, run func(*eventStream)) {
 	if ctx.IsHead() {
 		ctx.SetContentType(kind)
 		return
 	}
 	const full = "too many streams are open, or the relay is stopping: come again in a moment"
-	if !a.lives.hasRoom() {
+	if !a.streams.hasRoom() {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "5")
 		answer.Error(ctx, 503, "unavailable", full)
 		return
@@ -155,21 +155,21 @@ func (a *Admin) goOn(ctx *fasthttp.RequestCtx, kind string, run func(*live)) {
 	// Whether this is ever called is fasthttp's matter: it is not when an answer to an earlier request of the connection
 	// can't be written. So nothing is taken before.
 	ctx.Hijack(func(conn net.Conn) {
-		l := &live{ending: make(chan struct{}), gone: make(chan struct{}), conn: conn}
-		l.Writer = bufio.NewWriterSize(patient{l}, liveBuffer)
-		if !a.lives.begin(l) { // the last place went to another meanwhile
-			_ = conn.SetWriteDeadline(time.Now().Add(liveWrite))
+		l := &eventStream{ending: make(chan struct{}), gone: make(chan struct{}), conn: conn}
+		l.Writer = bufio.NewWriterSize(deadlineWriter{l}, streamBuffer)
+		if !a.streams.begin(l) { // the last place went to another meanwhile
+			_ = conn.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
 			_, _ = conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
 				`{"error":{"code":"unavailable","message":"` + full + "\"}}\n"))
 			return
 		}
-		defer a.lives.end(l)
+		defer a.streams.end(l)
 		a.run(l, run)
 	})
 }
 
 // run begins the answer and has it go on until it ends. A panic of it is one failed answer.
-func (a *Admin) run(l *live, run func(*live)) {
+func (a *Admin) run(l *eventStream, run func(*eventStream)) {
 	var reading sync.WaitGroup
 	_ = l.conn.SetReadDeadline(time.Time{})
 	reading.Go(l.awaitReader)
@@ -185,7 +185,7 @@ func (a *Admin) run(l *live, run func(*live)) {
 }
 
 // awaitReader reads, since that is how a reader that leaves is seen; what it sends is nothing.
-func (l *live) awaitReader() {
+func (l *eventStream) awaitReader() {
 	defer close(l.gone)
 	var none [64]byte
 	for {
@@ -196,10 +196,10 @@ func (l *live) awaitReader() {
 }
 
 // pause writes what is gathered and waits. It returns false when the answer is to end.
-func (l *live) pause(wait time.Duration) bool {
+func (l *eventStream) pause(wait time.Duration) bool {
 	if l.Buffered() > 0 {
 		l.said = time.Now()
-	} else if time.Since(l.said) > liveBeat {
+	} else if time.Since(l.said) > streamBeat {
 		_, _ = l.WriteString(":\n\n")
 		l.said = time.Now()
 	}
@@ -219,7 +219,7 @@ func (l *live) pause(wait time.Duration) bool {
 }
 
 // going reports, without writing, whether the answer goes on.
-func (l *live) going() bool {
+func (l *eventStream) going() bool {
 	select {
 	case <-l.gone:
 		return false

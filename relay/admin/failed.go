@@ -115,13 +115,13 @@ func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
 	page := failed{Endpoint: t.name, Failed: t.kept.Stats().Failed, Deliveries: []failedLine{}, Next: next(found.Next)}
 	for i := range found.Events {
 		if f := found.Events[i].Failure; f != nil {
-			page.Deliveries = append(page.Deliveries, tellFailed(&found.Events[i], f))
+			page.Deliveries = append(page.Deliveries, failedLineOf(&found.Events[i], f))
 		}
 	}
 	answer.Value(ctx, 200, page)
 }
 
-func tellFailed(ev *queue.FoundEvent, f *queue.Failure) failedLine {
+func failedLineOf(ev *queue.FoundEvent, f *queue.Failure) failedLine {
 	line := failedLine{
 		ID: ev.ID, Type: ev.Type, FailedAt: f.At.UTC(), Attempts: f.Attempts, Status: f.Status, Class: f.Class, Bin: binOf(f.Class), Reason: f.Reason,
 	}

@@ -191,11 +191,11 @@ func aheadOrBehind(seconds float64) string {
 }
 
 func (a *Admin) health(ctx *fasthttp.RequestCtx) {
-	a.tell(ctx, a.judge(a.Dispatcher.Statuses(), a.Queue.Stats()))
+	a.answerHealth(ctx, a.judge(a.Dispatcher.Statuses(), a.Queue.Stats()))
 }
 
-// tell answers with reasons to those who may see them; to others with the status alone.
-func (a *Admin) tell(ctx *fasthttp.RequestCtx, h health) {
+// answerHealth answers with reasons to those who may see them; to others with the status alone.
+func (a *Admin) answerHealth(ctx *fasthttp.RequestCtx, h health) {
 	switch named := len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0; {
 	case isTrusted(ctx):
 	case a.Token.IsZero() && !ownHost(string(ctx.Host())), !a.Token.IsZero() && !named:
@@ -289,9 +289,9 @@ type totals struct {
 	Unavailable  int64 `json:"requests_unavailable"`
 }
 
-func (a *Admin) stats(ctx *fasthttp.RequestCtx) { answer.Value(ctx, 200, a.tellStats()) }
+func (a *Admin) stats(ctx *fasthttp.RequestCtx) { answer.Value(ctx, 200, a.readStats()) }
 
-func (a *Admin) tellStats() stats {
+func (a *Admin) readStats() stats {
 	q, endpoints, counts := a.Queue.Stats(), a.Dispatcher.Statuses(), a.Intake.Counts()
 	s := stats{
 		Version: a.Version, Started: a.Started.UTC().Truncate(time.Second), UptimeSeconds: int64(time.Since(a.Started).Seconds()),

@@ -140,8 +140,8 @@ func (h *history) trackLocked(name string) *track {
 	return t
 }
 
-// tell returns a copy of the last so many samples of each endpoint, and the round of the latest.
-func (h *history) tell(last int) (tracks []track, round int64) {
+// latest returns a copy of the last so many samples of each endpoint, and the round of the latest.
+func (h *history) latest(last int) (tracks []track, round int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	tracks = []track{}
@@ -159,6 +159,6 @@ type pastHour struct {
 }
 
 func (a *Admin) pastHour(ctx *fasthttp.RequestCtx) {
-	tracks, _ := a.history.tell(historyLength)
+	tracks, _ := a.history.latest(historyLength)
 	answer.Value(ctx, 200, pastHour{int(historyStep.Seconds()), tracks})
 }

@@ -126,11 +126,11 @@ const liveStep = time.Second
 // news answers with how the relay is, every second: "stats" in the form of /stats, and "sample" with the newest sample of
 // each endpoint's history when there is one.
 func (a *Admin) news(ctx *fasthttp.RequestCtx) {
-	a.live(ctx, func(l *live) {
-		_, seen := a.history.tell(0)
+	a.live(ctx, func(l *eventStream) {
+		_, seen := a.history.latest(0)
 		for {
-			l.event("stats", a.tellStats())
-			if tracks, round := a.history.tell(1); round != seen {
+			l.event("stats", a.readStats())
+			if tracks, round := a.history.latest(1); round != seen {
 				l.event("sample", pastHour{int(historyStep.Seconds()), tracks})
 				seen = round
 			}
@@ -142,7 +142,7 @@ func (a *Admin) news(ctx *fasthttp.RequestCtx) {
 }
 
 // event writes one event with v as its data.
-func (l *live) event(name string, v any) {
+func (l *eventStream) event(name string, v any) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return // of our own making: it always marshals

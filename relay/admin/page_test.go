@@ -205,7 +205,7 @@ func TestTheLastHourIsKeptAndNoMore(t *testing.T) {
 		}
 		h.take([]delivery.Status{status(1000+n, n)}, began.Add(time.Duration(i)*historyStep))
 	}
-	tracks, round := h.tell(historyLength)
+	tracks, round := h.latest(historyLength)
 	if len(tracks) != 1 || len(tracks[0].Samples) != historyLength || round != historyLength+10 {
 		t.Fatalf("%d endpoints, round %d", len(tracks), round)
 	}
@@ -217,7 +217,7 @@ func TestTheLastHourIsKeptAndNoMore(t *testing.T) {
 		t.Errorf("nothing was attempted, and the last sample is %+v", last)
 	}
 	h.take([]delivery.Status{{Name: "other"}}, began)
-	if tracks, _ := h.tell(1); len(tracks) != 1 || tracks[0].Name != "other" || len(tracks[0].Samples) != 1 {
+	if tracks, _ := h.latest(1); len(tracks) != 1 || tracks[0].Name != "other" || len(tracks[0].Samples) != 1 {
 		t.Errorf("an endpoint that is gone is still told of: %+v", tracks)
 	}
 	var many []delivery.Status

@@ -47,7 +47,7 @@ var (
 // routes are all that there are, but for the files of the page, which follow in routeTable.
 var routes = []route{
 	{"GET", "/health", nil, forAll, plain((*Admin).health)},
-	{"GET", "/session", nil, forAll, plain((*Admin).tellSession)},
+	{"GET", "/session", nil, forAll, plain((*Admin).answerSession)},
 	{"POST", "/session", nil, forAll | takesBody, plain((*Admin).signIn)},
 	{"DELETE", "/session", nil, forAll, plain((*Admin).signOut)},
 	{"GET", "/stats", nil, 0, plain((*Admin).stats)},

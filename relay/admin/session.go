@@ -85,8 +85,8 @@ type sessionState struct {
 	Version     string `json:"version,omitempty"`
 }
 
-// tellSession answers without a credential: a page asks it whether it needs one.
-func (a *Admin) tellSession(ctx *fasthttp.RequestCtx) {
+// answerSession answers without a credential: a page asks it whether it needs one.
+func (a *Admin) answerSession(ctx *fasthttp.RequestCtx) {
 	if a.foreign(ctx) {
 		return
 	}
@@ -125,7 +125,7 @@ func (a *Admin) signIn(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if !a.Token.Admits([]byte(given.Token)) {
-		a.strange(ctx, true, "admin sign-in refused: the token is wrong", "this is not admin.token")
+		a.refuseToken(ctx, true, "admin sign-in refused: the token is wrong", "this is not admin.token")
 		return
 	}
 	id, one := a.sessions.begin(time.Now())

@@ -108,17 +108,17 @@ func TestSignInRefuses(t *testing.T) {
 func TestWrongTokensAtTheSignInAreStrikes(t *testing.T) {
 	o := openOffice(t, testToken)
 	var waits []time.Duration
-	o.strikes.sleep = func(wait time.Duration) { waits = append(waits, wait) }
-	for range freeStrikes + 2 {
+	o.wrongTokens.sleep = func(wait time.Duration) { waits = append(waits, wait) }
+	for range freeGuesses + 2 {
 		if answer, _ := o.exchange("POST", "/session", `{"token":"wrong"}`, "Content-Type: application/json"); answer.StatusCode != 401 {
 			t.Fatalf("answered %d", answer.StatusCode)
 		}
 	}
-	if len(waits) != 2 || waits[0] != slowdown(freeStrikes+1) || waits[1] != slowdown(freeStrikes+2) {
+	if len(waits) != 2 || waits[0] != slowdown(freeGuesses+1) || waits[1] != slowdown(freeGuesses+2) {
 		t.Errorf("waited %v", waits)
 	}
 	o.signIn()
-	if len(o.strikes.of) != 1 {
+	if len(o.wrongTokens.byAddress) != 1 {
 		t.Error("the right token takes away strikes, which may be another's")
 	}
 }

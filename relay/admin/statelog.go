@@ -17,38 +17,38 @@ const (
 	stateLook   = 15 * time.Second
 )
 
-// TellStates writes a line to the log when events begin to be refused and when that ends, and when any other state that
+// LogStates writes a line to the log when events begin to be refused and when that ends, and when any other state that
 // health knows begins and ends, until ctx is done. What is logged where it happens, an endpoint that goes down, is left to
 // that.
-func (a *Admin) TellStates(ctx context.Context) {
-	refusals, all, full := refusals{last: a.Intake.Counts().Unavailable.Load()}, told{}, fulls{}
+func (a *Admin) LogStates(ctx context.Context) {
+	refusals, all, full := refusals{last: a.Intake.Counts().Unavailable.Load()}, knownStates{}, fullSources{}
 	second, quarter := time.NewTicker(refusalLook), time.NewTicker(stateLook)
 	defer second.Stop()
 	defer quarter.Stop()
 	for {
-		a.tellRefusals(&refusals, time.Now())
-		a.tellFull(full)
+		a.logRefusals(&refusals, time.Now())
+		a.logFull(full)
 		select {
 		case <-second.C:
 		case <-quarter.C:
 			found := a.states(a.Dispatcher.Statuses(), a.Queue.Stats())
-			a.tellStates(all, found.list)
+			a.logChanges(all, found.list)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// refusals are what the log was told of events that are refused.
+// refusals is what was logged about events that are refused.
 type refusals struct {
 	last  int64     // requests answered 503, at the last look
 	since time.Time // when the refusing began; zero: events are accepted
 	from  int64     // last, as it was then
 }
 
-// tellRefusals logs when refusing begins and ends: that Ready says no, or that requests were refused since the last look,
+// logRefusals logs when refusing begins and ends: that Ready says no, or that requests were refused since the last look,
 // as they are when too many come at once.
-func (a *Admin) tellRefusals(r *refusals, now time.Time) {
+func (a *Admin) logRefusals(r *refusals, now time.Time) {
 	err, n := a.Intake.Ready(), a.Intake.Counts().Unavailable.Load()
 	if errors.Is(err, queue.ErrClosed) {
 		return // the stop is logged
@@ -69,12 +69,12 @@ func (a *Admin) tellRefusals(r *refusals, now time.Time) {
 	r.last = n
 }
 
-// fulls are the sources that the log was told to be full, with how many of their requests were refused for that before.
-type fulls map[string]int64
+// fullSources are the sources that were logged as full, with how many of their requests were refused for that before.
+type fullSources map[string]int64
 
-// tellFull logs when a source begins to have as many events as it may and when that ends. Its last request that was refused
+// logFull logs when a source begins to have as many events as it may and when that ends. Its last request that was refused
 // decides: smaller ones that fit soon after it end nothing.
-func (a *Admin) tellFull(known fulls) {
+func (a *Admin) logFull(known fullSources) {
 	now := map[string]ingest.SourceTally{}
 	for _, t := range a.Intake.Tallies() {
 		now[t.Source] = t
@@ -95,11 +95,11 @@ func (a *Admin) tellFull(known fulls) {
 	}
 }
 
-// told are the states that the log knows of, by key, with their text as it was at their beginning.
-type told map[string]string
+// knownStates are the states whose beginning was logged, by key, with their text as it was then.
+type knownStates map[string]string
 
-// tellStates logs which states began and which ended.
-func (a *Admin) tellStates(known told, found []state) {
+// logChanges logs which states began and which ended.
+func (a *Admin) logChanges(known knownStates, found []state) {
 	now := map[string]bool{}
 	for _, s := range found {
 		if s.key == keyRefusing || s.key == keyLog || strings.HasPrefix(s.key, keyEndpoint) || strings.HasPrefix(s.key, keyExposed) || strings.HasPrefix(s.key, keyFull) {

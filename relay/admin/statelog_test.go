@@ -33,7 +33,7 @@ func TestTheLogSaysWhenEventsBeginToBeRefusedAndWhenThatEnds(t *testing.T) {
 		}
 	}
 	r, now := refusals{}, time.Now()
-	look := func() { t.Helper(); now = now.Add(refusalLook); o.tellRefusals(&r, now) }
+	look := func() { t.Helper(); now = now.Add(refusalLook); o.logRefusals(&r, now) }
 	refused := o.Intake.Counts()
 	look()
 	if said := o.lines("refused"); len(said) != 0 {
@@ -67,8 +67,8 @@ func TestTheLogSaysWhenEventsBeginToBeRefusedAndWhenThatEnds(t *testing.T) {
 // TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd: those that are logged where they happen excepted.
 func TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd(t *testing.T) {
 	o := openOffice(t, "")
-	known := told{}
-	look := func() { t.Helper(); o.tellStates(known, o.states(o.Dispatcher.Statuses(), o.Queue.Stats()).list) }
+	known := knownStates{}
+	look := func() { t.Helper(); o.logChanges(known, o.states(o.Dispatcher.Statuses(), o.Queue.Stats()).list) }
 	look()
 	o.free.Store(1100 << 20) // above the mark, and close to it
 	ends := time.Now().Add(3 * 24 * time.Hour)

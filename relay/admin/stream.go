@@ -41,11 +41,11 @@ func (a *Admin) stream(ctx *fasthttp.RequestCtx) {
 		}
 		from = min(from, seq+1)
 	}
-	a.live(ctx, func(l *live) { a.follow(l, a.Queue.Follow(from), from, &wanted) })
+	a.live(ctx, func(l *eventStream) { a.follow(l, a.Queue.Follow(from), from, &wanted) })
 }
 
 // follow writes the events that are wanted, each with its position as id and its body, which is one line, as data.
-func (a *Admin) follow(l *live, f *queue.Follower, from uint64, wanted *config.Endpoint) {
+func (a *Admin) follow(l *eventStream, f *queue.Follower, from uint64, wanted *config.Endpoint) {
 	for {
 		ev, missed, ok, err := f.Next()
 		if err != nil {

@@ -153,7 +153,7 @@ func TestStreamsEndWhenTheRelayStops(t *testing.T) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(liveWrite / 2):
+	case <-time.After(streamWriteTimeout / 2):
 		t.Fatal("Close waits for a reader that takes nothing")
 	}
 	if _, _, _, ok := quick.next(); ok {
@@ -169,7 +169,7 @@ func TestSoManyStreamsAtATime(t *testing.T) {
 	o := openOffice(t, "")
 	defer o.Close(t.Context())
 	var first *reader
-	for range maxLive {
+	for range maxStreams {
 		first = o.open("/stream", "")
 	}
 	if status, body := o.ask("GET", "/stream"); status != 503 || !strings.Contains(body, "unavailable") {
@@ -178,10 +178,10 @@ func TestSoManyStreamsAtATime(t *testing.T) {
 	_ = first.answer.Body.Close()
 	deadline := time.Now().Add(patience)
 	for {
-		o.lives.mu.Lock()
-		open := len(o.lives.open)
-		o.lives.mu.Unlock()
-		if open < maxLive {
+		o.streams.mu.Lock()
+		open := len(o.streams.open)
+		o.streams.mu.Unlock()
+		if open < maxStreams {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -193,9 +193,9 @@ func TestSoManyStreamsAtATime(t *testing.T) {
 
 // places is how many streams have a place.
 func (o *office) places() int {
-	o.lives.mu.Lock()
-	defer o.lives.mu.Unlock()
-	return len(o.lives.open)
+	o.streams.mu.Lock()
+	defer o.streams.mu.Unlock()
+	return len(o.streams.open)
 }
 
 // A client that asks for a stream behind another request and resets its connection leaves no place taken: the stream may never
@@ -203,7 +203,7 @@ func (o *office) places() int {
 func TestClientsThatResetTakeNoPlaces(t *testing.T) {
 	o := openOffice(t, "")
 	address := strings.TrimPrefix(o.url, "http://")
-	for i := range 12 * maxLive {
+	for i := range 12 * maxStreams {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -218,11 +218,11 @@ func TestClientsThatResetTakeNoPlaces(t *testing.T) {
 	}
 	for deadline := time.Now().Add(patience); o.places() > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d places of %d stay taken", o.places(), maxLive)
+			t.Fatalf("%d places of %d stay taken", o.places(), maxStreams)
 		}
 	}
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	for open, deadline := 0, time.Now().Add(patience); open < maxLive; { // all are there
+	for open, deadline := 0, time.Now().Add(patience); open < maxStreams; { // all are there
 		answer, err := client.Get(o.url + "/stream")
 		if err == nil {
 			defer answer.Body.Close()
@@ -251,9 +251,9 @@ func TestAPanicInAStreamIsOneFailedStream(t *testing.T) {
 	here, there := net.Pipe()
 	defer there.Close()
 	go func() { _, _ = io.Copy(io.Discard, there) }()
-	l := &live{ending: make(chan struct{}), gone: make(chan struct{}), conn: here}
-	l.Writer = bufio.NewWriterSize(patient{l}, liveBuffer)
-	o.run(l, func(*live) { panic("of the test") })
+	l := &eventStream{ending: make(chan struct{}), gone: make(chan struct{}), conn: here}
+	l.Writer = bufio.NewWriterSize(deadlineWriter{l}, streamBuffer)
+	o.run(l, func(*eventStream) { panic("of the test") })
 	if line := o.log.String(); !strings.Contains(line, "of the test") || !strings.Contains(line, "a stream made the relay fail") {
 		t.Errorf("the log says %s", line)
 	}
@@ -269,8 +269,8 @@ func TestCloseIsBoundedByItsContext(t *testing.T) {
 	o.read("/stats") // it serves: fasthttp forgets a stop that comes before
 	here, there := net.Pipe()
 	defer there.Close()
-	stuck := &live{ending: make(chan struct{}), gone: make(chan struct{}), conn: here}
-	if !o.lives.begin(stuck) { // and nobody ends it
+	stuck := &eventStream{ending: make(chan struct{}), gone: make(chan struct{}), conn: here}
+	if !o.streams.begin(stuck) { // and nobody ends it
 		t.Fatal("there is no place")
 	}
 	ended, cancel := context.WithCancel(context.Background())

@@ -12,17 +12,17 @@ import (
 	"realtorbot-relay/relay/delivery/client"
 )
 
-// tried is what an endpoint said to the test event.
-type tried struct {
+// testResult is what an endpoint answered to the test event.
+type testResult struct {
 	Endpoint  string `json:"endpoint"`
 	ID        string `json:"id"`
 	Delivered bool   `json:"delivered"`
-	triedAnswer
+	receiverAnswer
 	Conforms *bool   `json:"conforms,omitempty"` // all checks passed
 	Checks   []check `json:"checks,omitempty"`
 }
 
-type triedAnswer struct {
+type receiverAnswer struct {
 	At         *time.Time `json:"at,omitempty"`
 	DurationMS float64    `json:"duration_ms"`
 	Timing     timing     `json:"timing_ms"`
@@ -34,7 +34,7 @@ type triedAnswer struct {
 
 type check struct {
 	delivery.Check
-	Answer *triedAnswer `json:"answer,omitempty"`
+	Answer *receiverAnswer `json:"answer,omitempty"`
 }
 
 // test sends the documented test event now and once, past the queue; with conformance=1 it also judges the receiver. The
@@ -61,14 +61,14 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	}
 	a.Log.Info().Str("endpoint", t.name).Str("event", id).Int("status", trial.Outcome.Status).Str("class", string(trial.Outcome.Class)).
 		Int64("duration_ms", trial.Outcome.Took.Milliseconds()).Msg("the operator sent a test event")
-	told := tried{Endpoint: t.name, ID: id, Delivered: trial.Delivered, triedAnswer: tell(&trial.Outcome)}
+	told := testResult{Endpoint: t.name, ID: id, Delivered: trial.Delivered, receiverAnswer: testAnswer(&trial.Outcome)}
 	if conformance {
 		conforms := true
 		for _, c := range trial.Checks {
 			conforms = conforms && c.Verdict == delivery.Passed
 			one := check{Check: c}
 			if c.Outcome != nil {
-				answered := tell(c.Outcome)
+				answered := testAnswer(c.Outcome)
 				one.Answer = &answered
 			}
 			told.Checks = append(told.Checks, one)
@@ -78,9 +78,9 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	answer.Value(ctx, 200, told)
 }
 
-func tell(o *client.Outcome) triedAnswer {
+func testAnswer(o *client.Outcome) receiverAnswer {
 	at := o.At.UTC()
-	return triedAnswer{
+	return receiverAnswer{
 		At: &at, DurationMS: millis(o.Took),
 		Timing: timing{millis(o.Timing.DNS), millis(o.Timing.Connect), millis(o.Timing.TLS), millis(o.Timing.FirstByte)},
 		Status: o.Status, Class: string(o.Class), Error: o.Err, Excerpt: string(o.Excerpt),

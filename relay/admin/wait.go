@@ -16,19 +16,19 @@ const (
 	storyPause = 250 * time.Millisecond
 )
 
-// places are how many requests wait. The zero value is ready.
-type places struct{ taken atomic.Int32 }
+// waiters counts the requests that wait. The zero value is ready.
+type waiters struct{ taken atomic.Int32 }
 
 // begin takes a place. It returns false when all are taken. Who gets one calls end.
-func (p *places) begin() bool {
-	if p.taken.Add(1) <= maxWaiting {
+func (w *waiters) begin() bool {
+	if w.taken.Add(1) <= maxWaiting {
 		return true
 	}
-	p.end()
+	w.end()
 	return false
 }
 
-func (p *places) end() { p.taken.Add(-1) }
+func (w *waiters) end() { w.taken.Add(-1) }
 
 // stories looks up the events of an id, newest first. While something of the newest is under way it looks again, until that
 // is settled, wait is over or stopped is closed. Nothing wakes it: the way of a delivery must not know of those who look on.

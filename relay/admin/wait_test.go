@@ -25,7 +25,7 @@ func TestAnEventIsWaitedForUntilItIsSettled(t *testing.T) {
 		_, got := o.read("/events/evt_1?wait=30s")
 		waited <- got
 	}()
-	for o.waiting.taken.Load() == 0 {
+	for o.waiters.taken.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	o.ask("POST", "/endpoints/crm/resume")
@@ -37,7 +37,7 @@ func TestAnEventIsWaitedForUntilItIsSettled(t *testing.T) {
 	if _, got := o.read("/events/evt_2?wait=30s"); got["settled"] != true || stateOf(got) != "failed" {
 		t.Errorf("a delivery that failed is %v", got)
 	}
-	if n := o.waiting.taken.Load(); n != 0 {
+	if n := o.waiters.taken.Load(); n != 0 {
 		t.Errorf("%d places are still taken", n)
 	}
 }
@@ -52,7 +52,7 @@ func TestOnlySoManyWaitForEvents(t *testing.T) {
 	o.accept("evt_1")
 	o.until("through", func(s delivery.Status) bool { return s.Delivered == 1 })
 	for range maxWaiting {
-		if !o.waiting.begin() {
+		if !o.waiters.begin() {
 			t.Fatal("a place that is free is not given")
 		}
 	}
@@ -62,7 +62,7 @@ func TestOnlySoManyWaitForEvents(t *testing.T) {
 	if status, _ := o.ask("GET", "/events/evt_1"); status != 200 {
 		t.Errorf("who doesn't wait is answered %d", status)
 	}
-	o.waiting.end()
+	o.waiters.end()
 	if status, _ := o.ask("GET", "/events/evt_1?wait=1s"); status != 200 {
 		t.Errorf("when a place is free again, the answer is %d", status)
 	}

@@ -51,7 +51,7 @@ func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 		if why := w.Why(); why != nil {
 			h.Reasons = []string{"events are refused: " + why.Error()}
 		}
-		w.admin.tell(ctx, h)
+		w.admin.answerHealth(ctx, h)
 	case r.path == "/metrics":
 		w.metrics(w.admin, ctx)
 	case r.path == "/config" || r.path == "/reload" || isProfile(r.path): // what is wrong may be in there
