@@ -27,9 +27,9 @@ func Listen(setting, address string) (net.Listener, error) {
 	return listenUnix(setting, path)
 }
 
-// ListenControl opens the control socket: the admin listener once more, without a token, for those who may open the socket,
-// who are root and the relay's own user. systemd's ExecReload has no other way to know what became of a reload, since it
-// sees none of the service's credentials, and root's commands have none to the secrets that only the service has.
+// ListenControl opens the control socket: a second admin listener, which needs no token, since only root and the relay's own user
+// may connect to it. systemd's ExecReload sees none of the service's credentials and has no other way to know what became of a
+// reload; root's commands have no other way to the secrets that only the service has.
 func ListenControl(path string) (net.Listener, error) {
 	ln, err := listenUnix("the control socket", path)
 	if err != nil {

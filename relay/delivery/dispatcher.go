@@ -142,7 +142,7 @@ var ErrConfigured = errors.New("the endpoint is configured")
 
 // Discard deletes for good what is left of an endpoint that is not configured any more, and returns what that was. It cuts short
 // the attempts that are still under way. found is false when nothing is left under the name. Discard and Apply exclude each
-// other: either the name is configured, and Discard returns ErrConfigured, or an endpoint that gets the name later begins anew.
+// other: either the name is configured, and Discard returns ErrConfigured, or an endpoint that gets the name later has a new lane.
 // Discard writes to disk.
 func (d *Dispatcher) Discard(name string) (left queue.LaneStats, found bool, err error) {
 	d.applying.Lock()

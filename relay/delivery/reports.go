@@ -16,7 +16,7 @@ type Transition struct {
 	Endpoint string
 	State    string    // StateDown, StateLimited, StateOffline or StatePaused, StateUp when that is over, or one of those below
 	Reason   string    // why; empty when it is over
-	At       time.Time // when it came about
+	At       time.Time // when it happened
 	Since    time.Time // when the state began that is over now, or that is reported late
 	Count    int       // how often the endpoint went down while it was flapping
 }

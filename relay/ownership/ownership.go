@@ -75,7 +75,7 @@ func Explain(dir string, err error) error {
 		f.Path, f.Owner, Name(me), me, dir, err)
 }
 
-// RootWarning is for root that serves a queue of another user, who can't use later what root makes there; "" when that is not so.
+// RootWarning warns when root serves the queue of another user, who can't use the files that root makes there; else it is "".
 func RootWarning(dir string) string {
 	uid, ok := Of(dir)
 	if me := os.Geteuid(); !ok || me != 0 || uid == me {

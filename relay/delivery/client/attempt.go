@@ -158,7 +158,7 @@ func (s *scratch) widen(got []byte) {
 	s.in = s.wide
 }
 
-// end lets go of the connection that was read from.
+// end forgets the connection that was read from.
 func (s *scratch) end() {
 	s.narrow.Reset(nil)
 	if s.wide != nil {

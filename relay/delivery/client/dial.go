@@ -20,7 +20,7 @@ const (
 	handshake               // TLS with the endpoint
 )
 
-// dialError says at which stage no connection came about.
+// dialError says at which stage a connection could not be made.
 type dialError struct {
 	at  stage
 	err error
@@ -93,7 +93,7 @@ func (p *pool) connect(ctx context.Context) (*socket, error) {
 	return sock, nil
 }
 
-// dialFailure explains why no connection came about within timeout.
+// dialFailure explains why no connection could be made within timeout.
 func (p *pool) dialFailure(e *dialError, timeout time.Duration) failure {
 	switch {
 	case e.at == handshake:

@@ -26,7 +26,7 @@ type failure struct {
 // textLimit is how many bytes the text of a failure may have: the far side writes what stands in its certificates.
 const textLimit = 300
 
-// connectFailure explains why no connection to address (host:port) came about within timeout.
+// connectFailure explains why no connection to address (host:port) could be made within timeout.
 func connectFailure(err error, address string, timeout time.Duration) failure {
 	var blocked *blockedError
 	if errors.As(err, &blocked) {

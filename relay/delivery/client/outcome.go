@@ -51,13 +51,13 @@ type Timing struct {
 // Class says what went wrong with an attempt. The set is closed: metrics use it as label values.
 type Class string
 
-// The classes. Every reason for which no connection came about, other than a timeout (no route, for one), counts as
+// The classes. Every reason for which no connection could be made, other than a timeout (no route, for one), counts as
 // ClassConnectRefused; Outcome.Err says which.
 const (
 	ClassNone           Class = ""                // the answer's status is one of the success codes
 	ClassDNS            Class = "dns"             // the host's name could not be resolved
-	ClassConnectRefused Class = "connect_refused" // no connection came about
-	ClassConnectTimeout Class = "connect_timeout" // no connection came about in time
+	ClassConnectRefused Class = "connect_refused" // no connection could be made
+	ClassConnectTimeout Class = "connect_timeout" // no connection could be made in time
 	ClassTLS            Class = "tls"             // handshake or certificate
 	ClassTimeout        Class = "timeout"         // no status came in time
 	ClassReset          Class = "reset"           // the connection broke before there was a status
