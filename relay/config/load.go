@@ -71,11 +71,11 @@ func LogOf(path string) Log {
 	if err != nil {
 		return log
 	}
-	values, fault := decode(path, string(text))
+	values, lines, fault := decode(path, string(text))
 	if fault != nil {
 		return log
 	}
-	root := &table{reader: &reader{file: path, lines: locate(string(text))}, values: values}
+	root := &table{reader: &reader{file: path, lines: lines}, values: values}
 	readLog(root.sub("log"), &log)
 	return log
 }
@@ -93,11 +93,11 @@ func (r *reader) parse(text []byte) (*Config, error) {
 	if len(text) > MaxFile {
 		return nil, Faults{{File: r.file, Text: "is larger than a configuration can be (" + formatSize(MaxFile) + ")"}}
 	}
-	values, fault := decode(r.file, string(text))
+	values, lines, fault := decode(r.file, string(text))
 	if fault != nil {
 		return nil, Faults{*fault}
 	}
-	r.lines = locate(string(text))
+	r.lines = lines
 	c := read(&table{reader: r, values: values})
 	if len(r.faults) > 0 {
 		r.faults.sort()
@@ -115,17 +115,17 @@ func (r *reader) parse(text []byte) (*Config, error) {
 // forgotten.
 var echo = regexp.MustCompile(`^expected value but|"[^"]{3,}"|: '`)
 
-// decode turns the text into maps, in which, unlike in the library's structs, keys keep their case. The library stops
-// at the first thing that isn't TOML.
-func decode(name, text string) (values map[string]any, fault *Fault) {
+// decode turns the text into maps, in which, unlike in the library's structs, keys keep their case, and finds the lines of what is in
+// them. The library stops at the first thing that isn't TOML.
+func decode(name, text string) (values map[string]any, lines lineMap, fault *Fault) {
 	// A byte order mark before UTF-8 does no harm here, where it can't become part of a value.
 	text = strings.TrimPrefix(text, "\uFEFF")
 	if reason := Misencoded(text); reason != "" {
-		return nil, &Fault{File: name, Text: reason}
+		return nil, nil, &Fault{File: name, Text: reason}
 	}
-	_, err := toml.Decode(text, &values)
+	meta, err := toml.Decode(text, &values)
 	if err == nil {
-		return values, nil
+		return values, locate(text, meta.Keys()), nil
 	}
 	fault = &Fault{File: name, Text: "is not valid TOML"}
 	var syntax toml.ParseError
@@ -133,7 +133,7 @@ func decode(name, text string) (values map[string]any, fault *Fault) {
 		fault.Line = syntax.Position.Line
 		fault.Text += ": " + notTOML(syntax.Message, text[min(syntax.Position.Start, len(text)):])
 	}
-	return nil, fault
+	return nil, nil, fault
 }
 
 // notTOML says what is wrong with a text that isn't TOML. message is the library's, at is the text from where it stopped.
