@@ -41,6 +41,7 @@ const usage = `Usage: realtorbot-relay COMMAND [FLAG…]
 
   serve   -config FILE     receive, keep and deliver events (also without a command, given -config)
   check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
+  schema                   print the JSON Schema of the configuration, for editors
   doctor  -config FILE     look at disk, clock, names, limits and the relay that runs; say what to do
   doctor  -backup FILE     read a backup to its end; say what it holds, or what is wrong with it
   restore FILE             make a queue of a backup, in an empty queue.dir
@@ -122,6 +123,8 @@ func run(args []string) int {
 		return try.Send(ctx, rest, os.Stdin, os.Stdout, os.Stderr)
 	case "verify":
 		return try.Verify(ctx, rest, os.Stdin, os.Stdout, os.Stderr)
+	case "schema":
+		return schema(rest)
 	case "version":
 		fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return exitWell
@@ -160,6 +163,28 @@ func screen() (width int, bold bool) {
 		}
 	}
 	return 80, false
+}
+
+// schema prints the JSON Schema of the configuration.
+func schema(args []string) int {
+	const help = `Usage: realtorbot-relay schema > config.schema.json
+
+Prints the JSON Schema of the configuration: every key with its type, bounds, default and meaning. An editor that knows TOML
+completes and checks with it a file beside it whose first line is:  #:schema ./config.schema.json
+`
+	switch {
+	case len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
+		fmt.Print(help)
+		return exitWell
+	case len(args) > 0:
+		fmt.Fprintf(os.Stderr, "realtorbot-relay schema: unexpected argument %q\n\n%s", args[0], help)
+		return exitUsage
+	}
+	if _, err := os.Stdout.Write(config.Schema()); err != nil {
+		fmt.Fprintf(os.Stderr, "realtorbot-relay schema: %v\n", err)
+		return exitFailed
+	}
+	return exitWell
 }
 
 // configFlag parses the flag that serve, check and doctor have. more adds those that one of them has beside it, and says what

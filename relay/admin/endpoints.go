@@ -1,19 +1,19 @@
 package admin
 
 import (
+	"encoding/json"
 	"errors"
 
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/answer"
-	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
 )
 
 // endpointStory is an endpoint's state, in the form of /stats, and its configuration, which an orphan has not.
 type endpointStory struct {
 	delivery.Status
-	Config *config.Masked `json:"config,omitempty"`
+	Config json.RawMessage `json:"config,omitempty"`
 }
 
 type endpoints struct {
@@ -38,11 +38,10 @@ func (a *Admin) showEndpoint(ctx *fasthttp.RequestCtx, t target) {
 }
 
 // masked is the configuration of an endpoint, nil when none of that name is configured.
-func (a *Admin) masked(name string) *config.Masked {
+func (a *Admin) masked(name string) json.RawMessage {
 	for _, ep := range a.Dispatcher.Endpoints() {
 		if ep.Name == name {
-			m := ep.Masked()
-			return &m
+			return ep.Masked()
 		}
 	}
 	return nil

@@ -40,19 +40,7 @@ func hasFreePort(listen string) bool {
 	return err == nil && strings.Trim(port, "0") == ""
 }
 
-// listen reads host:port or unix:/path.
-func (t *table) listen(key string, into *string) {
-	var text string
-	if !t.text(key, &text) {
-		return
-	}
-	if reason := checkListen(text); reason != "" {
-		t.fault(key, "%s", reason)
-		return
-	}
-	*into = text
-}
-
+// checkListen says what is wrong with a listen address, host:port or unix:/path, or "".
 func checkListen(text string) string {
 	if path, ok := strings.CutPrefix(text, unixPrefix); ok {
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, "\x00") {

@@ -98,16 +98,24 @@ func checkSubscription(pattern string, known []string) string {
 	return "is no type of the catalogue or of events.custom" + suggestType(pattern, known)
 }
 
+// checkKnown is checkSubscription with the types that the file being read knows.
+func checkKnown(t *table, pattern string) string { return checkSubscription(pattern, t.types) }
+
+// groups are the patterns of groups that have some of the types, in their order.
+func groups(types []string) (patterns []string) {
+	for _, eventType := range types {
+		if dot := strings.IndexByte(eventType, '.'); dot > 0 && !slices.Contains(patterns, eventType[:dot]+".*") {
+			patterns = append(patterns, eventType[:dot]+".*")
+		}
+	}
+	return patterns
+}
+
 // suggestType always has a suggestion: a subscription is chosen from a list that the operator may not have at hand.
 func suggestType(pattern string, known []string) string {
-	candidates := slices.Clone(known)
+	candidates := known
 	if strings.Contains(pattern, "*") {
-		candidates = candidates[:0]
-		for _, eventType := range known {
-			if dot := strings.IndexByte(eventType, '.'); dot > 0 {
-				candidates = append(candidates, eventType[:dot]+".*")
-			}
-		}
+		candidates = groups(known)
 	}
 	best, _ := nearest(pattern, candidates)
 	return `; did you mean "` + best + `"?`

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,15 @@ func (c *Config) Describe() string {
 	if !c.Heartbeat.URL.IsZero() {
 		fmt.Fprintf(&b, "heartbeat every %s while events are accepted, url %s\n", formatDuration(c.Heartbeat.Every), c.Heartbeat.URL)
 	}
+	var others []string
+	for i := range sections { // what [delivery] says is part of every endpoint
+		if s := &sections[i]; !s.list && s.name != "delivery" {
+			others = append(others, s.others(s.in(c), s.in(defaults()), s.name+".")...)
+		}
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(&b, "also      %s\n", strings.Join(others, ", "))
+	}
 	for i := range c.Endpoints {
 		c.Endpoints[i].describe(&b)
 	}
@@ -27,6 +37,27 @@ func (c *Config) Describe() string {
 		b.WriteString("no endpoint: events are kept for the retention and delivered to nobody\n")
 	}
 	return b.String()
+}
+
+// told are the keys that have a place in the sentences here; any other is described by its name, where it is not its default.
+var told = map[string]string{
+	"server": "listen tls_cert tls_key client_ca trusted_proxies proxy_protocol max_body rate_bytes shutdown_timeout",
+	"admin":  "listen token tls_cert tls_key client_ca",
+	"queue":  "dir dedup_window retention failed_retention unserved_retention unserved_bytes min_free",
+	"log":    "level format", "heartbeat": "url every", "events": "custom",
+	"source": "name path token secret scheme previous_token previous_secret allow rate max_queued",
+	"endpoint": "name url events secret previous_secret signatures format headers enabled allow_private client_cert client_key server_name " +
+		"timeout retry concurrency rate rate_bytes on_failed success max_age lag disable_after jitter numbers proxy proxy_lookup ca_file",
+}
+
+// others are the settings of a section's struct that no sentence tells. normal has the defaults.
+func (s *section) others(set, normal any, before string) (settings []string) {
+	for _, k := range s.changed(reflect.ValueOf(normal).Elem(), reflect.ValueOf(set).Elem()) {
+		if !slices.Contains(strings.Fields(told[s.name]), k.name) {
+			settings = append(settings, fmt.Sprintf("%s%s %v", before, k.name, shown(reflect.ValueOf(k.in(set)).Elem().Interface())))
+		}
+	}
+	return settings
 }
 
 func (c *Config) describeListeners(b *strings.Builder) {
@@ -39,7 +70,7 @@ func (c *Config) describeListeners(b *strings.Builder) {
 		s := &c.Sources[i]
 		fmt.Fprintf(b, "  source %s: POST %s, %s%s\n", s.Name, s.Path, s.credential(), s.limits())
 	}
-	fmt.Fprintf(b, "admin     %s, %s%s\n", c.Admin.TLS().reach(c.Admin.Listen), masked("token", c.Admin.Token), c.Admin.TLS().clients())
+	fmt.Fprintf(b, "admin     %s, %s%s\n", c.Admin.TLS().reach(c.Admin.Listen), credential("token", c.Admin.Token), c.Admin.TLS().clients())
 }
 
 func (c *Config) describeKeeping(b *strings.Builder) {
@@ -113,6 +144,10 @@ func (e *Endpoint) describe(b *strings.Builder) {
 		fmt.Fprintf(b, "  headers  %s\n", strings.Join(names, ", "))
 	}
 	e.Delivery.describe(b)
+	normal := defaultEndpoint(defaults().Delivery)
+	if others := sectionOf("endpoint").others(e, &normal, ""); len(others) > 0 {
+		fmt.Fprintf(b, "  also     %s\n", strings.Join(others, ", "))
+	}
 }
 
 // lookups say what is not the default.
@@ -162,8 +197,8 @@ func (d *Delivery) describe(b *strings.Builder) {
 }
 
 func (s *Source) credential() string {
-	token := masked("token", s.Token) + ifSet(!s.PreviousToken.IsZero(), " or the previous one")
-	signature := s.Scheme + " signature, " + masked("secret", s.Secret) + ifSet(!s.PreviousSecret.IsZero(), " or the previous one")
+	token := credential("token", s.Token) + ifSet(!s.PreviousToken.IsZero(), " or the previous one")
+	signature := s.Scheme + " signature, " + credential("secret", s.Secret) + ifSet(!s.PreviousSecret.IsZero(), " or the previous one")
 	switch {
 	case s.Token.IsZero() && s.Secret.IsZero():
 		return "no credential"
@@ -186,18 +221,19 @@ func (s *Source) limits() string {
 	if s.MaxQueued > 0 {
 		b.WriteString(", at most " + formatSize(s.MaxQueued) + " of its events kept")
 	}
+	var normal Source
+	sectionOf("source").preset(&normal)
+	for _, setting := range sectionOf("source").others(s, &normal, "") {
+		b.WriteString(", " + setting)
+	}
 	return b.String()
 }
 
 func networkList(networks []netip.Prefix) string {
-	texts := make([]string, len(networks))
-	for i, network := range networks {
-		texts[i] = network.String()
-	}
-	return strings.Join(texts, " ")
+	return strings.Join(each(networks, netip.Prefix.String), " ")
 }
 
-func masked(what string, secret sign.Secret) string {
+func credential(what string, secret sign.Secret) string {
 	if secret.IsZero() {
 		return "no " + what
 	}
@@ -220,9 +256,5 @@ func ifSet(set bool, text string) string {
 }
 
 func formatDurations(durations []time.Duration) string {
-	texts := make([]string, len(durations))
-	for i, d := range durations {
-		texts[i] = formatDuration(d)
-	}
-	return strings.Join(texts, ", ")
+	return strings.Join(each(durations, formatDuration), ", ")
 }

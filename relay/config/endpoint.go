@@ -1,64 +1,30 @@
 package config
 
 import (
+	"maps"
 	"slices"
-	"sort"
 	"strings"
-	"time"
 
 	"realtorbot-relay/sign"
 )
 
-// readDelivery reads the keys of [delivery], which an [[endpoint]] may have too.
-func readDelivery(t *table, d *Delivery) {
-	t.duration("timeout", &d.Timeout, 100*time.Millisecond, 10*time.Minute)
-	t.durations("retry", &d.Retry, 20, time.Nanosecond, 24*time.Hour)
-	t.integer("concurrency", &d.Concurrency, 1, 1024)
-	t.rate("rate", &d.Rate, "attempts")
-	t.rateBytes("rate_bytes", &d.RateBytes)
-	t.text("on_failed", &d.OnFailed)
-	t.success("success", &d.Success)
-	t.duration("max_age", &d.MaxAge, time.Minute, longest)
-	t.duration("lag", &d.Lag, time.Second, longest)
-	t.duration("disable_after", &d.DisableAfter, 0, longest)
-	t.duration("jitter", &d.Jitter, 0, time.Hour)
-	t.choice("numbers", &d.Numbers, NumbersExact, NumbersJavaScript)
-	t.proxy("proxy", &d.Proxy)
-	t.choice("proxy_lookup", &d.ProxyLookup, LookupHere, LookupAddress, LookupProxy)
-	t.authorities("ca_file", &d.CAFile)
-}
-
-// readEndpoints reads every [[endpoint]]. delivery is what they may override, read from defaults; custom are the types beyond
-// the catalogue.
-func readEndpoints(root, defaults *table, delivery Delivery, custom []string) []Endpoint {
-	tables := root.subs("endpoint")
+// readEndpoints reads every [[endpoint]]. delivery is what they may override, read from defaults.
+func readEndpoints(root, defaults *table, delivery Delivery) []Endpoint {
+	tables, section := root.subs("endpoint"), sectionOf("endpoint")
 	if !root.has("endpoint") {
 		root.odd = append(root.odd, Fault{File: root.file, Key: "endpoint",
 			Text: "there is none: events are accepted and delivered to nobody"})
 	}
-	known := slices.Concat(catalogue, custom, alerts)
-	names := seen{}
 	endpoints := make([]Endpoint, 0, len(tables))
 	for _, t := range tables {
 		e := defaultEndpoint(delivery)
-		t.ownName(&e.Name, names)
-		t.yesNo("enabled", &e.Enabled)
-		t.yesNo("allow_private", &e.AllowPrivate)
-		where := readURL(t, &e)
-		readSubscriptions(t, &e.Events, known)
-		readSigning(t, &e, where)
-		readHeaders(t.sub("headers"), &e.Headers)
-		t.choice("format", &e.Format, FormatEvent, FormatSlack)
-		// A chat checks no signature: whoever has its URL may post there.
-		if e.Secret.IsZero() && e.Format != FormatSlack && !slices.Contains(e.Signatures, SchemeStandard) {
-			t.warn("secret", "is empty: deliveries are not signed, so the receiver can't tell them from anybody's")
-		}
-		readDelivery(t, &e.Delivery)
-		readTLS(t, &e, where)
+		section.read(t, &e)
+		where := checkWhere(t, &e)
+		checkSigning(t, &e, where)
+		checkTLS(t, &e, where)
 		if where.isLoopback() && !e.Delivery.Proxy.IsZero() {
 			t.fault("url", `leads to this machine, which the proxy would take for itself: write proxy = "" for this endpoint`)
 		}
-		t.rest()
 		endpoints = append(endpoints, e)
 	}
 	checkOnFailed(defaults, tables, endpoints)
@@ -68,12 +34,9 @@ func readEndpoints(root, defaults *table, delivery Delivery, custom []string) []
 	return endpoints
 }
 
-func readURL(t *table, e *Endpoint) target {
-	if !t.url("url", &e.URL) {
-		if written, isText := t.values["url"].(string); !t.has("url") || isText && written == "" {
-			t.fault("url", `is missing: write url = "https://…"`)
-		}
-		return target{}
+func checkWhere(t *table, e *Endpoint) target {
+	if e.URL.IsZero() {
+		return target{} // and has been told why
 	}
 	where, reason := checkURL(e.URL.Reveal())
 	if reason != "" {
@@ -86,10 +49,6 @@ func readURL(t *table, e *Endpoint) target {
 		t.warn("url", "sends events in clear over the network: use https:// if the receiver can")
 	}
 	return where
-}
-
-func readSubscriptions(t *table, into *[]string, known []string) {
-	t.texts("events", into, func(pattern string) string { return checkSubscription(pattern, known) })
 }
 
 // checkSubscribed asks for events, which only an endpoint for what failed elsewhere can do without.
@@ -105,18 +64,25 @@ func checkSubscribed(t *table, e *Endpoint, all []Endpoint) {
 	t.fault("events", `must name what to deliver: write events = ["lead.*"], or ["*"] for everything`)
 }
 
-func readSigning(t *table, e *Endpoint, where target) {
-	signs := t.secret("secret", &e.Secret)
-	rotates := t.secret("previous_secret", &e.PreviousSecret)
-	t.texts("signatures", &e.Signatures, func(scheme string) string {
-		if scheme != SchemeRealtorBot && scheme != SchemeStandard {
-			return "is no signature" + suggest(scheme, []string{SchemeRealtorBot, SchemeStandard})
+// signatures are the schemes that attempts are signed with.
+var signatures = func() kind {
+	schemes := []string{SchemeRealtorBot, SchemeStandard}
+	some := texts(func(_ *table, scheme string) string {
+		if !slices.Contains(schemes, scheme) {
+			return "is no signature" + suggest(scheme, schemes)
 		}
 		return ""
-	})
-	if elements, isList := list(t.values["signatures"]); isList && len(elements) == 0 {
-		t.fault("signatures", `must name one or both of "realtorbot" and "standard"; to send unsigned, leave secret empty`)
-	}
+	}, schema{"enum": schemes})
+	return kind{schema: some.schema.with("minItems", 1), read: func(t *table, key string, value, into any) {
+		some.read(t, key, value, into)
+		if elements, isList := list(value); isList && len(elements) == 0 {
+			t.fault(key, `must name one or both of "realtorbot" and "standard"; to send unsigned, leave secret empty`)
+		}
+	}}
+}()
+
+func checkSigning(t *table, e *Endpoint, where target) {
+	signs, rotates := t.named("secret"), t.named("previous_secret")
 	t.judgeSecret("secret", e.Secret, where.isLoopback())
 	t.judgeSecret("previous_secret", e.PreviousSecret, where.isLoopback())
 	if rotates && !signs {
@@ -126,6 +92,8 @@ func readSigning(t *table, e *Endpoint, where target) {
 	switch {
 	case !signs && usesStandard:
 		t.fault("secret", `is missing, and signatures has "standard": set secret, or leave "standard" out`)
+	case !signs && e.Format != FormatSlack: // a chat checks no signature: whoever has its URL may post there
+		t.warn("secret", "is empty: deliveries are not signed, so the receiver can't tell them from anybody's")
 	case usesStandard:
 		t.standardKey("secret", e.Secret)
 		t.standardKey("previous_secret", e.PreviousSecret)
@@ -143,37 +111,52 @@ var ownHeaders = []string{
 	"proxy-connection",
 }
 
-// readHeaders reads names and values that go out with each attempt. A value may be a credential, so all are secrets.
-func readHeaders(t *table, into *map[string]sign.Secret) {
-	names := make([]string, 0, len(t.values))
-	for name := range t.values {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	spellings := map[string]string{}
-	for _, name := range names {
-		var value sign.Secret
-		named := t.secret(name, &value)
-		lower := strings.ToLower(name)
-		switch first, twice := spellings[lower]; {
-		case !isToken(name):
-			t.faultAt(t.at.key(name), spell(name), "is no valid header name")
-		case isOwnHeader(lower):
-			t.fault(name, "is set by the relay itself: leave it out")
-		case twice:
-			t.fault(name, "is the same header as %s", first)
-		case !named && isText(t.values[name]):
-			t.fault(name, "is empty: give it a value or leave it out")
-		case !isHeaderValue(value.Reveal()):
-			t.fault(name, "must be printable ASCII without spaces at its ends%s", holding(value.Reveal()))
-		case named:
-			if *into == nil {
-				*into = map[string]sign.Secret{}
-			}
-			(*into)[name] = value
+// headers are names and values that go out with each attempt. A value may be a credential, so all are secrets.
+var headers = kind{
+	schema: schema{"type": "object", "additionalProperties": schema{"type": "string", "minLength": 1},
+		"propertyNames": schema{"pattern": "^[a-zA-Z0-9!#$%&'*+.^_`|~-]+$"}},
+	secret: true,
+	read: func(t *table, key string, value, into any) {
+		values, ok := value.(map[string]any)
+		if !ok {
+			t.fault(key, `must be a table: write %s = { Name = "value" }`, key)
+			return
 		}
-		spellings[lower] = name
+		sub := &table{reader: t.reader, at: t.at.key(key), name: t.label(key), values: values}
+		var read map[string]sign.Secret
+		spellings := map[string]string{}
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			value := sub.secret(name, values[name])
+			if lower := strings.ToLower(name); sub.checkHeader(name, lower, value, spellings) {
+				if read == nil {
+					read = map[string]sign.Secret{}
+				}
+				read[name] = value
+			}
+		}
+		*into.(*map[string]sign.Secret) = read
+	},
+}
+
+// checkHeader reports what is wrong with a header. spellings are the names before it, by their lower case.
+func (t *table) checkHeader(name, lower string, value sign.Secret, spellings map[string]string) (ok bool) {
+	first, twice := spellings[lower]
+	spellings[lower] = name
+	switch {
+	case !isToken(name):
+		t.faultAt(t.at.key(name), spell(name), "is no valid header name")
+	case isOwnHeader(lower):
+		t.fault(name, "is set by the relay itself: leave it out")
+	case twice:
+		t.fault(name, "is the same header as %s", first)
+	case t.values[name] == "":
+		t.fault(name, "is empty: give it a value or leave it out")
+	case !isHeaderValue(value.Reveal()):
+		t.fault(name, "must be printable ASCII without spaces at its ends%s", holding(value.Reveal()))
+	default:
+		return true
 	}
+	return false
 }
 
 func isOwnHeader(lower string) bool {
@@ -202,9 +185,4 @@ func isHeaderValue(value string) bool {
 		}
 	}
 	return strings.Trim(value, " \t") == value
-}
-
-func isText(value any) bool {
-	_, ok := value.(string)
-	return ok
 }

@@ -38,16 +38,29 @@ const maxPEM = 1 << 20
 // expiryWarning is how long before its end a certificate draws a warning.
 const expiryWarning = 14 * 24 * time.Hour
 
-// pem reads the PEM file that a key names, or the secret that it refers to. It reports whether the configuration names
-// one, be it one that can't be had.
-func (t *table) pem(key string, into *File) bool {
-	var name string
-	if !t.text(key, &name) {
-		return t.has(key)
+// pemFile is a PEM file that a key names, or the secret that it refers to.
+var pemFile = kind{schema: schema{"type": "string"}, read: func(t *table, key string, value, into any) {
+	*into.(*File) = t.pem(key, value)
+}}
+
+// authorities is a PEM file with certificates of authorities.
+var authorities = kind{schema: pemFile.schema, read: func(t *table, key string, value, into any) {
+	file := t.pem(key, value)
+	if reason := checkAuthorities(file); reason != "" {
+		t.fault(key, "%q%s", clip(file.name), reason)
+		return
 	}
-	*into = File{}
+	*into.(*File) = file
+}}
+
+// pem is zero where no file is named, or none that can be had.
+func (t *table) pem(key string, value any) File {
+	name, reason := textOf(value)
+	if reason != "" {
+		t.fault(key, "%s", reason)
+	}
 	if name == "" {
-		return false
+		return File{}
 	}
 	var content string
 	var err error
@@ -62,23 +75,12 @@ func (t *table) pem(key string, into *File) bool {
 	case content == "":
 		t.fault(key, "file %q %s", clip(name), errEmpty)
 	default:
-		*into = File{name: name, content: sign.NewSecret(content)}
+		return File{name: name, content: sign.NewSecret(content)}
 	}
-	return true
+	return File{}
 }
 
-// authorities reads the certificates of authorities.
-func (t *table) authorities(key string, into *File) {
-	var file File
-	if !t.pem(key, &file) {
-		if isText(t.values[key]) {
-			*into = File{}
-		}
-		return
-	}
-	if file.IsZero() {
-		return // and has been told why
-	}
+func checkAuthorities(file File) string {
 	found := 0
 	for rest := file.Content(); ; {
 		var block *pem.Block
@@ -89,36 +91,28 @@ func (t *table) authorities(key string, into *File) {
 			continue
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			t.fault(key, "%q: certificate %d can't be read: its content is damaged", clip(file.name), found+1)
-			return
+			return fmt.Sprintf(": certificate %d can't be read: its content is damaged", found+1)
 		}
 		found++
 	}
-	if found == 0 {
-		t.fault(key, "%q holds no certificate: it must have one between BEGIN CERTIFICATE and END CERTIFICATE", clip(file.name))
-		return
+	if found == 0 && !file.IsZero() {
+		return " holds no certificate: it must have one between BEGIN CERTIFICATE and END CERTIFICATE"
 	}
-	*into = file
+	return ""
 }
 
-// readTLS reads the keys of an endpoint that are about TLS alone.
-func readTLS(t *table, e *Endpoint, where target) {
-	hasCert := t.pem("client_cert", &e.ClientCert)
-	hasKey := t.pem("client_key", &e.ClientKey)
-	switch {
-	case hasCert && !hasKey:
-		t.fault("client_cert", "needs client_key beside it: set both or neither")
-	case hasKey && !hasCert:
-		t.fault("client_key", "needs client_cert beside it: set both or neither")
-	case !e.ClientCert.IsZero() && !e.ClientKey.IsZero():
-		checkPair(t, e)
+// checkServerName takes a name or an address; empty, the host of the URL is the name.
+func checkServerName(text string) string {
+	if _, err := netip.ParseAddr(text); err == nil || text == "" {
+		return ""
 	}
-	if t.text("server_name", &e.ServerName) && e.ServerName != "" {
-		if _, err := netip.ParseAddr(e.ServerName); err != nil {
-			if reason := checkName(e.ServerName); reason != "" {
-				t.fault("server_name", "%s", reason)
-			}
-		}
+	return checkName(text)
+}
+
+// checkTLS judges the keys of an endpoint that are about TLS alone.
+func checkTLS(t *table, e *Endpoint, where target) {
+	if t.both("client_cert", t.named("client_cert"), "client_key", t.named("client_key")) && !e.ClientCert.IsZero() && !e.ClientKey.IsZero() {
+		checkPair(t, e)
 	}
 	if where.https || where.host == "" {
 		return
@@ -138,14 +132,29 @@ func checkPair(t *table, e *Endpoint) {
 		t.fault("client_cert", "%q with key %q: %s", clip(e.ClientCert.name), clip(e.ClientKey.name), err)
 		return
 	}
-	if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
-		t.warn("client_cert", "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"),
-			pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
-	}
+	t.judgeExpiry("client_cert", pair.Leaf)
 	t.judgeFile("client_key", strings.TrimPrefix(e.ClientKey.name, "file:"))
 }
 
-func ifElse(is bool, then, otherwise string) string {
+// judgeExpiry warns of a certificate that ends soon or has ended.
+func (t *table) judgeExpiry(key string, certificate *x509.Certificate) {
+	if left := time.Until(certificate.NotAfter); left < expiryWarning {
+		t.warn(key, "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"), certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+}
+
+// both reports whether two keys are there that need each other, and tells of one without the other.
+func (t *table) both(one string, hasOne bool, other string, hasOther bool) bool {
+	switch {
+	case hasOne && !hasOther:
+		t.fault(one, "needs %s beside it: set both or neither", other)
+	case hasOther && !hasOne:
+		t.fault(other, "needs %s beside it: set both or neither", one)
+	}
+	return hasOne && hasOther
+}
+
+func ifElse[T any](is bool, then, otherwise T) T {
 	if is {
 		return then
 	}

@@ -2,15 +2,14 @@ package config
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -32,16 +31,7 @@ func Load(path string) (*Config, error) {
 func LoadOutside(path string) (c *Config, absent Faults, err error) { return load(path, true) }
 
 func load(path string, outside bool) (*Config, Faults, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
-	}
-	text, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
+	text, mode, err := readConfig(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
@@ -51,32 +41,38 @@ func load(path string, outside bool) (*Config, Faults, error) {
 		return nil, nil, err
 	}
 	c.Sum = sha256.Sum256(text)
-	if r.literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+	if r.literals > 0 && mode.IsRegular() && mode.Perm()&0o004 != 0 {
 		c.Warnings = append(c.Warnings, Fault{File: path, Text: "every user of this machine can read the secrets in it: " +
 			"chmod 0640, or write them as env:, file: or cred:"}.String())
 	}
 	return c, r.absent, nil
 }
 
+// readConfig reads no more than what tells that a file is too large.
+func readConfig(path string) (text []byte, mode fs.FileMode, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	text, err = io.ReadAll(io.LimitReader(file, MaxFile+1))
+	return text, info.Mode(), err
+}
+
 // LogOf is how a file would have the relay write its log, for whoever says what is wrong with the rest of it: the defaults
 // where that can't be told either.
 func LogOf(path string) Log {
 	log := defaults().Log
-	file, err := os.Open(path)
-	if err != nil {
-		return log
+	if text, _, err := readConfig(path); err == nil {
+		if values, lines, fault := decode(path, string(text)); fault == nil {
+			root := &table{reader: &reader{file: path, lines: lines}, values: values}
+			sectionOf("log").read(root.sub("log"), &log)
+		}
 	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, MaxFile))
-	if err != nil {
-		return log
-	}
-	values, lines, fault := decode(path, string(text))
-	if fault != nil {
-		return log
-	}
-	root := &table{reader: &reader{file: path, lines: lines}, values: values}
-	readLog(root.sub("log"), &log)
 	return log
 }
 
@@ -167,204 +163,25 @@ func printable(r rune) rune {
 	return ' '
 }
 
-// read goes through the file from top to bottom. Each section starts from its defaults.
+// read goes through the file from top to bottom, and then judges what its keys ask of each other.
 func read(root *table) *Config {
 	c := defaults()
-	readServer(root.sub("server"), &c.Server)
-	readAdmin(root.sub("admin"), &c.Admin)
+	names, tables := make([]string, len(sections)), map[string]*table{}
+	for i := range sections {
+		s := &sections[i]
+		names[i] = s.name
+		if !s.list {
+			tables[s.name] = root.sub(s.name)
+			s.read(tables[s.name], s.in(c))
+		}
+	}
+	checkServer(tables["server"], &c.Server)
+	checkAdmin(tables["admin"], &c.Admin)
 	checkListeners(root, c.Server, c.Admin)
-	readQueue(root.sub("queue"), &c.Queue)
-	readLog(root.sub("log"), &c.Log)
-	readHeartbeat(root.sub("heartbeat"), &c.Heartbeat)
+	checkHeartbeat(tables["heartbeat"], &c.Heartbeat)
 	c.Sources = readSources(root, c.Server)
-	readEvents(root.sub("events"), &c.Events)
-	delivery := root.sub("delivery")
-	readDelivery(delivery, &c.Delivery)
-	delivery.rest()
-	c.Endpoints = readEndpoints(root, delivery, c.Delivery, c.Events.Custom)
-	root.rest()
+	root.types = slices.Concat(catalogue, c.Events.Custom, alerts)
+	c.Endpoints = readEndpoints(root, tables["delivery"], c.Delivery)
+	root.rest(names)
 	return c
-}
-
-func readServer(t *table, s *Server) {
-	t.listen("listen", &s.Listen)
-	t.tls(&s.TLSCert, &s.TLSKey, &s.ClientCA)
-	readProxies(t, s)
-	t.size("max_body", &s.MaxBody, 1<<10, 16<<20)
-	t.rateBytes("rate_bytes", &s.RateBytes)
-	t.duration("idle_timeout", &s.IdleTimeout, time.Second, time.Hour)
-	t.duration("shutdown_timeout", &s.ShutdownTimeout, 100*time.Millisecond, 10*time.Minute)
-	t.rest()
-	t.checkTLS(s.TLS())
-}
-
-func readProxies(t *table, s *Server) {
-	t.networks("trusted_proxies", &s.TrustedProxies)
-	for _, network := range s.TrustedProxies {
-		if network.Bits() == 0 {
-			t.fault("trusted_proxies", "holds %s, which is everybody: anybody could say who he is; name the proxies' own addresses", network)
-		}
-	}
-	t.yesNo("proxy_protocol", &s.ProxyProtocol)
-	switch {
-	case !s.ProxyProtocol:
-	case !t.has("trusted_proxies"):
-		t.fault("proxy_protocol", "needs trusted_proxies beside it: it is taken from those alone")
-	case strings.HasPrefix(s.Listen, unixPrefix):
-		t.fault("proxy_protocol", "does nothing on a unix socket, whose clients have no address: leave it out, or listen on 127.0.0.1 or [::1]")
-	}
-}
-
-// tls reads the keys of a listener's files; checkTLS judges them.
-func (t *table) tls(cert, key, authorities *string) {
-	t.path("tls_cert", cert)
-	t.path("tls_key", key)
-	t.path("client_ca", authorities)
-}
-
-// path reads the name of a file that is looked at again later, so that its content is not enough: as it is, as file:/path,
-// or as the credential that systemd has put into a file. One that can't be had here stays a reference, and is told.
-func (t *table) path(key string, into *string) {
-	if !t.text(key, into) {
-		return
-	}
-	kind, name, _ := strings.Cut(*into, ":")
-	switch {
-	case !isReference(*into):
-	case kind == "env":
-		t.fault(key, "names a file, which a variable is not: write its path, or \"cred:name\" for a credential of the service")
-	case kind == "file" && filepath.IsAbs(name):
-		*into = name
-	case kind == "file":
-		t.fault(key, "file %q must be an absolute path: write \"file:/path\"", clip(name))
-	default:
-		path, err := credentialPath(name)
-		if err == nil {
-			if _, err = os.Stat(path); err != nil {
-				err = notGiven(name)
-			}
-		}
-		if err != nil {
-			t.lacks(key, err)
-			return
-		}
-		*into = path
-	}
-}
-
-func (t *table) checkTLS(f TLSFiles) {
-	switch {
-	case f.Cert == "" && f.Key == "":
-		if f.ClientCA != "" {
-			t.fault("client_ca", "asks for certificates of clients, which needs tls_cert and tls_key")
-		}
-	case f.Key == "":
-		t.fault("tls_cert", "needs tls_key beside it: set both or neither")
-	case f.Cert == "":
-		t.fault("tls_key", "needs tls_cert beside it: set both or neither")
-	default:
-		t.checkPair(f)
-	}
-}
-
-func (t *table) checkPair(f TLSFiles) {
-	if isReference(f.Cert) || isReference(f.Key) || isReference(f.ClientCA) {
-		return // it was told that they can't be had
-	}
-	cert, certErr := ReadPEM(f.Cert)
-	if certErr != nil {
-		t.fault("tls_cert", "%s", certErr)
-	}
-	key, keyErr := ReadPEM(f.Key)
-	if keyErr != nil {
-		t.lacks("tls_key", keyErr)
-	}
-	if certErr != nil || keyErr != nil {
-		return
-	}
-	pair, err := Pair(cert, key)
-	if err != nil {
-		t.fault("tls_cert", "file %q with key file %q: %s", f.Cert, f.Key, err)
-	} else if left := time.Until(pair.Leaf.NotAfter); left < expiryWarning {
-		t.warn("tls_cert", "%s on %s: have it renewed", ifElse(left < 0, "expired", "expires"), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
-	}
-	t.judgeFile("tls_key", f.Key)
-	if f.ClientCA == "" {
-		return
-	}
-	if authorities, err := ReadPEM(f.ClientCA); err != nil {
-		t.fault("client_ca", "%s", err)
-	} else if !x509.NewCertPool().AppendCertsFromPEM(authorities) {
-		t.fault("client_ca", "file %q holds no certificate in PEM form", f.ClientCA)
-	}
-}
-
-func readAdmin(t *table, a *Admin) {
-	t.listen("listen", &a.Listen)
-	hasToken := t.token("token", &a.Token)
-	t.judgeSecret("token", a.Token, false)
-	t.tls(&a.TLSCert, &a.TLSKey, &a.ClientCA)
-	t.rest()
-	t.checkTLS(a.TLS())
-	if hasToken && !IsLoopback(a.Listen) && a.TLSCert == "" {
-		t.warn("token", "is sent in clear text by those on other machines, with all that they read: set tls_cert and tls_key, or listen on "+
-			"loopback behind a proxy that speaks TLS")
-	}
-	if !hasToken && !IsLoopback(a.Listen) {
-		t.fault("token", "is missing, and other machines can connect to admin.listen: "+
-			"set token, or listen on 127.0.0.1, [::1] or unix:/path")
-	}
-}
-
-// checkListeners refuses one address for both, and points at the one that the file has.
-func checkListeners(root *table, server Server, admin Admin) {
-	if server.Listen != admin.Listen || hasFreePort(admin.Listen) {
-		return
-	}
-	at := root.at.key("admin").key("listen")
-	if root.lines[at] > 0 {
-		root.faultAt(at, "admin.listen", "%q is server.listen too: give each its own", admin.Listen)
-	} else {
-		root.faultAt(root.at.key("server").key("listen"), "server.listen", "%q is admin.listen too: give each its own", admin.Listen)
-	}
-}
-
-func readQueue(t *table, q *Queue) {
-	if t.text("dir", &q.Dir) && q.Dir == "" {
-		t.fault("dir", `must be a directory, like "data"`)
-	}
-	t.duration("dedup_window", &q.DedupWindow, time.Minute, longest)
-	t.duration("retention", &q.Retention, 0, longest)
-	t.duration("failed_retention", &q.FailedRetention, time.Minute, longest)
-	t.duration("unserved_retention", &q.UnservedRetention, 0, longest)
-	t.size("unserved_bytes", &q.UnservedBytes, 0, 1<<50)
-	t.size("min_free", &q.MinFree, 0, 1<<50)
-	t.size("excerpt_bytes", &q.ExcerptBytes, 1<<20, 1<<50)
-	t.yesNo("create", &q.Create)
-	t.rest()
-}
-
-func readLog(t *table, l *Log) {
-	t.choice("level", &l.Level, "debug", "info", "warn", "error")
-	t.choice("format", &l.Format, "auto", "json", "console")
-	t.rest()
-}
-
-func readHeartbeat(t *table, h *Heartbeat) {
-	t.secret("url", &h.URL)
-	t.duration("every", &h.Every, time.Second, time.Hour)
-	t.yesNo("allow_private", &h.AllowPrivate)
-	t.rest()
-	if h.URL.IsZero() {
-		return
-	}
-	if _, reason := checkURL(h.URL.Reveal()); reason != "" {
-		reason, _, _ = strings.Cut(reason, ": send them as headers") // there are none here
-		t.fault("url", "%s", reason)
-	}
-}
-
-func readEvents(t *table, e *Events) {
-	t.texts("custom", &e.Custom, checkCustom)
-	t.rest()
 }

@@ -47,29 +47,30 @@ func (p Proxy) String() string {
 
 func (p Proxy) hasCredentials() bool { return !p.User.IsZero() || !p.Password.IsZero() }
 
-// proxy reads the URL of a proxy, in place or by reference, since it may hold a password. No fault shows any of it but
-// its host. An empty one is none, also where the default is another.
-func (t *table) proxy(key string, into *Proxy) {
-	var text sign.Secret
-	inPlace := t.literals
-	if !t.secret(key, &text) {
-		if isText(t.values[key]) {
-			*into = Proxy{}
+// proxy is the URL of a proxy, in place or by reference, since it may hold a password. No fault shows any of it but its host. An
+// empty one is none, also where the default is another.
+var proxy = kind{
+	schema: schema{"type": "string", "pattern": `^$|^(env|file|cred):|^([hH][tT][tT][pP]|[sS][oO][cC][kK][sS]5)://`},
+	secret: true,
+	read: func(t *table, key string, value, into any) {
+		inPlace := t.literals
+		text := t.secret(key, value)
+		if text.IsZero() {
+			if value == "" {
+				*into.(*Proxy) = Proxy{}
+			}
+			return // else it has been told why
 		}
-		return
-	}
-	if text.IsZero() {
-		return // and has been told why
-	}
-	proxy, reason := parseProxy(text.Reveal())
-	if reason != "" {
-		t.fault(key, "%s", reason)
-		return
-	}
-	if !proxy.hasCredentials() {
-		t.literals = inPlace
-	}
-	*into = proxy
+		proxy, reason := parseProxy(text.Reveal())
+		if reason != "" {
+			t.fault(key, "%s", reason)
+			return
+		}
+		if !proxy.hasCredentials() {
+			t.literals = inPlace
+		}
+		*into.(*Proxy) = proxy
+	},
 }
 
 // parseProxy says what is wrong with a proxy's URL, or "".

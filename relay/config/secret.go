@@ -54,39 +54,52 @@ func ResolveSecret(reference string) (string, error) {
 	return "", errors.New(`must be "env:NAME", "file:/path" or "cred:name"`)
 }
 
-// secret reads a secret, in place or by reference, and reports whether the file names one, be it one that can't be
-// had. No fault shows its value.
-func (t *table) secret(key string, into *sign.Secret) bool {
-	value, ok := t.take(key)
-	if !ok {
-		return false
+// secret is a secret, in place or by reference. Whoever knows what it is for judges it.
+var secret = kind{schema: schema{"type": "string"}, secret: true, read: func(t *table, key string, value, into any) {
+	*into.(*sign.Secret) = t.secret(key, value)
+}}
+
+// judgedSecret is a secret that draws a warning when others may guess it.
+var judgedSecret = kind{schema: secret.schema, secret: true, read: func(t *table, key string, value, into any) {
+	secret.read(t, key, value, into)
+	t.judgeSecret(key, *into.(*sign.Secret), false)
+}}
+
+// token is a judged secret that travels in a header of a request.
+var token = kind{schema: schema{"type": "string", "pattern": `^(env|file|cred):|^[!-~]*$`}, secret: true, read: func(t *table, key string, value, into any) {
+	judgedSecret.read(t, key, value, into)
+	text := into.(*sign.Secret).Reveal()
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		t.fault(key, "must be printable ASCII without spaces, to fit into a header%s", holding(text))
 	}
+}}
+
+// secret reads a secret, in place or by reference; it is empty where there is none or none that can be had. No fault shows it.
+func (t *table) secret(key string, value any) sign.Secret {
 	text, ok := value.(string)
-	if !ok {
+	switch {
+	case !ok:
 		t.fault(key, "must be a text in quotes")
-		return true
-	}
-	if text == "" {
-		return false
-	}
-	if isReference(text) {
+		return sign.Secret{}
+	case text == "":
+		return sign.Secret{}
+	case isReference(text):
 		resolved, err := t.secrets(text)
 		if err != nil {
 			t.lacks(key, err)
-			return true
+			return sign.Secret{}
 		}
 		if path, ok := strings.CutPrefix(text, "file:"); ok {
 			t.judgeFile(key, path)
 		}
 		text = resolved
-	} else if text != exampleSecret {
+	case text != exampleSecret:
 		t.literals++
 	}
 	if what := unseen(strings.TrimSpace(text)); what != "" {
 		t.warn(key, "holds a character, %s, and it becomes part of the value: type it anew unless it is meant", unseen(text))
 	}
-	*into = sign.NewSecret(text)
-	return true
+	return sign.NewSecret(text)
 }
 
 // judgeFile warns of a file with a secret that everybody on this machine can read.
@@ -94,18 +107,6 @@ func (t *table) judgeFile(key, path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 != 0 {
 		t.warn(key, "can be read by every user of this machine: chmod 0640 %s", clip(path))
 	}
-}
-
-// token is secret for one that travels in a header of a request.
-func (t *table) token(key string, into *sign.Secret) bool {
-	named := t.secret(key, into)
-	for _, c := range []byte(into.Reveal()) {
-		if c <= ' ' || c > '~' {
-			t.fault(key, "must be printable ASCII without spaces, to fit into a header%s", holding(into.Reveal()))
-			break
-		}
-	}
-	return named
 }
 
 // judgeSecret warns of a secret that is easy to guess or was copied with too much. known excuses the example's, where
@@ -146,10 +147,11 @@ func (c *Config) Exposed(intake []string, admin string) (lines []string) {
 	}
 	for i := range c.Sources {
 		s := &c.Sources[i]
-		short(fmt.Sprintf("the token of source %q", s.Name), s.Token)
-		short(fmt.Sprintf("the previous_token of source %q", s.Name), s.PreviousToken)
-		short(fmt.Sprintf("the secret of source %q", s.Name), s.Secret)
-		short(fmt.Sprintf("the previous_secret of source %q", s.Name), s.PreviousSecret)
+		for _, k := range sectionOf("source").keys {
+			if k.kind.secret {
+				short(fmt.Sprintf("the %s of source %q", k.name, s.Name), *k.in(s).(*sign.Secret))
+			}
+		}
 	}
 	return lines
 }

@@ -49,34 +49,26 @@ func (s Success) String() string {
 	return "[" + strings.Join(texts, ", ") + "]"
 }
 
-// success reads "2xx" or a list of codes.
-func (t *table) success(key string, into *Success) {
-	value, ok := t.take(key)
-	if !ok {
-		return
-	}
-	if text, isText := value.(string); isText {
-		if text == anySuccess {
-			*into = Success{}
-		} else {
-			t.fault(key, `must be "2xx" or a list of codes like [200, 202], not %q`, text)
+// success is "2xx" or a list of codes.
+var success = kind{
+	schema: schema{"anyOf": []schema{{"const": anySuccess}, {"type": "array", "minItems": 1,
+		"items": schema{"type": "integer", "minimum": lowestSuccess, "maximum": highestSuccess}}}},
+	bounds: fmt.Sprintf("each %d to %d", lowestSuccess, highestSuccess),
+	read: func(t *table, key string, value, into any) {
+		values, _ := list(value)
+		switch {
+		case value == anySuccess:
+			*into.(*Success) = Success{}
+		case len(values) == 0:
+			t.fault(key, `must be "2xx" or a list of codes like [200, 202], not %s`, describeValue(value))
+		default:
+			*into.(*Success) = SuccessCodes(elements(t, key, values, func(value any) (int, string) {
+				code, ok := value.(int64)
+				if !ok || code < lowestSuccess || code > highestSuccess {
+					return 0, fmt.Sprintf("must be a status code from %d to %d, not %s", lowestSuccess, highestSuccess, describeValue(value))
+				}
+				return int(code), ""
+			})...)
 		}
-		return
-	}
-	elements, ok := list(value)
-	if !ok || len(elements) == 0 {
-		t.fault(key, `must be "2xx" or a list of codes like [200, 202], not %s`, describeValue(value))
-		return
-	}
-	codes := make([]int, 0, len(elements))
-	for i, element := range elements {
-		code, ok := element.(int64)
-		if !ok || code < lowestSuccess || code > highestSuccess {
-			t.faultAt(t.at.key(key).index(i), fmt.Sprintf("%s[%d]", key, i+1),
-				"must be a status code from %d to %d, not %s", lowestSuccess, highestSuccess, describeValue(element))
-			continue
-		}
-		codes = append(codes, int(code))
-	}
-	*into = SuccessCodes(codes...)
+	},
 }

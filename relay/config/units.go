@@ -61,11 +61,14 @@ func formatDuration(d time.Duration) string {
 	return text
 }
 
+// unit is one that a duration or a size may have, in nanoseconds or bytes.
+type unit struct {
+	name string
+	size int64
+}
+
 // The units of sizes, largest first.
-var sizeUnits = []struct {
-	name  string
-	bytes int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+var sizeUnits = []unit{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
 var errSize = errors.New(`must be a size like "512KiB", "1MiB" or "2GiB"`)
 
@@ -82,10 +85,10 @@ func parseSize(text string) (int64, error) {
 		if written != unit.name {
 			continue
 		}
-		if number > math.MaxInt64/uint64(unit.bytes) {
+		if number > math.MaxInt64/uint64(unit.size) {
 			return 0, fmt.Errorf("is more than any disk has: %q", clip(text))
 		}
-		return int64(number) * unit.bytes, nil
+		return int64(number) * unit.size, nil
 	}
 	if written == "" {
 		return 0, fmt.Errorf("has no unit: write %q", formatSize(int64(number)))
@@ -102,8 +105,8 @@ func parseSize(text string) (int64, error) {
 // formatSize writes a number of bytes in the largest unit that divides it: 1MiB, 1000B.
 func formatSize(bytes int64) string {
 	for _, unit := range sizeUnits {
-		if bytes >= unit.bytes && bytes%unit.bytes == 0 {
-			return strconv.FormatInt(bytes/unit.bytes, 10) + unit.name
+		if bytes >= unit.size && bytes%unit.size == 0 {
+			return strconv.FormatInt(bytes/unit.size, 10) + unit.name
 		}
 	}
 	return strconv.FormatInt(bytes, 10) + "B"

@@ -71,18 +71,30 @@ func holdsCredential(text string) bool {
 	return false
 }
 
-// url reads a URL, in place or by reference, and reports whether there is one to look at.
-func (t *table) url(key string, into *URL) bool {
-	var text sign.Secret
-	inPlace := t.literals
-	if !t.secret(key, &text) || text.IsZero() {
-		return false
-	}
-	*into = NewURL(text.Reveal())
-	if written, _ := t.values[key].(string); isReference(written) {
-		into.hidden = true
-	} else if !into.hidden {
-		t.literals = inPlace
-	}
-	return true
+// secretURL is a URL that is a secret, or none.
+var secretURL = kind{schema: schema{"type": "string", "pattern": "^$|" + endpointURL.schema["pattern"].(string)}, secret: true, read: secret.read}
+
+const urlNeeded = `url = "https://…"`
+
+// endpointURL is a URL, in place or by reference.
+var endpointURL = kind{
+	schema: schema{"type": "string", "pattern": `^(env|file|cred):|^[hH][tT][tT][pP][sS]?://`},
+	secret: true,
+	read: func(t *table, key string, value, into any) {
+		inPlace := t.literals
+		text := t.secret(key, value)
+		if value == "" {
+			t.fault(key, "is missing: write %s", urlNeeded)
+		}
+		if text.IsZero() {
+			return // and has been told why
+		}
+		where := NewURL(text.Reveal())
+		if written, _ := value.(string); isReference(written) {
+			where.hidden = true
+		} else if !where.hidden {
+			t.literals = inPlace
+		}
+		*into.(*URL) = where
+	},
 }

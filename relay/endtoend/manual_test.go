@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/manual"
 )
 
@@ -23,7 +24,7 @@ func commandFlags(t *testing.T) map[string][]string {
 	flags := map[string][]string{}
 	for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+) `).FindAllStringSubmatch(usage, -1) {
 		flags[name[1]] = nil
-		if name[1] == "version" {
+		if name[1] == "version" || name[1] == "schema" { // they have none
 			continue
 		}
 		code, help, _ := end(t, command(t.TempDir(), name[1], "-h"))
@@ -181,6 +182,21 @@ func TestManualListsWhatIsLinked(t *testing.T) {
 	slices.Sort(listed)
 	if len(linked) < 10 || !slices.Equal(linked, listed) {
 		t.Errorf("linked are\n%q\nthe manual lists\n%q", linked, listed)
+	}
+}
+
+// What editors check a configuration with is all that schema prints.
+func TestSchemaPrintsOneJSONObject(t *testing.T) {
+	t.Parallel()
+	code, text, said := end(t, command(t.TempDir(), "schema"))
+	if code != 0 || said != "" || text != string(config.Schema()) {
+		t.Errorf("exit %d, %d bytes, %q", code, len(text), said)
+	}
+	if code, text, said = end(t, command(t.TempDir(), "schema", "-help")); code != 0 || said != "" || !strings.Contains(text, "#:schema ./config.schema.json") {
+		t.Errorf("-help: exit %d, %s%s", code, text, said)
+	}
+	if code, text, said = end(t, command(t.TempDir(), "schema", "config.toml")); code != 2 || text != "" || !strings.Contains(said, `unexpected argument "config.toml"`) {
+		t.Errorf("with an argument: exit %d, %s, %s", code, text, said)
 	}
 }
 

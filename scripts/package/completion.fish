@@ -1,6 +1,6 @@
 # fish completion for realtorbot-relay
 set -l relay realtorbot-relay
-set -l commands serve check doctor status pause resume replay failed events reload backup restore test listen send verify version help
+set -l commands serve check schema doctor status pause resume replay failed events reload backup restore test listen send verify version help
 set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
     appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
 set -l none "not __fish_seen_subcommand_from $commands"
@@ -8,6 +8,7 @@ set -l none "not __fish_seen_subcommand_from $commands"
 complete -c $relay -f
 complete -c $relay -n $none -a serve -d 'receive, keep and deliver events'
 complete -c $relay -n $none -a check -d 'validate a configuration'
+complete -c $relay -n $none -a schema -d 'print the JSON Schema of the configuration'
 complete -c $relay -n $none -a doctor -d 'look at machine and relay, say what to do'
 complete -c $relay -n $none -a status -d 'how the relay is, and each endpoint'
 complete -c $relay -n $none -a pause -d 'hold an endpoint'

@@ -4,6 +4,7 @@
 local -a commands=(
     'serve:receive, keep and deliver events'
     'check:validate a configuration and say what it would do'
+    'schema:print the JSON Schema of the configuration, for editors'
     'doctor:look at machine and relay, say what to do'
     'status:how the relay is, and each endpoint'
     'pause:hold an endpoint'
@@ -33,7 +34,7 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
+serve | check | schema | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
