@@ -51,7 +51,7 @@ var sections = bind([]section{
 	{name: "heartbeat", about: "A URL, http or https, that is called with GET while all is well, for a service that tells when the calls stop.", keys: []key{
 		{name: "url", kind: secretURL, normal: "", about: "empty: none"},
 		{name: "every", kind: duration(time.Second, time.Hour), normal: "1m", about: "the time between two calls"},
-		{name: "allow_private", kind: yesNo, normal: false, about: "let a host *name* resolve to a private address"},
+		{name: "allow_private", kind: yesNo, normal: false, about: "let a name in url resolve to a private address"},
 	}},
 	{name: "source", list: true, about: "Who may post events, and how that is checked: one or more. Without any: path /events, no credential, " +
 		"loopback or a unix socket only. With token and secret both must match.", keys: []key{
@@ -109,7 +109,7 @@ var sections = bind([]section{
 		{name: "headers", kind: headers, normal: map[string]any{}, about: `sent with each attempt, like { Authorization = "env:CRM_AUTHORIZATION" }`},
 		{name: "enabled", kind: yesNo, normal: true,
 			about: "false: keeps what it has for queue.unserved_retention, is sent nothing, and is given no new event (to hold them: pause it)"},
-		{name: "allow_private", kind: yesNo, normal: false, about: "let a host *name* resolve to a private address"},
+		{name: "allow_private", kind: yesNo, normal: false, about: "let a name in url resolve to a private address"},
 		{name: "client_cert", kind: pemFile, normal: "",
 			about: `https: PEM files that show the receiver who is calling; both or neither. These and ca_file may be "env:", "file:" or "cred:" too, and are read again at each reload`},
 		{name: "client_key", kind: pemFile, normal: "", about: "the key of client_cert"},

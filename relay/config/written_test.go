@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,7 +81,45 @@ func TestExampleIsWritten(t *testing.T) {
 	written(t, examplePath, b.String())
 }
 
-// exampleText leaves out that a secret may be named, which the file's head says of all.
+const manualPath = "../manual/pages/configure.md"
+
+// The manual's chapter of keys: for each section a table of its keys, with their defaults, bounds and meanings.
+func TestManualIsWritten(t *testing.T) {
+	page := string(mustRead(t, manualPath))
+	before, rest, ok := strings.Cut(page, "\n## The keys\n")
+	_, after, whole := strings.Cut(rest, "\n## ")
+	if !ok || !whole {
+		t.Fatal("the page has no chapter of keys")
+	}
+	var b strings.Builder
+	b.WriteString(before + "\n## The keys\n\nDurations are texts (`\"10s\"`, `\"7d\"`), and so are sizes (`\"1MiB\"`). A **secret** may be\n" +
+		"written as `\"env:NAME\"`, `\"file:/path\"` or `\"cred:name\"` (a systemd credential) in place of the value itself.\n")
+	for _, s := range sections {
+		header := "[" + s.name + "]"
+		if s.list {
+			header = "[" + header + "]"
+		}
+		fmt.Fprintf(&b, "\n`%s`: %s%s%s\n\n| key, with its default | what it means |\n| --- | --- |\n", header, s.about,
+			ifSet(s.restart, " A change needs a restart."), ifSet(s.name == "endpoint", " Any key of `[delivery]` may stand here, too."))
+		for _, k := range s.keys {
+			if k.shared {
+				continue
+			}
+			setting := k.name
+			if k.normal != nil {
+				setting += " = " + tomlText(k.normal)
+			}
+			fmt.Fprintf(&b, "| `%s` | %s |\n", setting, inCode.ReplaceAllString(k.exampleText(), "`$0`")+
+				ifSet(k.kind.secret, "; a **secret**")+ifSet(k.needed != "", "; required"))
+		}
+	}
+	written(t, manualPath, b.String()+"\n## "+after)
+}
+
+// inCode are the pieces of a key's text that are TOML or JSON.
+var inCode = regexp.MustCompile(`\{ [A-Za-z]+ = "[^"]*" \}|\{"[^"]*":…\}|[a-z]+ = \[\]|\[[^\]]*\]|"[^"]*"|[a-z.]+_[a-z_]*`)
+
+// exampleText leaves out how a secret may be named, which is said once for all.
 func (k *key) exampleText() string {
 	open := *k
 	open.kind.secret = false

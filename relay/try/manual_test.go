@@ -47,7 +47,6 @@ func TestTheManualQuotesTheReceiversThatAreTested(t *testing.T) {
 var (
 	sectionLine = regexp.MustCompile(`^(?:# )?(\[+[a-z]+\]+)`)
 	keyLine     = regexp.MustCompile(`^(?:# )?([a-z_]+) = (.*)`)
-	sectionRow  = regexp.MustCompile("(?m)^\\| `(\\[+[a-z]+\\]+)` \\|(.*)$")
 	keySpan     = regexp.MustCompile("`([a-z_]+) = ([^`]+)`")
 )
 
@@ -65,38 +64,6 @@ func exampleKeys(t *testing.T) map[string]map[string]string {
 		}
 	}
 	return keys
-}
-
-// TestTheManualShowsTheKeysOfTheExample compares the manual's table of sections with config.example.toml, which another test
-// compares with the defaults: each section, each key, each value.
-func TestTheManualShowsTheKeysOfTheExample(t *testing.T) {
-	text, example := page(t, "configure"), exampleKeys(t)
-	shown := map[string]bool{}
-	for _, row := range sectionRow.FindAllStringSubmatch(text, -1) {
-		section := row[1]
-		shown[section] = true
-		named := map[string]bool{}
-		for _, span := range keySpan.FindAllStringSubmatch(row[2], -1) {
-			key, value := span[1], span[2]
-			named[key] = true
-			// The value, and then nothing or a comment.
-			rest, ok := strings.CutPrefix(example[section][key], value)
-			if rest = strings.TrimSpace(rest); !ok || rest != "" && rest[0] != '#' {
-				t.Errorf("the manual shows %s = %s in %s, config.example.toml has %q there", key, value, section, example[section][key])
-			}
-		}
-		for key := range example[section] {
-			_, overrides := example["[delivery]"][key]
-			if !named[key] && !(overrides && section == "[[endpoint]]") {
-				t.Errorf("config.example.toml has %s in %s, the manual's row leaves it out", key, section)
-			}
-		}
-	}
-	for section := range example {
-		if !shown[section] {
-			t.Errorf("the manual's table leaves %s out", section)
-		}
-	}
 }
 
 // TestTheManualNamesNoUnknownKey looks at the prose of README and of all pages, where a key stands without its section.
