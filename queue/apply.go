@@ -218,7 +218,7 @@ func (w *writer) apply(q *Queue) error {
 	a := newApplier(q.index.store)
 	err := w.applyTo(a)
 	w.reapply = err != nil
-	if err != nil && !q.disk.noteLack(q, err) {
+	if err != nil && !q.disk.noteShortage(q, err) {
 		// Nobody knows what the store has. The log knows what it must have.
 		err = w.remake(q, fmt.Sprintf("it can't be written (%v)", err))
 	}

@@ -67,7 +67,7 @@ func (q *Queue) Backup(relay string) (*Backup, error) {
 			return err
 		}
 		if w.saveRefused.Load() || len(w.refused) > 0 {
-			return q.disk.lackOf(q.opts, nil)
+			return q.disk.shortageOf(q.opts, nil)
 		}
 		b.contents.Events, b.contents.Bytes = w.events.Load(), w.bytes.Load()
 		next, end := q.log.End()

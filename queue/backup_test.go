@@ -112,7 +112,7 @@ func TestARestoredQueueIsAsTheOneThatWasBackedUp(t *testing.T) {
 	if err := erp.Pause("by the operator"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.GiveUp(gone); err != nil {
+	if err := b.Discard(gone); err != nil {
 		t.Fatal(err)
 	}
 	b.startReplay(crm, ReplaySpec{Seqs: []uint64{2}})

@@ -258,10 +258,10 @@ func (c *checker) checkLane(id LaneID) {
 			states = append(states, Retrying)
 		}
 		if c.failures[id][seq] {
-			states = append(states, GivenUp)
+			states = append(states, Failed)
 		}
 		if len(states) == 0 {
-			states = append(states, Settled)
+			states = append(states, Delivered)
 		}
 		if len(states) > 1 {
 			c.say("lane %s: event %d is in two states, %v", r.name, seq, states)

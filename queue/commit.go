@@ -254,7 +254,7 @@ func (c *committer) write(buf []byte, first, end uint64) error {
 			return err
 		}
 		if free == first {
-			return c.q.disk.lackOf(c.q.opts, nil) // the log has everything: only one more slot, which the disk refuses, would make room
+			return c.q.disk.shortageOf(c.q.opts, nil) // the log has everything: only one more slot, which the disk refuses, would make room
 		}
 		if err := c.q.writer.awaitJournalSpace(c.q); err != nil {
 			return err

@@ -37,9 +37,9 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// Room returns how many bytes are free on the file system where Dir is, or will be, and how many it takes to accept an
-// event. It is for callers that have no open queue. free is -1 when the file system does not say.
-func Room(o Options) (free, needed int64) {
+// FreeSpace returns how many bytes are free on the file system where Dir is, or will be, and how many it takes to accept an
+// event. It asks the file system, for callers that have no open queue. free is -1 when the file system does not say.
+func FreeSpace(o Options) (free, needed int64) {
 	for there := false; !there; {
 		_, err := os.Stat(o.Dir)
 		if there = !errors.Is(err, os.ErrNotExist) || o.Dir == filepath.Dir(o.Dir); !there {
@@ -58,13 +58,13 @@ func Room(o Options) (free, needed int64) {
 
 // disk knows how much space is free, and owns the ballast.
 type disk struct {
-	ballast     atomic.Bool          // the ballast exists; changed by Open and the writer
-	asked       atomic.Int64         // when check last asked the file system, Unix nanoseconds
-	low         atomic.Pointer[Lack] // what it found lacking; nil: there is enough
-	journalFull atomic.Bool          // the committer found the journal full while nothing could be saved
-	lack        atomic.Pointer[Lack] // why the last save was refused; the writer's
-	nearlyFull  atomic.Bool          // events will soon be refused; changed by the writer
-	reported    bool                 // that nothing is saved; the writer's
+	ballast      atomic.Bool              // the ballast exists; changed by Open and the writer
+	asked        atomic.Int64             // when check last asked the file system, Unix nanoseconds
+	shortage     atomic.Pointer[Shortage] // of what there is too little; nil: there is enough
+	journalFull  atomic.Bool              // the committer found the journal full while nothing could be saved
+	saveShortage atomic.Pointer[Shortage] // why the last save was refused; the writer's
+	nearlyFull   atomic.Bool              // events will soon be refused; changed by the writer
+	reported     bool                     // that nothing is saved; the writer's
 }
 
 // diskAsk is for how long an answer of the file system counts.
@@ -77,41 +77,41 @@ const diskAsk = 100 * time.Millisecond
 func (d *disk) check(q *Queue) error {
 	now := time.Now().UnixNano()
 	if asked := d.asked.Load(); now-asked > int64(diskAsk) && d.asked.CompareAndSwap(asked, now) {
-		d.low.Store(d.lackNow(q.opts))
+		d.shortage.Store(d.measureShortage(q.opts))
 	}
-	if low := d.low.Load(); low != nil {
+	if low := d.shortage.Load(); low != nil {
 		return low
 	}
 	if !q.writer.saveRefused.Load() {
 		d.journalFull.Store(false)
-	} else if unfit := d.lack.Load(); unfit != nil && (d.journalFull.Load() || q.writer.backlogBytes.Load() >= q.opts.maxUnsaved()) {
+	} else if unfit := d.saveShortage.Load(); unfit != nil && (d.journalFull.Load() || q.writer.backlogBytes.Load() >= q.opts.maxUnsaved()) {
 		return unfit
 	}
 	return nil
 }
 
-// Lack is an ErrDiskLow that says which resource is used up.
-type Lack struct {
+// Shortage is an ErrDiskLow that says which resource is used up.
+type Shortage struct {
 	Resource string // bytes, inodes, quota, descriptors or disk
 	text     string
 }
 
 // Error is one line: the figures, and what to do.
-func (l *Lack) Error() string { return l.text }
+func (l *Shortage) Error() string { return l.text }
 
 // Is makes errors.Is find ErrDiskLow.
-func (l *Lack) Is(target error) bool { return target == ErrDiskLow }
+func (l *Shortage) Is(target error) bool { return target == ErrDiskLow }
 
 // needFiles is how many files the queue may soon make: logs of the store, tables of a merge, a journal slot.
 const needFiles = 12
 
-// lackNow asks the file system, and returns what is lacking to accept an event, nil when nothing is.
-func (d *disk) lackNow(o Options) *Lack {
+// measureShortage asks the file system, and returns what is too short to accept an event, nil when nothing is.
+func (d *disk) measureShortage(o Options) *Shortage {
 	if free, floor := o.free(), d.acceptFloor(o); free < floor {
-		return &Lack{"bytes", fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): make room", free>>20, floor>>20)}
+		return &Shortage{"bytes", fmt.Sprintf("%d MiB of disk are free, less than the %d MiB that are needed (queue.min_free): make room", free>>20, floor>>20)}
 	}
 	if files, known := o.freeFiles(); known && files < needFiles {
-		return &Lack{"inodes", fmt.Sprintf("the file system of queue.dir has only %d inodes left, and %d are needed: delete files, many small ones use them up (df -i)", files, needFiles)}
+		return &Shortage{"inodes", fmt.Sprintf("the file system of queue.dir has only %d inodes left, and %d are needed: delete files, many small ones use them up (df -i)", files, needFiles)}
 	}
 	return nil
 }
@@ -128,24 +128,24 @@ func (o *Options) freeFiles() (n int64, known bool) {
 	return int64(min(st.Ffree, 1<<62)), true
 }
 
-// lackOf returns which resource an error of making or writing a file is about.
-func (d *disk) lackOf(o Options, err error) *Lack {
-	low := d.lackNow(o)
+// shortageOf returns which resource an error of making or writing a file is about.
+func (d *disk) shortageOf(o Options, err error) *Shortage {
+	low := d.measureShortage(o)
 	switch {
 	case errors.Is(err, store.ErrNoReserve):
-		return &Lack{"disk", "the kernel or the container does not let the relay reserve disk space (fallocate): allow it that call"}
+		return &Shortage{"disk", "the kernel or the container does not let the relay reserve disk space (fallocate): allow it that call"}
 	case errors.Is(err, unix.EDQUOT):
-		return &Lack{"quota", "the disk quota of the relay's user, group or project is used up: raise it or make room (quota, xfs_quota)"}
+		return &Shortage{"quota", "the disk quota of the relay's user, group or project is used up: raise it or make room (quota, xfs_quota)"}
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
-		return &Lack{"descriptors", "no more files can be opened: raise LimitNOFILE in the unit, or fs.file-max"}
+		return &Shortage{"descriptors", "no more files can be opened: raise LimitNOFILE in the unit, or fs.file-max"}
 	case errors.Is(err, unix.ENOMEM):
-		return &Lack{"disk", "the kernel gives no memory to map a file of the store into: raise vm.max_map_count or the memory of the relay's control group"}
+		return &Shortage{"disk", "the kernel gives no memory to map a file of the store into: raise vm.max_map_count or the memory of the relay's control group"}
 	case low != nil:
 		return low
 	case err == nil || errors.Is(err, unix.ENOSPC):
-		return &Lack{"disk", "the file system of queue.dir refuses to give space: make room"}
+		return &Shortage{"disk", "the file system of queue.dir refuses to give space: make room"}
 	}
-	return &Lack{"disk", fmt.Sprintf("nothing can be saved: %v", err)}
+	return &Shortage{"disk", fmt.Sprintf("nothing can be saved: %v", err)}
 }
 
 // acceptFloor is the free space that it takes to accept an event. It is well above saveFloor: an accepted event still has to
@@ -259,26 +259,26 @@ func (o *Options) unwritable(err error) error {
 		return fmt.Errorf("%w: its file system is read-only: see what the kernel says of it (dmesg), repair it and mount it writable: %w", ErrUnwritable, err)
 	case errors.Is(err, directory.ErrNoLocks):
 		return fmt.Errorf("%w: %w", ErrUnwritable, err)
-	case isLack(err):
-		return fmt.Errorf("%w: %w", ErrUnwritable, new(disk).lackOf(*o, err))
+	case isShortage(err):
+		return fmt.Errorf("%w: %w", ErrUnwritable, new(disk).shortageOf(*o, err))
 	case o.free() < criticalFree:
 		return fmt.Errorf("%w: its disk is full: make room: %w", ErrUnwritable, err)
 	}
 	return err
 }
 
-// isLack reports whether an error comes from a full disk, from another resource that is used up, or from a store that is yet
-// to be made again.
-func isLack(err error) bool {
+// isShortage reports whether an error comes from a full disk, from another resource that is used up, or from a store that is
+// yet to be made again.
+func isShortage(err error) bool {
 	return fault.UsedUp(err) || errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoReserve) || errors.Is(err, errNotRemade)
 }
 
-// noteLack is isLack, and remembers what is lacking. Such an error goes away by itself, and the work is done then. It is
-// false for a store that does not know whether its last transaction was made: that does not go away.
-func (d *disk) noteLack(q *Queue, err error) bool {
-	if errors.Is(err, store.ErrUnsure) || !isLack(err) {
+// noteShortage is isShortage, and remembers the shortage. Such an error goes away by itself, and the work is done then. It
+// is false for a store that does not know whether its last transaction was made: that does not go away.
+func (d *disk) noteShortage(q *Queue, err error) bool {
+	if errors.Is(err, store.ErrUnsure) || !isShortage(err) {
 		return false
 	}
-	d.lack.Store(d.lackOf(q.opts, err))
+	d.saveShortage.Store(d.shortageOf(q.opts, err))
 	return true
 }

@@ -249,7 +249,7 @@ func TestWhatThereIsTooLittleOfIsNamed(t *testing.T) {
 		await(t, "events to be refused", func() bool { return b.Ready() != nil })
 		_, err := b.tryAppend("", "refused")
 		for _, err := range []error{b.Ready(), err} {
-			var lack *Lack
+			var lack *Shortage
 			if !errors.As(err, &lack) || !errors.Is(err, ErrDiskLow) || lack.Resource != resource {
 				t.Errorf("it says %v, want a lack of %s", err, resource)
 			}

@@ -89,7 +89,7 @@ func TestWhatIsInMemoryOfExcerptsIsBounded(t *testing.T) {
 	}
 	b.mustKeep("with room", list[0], wholeExcerpt)
 	b.mustKeep("without", list[most], shortExcerpt)
-	if err := b.GiveUp(crm); err != nil {
+	if err := b.Discard(crm); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.excerpts.inMemory.Load(); n != 0 {

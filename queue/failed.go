@@ -34,11 +34,11 @@ func (l *Lane) deleteFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 	return n
 }
 
-// GiveUpFailed deletes, for good, the failed deliveries that a replay of spec would take up, and returns how many these are.
-// Deliveries that fail meanwhile stay, and so do those that a replay has in flight. It reads and writes disk, a batch at a
-// time, without holding a lock over it; when it returns nil the deletions are durable. If we die before that, the rest still
-// exists.
-func (l *Lane) GiveUpFailed(spec ReplaySpec) (count int64, err error) {
+// DiscardFailed deletes, for good, the failed deliveries that a replay of spec would take up, and returns how many these
+// are. Deliveries that fail meanwhile stay, and so do those that a replay has in flight. It reads and writes disk, a batch
+// at a time, without holding a lock over it; when it returns nil the deletions are durable. If we die before that, the rest
+// still exists.
+func (l *Lane) DiscardFailed(spec ReplaySpec) (count int64, err error) {
 	if err = l.q.saveProgress(); err != nil {
 		return 0, err
 	}
@@ -60,7 +60,7 @@ func (l *Lane) GiveUpFailed(spec ReplaySpec) (count int64, err error) {
 		}
 	}
 	if err != nil {
-		return count, fmt.Errorf("give up failed deliveries of lane %q: %w", l.name, err)
+		return count, fmt.Errorf("discard failed deliveries of lane %q: %w", l.name, err)
 	}
 	return count, nil
 }

@@ -196,7 +196,7 @@ func (p *play) seal() error {
 
 // keep treats an error as the writer does.
 func (p *play) keep(err error) error {
-	if err != nil && !p.Queue.disk.noteLack(p.Queue, err) {
+	if err != nil && !p.Queue.disk.noteShortage(p.Queue, err) {
 		p.fail(err)
 	}
 	return err

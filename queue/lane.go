@@ -162,8 +162,8 @@ func (l *Lane) Name() string { return l.name }
 // ID is the lane's number in lane sets.
 func (l *Lane) ID() LaneID { return l.id }
 
-// Began reports whether the lane existed when an event was accepted; also true when that is not known any more.
-func (l *Lane) Began(seq uint64) bool { return seq >= l.born }
+// Existed reports whether the lane existed when an event was accepted; also true when that is not known any more.
+func (l *Lane) Existed(seq uint64) bool { return seq >= l.born }
 
 // OnReady sets the function that is called, from any goroutine, when there may be something to take. The function must not
 // block and must not call the lane.
@@ -212,8 +212,8 @@ func (l *Lane) Pause(reason string) error {
 	return nil
 }
 
-// Begun is when the delivery came to be: when its event was accepted or, in a replay, when the replay began.
-func (d *Delivery) Begun() time.Time {
+// CreatedAt is when the delivery came to be: when its event was accepted or, in a replay, when the replay began.
+func (d *Delivery) CreatedAt() time.Time {
 	if d.Replay != 0 {
 		return time.UnixMilli(d.began)
 	}

@@ -117,7 +117,7 @@ func TestALaneThatIsGivenUpTakesItsRetriesOutOfMemory(t *testing.T) {
 	crm.Retry(mustTake(t, crm, "a"), broken(1), time.Now())
 	crm.Retry(mustTake(t, crm, "b"), broken(1), time.Now())
 	under, _ := crm.TakeDue(time.Now().Add(time.Second))
-	if err := b.GiveUp(crm); err != nil {
+	if err := b.Discard(crm); err != nil {
 		t.Fatal(err)
 	}
 	crm.Delivered(under, ok(2)) // was under way

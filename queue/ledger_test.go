@@ -104,7 +104,7 @@ func (l *ledger) mayBeGone(id string, now int64, retention time.Duration) bool {
 		last := may[len(may)-1]
 		// An event that was carried for a retry goes as soon as that is settled.
 		began := l.deliveries[lane+" "+id][0].at
-		if last.state != Settled || now-began < retention.Milliseconds() {
+		if last.state != Delivered || now-began < retention.Milliseconds() {
 			return false
 		}
 	}

@@ -130,7 +130,7 @@ func TestALetterThatFailsGoesNowhereFurtherAndIsReplayedWhereItFailed(t *testing
 	b.saveAll()
 	for lane, seq := range map[*Lane]bool{crm: false, dead: true} {
 		s, err := b.Standings(lane, []string{"a"})
-		if err != nil || s[0].State != GivenUp {
+		if err != nil || s[0].State != Failed {
 			t.Fatalf("the event stands at %s as %+v, %v", lane.Name(), s, err)
 		}
 		ev, _, err := b.find(s[0].Seq)
@@ -223,7 +223,7 @@ func TestWhatIsGivenUpForWantOfAnEndpointIsCopiedToo(t *testing.T) {
 	crm, dead := deadLetters(b)
 	b.append(NewLaneSet(crm.ID()), "a", "b")
 	crm.Retry(mustTake(t, crm, "a"), broken(1), b.opts.Now().Add(time.Minute))
-	b.Serve([]string{"dead"})
+	b.SetServed([]string{"dead"})
 	clock.Add(2 * time.Hour.Milliseconds())
 	b.saveAll()
 	b.tidy()

@@ -199,7 +199,7 @@ func TestTheCheckerSeesALie(t *testing.T) {
 		{"a lane that was given up is there", "wanted false, there true", func(p *play) error { p.ledger.giveUp("old"); return nil }},
 		{"a delivery that was saved is forgotten", "may be [{delivered", func(p *play) error {
 			key := "mail " + some(p)
-			p.ledger.deliveries[key] = append(p.ledger.deliveries[key], was(Settled))
+			p.ledger.deliveries[key] = append(p.ledger.deliveries[key], was(Delivered))
 			p.ledger.saved[key] = len(p.ledger.deliveries[key]) - 1
 			return nil
 		}},

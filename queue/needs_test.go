@@ -54,7 +54,7 @@ func TestWhatFailsWhileSegmentsGoIsStillCarried(t *testing.T) {
 	crm.Delivered(d, ok(2))
 	b.saveAll()
 	within(1, 7, 2, 4)
-	if err := b.GiveUp(crm); err != nil {
+	if err := b.Discard(crm); err != nil {
 		t.Fatal(err)
 	}
 	within(1, 7)

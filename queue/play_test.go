@@ -224,11 +224,11 @@ func (p *play) mustAppend(n int, prefix string) {
 func (p *play) settle(l *Lane, d *Delivery, state string) {
 	p.ledger.settle(l.Name(), string(d.Event.ID), state, p.now())
 	switch state {
-	case Settled:
+	case Delivered:
 		l.Delivered(d, ok(d.Attempts+1))
 	case Retrying:
 		l.Retry(d, broken(d.Attempts+1), p.opts.Now().Add(time.Second))
-	case GivenUp:
+	case Failed:
 		l.Failed(d, broken(d.Attempts+1), "answered 500")
 	}
 }
@@ -242,7 +242,7 @@ func (p *play) work(l *Lane, n int) {
 				return
 			}
 		}
-		p.settle(l, d, []string{Settled, Settled, Settled, Retrying, GivenUp}[p.r.Intn(5)])
+		p.settle(l, d, []string{Delivered, Delivered, Delivered, Retrying, Failed}[p.r.Intn(5)])
 	}
 }
 
@@ -275,7 +275,7 @@ func (p *play) pause(l *Lane, why string) {
 
 func (p *play) giveUp(l *Lane) {
 	p.ledger.lanes[l.Name()] = false
-	if p.GiveUp(l) == nil {
+	if p.Discard(l) == nil {
 		p.ledger.giveUp(l.Name())
 	}
 }
@@ -284,11 +284,11 @@ func (p *play) giveUp(l *Lane) {
 func (p *play) giveUpFailed(l *Lane) {
 	for _, id := range p.ledger.ids() {
 		key := l.Name() + " " + id
-		if changes := p.ledger.deliveries[key]; len(changes) > 0 && changes[len(changes)-1].state == GivenUp {
-			p.ledger.settle(l.Name(), id, Settled, p.now())
+		if changes := p.ledger.deliveries[key]; len(changes) > 0 && changes[len(changes)-1].state == Failed {
+			p.ledger.settle(l.Name(), id, Delivered, p.now())
 		}
 	}
-	if _, err := l.GiveUpFailed(ReplaySpec{}); err == nil {
+	if _, err := l.DiscardFailed(ReplaySpec{}); err == nil {
 		p.ledger.save()
 	}
 }
@@ -339,7 +339,7 @@ func (p *play) leave(left *Lane) {
 			names = append(names, l.Name())
 		}
 	}
-	p.Serve(names)
+	p.SetServed(names)
 }
 
 // expire has what an unserved lane holds become failed, as far as the harm lets it.
@@ -347,7 +347,7 @@ func (p *play) expire(l *Lane) {
 	for _, id := range p.ledger.ids() {
 		key := l.Name() + " " + id
 		if changes := p.ledger.deliveries[key]; len(changes) > 0 && (changes[len(changes)-1].state == Pending || changes[len(changes)-1].state == Retrying) {
-			p.ledger.settle(l.Name(), id, GivenUp, p.now())
+			p.ledger.settle(l.Name(), id, Failed, p.now())
 		}
 	}
 	p.tidy()
@@ -356,7 +356,7 @@ func (p *play) expire(l *Lane) {
 // finish settles what of a lane is pending, in some way.
 func (p *play) finish(l *Lane) {
 	for d, _ := l.Take(); d != nil; d, _ = l.Take() {
-		p.settle(l, d, []string{Settled, Settled, Settled, Settled, Retrying, GivenUp}[p.r.Intn(6)])
+		p.settle(l, d, []string{Delivered, Delivered, Delivered, Delivered, Retrying, Failed}[p.r.Intn(6)])
 	}
 }
 
@@ -367,7 +367,7 @@ func (p *play) replay(l *Lane, n int) {
 		if d == nil {
 			return
 		}
-		p.settle(l, d, []string{Settled, Retrying, GivenUp}[p.r.Intn(3)])
+		p.settle(l, d, []string{Delivered, Retrying, Failed}[p.r.Intn(3)])
 	}
 }
 
@@ -380,7 +380,7 @@ func (p *play) tidy() {
 			for more := true; more && err == nil; {
 				more, err = p.log.Shorten()
 			}
-			if err != nil && p.Queue.disk.noteLack(p.Queue, err) {
+			if err != nil && p.Queue.disk.noteShortage(p.Queue, err) {
 				err = nil
 			} else if err != nil {
 				p.fail(err) // as the writer does
@@ -416,7 +416,7 @@ func (p *play) end() {
 						}
 					}
 				}
-				p.settle(l, d, Settled)
+				p.settle(l, d, Delivered)
 				again = true
 			}
 			p.mustSave()

@@ -34,7 +34,7 @@ type Options struct {
 	Retention       time.Duration // for how long an event is kept that no lane needs
 	FailedRetention time.Duration // for how long a failed delivery is kept
 
-	// A lane is unserved when it serves no endpoint (Serve). Its deliveries become failed after UnservedRetention. Before
+	// A lane is unserved when it serves no endpoint (SetServed). Its deliveries become failed after UnservedRetention. Before
 	// that, while all unserved lanes together hold more than UnservedBytes of what retention would have deleted, the oldest
 	// deliveries of the lane that holds most become failed. 0: no bound.
 	UnservedRetention time.Duration

@@ -312,7 +312,7 @@ func TestStoryTellsEveryAttempt(t *testing.T) {
 	want := []struct {
 		state    string
 		attempts int
-	}{{Settled, 1}, {GivenUp, 2}, {Pending, 0}}
+	}{{Delivered, 1}, {Failed, 2}, {Pending, 0}}
 	for i, w := range want {
 		if s := stories[i]; s.State != w.state || len(s.Attempts) != w.attempts {
 			t.Errorf("%s is %+v, want %+v", s.Lane, s, w)
@@ -344,7 +344,7 @@ func TestANewLaneBeginsAtTheEndAndARemovedOneKeepsItsPlace(t *testing.T) {
 	crm = b.lane("crm")
 	mustTake(t, crm, "a")
 	mustTake(t, crm, "b")
-	if err := b.GiveUp(b.lane("late")); err != nil {
+	if err := b.Discard(b.lane("late")); err != nil {
 		t.Fatal(err)
 	}
 	b.reopen()
@@ -449,7 +449,7 @@ func TestWhatIsSettledAndOldIsDeletedAndItsSpaceComesBack(t *testing.T) {
 	if !in || string(d.Event.ID) != "evt_8" || string(d.Event.Body) != string(body("evt_8")) {
 		t.Fatalf("the retry is %+v, want evt_8", d)
 	}
-	if _, stories, found, err := b.Story([]byte("evt_7")); err != nil || !found || stories[0].State != GivenUp || len(stories[0].Attempts) != 1 {
+	if _, stories, found, err := b.Story([]byte("evt_7")); err != nil || !found || stories[0].State != Failed || len(stories[0].Attempts) != 1 {
 		t.Errorf("evt_7: %+v %v %v", stories, found, err)
 	}
 	if _, _, found, _ := b.Story([]byte("evt_100")); found {

@@ -265,7 +265,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 		case n < 88 && len(m.names) < 6:
 			add(fmt.Sprint("late_", step)) // a name of its own: lane_1 is there
 		case n < 89 && len(m.names) > 2:
-			if err := b.GiveUp(l.lane); err != nil {
+			if err := b.Discard(l.lane); err != nil {
 				failf(step, "give up: %v", err)
 			}
 			delete(m.lanes, l.lane.Name())
@@ -357,7 +357,7 @@ func (m *model) compare(b *bench, id string, failf func(format string, args ...a
 	}
 	for _, s := range stories {
 		l := m.lanes[s.Lane]
-		want, attempts := Settled, 1
+		want, attempts := Delivered, 1
 		retry, retrying := l.retrying[seq]
 		switch {
 		case l.pending[seq] != "":
@@ -365,7 +365,7 @@ func (m *model) compare(b *bench, id string, failf func(format string, args ...a
 		case retrying:
 			want, attempts = Retrying, retry.attempts
 		case l.failed[seq]:
-			want = GivenUp
+			want = Failed
 		}
 		if s.State != want || len(s.Attempts) < attempts {
 			failf("%s is %q at %s after %d attempts, want %q after %d", id, s.State, s.Lane, len(s.Attempts), want, attempts)

@@ -100,9 +100,9 @@ func (q *Queue) Lanes() []*Lane {
 	return list
 }
 
-// GiveUp deletes a lane with everything that it holds, for good. Nobody may use the lane any more. When it returns nil that
+// Discard deletes a lane with everything that it holds, for good. Nobody may use the lane any more. When it returns nil that
 // is durable: it waits for the writer's goroutine and the disk.
-func (q *Queue) GiveUp(lane *Lane) error {
+func (q *Queue) Discard(lane *Lane) error {
 	err := q.call(&call{clean: true, fn: func() error {
 		w := &q.writer
 		if err := w.commitOrFail(q, []*entryDraft{{lane: lane, discard: true, made: &entry.Lane{ID: lane.id, Name: lane.name}}}); err != nil {
@@ -116,7 +116,7 @@ func (q *Queue) GiveUp(lane *Lane) error {
 		return w.flush(q)
 	}})
 	if err != nil {
-		return fmt.Errorf("give up lane %q: %w", lane.name, err)
+		return fmt.Errorf("discard lane %q: %w", lane.name, err)
 	}
 	return nil
 }

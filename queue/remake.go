@@ -124,7 +124,7 @@ func (w *writer) compareStore(q *Queue) error {
 		what = append(what, cause.Error())
 	}
 	if err := w.remake(q, strings.Join(what, "; ")); err != nil {
-		if q.disk.noteLack(q, err) {
+		if q.disk.noteShortage(q, err) {
 			w.saveRefused.Store(true)
 			return nil
 		}
@@ -162,7 +162,7 @@ func (w *writer) remake(q *Queue, why string) error {
 		if w.remakeFailure.err == nil {
 			q.opts.Notice(fmt.Sprintf("the store is damaged and can't be made again yet: %v. The log goes on alone, and it is tried again until it is made", err))
 		}
-		if !isLack(err) || errors.Is(err, store.ErrUnsure) {
+		if !isShortage(err) || errors.Is(err, store.ErrUnsure) {
 			err = fmt.Errorf("%w: %v", errNotRemade, err)
 		}
 		w.remakeFailure = remakeFailure{err, uptime() + max(int64(refusedPause), remakePause*(uptime()-began))}

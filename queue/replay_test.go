@@ -356,7 +356,7 @@ func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 	b := openBench(t, nil)
 	crm := b.lane("crm")
 	b.givenUp(crm, 6000)
-	page, err := b.Search(Query{State: GivenUp, Lane: crm, Classes: []string{"status"}, Limit: 10})
+	page, err := b.Search(Query{State: Failed, Lane: crm, Classes: []string{"status"}, Limit: 10})
 	if err != nil || len(page.Events) != 10 || page.Next == 0 {
 		t.Fatalf("%+v, %v", page, err)
 	}
@@ -364,7 +364,7 @@ func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 		t.Errorf("the newest is %+v, %+v", f, f.Failure)
 	}
 	for _, q := range []Query{{Classes: []string{"dns"}}, {FailedSince: time.Now().Add(time.Minute)}, {FailedUntil: time.Now().Add(-time.Hour)}} {
-		q.State, q.Lane, q.Limit = GivenUp, crm, 10
+		q.State, q.Lane, q.Limit = Failed, crm, 10
 		for more := true; more; more = q.Below != 0 {
 			page, err := b.Search(q)
 			if err != nil || len(page.Events) > 0 {
@@ -375,10 +375,10 @@ func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 	}
 	b.startReplay(crm, ReplaySpec{Failed: true})
 	under, _ := crm.TakeReplay(time.Now())
-	if n, err := crm.GiveUpFailed(ReplaySpec{Classes: []string{"dns"}}); n != 0 || err != nil {
+	if n, err := crm.DiscardFailed(ReplaySpec{Classes: []string{"dns"}}); n != 0 || err != nil {
 		t.Errorf("gave up %d, %v", n, err)
 	}
-	if n, err := crm.GiveUpFailed(ReplaySpec{}); n != 3999 || err != nil {
+	if n, err := crm.DiscardFailed(ReplaySpec{}); n != 3999 || err != nil {
 		t.Errorf("gave up %d, %v, want all but the one under way", n, err)
 	}
 	crm.Failed(under, broken(1), "again")

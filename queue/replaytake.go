@@ -103,8 +103,8 @@ func (l *Lane) takesUp(r *replay, seq uint64) (takes, failed bool, err error) {
 			return false, false, err
 		}
 		_, flies := l.replaying[seq]
-		failed = now.state == GivenUp
-		takes = !flies && (failed || now.state == Settled && !r.spec.Failed)
+		failed = now.state == Failed
+		takes = !flies && (failed || now.state == Delivered && !r.spec.Failed)
 	}
 	r.passSettled(seq)
 	delete(r.settledAbove, seq)
@@ -168,7 +168,7 @@ func (l *Lane) settleReplayed(f *flight, state string) {
 	delete(l.replaying, seq)
 	if f.failed {
 		l.failed--
-		if state != GivenUp {
+		if state != Failed {
 			l.change(entry.Failed, seq, nil)
 		}
 	} else {
@@ -183,9 +183,9 @@ func (l *Lane) settleReplayed(f *flight, state string) {
 // count counts a delivery that came into a state, or left it.
 func (r *replay) count(state string, n int64) {
 	switch state {
-	case Settled:
+	case Delivered:
 		r.delivered += n
-	case GivenUp:
+	case Failed:
 		r.failed += n
 	case Retrying:
 		r.retrying += n

@@ -64,7 +64,7 @@ func restore(path, dir string, fault fault.Func) (report BackupReport, err error
 	if report, err = ExamineBackup(f); err != nil {
 		return report, fmt.Errorf("%q can't be restored from: %w; nothing was written", path, err)
 	}
-	free, _ := Room(Options{Dir: dir})
+	free, _ := FreeSpace(Options{Dir: dir})
 	if need := report.Size + criticalFree; free >= 0 && free < need {
 		return report, fmt.Errorf("%d MiB of disk are needed at %q, and %d MiB are free: nothing was written", need>>20, dir, free>>20)
 	}

@@ -80,7 +80,7 @@ func (r *retainer) run(q *Queue) error {
 			return nil // even a deletion has to be written
 		}
 		more, err := r.step(q)
-		if q.disk.noteLack(q, err) {
+		if q.disk.noteShortage(q, err) {
 			return r.countCarried(q) // nobody knows how far it came
 		}
 		if err != nil || !more {

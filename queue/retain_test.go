@@ -88,7 +88,7 @@ func TestWhatALaneNeedsIsNotDeleted(t *testing.T) {
 		t.Fatalf("the retry is %+v", d)
 	}
 	crm.Delivered(d, ok(2))
-	if _, stories, found, err := b.Story([]byte("evt_2")); err != nil || !found || stories[0].State != GivenUp {
+	if _, stories, found, err := b.Story([]byte("evt_2")); err != nil || !found || stories[0].State != Failed {
 		t.Errorf("evt_2: %+v, %v, %v", stories, found, err)
 	}
 	for range 4 {

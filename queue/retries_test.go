@@ -219,7 +219,7 @@ func TestWhatIsRetryingForNobodyBecomesFailedHoweverMuchItIs(t *testing.T) {
 		}
 		old.Retry(d, broken(1), b.opts.Now().Add(time.Duration(n-i)*time.Hour))
 	}
-	b.Serve(nil)
+	b.SetServed(nil)
 	b.saveAll()
 	clock.Add((51 * time.Hour).Milliseconds())
 	b.rest(clock)
@@ -404,7 +404,7 @@ func TestARetryOfALaneThatIsGoneIsNotHeld(t *testing.T) {
 	first, second := b.take(crm), b.take(crm)
 	crm.Retry(first, broken(1), time.Now())
 	again, _ := crm.TakeDue(time.Now())
-	if err := b.GiveUp(crm); err != nil {
+	if err := b.Discard(crm); err != nil {
 		t.Fatal(err)
 	}
 	crm.Release(again, time.Now())

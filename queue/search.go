@@ -17,8 +17,8 @@ type Query struct {
 	Lane         *Lane     // events for this endpoint; nil: for any
 	State        string    // of the delivery to Lane or, without Lane, to any endpoint; empty: any
 	Since, Until time.Time // accepted from Since on and before Until; zero: no bound
-	Classes      []string  // with Lane and GivenUp: of the failure
-	FailedSince  time.Time // with Lane and GivenUp: failed from then on, and before FailedUntil; zero: no bound
+	Classes      []string  // with Lane and Failed: of the failure
+	FailedSince  time.Time // with Lane and Failed: failed from then on, and before FailedUntil; zero: no bound
 	FailedUntil  time.Time
 	Below        uint64 // only events with a lower number; 0: all
 	Limit        int    // of events; 100 when it is 0
@@ -40,7 +40,7 @@ type FoundEvent struct {
 	ID, Type   string
 	Bytes      int // of its body
 	Deliveries []FoundDelivery
-	Failure    *Failure // of the delivery to Query.Lane, when the query is for GivenUp
+	Failure    *Failure // of the delivery to Query.Lane, when the query is for Failed
 	Letter     *Letter  // of which failed delivery the event is a copy; nil when it is none
 }
 
@@ -57,7 +57,7 @@ const (
 )
 
 // Search finds events that are kept. Its cost depends on what it finds, not on how much is kept: the postings of the
-// segments say where to look. It reads disk and holds no lock meanwhile; the cost of one page is bounded. For GivenUp and
+// segments say where to look. It reads disk and holds no lock meanwhile; the cost of one page is bounded. For Failed and
 // Retrying it first waits for a save.
 func (q *Queue) Search(query Query) (Found, error) {
 	s := search{
@@ -74,7 +74,7 @@ func (q *Queue) Search(query Query) (Found, error) {
 	}
 	var err error
 	switch query.State {
-	case GivenUp:
+	case Failed:
 		err = s.scanRecords(entry.Failed)
 	case Retrying:
 		err = s.scanRecords(entry.Retry)
@@ -118,7 +118,7 @@ func (s *search) scanLog() error {
 			if lowest == 0 || low < lowest {
 				lowest = low
 			}
-		case Settled: // none is from high on
+		case Delivered: // none is from high on
 			if l == s.query.Lane {
 				s.at = min(s.at, high)
 			}

@@ -78,10 +78,10 @@ func (s *shelf) settleOne(l *Lane, random *rand.Rand) string {
 		return Retrying
 	case 1:
 		l.Failed(d, broken(1), "answered 500")
-		return GivenUp
+		return Failed
 	default:
 		l.Delivered(d, ok(1))
-		return Settled
+		return Delivered
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *shelf) findAll(q Query) (list []FoundEvent) {
 			s.t.Fatalf("%d events on a page of %d", len(page.Events), q.Limit)
 		}
 		for _, ev := range page.Events {
-			if (ev.Failure != nil) != (q.State == GivenUp && q.Lane != nil) {
+			if (ev.Failure != nil) != (q.State == Failed && q.Lane != nil) {
 				s.t.Fatalf("%s comes with the failure %+v", ev.ID, ev.Failure)
 			}
 			ev.Failure = nil
@@ -138,7 +138,7 @@ func (s *shelf) check(when string) {
 	s.t.Helper()
 	from, to := s.all[len(s.all)/3].At, s.all[len(s.all)/2].At
 	for _, types := range [][]string{nil, {"lead.created"}, {"lead.*"}, {"rare.one", "bot.*"}, {"never.was"}, {"*"}} {
-		for _, state := range []string{"", Pending, Retrying, Settled, GivenUp} {
+		for _, state := range []string{"", Pending, Retrying, Delivered, Failed} {
 			for _, l := range []*Lane{nil, s.crm, s.mail} {
 				for _, span := range [][2]int64{{0, 0}, {from, to}, {to, 0}, {0, from}} {
 					q := Query{Types: types, State: state, Lane: l, Limit: 100}
@@ -182,7 +182,7 @@ func TestSearchFindsWhatIsKeptOfDeletedBlocks(t *testing.T) {
 			s.crm.Failed(d, broken(1), "answered 500")
 			s.all = append(s.all, FoundEvent{
 				Seq: d.Event.Seq, At: d.Event.At, Source: "platform", ID: id, Type: "lead.created", Bytes: len(body(id)),
-				Deliveries: []FoundDelivery{{"crm", GivenUp}},
+				Deliveries: []FoundDelivery{{"crm", Failed}},
 			})
 		} else {
 			s.crm.Delivered(d, ok(1))
@@ -197,7 +197,7 @@ func TestSearchFindsWhatIsKeptOfDeletedBlocks(t *testing.T) {
 	if n := b.Stats().Events; n != 4 {
 		t.Fatalf("%d events are kept, want 4", n)
 	}
-	for _, state := range []string{"", GivenUp} {
+	for _, state := range []string{"", Failed} {
 		q := Query{State: state, Types: []string{"lead.*"}, Limit: 3}
 		if got, want := s.findAll(q), s.want(q); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: found %+v, want %+v", state, got, want)
@@ -242,7 +242,7 @@ func TestASearchInVainEndsAndGoesOn(t *testing.T) {
 	if pages != 0 {
 		t.Errorf("%d more pages of a time that no event has", pages)
 	}
-	for q := (Query{State: Settled, Types: []string{"x"}}); ; pages++ {
+	for q := (Query{State: Delivered, Types: []string{"x"}}); ; pages++ {
 		page, err := b.Search(q)
 		if err != nil || len(page.Events) > 0 {
 			t.Fatalf("found %+v, %v", page, err)

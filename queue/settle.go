@@ -14,10 +14,10 @@ func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	l.delivered++
 	switch {
 	case d.retry != nil:
-		l.endRetry(d, Settled)
+		l.endRetry(d, Delivered)
 		l.note(d, a, deliveryEnds)
 	case d.flight.replay != nil:
-		l.settleReplayed(d.flight, Settled)
+		l.settleReplayed(d.flight, Delivered)
 		l.note(d, a, deliveryEnds)
 	default:
 		l.settle(d.flight)
@@ -73,9 +73,9 @@ func (l *Lane) fail(d *Delivery, a *Attempt, f Failure) {
 	}
 	switch {
 	case d.retry != nil:
-		l.endRetry(d, GivenUp)
+		l.endRetry(d, Failed)
 	case d.flight.replay != nil:
-		l.settleReplayed(d.flight, GivenUp)
+		l.settleReplayed(d.flight, Failed)
 	default:
 		l.settle(d.flight)
 	}

@@ -19,15 +19,15 @@ type reservations struct {
 	bytes map[string]int64 // of bodies, by source
 }
 
-// Kept returns how many events of a source are in the queue, and the bytes of their bodies: all that were accepted and not
+// Usage returns how many events of a source are in the queue, and the bytes of their bodies: all that were accepted and not
 // deleted, delivered or not, without letters, which no source posted. Space comes back a segment at a time. It takes one
 // mutex that nobody holds over disk.
-func (q *Queue) Kept(source string) (events, bytes int64) {
+func (q *Queue) Usage(source string) (events, bytes int64) {
 	k := q.log.Usage(source)
 	return k.Events, k.Bytes
 }
 
-// AppendWithin is Append for a source of whose events the queue may have most bytes of bodies, as Kept counts them; 0: no
+// AppendWithin is Append for a source of whose events the queue may have most bytes of bodies, as Usage counts them; 0: no
 // bound. An event that would exceed it gets ErrSourceFull, or ErrAboveShare when the request alone is more. Duplicates need
 // no room; receipts say which events are duplicates.
 func (q *Queue) AppendWithin(most int64, source string, events []Event, receipts []Receipt) error {

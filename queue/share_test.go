@@ -51,7 +51,7 @@ func TestASourceHasNoMoreThanItsShareHoweverManyPostAtOnce(t *testing.T) {
 						}
 					}
 				}
-				if _, kept := b.Kept("flood"); kept > most {
+				if _, kept := b.Usage("flood"); kept > most {
 					t.Errorf("%d bytes are kept, of %d at most", kept, most)
 				}
 				if _, err := b.post(0, "platform", set, fmt.Sprintf("other_%d_%d", who, n)); err != nil {
@@ -69,7 +69,7 @@ func TestASourceHasNoMoreThanItsShareHoweverManyPostAtOnce(t *testing.T) {
 		}
 		accepted.Add(1)
 	}
-	events, kept := b.Kept("flood")
+	events, kept := b.Usage("flood")
 	if events != 100 || accepted.Load() != 99 || kept != most || full.Load() < 300 {
 		t.Errorf("%d events and %d bytes are kept, %d were accepted and %d requests refused", events, kept, accepted.Load(), full.Load())
 	}
@@ -86,7 +86,7 @@ func TestASourceHasNoMoreThanItsShareHoweverManyPostAtOnce(t *testing.T) {
 	if _, err := b.post(most, "flood", set, append(alone, "alone_100")...); !errors.Is(err, ErrAboveShare) {
 		t.Errorf("one more, for which there never is room: %v", err)
 	}
-	if events, _ := b.Kept("platform"); events != 480 {
+	if events, _ := b.Usage("platform"); events != 480 {
 		t.Errorf("%d events of the other source are kept, want 480", events)
 	}
 	if len(b.reservations.bytes) != 0 {
@@ -137,7 +137,7 @@ func TestTheRoomOfASourceComesBackWithItsEventsAndAStartKnowsIt(t *testing.T) {
 	b.saveAll()
 	b.reopen()
 	crm = b.lane("crm")
-	if events, kept := b.Kept("flood"); events != 20 || kept != most {
+	if events, kept := b.Usage("flood"); events != 20 || kept != most {
 		t.Fatalf("%d events with %d bytes are kept", events, kept)
 	}
 	for range 4 {
@@ -145,7 +145,7 @@ func TestTheRoomOfASourceComesBackWithItsEventsAndAStartKnowsIt(t *testing.T) {
 		b.tidy()
 		b.saveAll()
 	}
-	if events, _ := b.Kept("flood"); events != 2 { // the failed ones
+	if events, _ := b.Usage("flood"); events != 2 { // the failed ones
 		t.Fatalf("%d events are kept", events)
 	}
 	b.reopen()
@@ -168,10 +168,10 @@ func TestALetterTakesNothingOfItsSourcesShare(t *testing.T) {
 		}
 		crm.Failed(mustTake(t, crm, id), broken(1), "answered 500")
 	}
-	events, bytes := b.Kept("flood")
+	events, bytes := b.Usage("flood")
 	look := func(when string, b *bench) {
 		t.Helper()
-		if e, s := b.Kept("flood"); e != n || s != bytes {
+		if e, s := b.Usage("flood"); e != n || s != bytes {
 			t.Errorf("%s %d events with %d bytes are kept, want %d with %d", when, e, s, n, bytes)
 		}
 	}

@@ -119,7 +119,7 @@ func (w *writer) writeSnapshot(q *Queue, over func() bool) (is bool, err error) 
 	before := q.log.Written()
 	if _, err := q.log.Save(); err != nil {
 		w.dropSnapshot()
-		if q.disk.noteLack(q, err) {
+		if q.disk.noteShortage(q, err) {
 			return false, nil
 		}
 		return false, err

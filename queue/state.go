@@ -27,13 +27,13 @@ func (l *Lane) deliveryState(seq uint64) (deliveryState, error) {
 	case err != nil:
 		return deliveryState{}, err
 	case records[0] != nil:
-		return deliveryState{GivenUp, records[0]}, nil
+		return deliveryState{Failed, records[0]}, nil
 	case records[1] != nil:
 		return deliveryState{Retrying, records[1]}, nil
 	case l.isPending(seq):
 		return deliveryState{state: Pending}, nil
 	}
-	return deliveryState{state: Settled}, nil
+	return deliveryState{state: Delivered}, nil
 }
 
 // recordsOf returns records of a delivery as of the moment at which it returns, also those that the store does not have yet;
@@ -97,8 +97,8 @@ func (l *Lane) recordBefore(what entry.RecordKind, seq uint64) (uint64, error) {
 
 // The states of a delivery.
 const (
-	Pending  = "pending"
-	Retrying = "retrying"
-	Settled  = "delivered"
-	GivenUp  = "failed"
+	Pending   = "pending"
+	Retrying  = "retrying"
+	Delivered = "delivered"
+	Failed    = "failed"
 )

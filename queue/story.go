@@ -162,10 +162,10 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 					return false, err
 				}
 			}
-			if list[i].Seq == 0 || one.State == GivenUp {
+			if list[i].Seq == 0 || one.State == Failed {
 				list[i] = one
 			}
-			return one.State != GivenUp, nil
+			return one.State != Failed, nil
 		})
 		if err != nil {
 			return nil, err
@@ -176,7 +176,7 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 
 // deliveryStory returns the state of a delivery, without its attempts.
 func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
-	s := DeliveryStory{Lane: l.name, State: Settled}
+	s := DeliveryStory{Lane: l.name, State: Delivered}
 	l.mu.Lock()
 	now, err := l.deliveryState(seq)
 	l.mu.Unlock()
@@ -184,7 +184,7 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 		return s, err
 	}
 	switch s.State = now.state; now.state {
-	case GivenUp:
+	case Failed:
 		f, err := parseFailure(seq, now.record)
 		if err != nil {
 			return s, err

@@ -33,7 +33,7 @@ func TestAStoryHasTheAttemptsThatLedToItsState(t *testing.T) {
 			if err != nil || !found || len(stories) != 1 {
 				t.Fatalf("story of %s: %v, found %v, %v", id, stories, found, err)
 			}
-			told = stories[0].State == Settled
+			told = stories[0].State == Delivered
 			if told && len(stories[0].Attempts) != 2 {
 				t.Errorf("%s is delivered by %d attempts, want 2", id, len(stories[0].Attempts))
 			}
@@ -69,13 +69,13 @@ func TestAnIDThatIsUsedAgainHidesNoFailedDelivery(t *testing.T) {
 		if err != nil || len(stories) != 2 {
 			t.Fatalf("%s: the id has the stories %+v, %v", when, stories, err)
 		}
-		for i, want := range []string{Settled, GivenUp} {
+		for i, want := range []string{Delivered, Failed} {
 			if d := stories[i].Deliveries; stories[i].Seq != seqs[i] || len(d) != 1 || d[0].State != want || len(d[0].Attempts) != 1 {
 				t.Errorf("%s: story %d is %+v, want one %s delivery of event %d with its attempt", when, i, stories[i], want, seqs[i])
 			}
 		}
 		standings, err := b.Standings(b.lane("crm"), []string{"a"})
-		if err != nil || standings[0] != (Standing{first, GivenUp}) {
+		if err != nil || standings[0] != (Standing{first, Failed}) {
 			t.Errorf("%s: a replay by the id means %+v, %v, want the failed one, %d", when, standings, err, first)
 		}
 	}

@@ -24,9 +24,9 @@ const classExpired = "expired"
 // too.
 const carriedCost = 256
 
-// Serve says which lanes serve an endpoint: those with these names. All others are unserved from now on, unless they were
-// before; since when becomes durable with the next save. It reads memory, under each lane's lock.
-func (q *Queue) Serve(names []string) {
+// SetServed says which lanes serve an endpoint: those with these names. All others are unserved from now on, unless they
+// were before; since when becomes durable with the next save. It reads memory, under each lane's lock.
+func (q *Queue) SetServed(names []string) {
 	served := make(map[string]bool, len(names))
 	for _, name := range names {
 		served[name] = true

@@ -106,7 +106,7 @@ func TestAnOrphanKeepsItsEventsAndNotTheLogOfAll(t *testing.T) {
 		t.Fatalf("while its endpoint is served the lane keeps the log, and %d events are kept", n)
 	}
 	_, _, full := b.log.Totals()
-	b.Serve([]string{"crm"})
+	b.SetServed([]string{"crm"})
 	b.rest(clock)
 	if n := b.Stats().Events; n != held {
 		t.Fatalf("%d events are kept, want the %d that the orphan holds", n, held)
@@ -124,7 +124,7 @@ func TestAnOrphanKeepsItsEventsAndNotTheLogOfAll(t *testing.T) {
 	}
 	b.rest(clock) // what was carried is carried on
 	b.rest(clock)
-	b.Serve([]string{"crm", "old"})
+	b.SetServed([]string{"crm", "old"})
 	var got []string
 	for range 700 {
 		d, _ := old.Take()
@@ -185,7 +185,7 @@ func orphaned(t *testing.T, n int, change func(*Options)) (b *bench, clock *atom
 	for _, d := range held {
 		old.Release(d, b.opts.Now())
 	}
-	b.Serve([]string{"crm"})
+	b.SetServed([]string{"crm"})
 	b.reopen()
 	return b, clock, pending
 }
@@ -212,7 +212,7 @@ func TestAStoreMadeFromTheLogHasWhatAnOrphanHolds(t *testing.T) {
 			t.Errorf("the store has %d %v, and had %d", has.Of(k).Count, k, had.Of(k).Count)
 		}
 	}
-	after.Serve([]string{"crm", "old"})
+	after.SetServed([]string{"crm", "old"})
 	if got := after.drainAll(old); !slices.Equal(got, pending) {
 		t.Errorf("%d deliveries were made, want %d in order", len(got), len(pending))
 	}
@@ -248,7 +248,7 @@ func TestCarriedEventsThatCantBeReadAreToldWithTheirNumbers(t *testing.T) {
 		mustPut(t, path, raw)
 	})
 	old := after.lane("old")
-	after.Serve([]string{"crm", "old"})
+	after.SetServed([]string{"crm", "old"})
 	got := after.drainAll(old)
 	want := slices.DeleteFunc(slices.Clone(pending), func(id string) bool {
 		return slices.ContainsFunc(lost, func(seq uint64) bool { return id == fmt.Sprint("evt_", seq-1) })
@@ -274,7 +274,7 @@ func TestWhatNobodyServesBecomesFailedWhenItsTimeIsOver(t *testing.T) {
 	b.rest(clock)
 	before := b.lane("old").Stats()
 	b.reopen()
-	b.Serve([]string{"crm"})
+	b.SetServed([]string{"crm"})
 	clock.Add(30 * time.Hour.Milliseconds())
 	b.tidy()
 	if s := b.lane("old").Stats(); s.Pending != before.Pending || s.Retrying != before.Retrying || s.Failed != before.Failed || s.Expired != 0 {
@@ -306,7 +306,7 @@ func TestWhatNobodyServesBecomesFailedWhenItsTimeIsOver(t *testing.T) {
 		t.Fatalf("a failed delivery has lost its event: %v, %v", found, err)
 	}
 	for _, story := range stories {
-		if story.Lane == "old" && (story.State != GivenUp || story.Failure.Class != "expired") {
+		if story.Lane == "old" && (story.State != Failed || story.Failure.Class != "expired") {
 			t.Errorf("its story is %+v", story)
 		}
 	}
@@ -331,7 +331,7 @@ func TestBeyondTheBudgetTheLaneThatHoldsMostGivesItsOldest(t *testing.T) {
 	for i := range retrying {
 		large.Retry(mustTake(t, large, fmt.Sprint("evt_", i)), broken(1), b.opts.Now().Add(10_000*time.Hour))
 	}
-	b.Serve([]string{"crm"})
+	b.SetServed([]string{"crm"})
 	b.rest(clock)
 	b.rest(clock)
 	s := large.Stats()
@@ -367,7 +367,7 @@ func TestBeyondTheBudgetTheLaneThatHoldsMostGivesItsOldest(t *testing.T) {
 		t.Errorf("opened again %d bytes are held for nobody, want %d", got, held)
 	}
 	large = b.lane("large")
-	b.Serve([]string{"crm", "large"})
+	b.SetServed([]string{"crm", "large"})
 	if got := b.drainAll(large); !slices.Equal(got, names("evt_", int(s.Failed), 1500)) {
 		t.Errorf("%d deliveries are left, want the %d youngest in order", len(got), s.Pending)
 	}
@@ -382,7 +382,7 @@ func TestALaneIsServedAgainWhileItsSegmentsGo(t *testing.T) {
 	b.tidy()
 	clock.Add(3 * b.opts.Retention.Milliseconds())
 	old := b.lane("old")
-	b.Serve([]string{"crm", "old"})
+	b.SetServed([]string{"crm", "old"})
 	done := make(chan error, 1)
 	go func() {
 		done <- b.update(func() error { return b.writer.retain.run(b.Queue) })
@@ -406,9 +406,9 @@ func TestACarriedEventStaysUntilItsDeliveryIsSaved(t *testing.T) {
 	old := b.lane("old")
 	b.append(NewLaneSet(old.ID()), "a", "b")
 	b.saveAll()
-	b.Serve(nil)
+	b.SetServed(nil)
 	b.rest(clock)
-	b.Serve([]string{"old"})
+	b.SetServed([]string{"old"})
 	b.saveAll()
 	old.Delivered(mustTake(t, old, "a"), ok(1))
 	b.tidy()

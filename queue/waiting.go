@@ -30,7 +30,7 @@ func (q *Queue) call(c *call) error {
 // serveCall answers one call.
 func (w *writer) serveCall(q *Queue, c *call) {
 	if save, clean := q.disk.adjustBallast(q); !save && !(c.clean && clean) {
-		c.done <- q.disk.lackOf(q.opts, nil)
+		c.done <- q.disk.shortageOf(q.opts, nil)
 		return
 	}
 	c.done <- c.fn()

@@ -139,7 +139,7 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 func (w *writer) save(q *Queue, all bool) error {
 	room, _ := q.disk.adjustBallast(q)
 	if !room {
-		q.disk.lack.Store(q.disk.lackOf(q.opts, nil))
+		q.disk.saveShortage.Store(q.disk.shortageOf(q.opts, nil))
 		w.saveRefused.Store(true)
 		w.broadcast(false)
 		return nil
@@ -237,7 +237,7 @@ func (w *writer) commitOrFail(q *Queue, list []*entryDraft) error {
 	case q.over():
 		return ErrClosed
 	}
-	return q.disk.lackOf(q.opts, nil)
+	return q.disk.shortageOf(q.opts, nil)
 }
 
 // flush moves what the journal has into log and store. It waits for the disk: one write and one sync of the log, one
@@ -246,7 +246,7 @@ func (w *writer) flush(q *Queue) error {
 	// Entries that the store does not have are in memory. When they are many, further ones wait in the journal, which has an
 	// end.
 	if w.pendingBytes >= q.opts.maxUnsaved() {
-		if err := w.apply(q); q.disk.noteLack(q, err) {
+		if err := w.apply(q); q.disk.noteShortage(q, err) {
 			w.saveRefused.Store(true)
 			return nil
 		} else if err != nil {
@@ -270,7 +270,7 @@ func (w *writer) flush(q *Queue) error {
 	}
 	w.added = append(w.added, list...)
 	saved, err := q.log.Save()
-	if q.disk.noteLack(q, err) {
+	if q.disk.noteShortage(q, err) {
 		w.saveRefused.Store(true)
 		return nil
 	}
@@ -290,7 +290,7 @@ func (w *writer) flush(q *Queue) error {
 		w.added = nil
 	}
 	w.noteWaiting()
-	if err = w.apply(q); q.disk.noteLack(q, err) {
+	if err = w.apply(q); q.disk.noteShortage(q, err) {
 		w.saveRefused.Store(true)
 		return nil
 	}
@@ -298,7 +298,7 @@ func (w *writer) flush(q *Queue) error {
 		return err
 	}
 	w.saveRefused.Store(false)
-	q.disk.lack.Store(nil)
+	q.disk.saveShortage.Store(nil)
 	return w.maintain(q)
 }
 
@@ -309,7 +309,7 @@ func (w *writer) maintain(q *Queue) error {
 	}
 	if q.log.Full(q.now() - q.opts.segmentAge()) {
 		if err := q.log.Seal(); err != nil {
-			if !q.disk.noteLack(q, err) {
+			if !q.disk.noteShortage(q, err) {
 				return err
 			}
 		}

@@ -155,7 +155,7 @@ func (r *Relay) answerWithoutQueue(why error) {
 		Token: r.startConfig.Admin.Token, Log: r.log, Why: r.Waiting, Version: r.version, Started: time.Now(), Lines: r.lines,
 		File: r.path, Reload: r.ReloadFile, Describe: r.describe, Source: r.file.State,
 		Disk: func() (free, needed int64) {
-			return queue.Room(queue.Options{Dir: r.dir, MinFree: r.startConfig.Queue.MinFree, Free: r.free})
+			return queue.FreeSpace(queue.Options{Dir: r.dir, MinFree: r.startConfig.Queue.MinFree, Free: r.free})
 		},
 	}
 	r.handlers.Store(&handlers{

@@ -63,7 +63,7 @@ func readObject(body []byte, example string, known []member) (wrong string) {
 // whyNot says to a client why something could not be done: what there is too little of, or else that the log, in which the
 // rest of the error is, says why.
 func whyNot(what string, err error) string {
-	var lack *queue.Lack
+	var lack *queue.Shortage
 	if errors.As(err, &lack) {
 		return what + ": " + lack.Error()
 	}

@@ -152,7 +152,7 @@ func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
 		}
 		one := unmatched{ep.Name, "changed_since", "it subscribes to this type now and did not, or was disabled, when the event was accepted"}
 		switch {
-		case !lane.Began(ev.Seq):
+		case !lane.Existed(ev.Seq):
 			one.Reason, one.Note = "added_later", "the event was accepted before the endpoint was configured"
 		case !ep.Subscribes(string(ev.Type)):
 			one.Reason, one.Note = "not_subscribed", "it subscribes to "+cmp.Or(strings.Join(ep.Events, ", "), "nothing: it is given what fails elsewhere")
@@ -178,9 +178,9 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 		}
 	}
 	switch {
-	case d.State == queue.Settled:
+	case d.State == queue.Delivered:
 		return "nothing: it was delivered"
-	case d.State == queue.GivenUp:
+	case d.State == queue.Failed:
 		return "nothing, unless it is replayed; it is kept for queue.failed_retention"
 	case held != "":
 		return held

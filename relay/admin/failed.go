@@ -101,7 +101,7 @@ func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
 	q := readQuery(ctx)
 	filter := failedFilter(q)
 	wanted := queue.Query{
-		State: queue.GivenUp, Lane: t.kept, Types: filter.Types, Classes: filter.Classes, FailedSince: filter.Since, FailedUntil: filter.Until,
+		State: queue.Failed, Lane: t.kept, Types: filter.Types, Classes: filter.Classes, FailedSince: filter.Since, FailedUntil: filter.Until,
 		Limit: q.limit(), Below: q.after(),
 	}
 	if q.refuse(ctx) {
@@ -139,7 +139,7 @@ func (a *Admin) giveUpFailed(ctx *fasthttp.RequestCtx, t target) {
 	if q.refuse(ctx) {
 		return
 	}
-	count, err := t.kept.GiveUpFailed(filter)
+	count, err := t.kept.DiscardFailed(filter)
 	a.Log.Warn().Str("endpoint", t.name).Int64("deliveries", count).Strs("type", filter.Types).Strs("class", filter.Classes).
 		Msg("the operator gave up failed deliveries of this endpoint")
 	if err != nil {

@@ -90,7 +90,7 @@ func (d *Alerter) lookAtDisk(now time.Time) {
 	if s.FreeDisk >= 0 {
 		d.forecast.note(now, s.FreeDisk)
 	}
-	var lack *queue.Lack
+	var lack *queue.Shortage
 	_ = errors.As(d.Queue.Ready(), &lack) // nil: it lacks nothing
 	if lack != nil && lack.Resource != "bytes" {
 		if !d.isLow {

@@ -25,7 +25,7 @@ type decision struct {
 // deliveries, expires here: while it is a probe time after time, it is never due when the housekeeping looks for old ones.
 func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) decision {
 	r, maxAge := l.decideLocked(d, f, number, o, now), f.generation.endpoint.Delivery.MaxAge
-	if why := l.gate.holdReason(); why != "" && !r.charged && !r.pauses && now.Sub(d.Begun()) > maxAge {
+	if why := l.gate.holdReason(); why != "" && !r.charged && !r.pauses && now.Sub(d.CreatedAt()) > maxAge {
 		r.charged, r.verdict = true, Verdict{Kind: Failed, Reason: heldTooLong(maxAge, why) + ": " + r.verdict.Reason}
 	}
 	return r
@@ -105,7 +105,7 @@ func (l *Lane) decideLocked(d *queue.Delivery, f *flight, number int, o *client.
 		if f.probe && g.isDown() {
 			g.NextProbe = l.probes.schedule(latest(g.HeldUntil, now.Add(probeEvery)), now)
 		}
-		if now.Sub(d.Begun()) > p.MaxAge {
+		if now.Sub(d.CreatedAt()) > p.MaxAge {
 			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}
 			return r
 		}

@@ -123,7 +123,7 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 			l.configure(generations[i])
 		}
 	}
-	d.queue.Serve(enabledNames(order))
+	d.queue.SetServed(enabledNames(order))
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (d *Dispatcher) Discard(name string) (left queue.LaneStats, found bool, err
 		delete(d.lanes, name)
 	}
 	left = lanes[at].Stats()
-	return left, true, d.queue.GiveUp(lanes[at])
+	return left, true, d.queue.Discard(lanes[at])
 }
 
 // housekeep is the housekeeping goroutine. It waits for no disk: where something has to be read, a sender of the lane does it.

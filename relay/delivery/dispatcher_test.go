@@ -253,7 +253,7 @@ func TestWhatDisabledAndRemovedEndpointsHoldHasATime(t *testing.T) {
 	if s := d.status("paused"); s.Pending != 2 || s.Failed != 0 {
 		t.Errorf("paused is %+v", s)
 	}
-	found, err := d.Search(queue.Query{Lane: d.dispatcher.Lane("off").queueLane, State: queue.GivenUp})
+	found, err := d.Search(queue.Query{Lane: d.dispatcher.Lane("off").queueLane, State: queue.Failed})
 	if err != nil || len(found.Events) != 2 || found.Events[0].Failure.Class != "expired" {
 		t.Errorf("failed are %+v, %v", found.Events, err)
 	}

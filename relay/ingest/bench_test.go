@@ -19,7 +19,7 @@ import (
 type void struct{}
 
 func (void) AppendWithin(int64, string, []queue.Event, []queue.Receipt) error { return nil }
-func (void) Kept(string) (events, bytes int64)                                { return 0, 0 }
+func (void) Usage(string) (events, bytes int64)                               { return 0, 0 }
 func (void) Ready() error                                                     { return nil }
 
 // BenchmarkRequest posts events through a server, as a source with a token does. Its client allocates nothing per request.

@@ -30,7 +30,7 @@ type stuck struct {
 	batch atomic.Int64 // events of the last one
 }
 
-func (s *stuck) Kept(string) (events, bytes int64) { return 0, 0 }
+func (s *stuck) Usage(string) (events, bytes int64) { return 0, 0 }
 
 func (s *stuck) AppendWithin(_ int64, _ string, events []queue.Event, _ []queue.Receipt) error {
 	s.batch.Store(int64(len(events)))

@@ -22,8 +22,8 @@ type Keeper interface {
 	// AppendWithin stores all events or none; when it returns nil they are on disk. It copies what it is given. Unless most is
 	// 0, at most that many bytes of the source's events are kept, which is ErrSourceFull; receipts then tell which are repeats.
 	AppendWithin(most int64, source string, events []queue.Event, receipts []queue.Receipt) error
-	// Kept tells how many of a source's events are kept, and the bytes of their bodies.
-	Kept(source string) (events, bytes int64)
+	// Usage returns how many of a source's events are in the queue, and the bytes of their bodies.
+	Usage(source string) (events, bytes int64)
 	// Ready says why Append would refuse now, nil when it would not.
 	Ready() error
 }
@@ -429,7 +429,7 @@ func (in *Intake) notStored(err error) refusal {
 
 // lacking says to a client what the relay has too little of.
 func lacking(err error) string {
-	var lack *queue.Lack
+	var lack *queue.Shortage
 	if !errors.As(err, &lack) {
 		return "the relay's disk is low"
 	}

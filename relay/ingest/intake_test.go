@@ -29,7 +29,7 @@ type shelf struct {
 	kept   int64 // what it says is kept, bytes
 }
 
-func (s *shelf) Kept(string) (events, bytes int64) {
+func (s *shelf) Usage(string) (events, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return 1, s.kept
@@ -296,10 +296,10 @@ func TestRefusalOfTheQueueIsUnavailable(t *testing.T) {
 		isMention bool // in the log
 	}{
 		{queue.ErrDiskLow, "10", "the relay's disk is low", false},
-		{&queue.Lack{Resource: "inodes"}, "10", "the relay's disk has no inodes left", false},
-		{&queue.Lack{Resource: "quota"}, "10", "the relay's disk quota is used up", false},
-		{&queue.Lack{Resource: "descriptors"}, "10", "the relay can open no more files", false},
-		{&queue.Lack{Resource: "bytes"}, "10", "the relay's disk is low", false},
+		{&queue.Shortage{Resource: "inodes"}, "10", "the relay's disk has no inodes left", false},
+		{&queue.Shortage{Resource: "quota"}, "10", "the relay's disk quota is used up", false},
+		{&queue.Shortage{Resource: "descriptors"}, "10", "the relay can open no more files", false},
+		{&queue.Shortage{Resource: "bytes"}, "10", "the relay's disk is low", false},
 		{queue.ErrOverloaded, "1", "the relay is overloaded", false},
 		{queue.ErrClosed, "2", "the relay is stopping", false},
 		{fmt.Errorf("%w: %w", queue.ErrFailed, errors.New("input/output error")), "5", "the relay's storage failed", true},

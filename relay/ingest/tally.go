@@ -94,7 +94,7 @@ func (in *Intake) Tallies() []SourceTally {
 			t.Refused[reason] = s.tally.refused[i].Load()
 		}
 		t.MaxQueued = s.MaxQueued
-		t.KeptEvents, t.KeptBytes = in.keeper.Kept(s.Name)
+		t.KeptEvents, t.KeptBytes = in.keeper.Usage(s.Name)
 		t.Full = s.MaxQueued > 0 && s.tally.lacked.Load() > 0 && t.KeptBytes+min(s.tally.lacked.Load(), s.MaxQueued) > s.MaxQueued
 		list = append(list, t)
 	}
