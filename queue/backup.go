@@ -28,7 +28,7 @@ var (
 	// ErrBackingUp: another backup is being written.
 	ErrBackingUp = errors.New("another backup is being written")
 	// ErrBackupSlow: the backup is read so slowly that it keeps retention from freeing disk.
-	ErrBackupSlow = errors.New("it is read too slowly")
+	ErrBackupSlow = errors.New("the backup is read too slowly")
 )
 
 const (
@@ -166,7 +166,7 @@ func (p pacedWriter) Write(raw []byte) (int, error) {
 	}
 	if q.log.PinnedBytes() > 0 {
 		if err := q.disk.check(q); err != nil {
-			return 0, fmt.Errorf("it holds back what should make room: %w", err)
+			return 0, fmt.Errorf("it keeps retention from freeing disk: %w", err)
 		}
 	}
 	return p.w.Write(raw)

@@ -537,7 +537,7 @@ func TestARestoredQueueBelongsToWhomItsDirectoryBelongsTo(t *testing.T) {
 		t.Errorf("of one that is open: %v", err)
 	}
 	opts.Dir = filepath.Join(above, "none")
-	if _, err := BackupStopped(opts, "1.2.3", io.Discard); err == nil || !strings.Contains(err.Error(), "no queue is there") {
+	if _, err := BackupStopped(opts, "1.2.3", io.Discard); err == nil || !strings.Contains(err.Error(), "there is no queue") {
 		t.Errorf("where there is none: %v", err)
 	}
 }

@@ -233,7 +233,7 @@ func (r *retainer) reportLost(q *Queue, p log.Place, why error) error {
 // reportLostAttempts reports attempts that can't be carried.
 func (q *Queue) reportLostAttempts(segment uint64, err error) {
 	q.damaged.Add(1)
-	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and go with it: %v", segment, err))
+	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and are lost: %v", segment, err))
 }
 
 // carryAttempts carries the attempts that a segment has of carried events, those of now and those of before.

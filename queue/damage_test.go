@@ -202,7 +202,7 @@ func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 	p.must(errors.Join(os.RemoveAll(dir), copyTree(dir, older)))
 	p.must(p.open())
 	defer p.Close()
-	if p.damaged.Load() == 0 || !strings.Contains(fmt.Sprint(p.said), "an older one") {
+	if p.damaged.Load() == 0 || !strings.Contains(fmt.Sprint(p.said), "an older store") {
 		t.Errorf("an older store is not noticed: %q", p.said)
 	}
 	p.look("with an older store")

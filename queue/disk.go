@@ -211,8 +211,8 @@ func (d *disk) takeBallast(o Options) error {
 	return nil
 }
 
-// errNoBallast: there is no ballast to delete.
-var errNoBallast = errors.New("there is no ballast")
+// errNoBallast: there is no ballast to delete to delete.
+var errNoBallast = errors.New("there is no ballast to delete")
 
 // releaseBallast deletes the ballast.
 func (d *disk) releaseBallast(o Options) error {
@@ -228,11 +228,11 @@ func (d *disk) releaseBallast(o Options) error {
 		err = o.fault.After(placeDropBallast, err)
 	}
 	if err != nil {
-		o.Notice(fmt.Sprintf("the ballast can't be given up: %v", err))
+		o.Notice(fmt.Sprintf("the ballast can't be deleted: %v", err))
 		return err
 	}
 	d.ballast.Store(false)
-	o.Notice(fmt.Sprintf("the disk is full: events are refused, and %d MiB that were held for this are given up for the clean-up", o.ballast>>20))
+	o.Notice(fmt.Sprintf("the disk is full: events are refused, and the ballast of %d MiB is deleted, so that old events can be", o.ballast>>20))
 	return nil
 }
 

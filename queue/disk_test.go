@@ -89,7 +89,7 @@ func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 	free.Store(1 << 20)
 	await(t, "events to be accepted", func() bool { _, err := b.tryAppend(NewLaneSet(crm.ID()), "c"); return err == nil })
 	await(t, "the ballast to be taken back", func() bool { return there(ballast) })
-	for _, line := range []string{"given up for the clean-up", "nothing is saved until there are 48 MiB", "there is disk space again"} {
+	for _, line := range []string{"the ballast of", "nothing is saved until there are 48 MiB", "there is disk space again"} {
 		await(t, line, func() bool { return b.saw(line) })
 	}
 	b.reopen()

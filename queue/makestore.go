@@ -83,7 +83,7 @@ func (q *Queue) replayEntries(a *applier, behind uint64) error {
 	})
 	if lost > 0 && err == nil {
 		q.damaged.Add(int64(lost))
-		q.opts.Notice(fmt.Sprintf("log: of the entries that make the store, %d are missing and %d can't be read: what lanes did in them may be done again", lost, unread))
+		q.opts.Notice(fmt.Sprintf("log: of the entries from which the store is made, %d are missing and %d can't be read, so attempts that they record may be made again", lost, unread))
 	}
 	return err
 }

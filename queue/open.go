@@ -28,7 +28,7 @@ var (
 	// ErrInUse: another process has the queue's directory open.
 	ErrInUse = directory.ErrInUse
 	// ErrUnwritable: the disk is full or the file system read-only. Nothing is lost; open again when that is over.
-	ErrUnwritable = errors.New("it can't be written now")
+	ErrUnwritable = errors.New("the queue can't be written now")
 )
 
 // Open opens the queue in opts.Dir, or makes it. When it returns, everything that was acknowledged is there and synced. It
@@ -46,7 +46,7 @@ func Open(opts Options) (*Queue, error) {
 
 // errNarrow: where an int has 32 bits, Badger's table builder (ristretto's Allocator) loses its place and writes one block
 // over another, and what was stored can't be read back.
-var errNarrow = errors.New("this processor has 32 bits, and on those the store damages what it keeps: use a 64-bit system")
+var errNarrow = errors.New("this system has 32 bits, where the store damages its own data: use a 64-bit system")
 
 func open(opts Options) (q *Queue, err error) {
 	var undo []func() error
@@ -100,7 +100,7 @@ func open(opts Options) (q *Queue, err error) {
 			return nil, err
 		}
 		if err := directory.WriteInPlace(path); err != nil {
-			return nil, fmt.Errorf("have the files in %q written in place: %w", path, err)
+			return nil, fmt.Errorf("turn off copy-on-write in %q: %w", path, err)
 		}
 	}
 	if err := syncDir(opts.Dir); err != nil {

@@ -178,7 +178,7 @@ func (q *Queue) reportGap(where string, fromEvent, toEvent, fromEntry, toEntry u
 		what = fmt.Sprintf("events %d to %d can't be read (%s)", fromEvent, toEvent-1, what)
 	} else {
 		q.damaged.Add(1)
-		what = fmt.Sprintf("entries %d to %d can't be read: what lanes did in them may be done again (%s)", fromEntry, toEntry-1, what)
+		what = fmt.Sprintf("entries %d to %d can't be read, so attempts that they record may be made again (%s)", fromEntry, toEntry-1, what)
 	}
 	if where == "journal" {
 		q.reportJournalDamage(what)
@@ -199,7 +199,7 @@ func (q *Queue) reportJournalDamage(what string) {
 	}
 	line := fmt.Sprintf("journal is damaged: %s; its files were copied to %q", what, aside)
 	if err != nil {
-		line = fmt.Sprintf("%s, but that failed: %v", line, err)
+		line = fmt.Sprintf("%s, but the copy failed: %v", line, err)
 	}
 	q.opts.Notice(line)
 }

@@ -86,11 +86,11 @@ func (q *Queue) openStore(undo *[]func() error, first bool) error {
 func (q *Queue) catchUp(s *store.Store) (why string, err error) {
 	applied := s.Applied()
 	if first := q.log.Segments()[0].FirstEntry; applied+1 < first {
-		return fmt.Sprintf("it is an older one: it ends with entry %d, and the log begins with %d", applied, first), nil
+		return fmt.Sprintf("it is an older store: it ends with entry %d, and the log begins with entry %d", applied, first), nil
 	}
 	// Carried events are no entries: an older store would never learn their places.
 	if had := q.checkpoint.last.applied; applied < had {
-		return fmt.Sprintf("it is an older one: it ends with entry %d, and it had come to %d", applied, had), nil
+		return fmt.Sprintf("it is an older store: it ends with entry %d, and it had come to entry %d", applied, had), nil
 	}
 	a := newApplier(s)
 	next := applied + 1
@@ -115,7 +115,7 @@ func (q *Queue) catchUp(s *store.Store) (why string, err error) {
 	case err != nil:
 		return "", err
 	case len(a.missing) > 0:
-		return fmt.Sprintf("%d records that were to be replaced are not there", len(a.missing)), nil
+		return fmt.Sprintf("%d records that were to be replaced are missing", len(a.missing)), nil
 	}
 	return "", nil
 }

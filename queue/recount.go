@@ -55,7 +55,7 @@ func (q *Queue) recountFailed() error {
 		l.mu.Unlock()
 		if n > 0 {
 			q.damaged.Add(n)
-			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries were among what can't be read any more, and are not listed any more", l.name, n))
+			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are lost: their records can't be read any more", l.name, n))
 		}
 	})
 }
@@ -72,7 +72,7 @@ func (q *Queue) recountRetrying() error {
 		l.changed()
 		if n > 0 {
 			q.damaged.Add(n)
-			q.opts.Notice(fmt.Sprintf("endpoint %q: %d deliveries that were retrying were among what can't be read any more", l.name, n))
+			q.opts.Notice(fmt.Sprintf("endpoint %q: %d retrying deliveries are lost: their records can't be read any more", l.name, n))
 		}
 	})
 }

@@ -53,7 +53,7 @@ func TestCountsAreThoseOfWhatIsThere(t *testing.T) {
 	if s := lane.Stats(); s.Failed != 1 || s.Retrying != 1 {
 		t.Errorf("with the block of byte %d unreadable there are %d failed and %d retrying, want 1 and 1; told %q", at, s.Failed, s.Retrying, after.said)
 	}
-	if !strings.Contains(fmt.Sprint(after.said), "3 failed deliveries were among") {
+	if !strings.Contains(fmt.Sprint(after.said), "3 failed deliveries are lost") {
 		t.Errorf("it is not told: %q", after.said)
 	}
 }

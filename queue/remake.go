@@ -160,7 +160,7 @@ func (w *writer) remake(q *Queue, why string) error {
 	sums, err := q.makeStore()
 	if err != nil {
 		if w.remakeFailure.err == nil {
-			q.opts.Notice(fmt.Sprintf("the store is damaged and can't be made again yet: %v. The log goes on alone, and it is tried again until it is made", err))
+			q.opts.Notice(fmt.Sprintf("the store is damaged and can't be made again yet: %v. Events go into the log meanwhile, and the relay tries again until the store is made", err))
 		}
 		if !isShortage(err) || errors.Is(err, store.ErrUnsure) {
 			err = fmt.Errorf("%w: %v", errNotRemade, err)

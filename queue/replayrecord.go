@@ -68,7 +68,7 @@ func (q *Queue) loadReplays() error {
 		r, err := parseReplay(key.Number, record)
 		if err != nil {
 			q.damaged.Add(1)
-			q.opts.Notice(fmt.Sprintf("endpoint %q: %v; it does not go on", lanes[key.Lane].name, err))
+			q.opts.Notice(fmt.Sprintf("endpoint %q: %v; the replay ends", lanes[key.Lane].name, err))
 			return true, nil
 		}
 		lanes[key.Lane].replays = append(lanes[key.Lane].replays, r)

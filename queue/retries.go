@@ -201,14 +201,14 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 			return nil, false
 		}
 		l.q.damaged.Add(1)
-		l.q.opts.Notice(fmt.Sprintf("endpoint %q: event %d can't be read and its delivery is given up: %v", l.name, r.seq, cmp.Or(err, errNotInLog)))
+		l.q.opts.Notice(fmt.Sprintf("endpoint %q: event %d can't be read, so its delivery is failed: %v", l.name, r.seq, cmp.Or(err, errNotInLog)))
 		l.fail(d, nil, Failure{Class: "unreadable", Reason: "the event can't be read from disk any more"})
 		l.mu.Unlock()
 	}
 }
 
 // errNotInLog: no segment has an event that is needed.
-var errNotInLog = errors.New("the log does not have it any more")
+var errNotInLog = errors.New("the log does not have the event any more")
 
 // Hasten makes every retry that waits due at now at the latest; they are handed out in the order in which their events
 // arrived. That is not saved: after a restart they wait as long as Retry said, unless they are hastened again. It reads

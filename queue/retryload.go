@@ -220,7 +220,7 @@ func (d *retryLoad) miscounted(was retryPage, lost int64) error {
 	}
 	if lost > 0 {
 		l.q.damaged.Add(lost)
-		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d deliveries that were retrying were among what can't be read any more", l.name, lost))
+		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d retrying deliveries are lost: their records can't be read any more", l.name, lost))
 	}
 	return nil
 }

@@ -229,7 +229,7 @@ func (l *Lane) dropLost() {
 	l.assigned.matched -= max(lost, 0)
 	l.assigned.mu.Unlock()
 	if lost > 0 {
-		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d of its deliveries were among the events that can't be read any more, and are not pending any more", l.name, lost))
+		l.q.opts.Notice(fmt.Sprintf("endpoint %q: %d pending deliveries are lost: their events can't be read any more", l.name, lost))
 		l.changed()
 	}
 }
@@ -239,7 +239,7 @@ func (l *Lane) retryRead(err error) {
 	if errors.Is(err, ErrClosed) {
 		return
 	}
-	l.q.opts.Notice(fmt.Sprintf("endpoint %q: the queue can't be read and is read again in a second: %v", l.name, err))
+	l.q.opts.Notice(fmt.Sprintf("endpoint %q: the queue could not be read, and is read again in a second: %v", l.name, err))
 	time.AfterFunc(readAgain, l.wake)
 }
 

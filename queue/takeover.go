@@ -140,7 +140,7 @@ func (q *Queue) readFormat1(dir string) error {
 		return err
 	}
 	if want := state.Events; t.events != want && state.Damaged == 0 {
-		return fmt.Errorf("%d events were written, %d are in the old queue: nothing of it was touched", t.events, want)
+		return fmt.Errorf("%d events were written and the old queue has %d: it was not touched", t.events, want)
 	}
 	m, _, err := openCheckpoint(dir, q.opts.fault)
 	if err != nil {

@@ -106,7 +106,7 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 			w.serveCall(q, c)
 		case <-tidy.C:
 			if err = w.retain.run(q); errors.Is(err, codec.ErrDamaged) {
-				q.opts.Notice(fmt.Sprintf("retention waits for what can't be read: %v", err))
+				q.opts.Notice(fmt.Sprintf("retention can't go on, since something can't be read: %v", err))
 				err = w.compareStore(q)
 			}
 		case <-shorten.C:

@@ -20,7 +20,7 @@ import (
 // Errors of Read for a stream from which nothing can be restored.
 var (
 	// ErrNone: it does not begin as a backup does.
-	ErrNone = errors.New("it is no backup of a relay, or not even its beginning is there")
+	ErrNone = errors.New("it is not a backup of a relay, or its beginning is missing")
 	// ErrCut: it has no end.
 	ErrCut = errors.New("it is cut short")
 	// ErrDamaged: it is not what was written.
@@ -131,7 +131,7 @@ func readFiles(e *endReader, fault *error, each func(string, int64, io.Reader) e
 		case first && h.Name != contentsName:
 			return report, ErrNone
 		case last == sumsName:
-			return report, fmt.Errorf("%w: %q stands behind its sums", ErrDamaged, h.Name)
+			return report, fmt.Errorf("%w: %q is behind its sums", ErrDamaged, h.Name)
 		}
 		last = h.Name
 		sum := sha256.New()
@@ -146,7 +146,7 @@ func readFiles(e *endReader, fault *error, each func(string, int64, io.Reader) e
 				return report, err
 			}
 		case h.Typeflag != tar.TypeReg || !queueFile.MatchString(h.Name):
-			return report, fmt.Errorf("%w: it has %q, which is no file of a queue", ErrDamaged, h.Name)
+			return report, fmt.Errorf("%w: it has %q, which is not a file of a queue", ErrDamaged, h.Name)
 		default:
 			read := &errorReader{r: content}
 			if err := each(h.Name, h.Size, read); err != nil && read.err == nil {
@@ -160,7 +160,7 @@ func readFiles(e *endReader, fault *error, each func(string, int64, io.Reader) e
 		appendSum(&sums, h.Name, sum)
 	}
 	if n, err := io.Copy(io.Discard, unpacked); n > 0 || err != nil {
-		return report, fmt.Errorf("%w: more stands behind its files", ErrDamaged)
+		return report, fmt.Errorf("%w: there is more behind its files", ErrDamaged)
 	}
 	return report, nil
 }
@@ -193,7 +193,7 @@ func (r *Report) readText(name string, text, sums []byte) error {
 		r.Damage = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	case sumsName:
 		if !bytes.Equal(text, sums) {
-			return fmt.Errorf("%w: the sums of its files are others", ErrDamaged)
+			return fmt.Errorf("%w: the sums of its files do not match", ErrDamaged)
 		}
 	}
 	return nil

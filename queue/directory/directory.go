@@ -20,7 +20,7 @@ var (
 	// ErrNoLocks: nobody can tell whether another process has the directory open.
 	ErrNoLocks = errors.New("its file system has no locks, so two processes could write to it at once: use a local disk, or see to it that there is only one")
 	// ErrNoQueue: the queue must exist, and does not.
-	ErrNoQueue = errors.New("no queue is there")
+	ErrNoQueue = errors.New("there is no queue")
 )
 
 // lockFile is locked beside the directory itself, only so that a binary of format 1, which knows no other lock, stops.
@@ -73,7 +73,7 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(held.Fd()), &st); err != nil {
-		return d, fmt.Errorf("look at directory %q: %w", path, err)
+		return d, fmt.Errorf("stat directory %q: %w", path, err)
 	}
 	d.device, d.inode = st.Dev, st.Ino
 	if err := d.Check(); err != nil {

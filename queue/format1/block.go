@@ -18,7 +18,7 @@ func (r *Reader) Retained(fn func(Event) error) error {
 			f, _, err = r.entries.parse(raw)
 		}
 		if err != nil {
-			r.damage("store", fmt.Sprintf("event %d, which was kept by itself, can't be read: %v", seq, err))
+			r.damage("store", fmt.Sprintf("retained event %d can't be read: %v", seq, err))
 			return nil
 		}
 		for _, ev := range f.Events {

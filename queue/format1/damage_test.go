@@ -189,7 +189,7 @@ func TestDamageCostsWhatWasDamagedAndIsToldWithNumbers(t *testing.T) {
 		lost  int    // events
 		said  string // nothing at all when empty
 	}{
-		{"the first table gone", many, table(1), remove, 1951, "table 1 is missing\nlog: of the events that the store had counted 1951 more are not found"},
+		{"the first table gone", many, table(1), remove, 1951, "table 1 is missing\nlog: 1951 more of the events that the store counted are missing"},
 		{"a table gone", many, table(2), remove, 2551, "table 2 is missing\nlog: events 1952 to 4502 are missing (2551)"},
 		{"a table of zeros", many, table(3), zeros, 75, "nothing of table 3 can be read\nlog: events 4503 to 4577 are missing (75)"},
 		{"a table of no length", many, table(4), empty, 3580, "nothing of table 4 can be read\nlog: events 4578 to 8157 are missing (3580)"},
@@ -200,11 +200,11 @@ func TestDamageCostsWhatWasDamagedAndIsToldWithNumbers(t *testing.T) {
 		{"a page of a table with ids", many, table(1), page(3), 0, "which has ids, can't be read"},
 		{"no manifest", many, "store/MANIFEST", remove, 0, "MANIFEST can't be read: "},
 		{"a manifest of zeros", many, "store/MANIFEST", zeros, 0, "MANIFEST can't be read: manifest has bad magic"},
-		{"a manifest cut short", many, "store/MANIFEST", third, 0, "MANIFEST can't be read: its end is lost"},
+		{"a manifest cut short", many, "store/MANIFEST", third, 0, "MANIFEST can't be read: its end is missing"},
 		{"a bit of the manifest", many, "store/MANIFEST", bit(1), 0, "MANIFEST can't be read: manifest has checksum mismatch"},
 		{"a bit of the store's log", many, "store/00001.mem", bit(1), 0, "good entries follow one that can't be read"},
 		{"the store's log gone", many, "store/00001.mem", remove, 0, "its last 19 commits are missing"}, // the journal has its events
-		{"the store gone", many, "store", remove, 8157, "its last 176 commits are missing\nstore: its position is not found\nlog: nothing is found of the 8157 events before event 8158"},
+		{"the store gone", many, "store", remove, 8157, "its last 176 commits are missing\nstore: its position is missing\nlog: the 8157 events before event 8158 are missing"},
 		{"the journal gone, which has nothing more", many, "journal", remove, 0, "the slot that was in use last holds nothing any more"},
 		{"the journal gone, which has more", all, "journal", remove, 9, "the slot that was in use last holds nothing any more"},
 		{"the header of a slot", all, "journal/slot-01", header, 0, `the header of "slot-01" can't be read`},

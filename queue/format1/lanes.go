@@ -71,7 +71,7 @@ func (r *Reader) lanes() (*laneTable, error) {
 			return nil
 		}
 		l := &lane{Lane: Lane{ID: id, Name: fmt.Sprintf("lost-%d", id), Lost: true}}
-		r.damage("lanes", fmt.Sprintf("the record of number %d is not found: what is retrying or failed of it goes on as %q", id, l.Name))
+		r.damage("lanes", fmt.Sprintf("lane %d has no record: its retrying and failed deliveries go on as %q", id, l.Name))
 		h.add(l)
 		return l
 	}

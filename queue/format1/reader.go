@@ -97,11 +97,11 @@ func Open(dir string, notice func(string)) (*Reader, error) {
 			r.damage("store", fmt.Sprintf("its position can't be read: %v", err))
 		}
 	} else if r.checkpoint.commits > 0 || len(r.store.tables)+len(r.store.logs) > 0 {
-		r.damage("store", "its position is not found")
+		r.damage("store", "its position is missing")
 	}
 	if record, deleted, found := r.store.get(keyWatermarks); found && !deleted {
 		if r.watermarks, err = parseWatermarks(record); err != nil {
-			r.damage("store", fmt.Sprintf("the marks of retention can't be read: %v", err))
+			r.damage("store", fmt.Sprintf("the watermarks of retention can't be read: %v", err))
 		}
 	}
 	if r.store.err != nil {

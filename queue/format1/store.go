@@ -107,7 +107,7 @@ func readManifest(dir string, onDisk int) (named map[uint64]bool, err error) {
 	}
 	manifest, end, err := replayManifest(file, dir)
 	if err == nil && end < info.Size() && onDisk > len(manifest.Tables) {
-		err = fmt.Errorf("its end is lost, and there are tables that it does not name: %w", codec.ErrDamaged)
+		err = fmt.Errorf("its end is missing, and there are tables that it does not name: %w", codec.ErrDamaged)
 	}
 	named = map[uint64]bool{}
 	for id := range manifest.Tables {

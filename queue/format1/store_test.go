@@ -178,7 +178,7 @@ func TestDeliveriesOfALaneWhoseRecordIsLostAreKept(t *testing.T) {
 	if l := c.Lanes[0]; !l.Lost || l.Name != "lost-1" || l.Retrying != 1 || l.Failed != 1 || l.Cursor != 10 || l.Matched != 0 {
 		t.Errorf("%+v", l)
 	}
-	if len(*said) != 2 || !strings.Contains((*said)[1], "which 9 events are for") || !strings.Contains((*said)[0], `goes on as "lost-1"`) {
+	if len(*said) != 2 || !strings.Contains((*said)[1], "9 events are for it") || !strings.Contains((*said)[0], `go on as "lost-1"`) {
 		t.Errorf("told %q", *said)
 	}
 }

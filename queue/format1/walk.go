@@ -169,7 +169,7 @@ func (w *logWalk) take(f *Frame) error {
 	if w.expected == 0 {
 		if !w.r.placed && f.First > 1 {
 			w.count.missing += f.First - 1
-			w.r.damage("log", fmt.Sprintf("nothing is found of the %d events before event %d, some of which retention may have deleted", f.First-1, f.First))
+			w.r.damage("log", fmt.Sprintf("the %d events before event %d are missing; retention may have deleted some of them", f.First-1, f.First))
 		}
 		w.expected = f.First
 	}
@@ -250,7 +250,7 @@ func (w *logWalk) finish() error {
 	}
 	if lost := r.applied.events - w.saved - int64(w.missingInStore); r.placed && lost > 0 {
 		t.missing += uint64(lost)
-		r.damage("log", fmt.Sprintf("of the events that the store had counted %d more are not found: at the log's beginning, or among those kept one by one", lost))
+		r.damage("log", fmt.Sprintf("%d more of the events that the store counted are missing: at the log's beginning, or among retained ones", lost))
 	}
 	if !first {
 		return nil
@@ -258,7 +258,7 @@ func (w *logWalk) finish() error {
 	if r.damaged > 0 { // else those lanes were deleted
 		for _, id := range slices.Sorted(maps.Keys(w.unownedEvents)) {
 			if _, deleted, _ := r.store.get(laneKey(id)); !deleted {
-				r.report("lanes", fmt.Sprintf("no record is found of number %d, which %d events are for: unless it was given up, what was pending of them is lost", id, w.unownedEvents[id]))
+				r.report("lanes", fmt.Sprintf("lane %d has no record, and %d events are for it: unless it was deleted, its pending deliveries are lost", id, w.unownedEvents[id]))
 			}
 		}
 	}
@@ -268,7 +268,7 @@ func (w *logWalk) finish() error {
 		}
 		// The store does not count what only the journal has, so less is no sign of a loss.
 		if before := r.applied.matched[l.ID] - l.Passed; before > l.pending {
-			r.report("lanes", fmt.Sprintf("of endpoint %q %d of %d pending deliveries are of events that are not in the log any more", l.Name, before-l.pending, before))
+			r.report("lanes", fmt.Sprintf("endpoint %q: the events of %d of its %d pending deliveries are not in the log any more", l.Name, before-l.pending, before))
 		}
 	}
 	return r.store.err

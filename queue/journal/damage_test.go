@@ -216,7 +216,7 @@ func TestADoubledSlot(t *testing.T) {
 			}
 			mustPut(t, filepath.Join(dir, to), raw)
 			told := mustBe(t, to, testOptions(dir), "[1 4 7]", 1)
-			if told[0].Grave || !strings.Contains(told[0].What, "twice") {
+			if told[0].Grave || !strings.Contains(told[0].What, "copies of one slot") {
 				t.Errorf("%s: it tells %+v", to, told)
 			}
 			j, _, _ = mustOpen(t, testOptions(dir))

@@ -128,7 +128,7 @@ func (o *opening) readSlots() error {
 	}
 	for i := 1; i < len(j.slots); i++ {
 		if a, b := j.slots[i-1], j.slots[i]; a.generation > 0 && a.incarnation == b.incarnation {
-			o.report(Damage{File: a.file.Name()}, "%q and %q are the same slot twice", a.file.Name(), b.file.Name())
+			o.report(Damage{File: a.file.Name()}, "%q and %q are copies of one slot", a.file.Name(), b.file.Name())
 		}
 	}
 	// A generation that can't be read must not be used again: that would bring back what is left of it.
@@ -249,7 +249,7 @@ func (o *opening) parseSlot(s *slot) (known bool) {
 	strange := front.generation == 0 && !isZero(raw[:min(page, len(raw))])
 	if s.size < made || s.size < o.j.opts.SlotSize && front.generation == 0 && !isZero(raw) {
 		s.closed = true
-		o.report(Damage{File: name, Grave: true}, "%q is shorter than it was made, and what its end held is missing", name)
+		o.report(Damage{File: name, Grave: true}, "%q is shorter than it was, and what was at its end is missing", name)
 	}
 	if s.generation == 0 {
 		if strange {
@@ -300,7 +300,7 @@ func (o *opening) dropRepeats() []foundRecord {
 		if other == nil {
 			kept = slices.Insert(kept, at, f)
 		} else if other.First != f.First || other.End != f.End || !bytes.Equal(other.Payload, f.Payload) {
-			o.report(Damage{File: f.slot.file.Name(), Grave: true}, "entries %d to %d of %q are in %q, too, and differ: the newer ones count",
+			o.report(Damage{File: f.slot.file.Name(), Grave: true}, "entries %d to %d are in %q and in %q, and differ: the newer ones count",
 				f.First, f.End-1, f.slot.file.Name(), other.slot.file.Name())
 		}
 	}

@@ -42,7 +42,7 @@ type slot struct {
 }
 
 // errNoFile: what has a slot's name is no regular file.
-var errNoFile = errors.New("it is no file")
+var errNoFile = errors.New("it is not a regular file")
 
 // newSlot makes a slot, without an incarnation, from an open file.
 func newSlot(f *os.File) (*slot, error) {

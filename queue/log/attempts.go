@@ -50,7 +50,7 @@ func (l *Log) attemptBlocks(s *segment, any func(from, to uint64) bool) (places 
 		case Gone(err):
 			return nil, nil
 		case err != nil:
-			l.reportDamage(s, "what it says of attempts can't be read: its blocks are looked at one by one")
+			l.reportDamage(s, "its list of attempts can't be read, so all its blocks are read")
 			all = true
 		default:
 			blocks = blocksWithAttempts(raw, any)

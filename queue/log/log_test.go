@@ -376,7 +376,7 @@ func TestACopyOfAnotherSegmentIsNotTakenForOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := x.reopen(NoStart)
-		if len(found.Damage) != 1 || !strings.Contains(found.Damage[0], "is one of segment 3") {
+		if len(found.Damage) != 1 || !strings.Contains(found.Damage[0], "has the header of segment 3") {
 			t.Errorf("over segment %d: it tells of %q", gone.Number, found.Damage)
 		}
 		if now := x.l.Segments(); len(now) != len(list)-1 {
@@ -430,7 +430,7 @@ func TestBlocksThatLieInAnotherOrderArePutInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := x.reopen(NoStart)
-		if len(found.Damage) == 0 || !strings.Contains(found.Damage[0], "do not lie in their order") || len(found.Gaps) != 0 {
+		if len(found.Damage) == 0 || !strings.Contains(found.Damage[0], "are not in order") || len(found.Gaps) != 0 {
 			t.Errorf("segment %d: it tells of %q and %+v", which, found.Damage, found.Gaps)
 		}
 		if kept, err := os.ReadFile(s.path + suffixAside); err != nil || !bytes.Equal(kept, swapped) {

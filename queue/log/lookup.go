@@ -214,7 +214,7 @@ func (l *Log) rebuildIDs(s *segment) error {
 		return nil // another goroutine did it meanwhile, and reported
 	}
 	if lost == 0 {
-		l.reportDamage(s, "some of its ids can't be read: all were read from its events")
+		l.reportDamage(s, "some of its ids can't be read: all were taken from its events")
 		return nil
 	}
 	if l.opts.Lost != nil {

@@ -85,7 +85,7 @@ func (l *Log) openSegments(found *Found) error {
 		}
 		s := &segment{number: number, path: f.Name(), file: f, fault: l.opts.Fault}
 		if other, is := s.otherNumber(); is {
-			found.Damage = append(found.Damage, fmt.Sprintf("the file of segment %d is one of segment %d: it is left out, and named %s", number, other, name+suffixAside))
+			found.Damage = append(found.Damage, fmt.Sprintf("the file of segment %d has the header of segment %d: it is left out, and renamed to %s", number, other, name+suffixAside))
 			if err := errors.Join(f.Close(), os.Rename(s.path, s.path+suffixAside)); err != nil {
 				return err
 			}
@@ -124,7 +124,7 @@ func (l *Log) openSegments(found *Found) error {
 		if s.sealed || i == len(l.segments)-1 {
 			continue
 		}
-		found.Damage = append(found.Damage, fmt.Sprintf("segment %d has no footer that can be read: it is made again from its blocks", s.number))
+		found.Damage = append(found.Damage, fmt.Sprintf("segment %d has no readable footer: it is made again from the blocks", s.number))
 		if err := l.rebuildFooter(s, found); err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ func (l *Log) reorderBlocks(s *segment, found *Found) error {
 		return nil
 	}
 	aside := s.path + suffixAside
-	found.Damage = append(found.Damage, fmt.Sprintf("segment %d: its blocks do not lie in their order: they are put in order, and the file as it was is named %s", s.number, filepath.Base(aside)))
+	found.Damage = append(found.Damage, fmt.Sprintf("segment %d: its blocks are not in order: they are put in order, and the file as it was is kept as %s", s.number, filepath.Base(aside)))
 	if err := os.Link(s.path, aside); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}

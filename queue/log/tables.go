@@ -51,7 +51,7 @@ func (l *Log) postingsOf(s *segment) ([]byte, error) {
 }
 
 func (l *Log) reportPostings(s *segment) {
-	l.reportDamage(s, "what it says of types and lanes can't be read: its blocks are looked at one by one")
+	l.reportDamage(s, "its postings of types and lanes can't be read, so all its blocks are read")
 }
 
 func (l *Log) cached(s *segment) (cached, error) {

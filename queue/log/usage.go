@@ -123,7 +123,7 @@ func (l *Log) readUsage(s *segment) error {
 		return nil
 	}
 	if s.values > 0 {
-		l.reportDamage(s, "what it says of sources can't be read: its blocks are counted")
+		l.reportDamage(s, "its count of events by source can't be read, so its blocks are counted")
 	}
 	s.usage = usage{}
 	blocks, err := l.table(s)

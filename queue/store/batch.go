@@ -60,7 +60,7 @@ func (b *Batch) Delete(key Key) error { return b.put(key, nil, false, false) }
 
 func (b *Batch) put(key Key, value []byte, has, fresh bool) error {
 	if key.Kind.index() < 0 {
-		return fmt.Errorf("write store: no record is named by a key of kind %q", rune(key.Kind))
+		return fmt.Errorf("write store: there are no records of kind %q", rune(key.Kind))
 	}
 	at, again := b.at[key]
 	var w write

@@ -19,7 +19,7 @@ func (s *Store) Close(limit time.Duration) error {
 	return nil
 }
 
-var errCloseTimeout = errors.New("it did not close in time; the next start finds in its log what it did not write")
+var errCloseTimeout = errors.New("it did not close in time; its log has what it did not write")
 
 func (s *Store) close(limit time.Duration) error {
 	done := make(chan error, 1)
@@ -61,7 +61,7 @@ func (s *Store) closeBadger() (err error) {
 // Seal ends the making of a fresh store: it closes it and syncs all its files. Then Install gives it its name.
 func (s *Store) Seal(limit time.Duration) error {
 	if !s.fresh {
-		return errors.New("seal the store: it is not a fresh one")
+		return errors.New("seal the store: it is not a new one")
 	}
 	err := s.fault.Before(AtSeal)
 	if err == nil {

@@ -27,7 +27,7 @@ var (
 	// ErrUnsure: an earlier transaction failed, and only the next Open can say whether it was made.
 	ErrUnsure = errors.New("it is not known whether an earlier transaction was made")
 	// ErrDied: the process ended twice in a row while it opened this store, which is to be set aside and made again.
-	ErrDied = errors.New("the last starts ended while they opened this store")
+	ErrDied = errors.New("the process died at the last starts while it opened this store")
 	// ErrNoReserve: reserving space is not allowed. It is an ErrNoSpace.
 	ErrNoReserve = errors.New("reserving disk space (fallocate) is refused")
 	// ErrInUse: this process has the directory open.
@@ -117,5 +117,5 @@ func panicError(what any) error {
 	}); ok {
 		return classified{ErrNoAnswer, fmt.Errorf("read a page of the store: %w", fault)}
 	}
-	return classified{codec.ErrDamaged, fmt.Errorf("its bytes make no sense: %.200v", what)}
+	return classified{codec.ErrDamaged, fmt.Errorf("its bytes are not what Badger writes: %.200v", what)}
 }

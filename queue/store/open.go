@@ -147,7 +147,7 @@ func makeDir(dir string, notice func(string)) error {
 		return err
 	}
 	if err := directory.WriteInPlace(dir); err != nil {
-		notice(fmt.Sprintf("store: %q is copied on write: a full disk may end the process: %v", dir, err))
+		notice(fmt.Sprintf("store: the file system copies %q on write, so a full disk may end the process: %v", dir, err))
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func inspect(dir string, fresh bool) (tables bool, err error) {
 		return false, classify(err)
 	}
 	if fresh && len(entries) > 0 {
-		return false, fmt.Errorf("a store is made in an empty directory, and there is %q", entries[0].Name())
+		return false, fmt.Errorf("a new store needs an empty directory, and there is %q", entries[0].Name())
 	}
 	manifest := false
 	for _, e := range entries {
@@ -185,7 +185,7 @@ func inspect(dir string, fresh bool) (tables bool, err error) {
 	}
 	for id := range named.Tables {
 		if path := table.NewFilename(id, dir); !hasFooter(path) {
-			return tables, fmt.Errorf("the end of table %q makes no sense: %w", path, codec.ErrDamaged)
+			return tables, fmt.Errorf("the end of table %q is not what Badger writes: %w", path, codec.ErrDamaged)
 		}
 	}
 	return tables, nil

@@ -93,7 +93,7 @@ func matches(key Key, value []byte, hash uint64, has bool) bool {
 }
 
 func missingError(key Key) error {
-	return fmt.Errorf("read store: of the %s, that of lane %d and number %d is not as it was written: %w", key.Kind, key.Lane, key.Number, codec.ErrDamaged)
+	return fmt.Errorf("read store: %s: the record of lane %d and number %d is not as it was written: %w", key.Kind, key.Lane, key.Number, codec.ErrDamaged)
 }
 
 // Scan calls fn with the records from one key to another of the same kind, both included, in order, until fn returns false
@@ -116,7 +116,7 @@ func (s *Store) walk(version uint64, from, to Key, fn func(key Key, value []byte
 		for it.Seek(from.append(buf[:0])); it.Valid(); it.Next() {
 			key, ok := parse(it.Item().Key())
 			if !ok {
-				return fmt.Errorf("read store: %x is no key of it: %w", it.Item().Key(), codec.ErrDamaged)
+				return fmt.Errorf("read store: %x is not a key: %w", it.Item().Key(), codec.ErrDamaged)
 			}
 			if key.Compare(to) > 0 {
 				return nil
@@ -167,7 +167,7 @@ func (s *Store) Before(from, at Key) (key Key, found bool, err error) {
 		if it.Seek(at.append(nil)); it.Valid() {
 			var ok bool
 			if key, ok = parse(it.Item().Key()); !ok {
-				return fmt.Errorf("read store: %x is no key of it: %w", it.Item().Key(), codec.ErrDamaged)
+				return fmt.Errorf("read store: %x is not a key: %w", it.Item().Key(), codec.ErrDamaged)
 			}
 			found = key.Compare(from) >= 0
 		}

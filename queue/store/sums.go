@@ -96,9 +96,9 @@ func (m Mismatch) String() string {
 	case m.Kind == State:
 		return "position and sums are not those of the last transaction"
 	case m.Want.Count == m.Found.Count:
-		return fmt.Sprintf("%s: %d are there as there should be, but with other content", m.Kind, m.Found.Count)
+		return fmt.Sprintf("%s: %d are there as expected, but with other content", m.Kind, m.Found.Count)
 	}
-	return fmt.Sprintf("%s: %d are there, %d should be", m.Kind, m.Found.Count, m.Want.Count)
+	return fmt.Sprintf("%s: %d are there, %d are expected", m.Kind, m.Found.Count, m.Want.Count)
 }
 
 // state is the value of the store's own record: a version, the fields, and a CRC-32C of both.
