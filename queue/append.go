@@ -14,7 +14,8 @@ type Receipt struct {
 	Duplicate bool
 }
 
-// request is one call of Append on its way through the committer. Whoever receives it from the channel answers it, once.
+// request is one call of Append on its way through the committer. The goroutine that receives it from the channel answers
+// it, once.
 type request struct {
 	source   string
 	events   []Event

@@ -147,7 +147,7 @@ func TestARestoredQueueIsAsTheOneThatWasBackedUp(t *testing.T) {
 		t.Error("what came after the backup is known")
 	}
 	if l := after.lane("gone"); l.Stats().Pending > 0 {
-		t.Errorf("what was given up is there again: %+v", l.Stats())
+		t.Errorf("what was discarded is there again: %+v", l.Stats())
 	}
 	if !after.saw("restored from a backup of 20") || !after.saw("under the same event ids") || after.saw("damaged") || after.Stats().Damaged > 0 {
 		t.Errorf("it says %q", after.said)

@@ -128,8 +128,8 @@ func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *carriedBlock, over fun
 				if ev.Seq < c.at || c.done[ev.Seq] {
 					continue
 				}
-				held := slices.ContainsFunc(which, func(i int) bool { return ev.Lanes.Has(lanes[i].id) && lanes[i].holds(ev.Seq) })
-				if held {
+				needed := slices.ContainsFunc(which, func(i int) bool { return ev.Lanes.Has(lanes[i].id) && lanes[i].holds(ev.Seq) })
+				if needed {
 					b.add(&ev)
 					c.done[ev.Seq] = true
 				}

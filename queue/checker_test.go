@@ -203,7 +203,7 @@ func (c *checker) checkEvents() {
 			c.ledger.gone[id] = true
 		case !there:
 			c.say("log: event %s, number %d, was acknowledged and is missing", id, want.seq)
-		case string(ev.ID) != id || !bytes.Equal(ev.Body, playBody(id)):
+		case string(ev.ID) != id || !bytes.Equal(ev.Body, scenarioBody(id)):
 			c.say("log: event %s, number %d, is now %s with %d bytes", id, want.seq, ev.ID, len(ev.Body))
 		}
 	}
@@ -306,7 +306,7 @@ func (c *checker) checkOrphans() {
 		names[r.name] = true
 	}
 	for name, wanted := range c.ledger.lanes {
-		if wanted && !names[name] || c.ledger.givenUp[name] && names[name] {
+		if wanted && !names[name] || c.ledger.discarded[name] && names[name] {
 			c.say("lane %s: wanted %v, there %v", name, wanted, names[name])
 		}
 	}

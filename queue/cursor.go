@@ -58,7 +58,7 @@ func (c *cursor) pass(seq uint64) {
 	}
 }
 
-// settle notes that a first attempt of the window is settled, and lets go of its event.
+// settle notes that a first attempt of the window is settled, and frees its event.
 func (c *cursor) settle(f *flight) {
 	f.settled, f.ev = true, Stored{Seq: f.ev.Seq}
 	n := 0

@@ -181,7 +181,7 @@ func TestALaneGoesOnBehindASegmentThatIsGone(t *testing.T) {
 // What was carried is no entry: a store as it was before, applied up to now, would not find it.
 func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 	t.Parallel()
-	p := newPlay(t, 1)
+	p := newScenario(t, 1)
 	p.must(p.open())
 	crm := p.mustLane("crm")
 	p.mustAppend(30, "evt")
@@ -196,7 +196,7 @@ func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 	p.finish(crm)
 	p.mustSave()
 	p.retire()
-	p.advance(playRetain + time.Second)
+	p.advance(scenarioRetention + time.Second)
 	p.tidy() // carries and strips
 	p.must(p.Close())
 	p.must(errors.Join(os.RemoveAll(dir), copyTree(dir, older)))
@@ -212,9 +212,9 @@ func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 // what waits for the store in memory has an end.
 func TestAStoreThatCanNotBeMadeAgainIsMadeLater(t *testing.T) {
 	t.Parallel()
-	p := newPlay(t, 1)
+	p := newScenario(t, 1)
 	p.begin()
-	p.harm = &harm{store.AtCommit, true, "from then on", unix.EIO}
+	p.harm = &writeFault{store.AtCommit, true, "from then on", unix.EIO}
 	p.arm(true)
 	var err error
 	for n := 0; err == nil; n++ {
@@ -241,9 +241,9 @@ func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{store.AtSetAside, store.AtInstallNew, store.AtGuard, store.AtGuardRemove} {
 		for _, made := range []bool{false, true} {
-			p := newPlay(t, 1)
+			p := newScenario(t, 1)
 			p.begin()
-			p.harm = &harm{place, made, "for a while", unix.EIO}
+			p.harm = &writeFault{place, made, "for a while", unix.EIO}
 			p.arm(true)
 			p.must(p.update(func() error { return p.keep(p.writer.remake(p.Queue, "a test says so")) }))
 			p.arm(false)
@@ -260,14 +260,14 @@ func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
 // A store that was made again may not open at once, and the next start finds nothing wrong: what was damaged is told before.
 func TestAStoreThatWasMadeAgainIsToldThoughItDoesNotOpen(t *testing.T) {
 	t.Parallel()
-	p := newPlay(t, 1)
+	p := newScenario(t, 1)
 	p.must(p.open())
 	p.mustLane("crm")
 	p.mustAppend(30, "evt")
 	p.mustSave()
 	p.must(p.Close())
 	p.must(os.RemoveAll(filepath.Join(p.opts.Dir, storeName)))
-	p.harm = &harm{store.AtGuard, false, "once", unix.EIO} // a store that is being made has none
+	p.harm = &writeFault{store.AtGuard, false, "once", unix.EIO} // a store that is being made has none
 	p.arm(true)
 	if err := p.open(); !errors.Is(err, unix.EIO) || p.fired != 1 {
 		t.Fatalf("open says %v, %d faults", err, p.fired)

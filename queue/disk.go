@@ -165,11 +165,11 @@ func (d *disk) saveFloor(o Options) int64 {
 // and whether deletions may be written.
 func (d *disk) adjustBallast(q *Queue) (save, clean bool) {
 	free := q.opts.free()
-	switch held := d.ballast.Load(); {
-	case held && free < criticalFree:
+	switch ballast := d.ballast.Load(); {
+	case ballast && free < criticalFree:
 		_ = d.releaseBallast(q.opts) // it has reported the error, and the next save tries again
 		free = q.opts.free()
-	case !held && free >= max(q.opts.MinFree, criticalFree)+q.opts.ballast:
+	case !ballast && free >= max(q.opts.MinFree, criticalFree)+q.opts.ballast:
 		_ = d.takeBallast(q.opts) // after an error there is none until the next save
 	}
 	d.nearlyFull.Store(free < 2*d.acceptFloor(q.opts))

@@ -72,7 +72,7 @@ func TestAFullDiskCostsTheBallastAndGivesItBack(t *testing.T) {
 		t.Fatal("no ballast is held")
 	}
 	free.Store(47)
-	await(t, "the ballast to be given up", func() bool { wakeUp(b.writer.saveNow); return !there(ballast) })
+	await(t, "the ballast to be deleted", func() bool { wakeUp(b.writer.saveNow); return !there(ballast) })
 	await(t, "events to be refused", func() bool { return errors.Is(b.Ready(), ErrDiskLow) })
 	crm.Delivered(mustTake(t, crm, "a"), ok(1)) // deliveries go on
 	before := b.storeAt()

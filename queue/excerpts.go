@@ -81,16 +81,16 @@ const (
 func (l *Lane) note(d *Delivery, a *Attempt, then aftermath) {
 	m := entry.EventAttempt{Seq: d.Event.Seq, Attempt: *a}
 	m.Replay = d.Replay
-	kept := a.Excerpt
+	excerpt := a.Excerpt
 	switch {
 	case l.q.disk.nearlyFull.Load():
-		kept = nil
-	case len(kept) > shortExcerpt && !(then == deliveryEnds && l.spendExcerptBudget(len(kept))):
-		kept = kept[:shortExcerpt]
+		excerpt = nil
+	case len(excerpt) > shortExcerpt && !(then == deliveryEnds && l.spendExcerptBudget(len(excerpt))):
+		excerpt = excerpt[:shortExcerpt]
 	}
-	m.Excerpt = slices.Clone(kept)
+	m.Excerpt = slices.Clone(excerpt)
 	l.forgetNewest(m.Seq)
-	if then == retryFollows && len(kept) < len(a.Excerpt) {
+	if then == retryFollows && len(excerpt) < len(a.Excerpt) {
 		l.rememberNewest(m.Seq, &m.Attempt, a.Excerpt)
 	}
 	l.attempts = append(l.attempts, m)

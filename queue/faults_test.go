@@ -31,19 +31,19 @@ var (
 // situation is something that the queue does when a fault may happen.
 type situation struct {
 	name string
-	do   func(*play)
+	do   func(*scenario)
 }
 
 func situations() []situation {
 	return []situation{
-		{"starting", func(p *play) {
+		{"starting", func(p *scenario) {
 			p.arm(false)
 			p.must(p.Close())
 			p.Queue = nil
 			p.arm(true)
 			_ = p.open()
 		}},
-		{"starting after a death", func(p *play) {
+		{"starting after a death", func(p *scenario) {
 			p.arm(false)
 			dir := filepath.Join(p.t.TempDir(), "data")
 			p.must(p.update(func() error { return copyTree(dir, p.opts.Dir) }))
@@ -52,7 +52,7 @@ func situations() []situation {
 			p.arm(true)
 			_ = p.open()
 		}},
-		{"starting after a death between log and store", func(p *play) {
+		{"starting after a death between log and store", func(p *scenario) {
 			p.arm(false)
 			dir := filepath.Join(p.t.TempDir(), "data")
 			p.capture(store.AtCommit, dir)
@@ -63,14 +63,14 @@ func situations() []situation {
 			p.arm(true)
 			_ = p.open()
 		}},
-		{"starting anew", func(p *play) {
+		{"starting anew", func(p *scenario) {
 			p.arm(false)
 			p.must(p.Close())
 			p.Queue, p.ledger, p.opts.Dir = nil, newLedger(), filepath.Join(p.t.TempDir(), "data")
 			p.arm(true)
 			_ = p.open()
 		}},
-		{"appending", func(p *play) {
+		{"appending", func(p *scenario) {
 			for range 4 {
 				_ = p.append(1+p.r.Intn(20), "evt")
 				_ = p.append(1, "big")
@@ -78,7 +78,7 @@ func situations() []situation {
 			_ = p.save()
 			_ = p.append(5, "big") // more than a slot
 		}},
-		{"saving", func(p *play) {
+		{"saving", func(p *scenario) {
 			for range 3 {
 				for _, l := range p.Lanes() {
 					p.work(l, 8)
@@ -87,42 +87,42 @@ func situations() []situation {
 				_ = p.save()
 			}
 		}},
-		{"pausing and making", func(p *play) {
+		{"pausing and making", func(p *scenario) {
 			for _, l := range p.Lanes() {
 				p.pause(l, fmt.Sprint("why ", l.ID()))
 			}
 			p.lane("fresh")
 		}},
-		{"sealing", func(p *play) {
+		{"sealing", func(p *scenario) {
 			for range 2 {
 				_ = p.append(5, "big")
 				_ = p.save()
 				_ = p.update(p.seal)
 			}
 		}},
-		{"writing a snapshot", func(p *play) {
+		{"writing a snapshot", func(p *scenario) {
 			_ = p.update(func() error { return p.keep(p.writer.writeWholeSnapshot(p.Queue)) })
 		}},
-		{"carrying and stripping", func(p *play) {
+		{"carrying and stripping", func(p *scenario) {
 			p.retire()
-			p.advance(playRetain + time.Second)
+			p.advance(scenarioRetention + time.Second)
 			p.tidy()
 		}},
-		{"carrying and deleting", func(p *play) {
+		{"carrying and deleting", func(p *scenario) {
 			p.retire()
-			p.advance(playWindow + time.Minute)
+			p.advance(scenarioWindow + time.Minute)
 			p.tidy()
 		}},
-		{"deleting a large segment", func(p *play) {
+		{"deleting a large segment", func(p *scenario) {
 			p.arm(false)
 			for range 9 {
 				p.mustAppend(10, "big")
 			}
 			p.retire()
-			p.advance(playWindow + time.Minute)
+			p.advance(scenarioWindow + time.Minute)
 			p.tidy()
 		}},
-		{"running out of space", func(p *play) {
+		{"running out of space", func(p *scenario) {
 			p.free.Store(criticalFree - 1)
 			for _, l := range p.Lanes() {
 				p.work(l, 3)
@@ -136,9 +136,9 @@ func situations() []situation {
 			_ = p.append(1, "evt")
 			_ = p.save()
 		}},
-		{"giving up what nobody serves", func(p *play) {
+		{"giving up what nobody serves", func(p *scenario) {
 			p.arm(false)
-			p.advance(playUnserved)
+			p.advance(scenarioUnserved)
 			p.arm(true)
 			p.expire(p.laneNamed("left"))
 			_ = p.save()
@@ -149,22 +149,22 @@ func situations() []situation {
 				p.expire(p.laneNamed("left"))
 			}
 		}},
-		{"serving again", func(p *play) {
+		{"serving again", func(p *scenario) {
 			p.leave(nil)
 			p.work(p.laneNamed("left"), 20)
 			p.tidy()
 			_ = p.save()
 			p.tidy()
 		}},
-		{"giving up", func(p *play) {
+		{"giving up", func(p *scenario) {
 			if l := p.laneNamed("old"); l != nil {
-				p.giveUp(l)
+				p.discard(l)
 			}
 			if l := p.laneNamed("crm"); l != nil {
-				p.giveUpFailed(l)
+				p.discardFailed(l)
 			}
 		}},
-		{"replaying", func(p *play) {
+		{"replaying", func(p *scenario) {
 			l := p.laneNamed("crm")
 			if status, err := l.StartReplay(ReplaySpec{}, -1); err == nil {
 				p.replay(l, 4)
@@ -174,10 +174,10 @@ func situations() []situation {
 			}
 			_ = p.save()
 		}},
-		{"making the store again", func(p *play) {
+		{"making the store again", func(p *scenario) {
 			_ = p.update(func() error { return p.keep(p.writer.remake(p.Queue, "a test says so")) })
 		}},
-		{"stopping", func(p *play) {
+		{"stopping", func(p *scenario) {
 			_ = p.Close()
 			p.Queue = nil
 		}},
@@ -185,7 +185,7 @@ func situations() []situation {
 }
 
 // seal ends the segment, as the writer does when it is full.
-func (p *play) seal() error {
+func (p *scenario) seal() error {
 	k := &p.writer
 	err := k.flush(p.Queue)
 	if err == nil && !k.saveRefused.Load() {
@@ -195,7 +195,7 @@ func (p *play) seal() error {
 }
 
 // keep treats an error as the writer does.
-func (p *play) keep(err error) error {
+func (p *scenario) keep(err error) error {
 	if err != nil && !p.Queue.disk.noteShortage(p.Queue, err) {
 		p.fail(err)
 	}
@@ -203,7 +203,7 @@ func (p *play) keep(err error) error {
 }
 
 // retire settles and seals, so that the next step of the clock lets segments go. Nothing goes wrong meanwhile.
-func (p *play) retire() {
+func (p *scenario) retire() {
 	p.arm(false)
 	for _, l := range p.Lanes() {
 		if l.Name() == "left" {
@@ -219,9 +219,9 @@ func (p *play) retire() {
 }
 
 // suffer plays a situation with a harm, nil for none, and judges the queue afterwards. It returns the places that it visited.
-func suffer(t *testing.T, s situation, h *harm, seed int64) (visited map[string]bool, fired int) {
+func suffer(t *testing.T, s situation, h *writeFault, seed int64) (visited map[string]bool, fired int) {
 	t.Helper()
-	p := newPlay(t, seed)
+	p := newScenario(t, seed)
 	defer func() {
 		if p.Queue != nil {
 			_ = p.Close()
@@ -247,7 +247,7 @@ func suffer(t *testing.T, s situation, h *harm, seed int64) (visited map[string]
 			return err == nil
 		})
 		p.died = true
-		if l := p.laneNamed("left"); l != nil && p.now()-playStart >= playUnserved.Milliseconds() {
+		if l := p.laneNamed("left"); l != nil && p.now()-scenarioStart >= scenarioUnserved.Milliseconds() {
 			await(t, "its end", func() bool { p.tidy(); return l.Stats().Pending+l.Stats().Retrying == 0 })
 		}
 	}
@@ -266,9 +266,9 @@ func suffer(t *testing.T, s situation, h *harm, seed int64) (visited map[string]
 	await(t, "room", func() bool { return p.append(3, "evt") == nil })
 	p.end()
 	p.look("delivered")
-	p.advance(2 * playWindow)
+	p.advance(2 * scenarioWindow)
 	p.tidy()
-	p.advance(2 * playWindow)
+	p.advance(2 * scenarioWindow)
 	p.tidy()
 	p.look("after the retention")
 	p.must(p.Close())
@@ -311,7 +311,7 @@ func TestNoFaultLosesWhatWasAcknowledged(t *testing.T) {
 	t.Logf("seed %d", seed)
 	type one struct {
 		s situation
-		h harm
+		h writeFault
 	}
 	var matrix []one
 	visited := map[string]bool{}
@@ -325,7 +325,7 @@ func TestNoFaultLosesWhatWasAcknowledged(t *testing.T) {
 			for _, made := range []bool{false, true} {
 				for _, how := range hows {
 					for _, err := range errnos {
-						matrix = append(matrix, one{s, harm{place, made, how, err}})
+						matrix = append(matrix, one{s, writeFault{place, made, how, err}})
 					}
 				}
 			}
@@ -370,7 +370,7 @@ func TestNoFaultLosesWhatWasAcknowledged(t *testing.T) {
 }
 
 // found are those by which something was found, which are tried always.
-var found = map[string][]harm{
+var found = map[string][]writeFault{
 	"pausing and making":     {{store.AtCommit, true, "for a while", syscall.ENOSPC}},    // a store that knows no more what it has was taken for a full disk
 	"giving up":              {{store.AtCommit, false, "once", syscall.EMFILE}},          // what the store did not have yet was not given up
 	"carrying and stripping": {{log.PlaceRename, false, "from then on", syscall.EMFILE}}, // places went before their segment

@@ -19,7 +19,7 @@ import (
 var freeze = flag.Bool("freeze", false, "make testdata/format-2 anew: only when a queue that was packed before can't be what it was for")
 
 // frozenAt is when the packed queue was packed, Unix milliseconds of its clock.
-const frozenAt = playStart + int64(10*playRetain/1e6)
+const frozenAt = scenarioStart + int64(10*scenarioRetention/1e6)
 
 // A queue of format 2 that an earlier version wrote is read as it was by each later one: the packed one has some of all there is,
 // in the log, in the journal alone, carried and as letters, and the process that wrote it was killed at its end.
@@ -32,7 +32,7 @@ func TestAQueueOfFormat2IsReadAsItWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPlay(t, 1)
+	p := newScenario(t, 1)
 	p.clock.Store(frozenAt)
 	unpackFrozen(t, p.opts.Dir)
 	p.must(p.open())
@@ -60,7 +60,7 @@ func TestAQueueOfFormat2IsReadAsItWasWritten(t *testing.T) {
 }
 
 // told is all that can be asked of a queue, as text.
-func (p *play) told() string {
+func (p *scenario) told() string {
 	p.t.Helper()
 	var out strings.Builder
 	s := p.Stats()
@@ -81,7 +81,7 @@ func (p *play) told() string {
 			continue
 		}
 		fmt.Fprintf(&out, "event %d: %s, %s of %s, %d bytes, accepted at %d\n", seq, ev.ID, ev.Type, ev.Source, len(ev.Body), ev.At)
-		if !bytes.Equal(ev.Body, playBody(string(ev.ID))) {
+		if !bytes.Equal(ev.Body, scenarioBody(string(ev.ID))) {
 			fmt.Fprintf(&out, "  its body is another\n")
 		}
 		var deliveries []DeliveryStory
@@ -156,7 +156,7 @@ func unpackFrozen(t *testing.T, dir string) {
 }
 
 func freezeQueue(t *testing.T) {
-	p := newPlay(t, 2)
+	p := newScenario(t, 2)
 	p.begin()
 	crm := p.mustLane("crm")
 	dead := p.mustLane("dead")

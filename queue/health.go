@@ -59,10 +59,10 @@ func (h *Health) times() [15]*time.Time {
 }
 
 // moved is h with every time converted.
-func (h Health) moved(turn func(time.Time) time.Time) Health {
+func (h Health) moved(convert func(time.Time) time.Time) Health {
 	for _, t := range h.times() {
 		if !t.IsZero() {
-			*t = turn(*t)
+			*t = convert(*t)
 		}
 	}
 	return h

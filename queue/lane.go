@@ -28,7 +28,8 @@ type Lane struct {
 	skipTo   atomic.Uint64          // nothing below is pending: don't read it
 	assigned assignment
 
-	// Held over reads of the disk, under which mu is not held: a save, Stats and callers that settle never wait for a disk.
+	// Each of these is held while the disk is read, and mu is not: a save, Stats and callers that settle never wait for a
+	// disk.
 	logReading    sync.Mutex // for reads of the log; held by Take
 	replayReading sync.Mutex // for reads for the replays; held by TakeReplay
 	retryReading  sync.Mutex // for reads of retries' records; held by TakeDue
@@ -45,7 +46,7 @@ type Lane struct {
 	unserved  int64 // since when the lane serves no endpoint, queue time; 0 while it serves one
 	expired   int64 // deliveries that became failed for that, since the queue was opened
 
-	oldestFailed uint64 // retention has looked at the failed deliveries below it
+	oldestFailed uint64 // no failed delivery of an event below it was recorded since retention looked
 
 	// The reader of the log (take.go). It is changed under both logReading and mu, so either is enough to look at it; a
 	// field marked * needs logReading.

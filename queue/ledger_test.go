@@ -12,7 +12,7 @@ type ledger struct {
 	refused    map[string]bool     // answered that nothing was stored
 	acked      map[string]acked    // answered 200
 	lanes      map[string]bool     // made; false when giving it up has begun
-	givenUp    map[string]bool     // giving it up was answered
+	discarded  map[string]bool     // giving it up was answered
 	paused     map[string][]string // why, since the last answer: what it may be
 	deliveries map[string][]change // by lane and event: what became of it, beginning with pending
 	saved      map[string]int      // of these changes, the last that must be on disk
@@ -33,7 +33,7 @@ type change struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		tried: map[string]bool{}, refused: map[string]bool{}, acked: map[string]acked{}, lanes: map[string]bool{}, givenUp: map[string]bool{},
+		tried: map[string]bool{}, refused: map[string]bool{}, acked: map[string]acked{}, lanes: map[string]bool{}, discarded: map[string]bool{},
 		paused: map[string][]string{}, deliveries: map[string][]change{}, saved: map[string]int{}, unserved: map[string]bool{}, gone: map[string]bool{},
 	}
 }
@@ -72,9 +72,9 @@ func (l *ledger) save() {
 	}
 }
 
-// giveUp notes that a lane was given up.
-func (l *ledger) giveUp(lane string) {
-	l.givenUp[lane], l.lanes[lane] = true, false
+// discard notes that a lane was discarded.
+func (l *ledger) discard(lane string) {
+	l.discarded[lane], l.lanes[lane] = true, false
 	for id, was := range l.acked {
 		was.lanes = slices.DeleteFunc(slices.Clone(was.lanes), func(name string) bool { return name == lane })
 		l.acked[id] = was

@@ -50,7 +50,7 @@ func (q *Queue) missing(lane string, from, to uint64) {
 	}
 }
 
-// unreadable reports events that can't be read any more, once, whoever finds them.
+// unreadable reports events that can't be read any more, once, however many readers find them.
 func (q *Queue) unreadable(from, to uint64, err error) {
 	if n := q.lost.add(from, to); n > 0 {
 		q.damaged.Add(n)
@@ -58,7 +58,7 @@ func (q *Queue) unreadable(from, to uint64, err error) {
 	}
 }
 
-// reportCarriedLost reports carried events that can't be read any more, once, whoever finds them.
+// reportCarriedLost reports carried events that can't be read any more, once, however many readers find them.
 func (q *Queue) reportCarriedLost(seqs []uint64, err error) {
 	n := int64(0)
 	for _, seq := range seqs {

@@ -97,7 +97,7 @@ func (q *Queue) placeCarried(a *applier) error {
 	err := q.log.Blocks(log.Carried, 0, func(p log.Place, _ *log.Info) error {
 		b, err := q.log.Read(p)
 		if errors.Is(err, codec.ErrDamaged) {
-			return nil // whoever needs one of them reports it
+			return nil // the reader that needs one of them reports it
 		}
 		if err != nil {
 			return err

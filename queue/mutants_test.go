@@ -44,14 +44,14 @@ func dropOne(s *store.Store, key store.Key) error {
 	return drop(s, key.Kind, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, key.Lane), key.Number)...)
 }
 
-func (p *play) saidMended() bool {
+func (p *scenario) saidMended() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Contains(strings.Join(p.said, "\n"), "made again from the log")
 }
 
 // lookMended judges a queue whose store was made again, and delivers all.
-func (p *play) lookMended() {
+func (p *scenario) lookMended() {
 	p.t.Helper()
 	p.look("mended")
 	p.repeat("mended")
@@ -64,7 +64,7 @@ func TestARecordThatTheStoreDropsIsFoundAtAStartAndMended(t *testing.T) {
 	for _, kind := range store.Kinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
-			p := newPlay(t, 1)
+			p := newScenario(t, 1)
 			defer func() { p.must(p.Close()) }()
 			p.begin()
 			p.mustSave()
@@ -90,7 +90,7 @@ func TestARecordThatTheStoreDropsWhileItRunsIsFoundAndMended(t *testing.T) {
 	for _, kind := range store.Kinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
-			p := newPlay(t, 1)
+			p := newScenario(t, 1)
 			defer func() { p.must(p.Close()) }()
 			p.begin()
 			p.mustSave()
@@ -129,8 +129,8 @@ func TestTheCheckerSeesALie(t *testing.T) {
 		return key, err
 	}
 	// The sums of the store tell the same lie.
-	change := func(kind store.Kind, to func(store.Key, []byte) []byte) func(*play) error {
-		return func(p *play) error {
+	change := func(kind store.Kind, to func(store.Key, []byte) []byte) func(*scenario) error {
+		return func(p *scenario) error {
 			key, err := first(p.Queue, kind)
 			if err != nil {
 				return err
@@ -162,12 +162,12 @@ func TestTheCheckerSeesALie(t *testing.T) {
 			return r.append(nil)
 		}
 	}
-	some := func(p *play) (id string) { return p.ledger.ids()[len(p.ledger.acked)-1] }
+	some := func(p *scenario) (id string) { return p.ledger.ids()[len(p.ledger.acked)-1] }
 	for _, test := range []struct {
 		name, want string
-		lie        func(*play) error
+		lie        func(*scenario) error
 	}{
-		{"nothing", "", func(*play) error { return nil }},
+		{"nothing", "", func(*scenario) error { return nil }},
 		{"a retry is gone", "retrying", change(store.Retry, gone)},
 		{"a failed delivery is gone", "failed deliveries, and the log makes", change(store.Failed, gone)},
 		{"a replay is gone", "replays, and the log makes", change(store.Replay, gone)},
@@ -178,26 +178,26 @@ func TestTheCheckerSeesALie(t *testing.T) {
 		{"a cursor is behind the end", "is behind the end of the log", change(store.Lane, lane(func(r *laneRecord) { r.cursor = 9999 }))},
 		{"a lane is paused that nobody paused", "it is paused", change(store.Lane, lane(func(r *laneRecord) { r.paused = "by somebody" }))},
 		{"retries are miscounted", "are counted and", change(store.Lane, lane(func(r *laneRecord) { r.retrying++ }))},
-		{"events are miscounted", "events are carried", func(p *play) error { p.writer.retain.carriedEvents++; return nil }},
+		{"events are miscounted", "events are carried", func(p *scenario) error { p.writer.retain.carriedEvents++; return nil }},
 		{"a lane is unserved that is served", "it is unserved since", change(store.Lane, lane(func(r *laneRecord) { r.unserved = 1 }))},
-		{"what is held for nobody is miscounted", "unserved lanes hold", func(p *play) error {
+		{"what is held for nobody is miscounted", "unserved lanes hold", func(p *scenario) error {
 			err := p.writer.retain.run(p.Queue)
 			p.writer.retain.unserved.all++
 			return err
 		}},
-		{"an acknowledged event never came", "was acknowledged and is missing", func(p *play) error {
+		{"an acknowledged event never came", "was acknowledged and is missing", func(p *scenario) error {
 			p.ledger.acknowledge("ghost", acked{p.End() + 1, p.now(), []string{"crm"}})
 			return nil
 		}},
-		{"an acknowledged event is another one", "is now", func(p *play) error {
+		{"an acknowledged event is another one", "is now", func(p *scenario) error {
 			p.ledger.acknowledge("ghost", acked{p.ledger.acked[some(p)].seq, p.now(), []string{"crm"}})
 			return nil
 		}},
-		{"an event came that nobody sent", "was never sent", func(p *play) error { delete(p.ledger.tried, some(p)); return nil }},
-		{"a refused event came", "was refused and is there", func(p *play) error { p.ledger.refused[some(p)] = true; return nil }},
-		{"a pause that was answered is gone", "it is paused", func(p *play) error { p.ledger.paused["mail"] = []string{"at night"}; return nil }},
-		{"a lane that was given up is there", "wanted false, there true", func(p *play) error { p.ledger.giveUp("old"); return nil }},
-		{"a delivery that was saved is forgotten", "may be [{delivered", func(p *play) error {
+		{"an event came that nobody sent", "was never sent", func(p *scenario) error { delete(p.ledger.tried, some(p)); return nil }},
+		{"a refused event came", "was refused and is there", func(p *scenario) error { p.ledger.refused[some(p)] = true; return nil }},
+		{"a pause that was answered is gone", "it is paused", func(p *scenario) error { p.ledger.paused["mail"] = []string{"at night"}; return nil }},
+		{"a lane that was discarded is there", "wanted false, there true", func(p *scenario) error { p.ledger.discard("old"); return nil }},
+		{"a delivery that was saved is forgotten", "may be [{delivered", func(p *scenario) error {
 			key := "mail " + some(p)
 			p.ledger.deliveries[key] = append(p.ledger.deliveries[key], was(Delivered))
 			p.ledger.saved[key] = len(p.ledger.deliveries[key]) - 1
@@ -206,7 +206,7 @@ func TestTheCheckerSeesALie(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPlay(t, 1)
+			p := newScenario(t, 1)
 			defer func() { _ = p.Close() }()
 			p.begin()
 			p.mustSave()

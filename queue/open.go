@@ -106,15 +106,15 @@ func open(opts Options) (q *Queue, err error) {
 	if err := syncDir(opts.Dir); err != nil {
 		return nil, err
 	}
-	mark, high, err := openCheckpoint(opts.Dir, opts.fault)
+	file, saved, err := openCheckpoint(opts.Dir, opts.fault)
 	if err != nil {
 		return nil, err
 	}
-	undo = append(undo, mark.close)
-	q.checkpoint = mark
-	q.startClock(high.clock)
-	q.writer.retain.watermarks = high.watermarks
-	if err := q.openLog(&undo, high); err != nil {
+	undo = append(undo, file.close)
+	q.checkpoint = file
+	q.startClock(saved.clock)
+	q.writer.retain.watermarks = saved.watermarks
+	if err := q.openLog(&undo, saved); err != nil {
 		return nil, err
 	}
 	if err := q.openIndex(&undo); err != nil {

@@ -14,7 +14,7 @@ import (
 
 // openLog opens journal and log, and appends to the log what only the journal has. So everything by which a duplicate may be
 // answered is written anew and synced.
-func (q *Queue) openLog(undo *[]func() error, high checkpoint) error {
+func (q *Queue) openLog(undo *[]func() error, saved checkpoint) error {
 	opts := &q.opts
 	j, records, damages, err := journal.Open(journal.Options{
 		Dir: filepath.Join(opts.Dir, journalName), SlotSize: opts.slotSize, MaxSlots: opts.maxSlots,
@@ -26,7 +26,7 @@ func (q *Queue) openLog(undo *[]func() error, high checkpoint) error {
 	*undo = append(*undo, j.Close)
 	q.journal = j
 	// The checkpoint was written when the log had been synced up to the entry that it names.
-	list, start, err := q.readRecords(records, high.applied+1)
+	list, start, err := q.readRecords(records, saved.applied+1)
 	if err != nil {
 		return err
 	}
@@ -46,11 +46,11 @@ func (q *Queue) openLog(undo *[]func() error, high checkpoint) error {
 	for _, gap := range found.Gaps {
 		q.reportGap("log", gap.FromEvent, gap.ToEvent, gap.FromEntry, gap.ToEntry, nil)
 	}
-	if low := l.Segments()[0]; high.firstSegment > 0 && low.Number > high.firstSegment {
-		q.reportGap("log", high.firstEvent, low.FirstEvent, 0, 0, nil)
+	if low := l.Segments()[0]; saved.firstSegment > 0 && low.Number > saved.firstSegment {
+		q.reportGap("log", saved.firstEvent, low.FirstEvent, 0, 0, nil)
 	}
 	q.reportJournal(damages)
-	return q.addRecords(list, found, damages, high)
+	return q.addRecords(list, found, damages, saved)
 }
 
 // loggedEntry is an entry of the journal.
@@ -109,7 +109,7 @@ func (q *Queue) readRecords(records []journal.Record, free uint64) (list []logge
 }
 
 // addRecords appends to the log what only the journal has, and syncs it.
-func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journal.Damage, high checkpoint) error {
+func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journal.Damage, saved checkpoint) error {
 	next, event := found.NextEntry, found.NextEvent
 	for i := range list {
 		e := &list[i]
@@ -133,18 +133,18 @@ func (q *Queue) addRecords(list []loggedEntry, found log.Found, damages []journa
 	if _, err := q.log.Save(); err != nil {
 		return err
 	}
-	lost := high.journalGeneration > q.journal.Generation()
+	lost := saved.journalGeneration > q.journal.Generation()
 	if lost {
 		q.damaged.Add(1)
 		q.reportJournalDamage("the slot that was in use last holds nothing any more, and events that only it had are missing")
-		q.journal.SkipGenerations(high.journalGeneration)
+		q.journal.SkipGenerations(saved.journalGeneration)
 	}
-	if event < high.end {
-		q.damaged.Add(int64(high.end - event))
-		q.reportJournalDamage(fmt.Sprintf("events %d to %d are missing at its end", event, high.end-1))
+	if event < saved.end {
+		q.damaged.Add(int64(saved.end - event))
+		q.reportJournalDamage(fmt.Sprintf("events %d to %d are missing at its end", event, saved.end-1))
 	}
 	// Numbers that were used are not used again.
-	next, event = max(next, high.applied+1), max(event, high.end)
+	next, event = max(next, saved.applied+1), max(event, saved.end)
 	q.log.Skip(next, event)
 	q.nextEntry.Store(next)
 	q.logged.Store(next)

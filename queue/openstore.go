@@ -149,7 +149,7 @@ func (q *Queue) placeLast(a *applier, applied uint64) error {
 	return q.log.BlocksOf(last.Number, log.Carried, func(p log.Place, _ *log.Info) error {
 		b, err := q.log.Read(p)
 		if err != nil {
-			return nil // whoever needs one of them reports it
+			return nil // the reader that needs one of them reports it
 		}
 		var failed error
 		err = eachCarried(b, p, func(seq uint64, c carried) {

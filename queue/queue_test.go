@@ -349,10 +349,10 @@ func TestANewLaneBeginsAtTheEndAndARemovedOneKeepsItsPlace(t *testing.T) {
 	}
 	b.reopen()
 	if names := len(b.Lanes()); names != 1 {
-		t.Fatalf("%d lanes after one was given up, want 1", names)
+		t.Fatalf("%d lanes after one was discarded, want 1", names)
 	}
 	if again := b.lane("late"); again.ID() == late.ID() {
-		t.Error("the number of a lane that was given up was used again")
+		t.Error("the number of a lane that was discarded was used again")
 	} else {
 		mustBeEmpty(t, again)
 	}

@@ -187,7 +187,7 @@ func (w *writer) replace(q *Queue, tell func(aside string)) error {
 	where, named := "", false
 	defer func() {
 		if named {
-			tell(where) // without the lock: no reader waits for whoever gets the notice
+			tell(where) // without the lock, so that no reader waits for the function that gets the notice
 		}
 	}()
 	q.index.mu.Lock()

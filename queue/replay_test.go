@@ -382,7 +382,7 @@ func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 		t.Errorf("gave up %d, %v, want all but the one under way", n, err)
 	}
 	crm.Failed(under, broken(1), "again")
-	b.replayAll(crm, func(d *Delivery) { t.Errorf("%s was given up and is attempted", d.Event.ID) })
+	b.replayAll(crm, func(d *Delivery) { t.Errorf("%s was discarded and is attempted", d.Event.ID) })
 	b.reopen()
 	crm = b.lane("crm")
 	if s := crm.Stats(); s.Failed != 1 {

@@ -50,7 +50,7 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 		return nil, r.due
 	}
 	if r.width() >= maxReplayWindow {
-		return nil, time.Time{} // whoever settles the first of them asks again
+		return nil, time.Time{} // the caller that settles the first of them asks again
 	}
 	for reads := 0; ; reads++ {
 		for len(r.ahead) > 0 {

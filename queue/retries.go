@@ -88,9 +88,9 @@ func (l *Lane) addRetry(r *retry) {
 	rs.noteChange(r.seq, nil)
 	heap.Push(&rs.loaded, r)
 	l.q.retriesInMemory.Add(1)
-	if room := l.retryCapacity(); len(rs.loaded) > room {
+	if capacity := l.retryCapacity(); len(rs.loaded) > capacity {
 		slices.SortFunc(rs.loaded, func(a, b *retry) int { return a.order().compare(b.order()) })
-		l.unloadAfter(max(room/2, 1))
+		l.unloadAfter(max(capacity/2, 1))
 	}
 }
 

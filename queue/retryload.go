@@ -23,26 +23,26 @@ func (l *Lane) loadRetries(all bool) error {
 	if !all && !rs.unloadedFirst() {
 		return nil
 	}
-	d := &retryLoad{lane: l, all: all, capacity: max(l.retryCapacity()/2, 1), known: map[uint64]struct{}{}}
+	load := &retryLoad{lane: l, all: all, capacity: max(l.retryCapacity()/2, 1), known: map[uint64]struct{}{}}
 	for _, r := range rs.loaded {
-		d.known[r.seq] = struct{}{}
+		load.known[r.seq] = struct{}{}
 	}
 	for seq := range rs.handedOut {
-		d.known[seq] = struct{}{}
+		load.known[seq] = struct{}{}
 	}
-	err := d.read()
+	err := load.read()
 	rs.changed, rs.loading = nil, false
 	if l.discarded {
 		return err
 	}
-	l.q.retriesInMemory.Add(int64(d.found.Len()))
-	rs.loaded = append(rs.loaded, d.found.retryHeap...)
+	l.q.retriesInMemory.Add(int64(load.found.Len()))
+	rs.loaded = append(rs.loaded, load.found.retryHeap...)
 	for _, r := range rs.loaded {
 		r.hasten(rs.hastenedTo, rs.hastenedAt) // if Hasten was called meanwhile
 	}
 	slices.SortFunc(rs.loaded, func(a, b *retry) int { return a.order().compare(b.order()) })
 	if !all {
-		l.unloadAfter(d.capacity)
+		l.unloadAfter(load.capacity)
 	}
 	rs.unloaded.tidy()
 	return err
@@ -59,14 +59,14 @@ type retryLoad struct {
 
 // read reads pages as long as one may have a retry that comes before those found. The caller holds the lane's mu; mu is not
 // held while the disk is read.
-func (d *retryLoad) read() error {
-	l := d.lane
+func (ld *retryLoad) read() error {
+	l := ld.lane
 	for !l.discarded {
-		at := d.nextPage()
+		at := ld.nextPage()
 		if at < 0 {
 			break
 		}
-		if err := d.readPage(at); err != nil {
+		if err := ld.readPage(at); err != nil {
 			return err
 		}
 	}
@@ -74,28 +74,28 @@ func (d *retryLoad) read() error {
 }
 
 // nextPage returns the index of the page to read, -1 for none.
-func (d *retryLoad) nextPage() int {
-	ps := &d.lane.retries.unloaded
+func (ld *retryLoad) nextPage() int {
+	ps := &ld.lane.retries.unloaded
 	best := -1
 	for i := range ps.list {
-		if p := &ps.list[i]; p.count > 0 && (best < 0 || !d.all && p.least.compare(ps.list[best].least) < 0) {
+		if p := &ps.list[i]; p.count > 0 && (best < 0 || !ld.all && p.least.compare(ps.list[best].least) < 0) {
 			best = i
 		}
 	}
-	if best >= 0 && d.found.Len() >= d.capacity && (d.all || ps.list[best].least.compare(d.found.retryHeap[0].order()) >= 0) {
+	if best >= 0 && ld.found.Len() >= ld.capacity && (ld.all || ps.list[best].least.compare(ld.found.retryHeap[0].order()) >= 0) {
 		return -1
 	}
 	return best
 }
 
 // readPage reads a page's records.
-func (d *retryLoad) readPage(at int) error {
-	l, rs := d.lane, &d.lane.retries
+func (ld *retryLoad) readPage(at int) error {
+	l, rs := ld.lane, &ld.lane.retries
 	for seq, r := range rs.changed {
 		if r == nil {
-			d.known[seq] = struct{}{}
+			ld.known[seq] = struct{}{}
 		} else {
-			delete(d.known, seq)
+			delete(ld.known, seq)
 		}
 	}
 	rs.changed = map[uint64]*retry{}
@@ -103,20 +103,20 @@ func (d *retryLoad) readPage(at int) error {
 	if at+1 < len(rs.unloaded.list) {
 		to = rs.unloaded.list[at+1].from - 1
 	}
-	var young []*retry
-	early := map[uint64]bool{} // the store does not have their present records
+	var unsavedRetries []*retry
+	inUnsaved := map[uint64]bool{} // the store does not have their present records
 	for name, u := range l.unsaved {
 		if name.what != entry.Retry || name.seq < from || name.seq > to {
 			continue
 		}
-		early[name.seq] = true
-		if _, mine := d.known[name.seq]; !mine && u.record != nil {
+		inUnsaved[name.seq] = true
+		if _, mine := ld.known[name.seq]; !mine && u.record != nil {
 			r, err := parseRetry(name.seq, u.record)
 			if err != nil {
 				return err
 			}
 			r.due = l.q.due(r.due)
-			young = append(young, r)
+			unsavedRetries = append(unsavedRetries, r)
 		}
 	}
 	was := rs.unloaded.clear(at)
@@ -125,7 +125,7 @@ func (d *retryLoad) readPage(at int) error {
 	}
 	hastened := rs.hastenedAt
 	l.mu.Unlock()
-	list, below, err := d.scan(from, to, early)
+	list, below, err := ld.scan(from, to, inUnsaved)
 	l.mu.Lock()
 	if l.discarded {
 		return nil
@@ -138,7 +138,7 @@ func (d *retryLoad) readPage(at int) error {
 		return err
 	}
 	var found []*retry
-	for _, r := range append(list, young...) {
+	for _, r := range append(list, unsavedRetries...) {
 		if _, is := rs.changed[r.seq]; !is && (below == 0 || r.seq < below) {
 			found = append(found, r)
 		}
@@ -150,24 +150,24 @@ func (d *retryLoad) readPage(at int) error {
 	}
 	rs.unloaded.split(at, found, below, behind, maps.Clone(rs.changed))
 	for _, r := range found {
-		d.accept(r)
+		ld.accept(r)
 	}
 	if below > 0 {
 		return nil
 	}
-	return d.miscounted(was, was.count-int64(len(found)))
+	return ld.miscounted(was, was.count-int64(len(found)))
 }
 
 // scan reads records of a range. It stops when there are more than two pages of them; below is then the event below which it
 // read all, else 0.
-func (d *retryLoad) scan(from, to uint64, early map[uint64]bool) (list []*retry, below uint64, err error) {
-	l, n := d.lane, 0
+func (ld *retryLoad) scan(from, to uint64, inUnsaved map[uint64]bool) (list []*retry, below uint64, err error) {
+	l, n := ld.lane, 0
 	err = l.q.index.scan(recordKey(l.id, entry.Retry, from), recordKey(l.id, entry.Retry, to), func(key store.Key, record []byte) (bool, error) {
 		if n++; n > 2*pageRecords {
 			below = key.Number
 			return false, nil
 		}
-		if _, mine := d.known[key.Number]; mine || early[key.Number] {
+		if _, mine := ld.known[key.Number]; mine || inUnsaved[key.Number] {
 			return true, nil
 		}
 		r, err := parseRetry(key.Number, record)
@@ -181,30 +181,30 @@ func (d *retryLoad) scan(from, to uint64, early map[uint64]bool) (list []*retry,
 }
 
 // accept takes a retry if it is among the first.
-func (d *retryLoad) accept(r *retry) {
-	rs := &d.lane.retries
+func (ld *retryLoad) accept(r *retry) {
+	rs := &ld.lane.retries
 	r.hasten(rs.hastenedTo, rs.hastenedAt)
-	if full := !d.all && d.found.Len() >= d.capacity; full {
-		last := d.found.retryHeap[0]
+	if full := !ld.all && ld.found.Len() >= ld.capacity; full {
+		last := ld.found.retryHeap[0]
 		if last.order().compare(r.order()) < 0 {
 			last = r
 		} else {
-			heap.Pop(&d.found)
-			delete(d.known, last.seq)
+			heap.Pop(&ld.found)
+			delete(ld.known, last.seq)
 		}
 		rs.unloaded.add(last.seq, 1, last.order())
 		if last == r {
 			return
 		}
 	}
-	heap.Push(&d.found, r)
-	d.known[r.seq] = struct{}{}
+	heap.Push(&ld.found, r)
+	ld.known[r.seq] = struct{}{}
 }
 
 // miscounted corrects the count when there are not as many records as were counted. The store may have lost some, which its
 // sums show: then it is made again and has them. So all are read once more, and what is missing then is lost.
-func (d *retryLoad) miscounted(was retryPage, lost int64) error {
-	l, ps := d.lane, &d.lane.retries.unloaded
+func (ld *retryLoad) miscounted(was retryPage, lost int64) error {
+	l, ps := ld.lane, &ld.lane.retries.unloaded
 	if lost > 0 && (!was.incomplete || l.q.writer.storeSuspected.Load()) {
 		if !was.incomplete {
 			l.q.writer.suspectStore()

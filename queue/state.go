@@ -42,7 +42,7 @@ func (l *Lane) deliveryState(seq uint64) (deliveryState, error) {
 func (l *Lane) recordsOf(seq uint64, kinds ...entry.RecordKind) (records [][]byte, err error) {
 	records = make([][]byte, len(kinds))
 	for {
-		landings, read := l.applyCount, false
+		applied, read := l.applyCount, false
 		for i, what := range kinds {
 			u, ok := l.unsaved[recordName{what, seq}]
 			if records[i] = u.record; ok || what == entry.Failed && l.failed == 0 || what == entry.Retry && l.retrying == 0 {
@@ -59,7 +59,7 @@ func (l *Lane) recordsOf(seq uint64, kinds ...entry.RecordKind) (records [][]byt
 		if !read {
 			return records, nil
 		}
-		if l.applyCount != landings {
+		if l.applyCount != applied {
 			continue
 		}
 		for i, what := range kinds {

@@ -40,8 +40,8 @@ func (l *Lane) advance() *flight {
 	if l.waiting() <= 0 || l.width() >= maxWindow || l.discarded {
 		return nil
 	}
-	if jump := l.skipTo.Load(); jump > l.next {
-		l.next, l.reader, l.ahead, l.carried, l.settledAbove = jump, entry.Reader{}, nil, nil, nil
+	if skipTo := l.skipTo.Load(); skipTo > l.next {
+		l.next, l.reader, l.ahead, l.carried, l.settledAbove = skipTo, entry.Reader{}, nil, nil, nil
 	}
 	ev, ok := l.read()
 	if !ok {

@@ -95,7 +95,7 @@ func (w *writer) awaitSave(q *Queue) error {
 
 // awaitRound blocks until enough says so after some save. It returns an error when the queue has failed or closes. space:
 // the committer waits for room in the journal, perhaps while the writer waits for the committer.
-func (w *writer) awaitRound(q *Queue, room bool, enough func(round uint64) bool) error {
+func (w *writer) awaitRound(q *Queue, space bool, enough func(round uint64) bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for !enough(w.round) {
@@ -107,7 +107,7 @@ func (w *writer) awaitRound(q *Queue, room bool, enough func(round uint64) bool)
 		}
 		if !w.saveRefused.Load() { // else the writer looks for space by itself
 			wakeUp(w.saveNow)
-			if room {
+			if space {
 				wakeUp(w.spaceWanted)
 			}
 		}

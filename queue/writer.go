@@ -137,8 +137,8 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 // save makes durable what the lanes did. Then it moves what the journal has into log and store: when all says so, when it is
 // much, or when it has waited long.
 func (w *writer) save(q *Queue, all bool) error {
-	room, _ := q.disk.adjustBallast(q)
-	if !room {
+	canSave, _ := q.disk.adjustBallast(q)
+	if !canSave {
 		q.disk.saveShortage.Store(q.disk.shortageOf(q.opts, nil))
 		w.saveRefused.Store(true)
 		w.broadcast(false)
@@ -331,7 +331,7 @@ func (w *writer) showCounts(q *Queue) {
 // close saves everything that is left. The committer has returned, so the writer's goroutine writes the lanes' last progress
 // into the journal itself: at a start, what the journal has is all there is behind the log.
 func (w *writer) close(q *Queue) error {
-	if room, _ := q.disk.adjustBallast(q); !room {
+	if canSave, _ := q.disk.adjustBallast(q); !canSave {
 		return nil
 	}
 	if err := w.flush(q); err != nil || w.saveRefused.Load() { // and the journal has room

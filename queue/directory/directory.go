@@ -53,37 +53,37 @@ func claim(path string, create bool, fault fault.Func, flock func(fd, how int) e
 			return nil, err
 		}
 	}
-	held, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	handle, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w, not even the directory %q: is the file system mounted? For a new queue set create = true", ErrNoQueue, path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	d = &Directory{path: path, handle: held, fault: fault}
+	d = &Directory{path: path, handle: handle, fault: fault}
 	defer func() {
 		if err != nil && !errors.Is(err, ErrNoLocks) { // which is returned alone, at the end
 			err = errors.Join(err, d.Close())
 			d = nil
 		}
 	}()
-	first := tryLock(held, flock)
+	first := tryLock(handle, flock)
 	if first != nil && !errors.Is(first, ErrNoLocks) {
 		return d, first
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(held.Fd()), &st); err != nil {
+	if err := unix.Fstat(int(handle.Fd()), &st); err != nil {
 		return d, fmt.Errorf("stat directory %q: %w", path, err)
 	}
 	d.device, d.inode = st.Dev, st.Ino
 	if err := d.Check(); err != nil {
 		return d, err // somebody moved it while we locked it
 	}
-	kept, err := d.contents()
+	found, err := d.contents()
 	if err != nil {
 		return d, err
 	}
-	if d.fresh = kept == ""; d.fresh && !create {
+	if d.fresh = found == ""; d.fresh && !create {
 		return d, fmt.Errorf("%w: directory %q is empty, or holds other things: is the file system mounted? For a new queue set create = true", ErrNoQueue, path)
 	}
 	if d.lock, err = os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {

@@ -112,12 +112,12 @@ func (d *Directory) contents() (name string, err error) {
 func (d *Directory) ReadFormat() (Format, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, formatFile))
 	if errors.Is(err, os.ErrNotExist) {
-		kept, err := d.contents()
+		found, err := d.contents()
 		if err != nil {
 			return Format{}, err
 		}
 		for _, k := range queueFiles {
-			if k.name == kept {
+			if k.name == found {
 				return Format{}, fmt.Errorf("the directory has %s but no file %q, so its format is not known: put the file back from a copy, or use an empty directory", k.what, formatFile)
 			}
 		}

@@ -113,8 +113,8 @@ func firstGeneration(raw []byte) uint64 {
 // scanSlot finds the entries of a slot, the position behind the last, and the positions of damaged places before it.
 func scanSlot(raw []byte, generation uint64) (frames []framePlace, end int64, broken []int64) {
 	at, good := slotHeader, slotHeader
-	var mark [8]byte
-	binary.LittleEndian.PutUint64(mark[:], generation)
+	var prefix [8]byte
+	binary.LittleEndian.PutUint64(prefix[:], generation)
 	for at <= len(raw) {
 		p, ok := parseEntry(raw[at:], generation)
 		if ok {
@@ -131,7 +131,7 @@ func scanSlot(raw []byte, generation uint64) (frames []framePlace, end int64, br
 		if at+1 > len(raw) {
 			break
 		}
-		skip := bytes.Index(raw[at+1:], mark[:])
+		skip := bytes.Index(raw[at+1:], prefix[:])
 		if skip < 0 {
 			break
 		}

@@ -230,13 +230,13 @@ func parseApplied(record []byte) (applied, error) {
 	return a, fits(&d)
 }
 
-func parseWatermarks(record []byte) (marks []Watermark, err error) {
+func parseWatermarks(record []byte) (watermarks []Watermark, err error) {
 	d := codec.Decoder{Buf: record}
 	version(&d)
 	for n := d.Count(); n > 0 && d.OK(); n-- {
-		marks = append(marks, Watermark{d.Varint(), d.Uvarint()})
+		watermarks = append(watermarks, Watermark{d.Varint(), d.Uvarint()})
 	}
-	return marks, fits(&d)
+	return watermarks, fits(&d)
 }
 
 func parseIDRecord(record []byte) (seq uint64, at int64, err error) {

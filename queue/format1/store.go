@@ -25,7 +25,7 @@ type store struct {
 	logs   writes
 	newest uint64 // version
 	err    error  // that ended the reading
-	// damage is told of what is lost.
+	// damage is called with what is lost.
 	damage func(what string)
 }
 

@@ -47,8 +47,8 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 			j = nil
 		}
 	}()
-	r := opening{j: j}
-	if err := r.readSlots(); err != nil {
+	op := opening{j: j}
+	if err := op.readSlots(); err != nil {
 		return j, nil, nil, err
 	}
 	// A file whose name a crash kept from being synced is used like any other from here on.
@@ -60,14 +60,14 @@ func Open(o Options) (j *Journal, records []Record, damages []Damage, err error)
 			return j, nil, nil, err
 		}
 	}
-	kept := r.dropRepeats()
-	if err := r.rewriteLast(kept); err != nil {
+	distinct := op.dropRepeats()
+	if err := op.rewriteLast(distinct); err != nil {
 		return j, nil, nil, err
 	}
-	for _, f := range kept {
+	for _, f := range distinct {
 		records = append(records, f.Record)
 	}
-	return j, records, r.damages, nil
+	return j, records, op.damages, nil
 }
 
 // opening is one call of Open.
@@ -287,40 +287,40 @@ func (o *opening) dropRepeats() []foundRecord {
 	slices.SortStableFunc(o.found, func(a, b foundRecord) int {
 		return cmp.Or(cmp.Compare(b.slot.generation, a.slot.generation), cmp.Compare(b.at, a.at))
 	})
-	var kept []foundRecord // by First, downwards
+	var distinct []foundRecord // by First, downwards
 	for _, f := range o.found {
-		at, _ := slices.BinarySearchFunc(kept, f.First, func(k foundRecord, first uint64) int { return cmp.Compare(first, k.First) })
+		at, _ := slices.BinarySearchFunc(distinct, f.First, func(k foundRecord, first uint64) int { return cmp.Compare(first, k.First) })
 		// kept[at-1] begins above f, kept[at] at it or below.
 		var other *foundRecord
-		if at > 0 && kept[at-1].First < f.End {
-			other = &kept[at-1]
-		} else if at < len(kept) && kept[at].End > f.First {
-			other = &kept[at]
+		if at > 0 && distinct[at-1].First < f.End {
+			other = &distinct[at-1]
+		} else if at < len(distinct) && distinct[at].End > f.First {
+			other = &distinct[at]
 		}
 		if other == nil {
-			kept = slices.Insert(kept, at, f)
+			distinct = slices.Insert(distinct, at, f)
 		} else if other.First != f.First || other.End != f.End || !bytes.Equal(other.Payload, f.Payload) {
 			o.report(Damage{File: f.slot.file.Name(), Grave: true}, "entries %d to %d are in %q and in %q, and differ: the newer ones count",
 				f.First, f.End-1, f.slot.file.Name(), other.slot.file.Name())
 		}
 	}
-	slices.Reverse(kept)
-	return kept
+	slices.Reverse(distinct)
+	return distinct
 }
 
 // rewriteLast writes the last record anew and syncs it. The process that wrote it may have died before the sync, or the sync
 // may have failed: then what was read is in the page cache alone, and a sync without a write would skip it. All records
 // before it were synced. The same holds for the header of a slot that has no record yet.
-func (o *opening) rewriteLast(kept []foundRecord) error {
+func (o *opening) rewriteLast(distinct []foundRecord) error {
 	if s := o.j.active.Load(); s != nil && s.end == page {
 		if err := o.j.writeHeaders(s); err != nil {
 			return err
 		}
 	}
-	if len(kept) == 0 {
+	if len(distinct) == 0 {
 		return nil
 	}
-	last := slices.MaxFunc(kept, func(a, b foundRecord) int {
+	last := slices.MaxFunc(distinct, func(a, b foundRecord) int {
 		return cmp.Or(cmp.Compare(a.slot.generation, b.slot.generation), cmp.Compare(a.at, b.at))
 	})
 	err := o.j.writeRecord(last.slot, last.stored, last.at)

@@ -156,9 +156,9 @@ type foundRecord struct {
 // last good record, broken the positions of records that can't be read though another one begins behind them. torn is the
 // position of the last record when that one can't be read, else 0. What is stored is a slice of raw.
 func scan(raw []byte, l incarnation) (records []foundRecord, end int64, broken []int64, torn int64) {
-	var mark [16]byte
-	binary.LittleEndian.PutUint64(mark[:], l.generation)
-	binary.LittleEndian.PutUint64(mark[8:], l.salt)
+	var prefix [16]byte
+	binary.LittleEndian.PutUint64(prefix[:], l.generation)
+	binary.LittleEndian.PutUint64(prefix[8:], l.salt)
 	end = page
 	var gap []int64 // where, behind the last good record, records begin by their first bytes and can't be read
 	hole := func(to int64) []int64 {
@@ -177,7 +177,7 @@ func scan(raw []byte, l incarnation) (records []foundRecord, end int64, broken [
 			at += roundUp(int64(len(stored)))
 			end = at
 			continue
-		case bytes.HasPrefix(raw[at:], mark[:]):
+		case bytes.HasPrefix(raw[at:], prefix[:]):
 			gap = append(gap, at)
 		}
 		at += page

@@ -133,11 +133,11 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 	if err != nil {
 		return err
 	}
-	keep := len(infos)
-	for keep > 0 && !(infos[keep-1].Kind == Entries && infos[keep-1].FirstEntry < first) {
-		keep--
+	remaining := len(infos)
+	for remaining > 0 && !(infos[remaining-1].Kind == Entries && infos[remaining-1].FirstEntry < first) {
+		remaining--
 	}
-	behind := slices.ContainsFunc(infos[keep:], func(b Info) bool { return b.Kind == Entries })
+	behind := slices.ContainsFunc(infos[remaining:], func(b Info) bool { return b.Kind == Entries })
 	for _, other := range later {
 		behind = behind || other.size > headerSize
 	}
@@ -155,7 +155,7 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 			}
 		}
 	}
-	gather(s, infos[keep:])
+	gather(s, infos[remaining:])
 	for _, other := range later {
 		end := other.size
 		if other.sealed {
@@ -168,8 +168,8 @@ func (l *Log) cutFrom(first uint64, found *Found) error {
 		gather(other, infos)
 	}
 	cut := int64(headerSize)
-	if keep > 0 {
-		cut = infos[keep-1].end()
+	if remaining > 0 {
+		cut = infos[remaining-1].end()
 	}
 	if err := l.opts.Fault.Before(PlaceCut); err != nil {
 		return err

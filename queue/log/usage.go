@@ -133,7 +133,7 @@ func (l *Log) readUsage(s *segment) error {
 		}
 		b, err := s.block(blocks[i].Offset, &blocks[i].Sum)
 		if err != nil {
-			continue // whoever needs it reports it
+			continue // the reader that needs it reports it
 		}
 		frames, _ := b.Frames()
 		for _, f := range frames {

@@ -64,12 +64,12 @@ func (b *Batch) put(key Key, value []byte, has, fresh bool) error {
 	}
 	at, again := b.at[key]
 	var w write
-	room, size := 1, len(value)
+	n, size := 1, len(value)
 	if again {
 		w = b.writes[at]
-		room, size = 0, size-len(w.value)
+		n, size = 0, size-len(w.value)
 	}
-	if !b.Fits(room, size) || int64(len(value)) >= maxValue(b.store.memTable) {
+	if !b.Fits(n, size) || int64(len(value)) >= maxValue(b.store.memTable) {
 		return fmt.Errorf("write %d bytes to the store's %s behind %d: %w", len(value), key.Kind, b.bytes, ErrTooLarge)
 	}
 	if !again {

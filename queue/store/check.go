@@ -16,8 +16,8 @@ func (s *Store) Check(kinds ...Kind) (list []Mismatch, err error) {
 	if len(kinds) == 0 {
 		kinds = Kinds
 	}
-	var kept state
-	version := s.pinVersion(func() { kept = s.state })
+	var want state
+	version := s.pinVersion(func() { want = s.state })
 	defer s.unpinVersion(version)
 	if version > 0 {
 		raw, err := s.raw(version, stateKey)
@@ -28,12 +28,12 @@ func (s *Store) Check(kinds ...Kind) (list []Mismatch, err error) {
 		switch {
 		case errors.Is(err, ErrClosed):
 			return nil, err
-		case err != nil || stored != kept:
+		case err != nil || stored != want:
 			list = append(list, Mismatch{Kind: State, Err: err})
 		}
 	}
 	for _, k := range kinds {
-		m := Mismatch{Kind: k, Want: kept.sums.Of(k)}
+		m := Mismatch{Kind: k, Want: want.sums.Of(k)}
 		m.Err = s.sumUp(version, k, &m.Found, nil)
 		if errors.Is(m.Err, ErrClosed) {
 			return nil, m.Err

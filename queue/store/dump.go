@@ -34,8 +34,8 @@ func (d *Dump) Step(fn func(key Key, value []byte) error) (more bool, err error)
 		return more, err
 	}
 	k := d.kinds[0]
-	if kept := d.want.sums.Of(k); kept != d.found {
-		d.wrong = append(d.wrong, Mismatch{Kind: k, Want: kept, Found: d.found})
+	if want := d.want.sums.Of(k); want != d.found {
+		d.wrong = append(d.wrong, Mismatch{Kind: k, Want: want, Found: d.found})
 	}
 	d.kinds, d.found = d.kinds[1:], Sum{}
 	if len(d.kinds) > 0 {

@@ -21,8 +21,8 @@ func (s *Sums) Of(k Kind) Sum { return s[k.index()] }
 // Diff returns the kinds for which other, which was found, differs from s.
 func (s *Sums) Diff(other *Sums) (list []Mismatch) {
 	for _, k := range Kinds {
-		if kept, found := s.Of(k), other.Of(k); kept != found {
-			list = append(list, Mismatch{Kind: k, Want: kept, Found: found})
+		if want, found := s.Of(k), other.Of(k); want != found {
+			list = append(list, Mismatch{Kind: k, Want: want, Found: found})
 		}
 	}
 	return list

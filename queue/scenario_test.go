@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// harm is a way in which the writes at a place go wrong.
-type harm struct {
+// writeFault is a way in which the writes at a place go wrong.
+type writeFault struct {
 	place string
 	made  bool   // the write is made first
 	how   string // once, for a while, from then on, every third
 	err   error
 }
 
-func (h harm) String() string {
+func (h writeFault) String() string {
 	when := "before"
 	if h.made {
 		when = "after"
@@ -30,7 +30,7 @@ func (h harm) String() string {
 }
 
 // hits says whether the visit of the place, counted from 1, goes wrong.
-func (h *harm) hits(visit int) bool {
+func (h *writeFault) hits(visit int) bool {
 	switch h.how {
 	case "once":
 		return visit == 1
@@ -42,8 +42,8 @@ func (h *harm) hits(visit int) bool {
 	return true
 }
 
-// play uses a queue and writes down what its user knows.
-type play struct {
+// scenario uses a queue at random and writes down what its user knows.
+type scenario struct {
 	*Queue
 	t      *testing.T
 	opts   Options
@@ -55,7 +55,7 @@ type play struct {
 	died   bool         // what was not saved may be lost
 
 	mu      sync.Mutex
-	harm    *harm
+	harm    *writeFault
 	visits  int
 	fired   int
 	visited map[string]bool // places, while armed
@@ -66,18 +66,18 @@ type play struct {
 }
 
 const (
-	playStart    = 1_700_000_000_000 // of the clock, Unix milliseconds
-	playWindow   = 3 * time.Minute
-	playRetain   = time.Minute
-	playUnserved = 200 * time.Hour
+	scenarioStart     = 1_700_000_000_000 // of the clock, Unix milliseconds
+	scenarioWindow    = 3 * time.Minute
+	scenarioRetention = time.Minute
+	scenarioUnserved  = 200 * time.Hour
 )
 
-func newPlay(t *testing.T, seed int64) *play {
-	p := &play{t: t, ledger: newLedger(), r: rand.New(rand.NewSource(seed)), visited: map[string]bool{}}
-	p.clock.Store(playStart)
+func newScenario(t *testing.T, seed int64) *scenario {
+	p := &scenario{t: t, ledger: newLedger(), r: rand.New(rand.NewSource(seed)), visited: map[string]bool{}}
+	p.clock.Store(scenarioStart)
 	p.free.Store(1 << 40)
 	p.opts = Options{
-		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: playWindow, Retention: playRetain, FailedRetention: 1000 * time.Hour, UnservedRetention: playUnserved,
+		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: scenarioWindow, Retention: scenarioRetention, FailedRetention: 1000 * time.Hour, UnservedRetention: scenarioUnserved,
 		Now: func() time.Time { return time.UnixMilli(p.clock.Load()) }, AppendTimeout: time.Second,
 		slotSize: 256 << 10, saveEvery: 5 * time.Millisecond, tailBytes: 1, ballast: 64 << 10, fault: p.fault, laneRetries: 2, allRetries: 1,
 		Free: func() (int64, error) { return p.free.Load(), nil },
@@ -90,7 +90,7 @@ func newPlay(t *testing.T, seed int64) *play {
 	return p
 }
 
-func (p *play) fault(place string, made bool) error {
+func (p *scenario) fault(place string, made bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.copyAt == place && !made {
@@ -114,24 +114,24 @@ func (p *play) fault(place string, made bool) error {
 	return p.harm.err
 }
 
-func (p *play) arm(armed bool) {
+func (p *scenario) arm(armed bool) {
 	p.mu.Lock()
 	p.armed = armed
 	p.mu.Unlock()
 }
 
 // capture has the directory copied at the next visit of a place.
-func (p *play) capture(place, dir string) {
+func (p *scenario) capture(place, dir string) {
 	p.mu.Lock()
 	p.copyAt, p.copyTo = place, dir
 	p.mu.Unlock()
 }
 
-func (p *play) now() int64 { return p.clock.Load() }
+func (p *scenario) now() int64 { return p.clock.Load() }
 
-func (p *play) advance(d time.Duration) { p.clock.Add(d.Milliseconds()) }
+func (p *scenario) advance(d time.Duration) { p.clock.Add(d.Milliseconds()) }
 
-func (p *play) must(err error) {
+func (p *scenario) must(err error) {
 	p.t.Helper()
 	if err != nil {
 		p.mu.Lock()
@@ -141,7 +141,7 @@ func (p *play) must(err error) {
 	}
 }
 
-func (p *play) open() error {
+func (p *scenario) open() error {
 	q, err := openUnforked(p.opts)
 	if err == nil {
 		p.Queue = q
@@ -150,17 +150,17 @@ func (p *play) open() error {
 }
 
 // lane makes a lane, or returns the one there is; nil when that fails.
-func (p *play) lane(name string) *Lane {
+func (p *scenario) lane(name string) *Lane {
 	l, err := p.Lane(name)
 	if err != nil {
 		return nil
 	}
-	p.ledger.lanes[name], p.ledger.givenUp[name] = true, false
+	p.ledger.lanes[name], p.ledger.discarded[name] = true, false
 	return l
 }
 
 // mustLane is lane for times without harm.
-func (p *play) mustLane(name string) *Lane {
+func (p *scenario) mustLane(name string) *Lane {
 	p.t.Helper()
 	var l *Lane
 	await(p.t, "lane "+name, func() bool { l = p.lane(name); return l != nil })
@@ -168,7 +168,7 @@ func (p *play) mustLane(name string) *Lane {
 }
 
 // playBody is the body of an event: large and beyond compression when its id says so.
-func playBody(id string) []byte {
+func scenarioBody(id string) []byte {
 	if !strings.HasPrefix(id, "big") {
 		return body(id)
 	}
@@ -182,7 +182,7 @@ func playBody(id string) []byte {
 }
 
 // append stores n events for all lanes.
-func (p *play) append(n int, prefix string) error {
+func (p *scenario) append(n int, prefix string) error {
 	var set []LaneID
 	var names []string
 	for _, l := range p.Lanes() {
@@ -193,7 +193,7 @@ func (p *play) append(n int, prefix string) error {
 		id := fmt.Sprintf("%s_%d", prefix, p.n)
 		p.n++
 		p.ledger.tried[id] = true
-		events[i] = Event{ID: []byte(id), Type: []byte("x"), Body: playBody(id), Lanes: NewLaneSet(set...)}
+		events[i] = Event{ID: []byte(id), Type: []byte("x"), Body: scenarioBody(id), Lanes: NewLaneSet(set...)}
 	}
 	err := p.Append("platform", events, receipts)
 	for i := range events {
@@ -209,7 +209,7 @@ func (p *play) append(n int, prefix string) error {
 }
 
 // mustAppend is append for times without harm.
-func (p *play) mustAppend(n int, prefix string) {
+func (p *scenario) mustAppend(n int, prefix string) {
 	p.t.Helper()
 	await(p.t, "an append", func() bool {
 		err := p.append(n, prefix)
@@ -221,7 +221,7 @@ func (p *play) mustAppend(n int, prefix string) {
 }
 
 // settle settles a delivery.
-func (p *play) settle(l *Lane, d *Delivery, state string) {
+func (p *scenario) settle(l *Lane, d *Delivery, state string) {
 	p.ledger.settle(l.Name(), string(d.Event.ID), state, p.now())
 	switch state {
 	case Delivered:
@@ -234,7 +234,7 @@ func (p *play) settle(l *Lane, d *Delivery, state string) {
 }
 
 // work takes up to n deliveries of a lane and settles them, as its chance has it.
-func (p *play) work(l *Lane, n int) {
+func (p *scenario) work(l *Lane, n int) {
 	for range n {
 		d, in := l.TakeDue(p.opts.Now())
 		if !in {
@@ -247,7 +247,7 @@ func (p *play) work(l *Lane, n int) {
 }
 
 // save says whether all so far was saved.
-func (p *play) save() bool {
+func (p *scenario) save() bool {
 	if p.writer.awaitSave(p.Queue) != nil {
 		return false
 	}
@@ -256,13 +256,13 @@ func (p *play) save() bool {
 }
 
 // mustSave saves, when what kept the queue from it is over.
-func (p *play) mustSave() {
+func (p *scenario) mustSave() {
 	p.t.Helper()
 	await(p.t, "a save", func() bool { return p.save() || p.Err() != nil })
 	p.must(p.Err())
 }
 
-func (p *play) pause(l *Lane, why string) {
+func (p *scenario) pause(l *Lane, why string) {
 	may := p.ledger.paused[l.Name()]
 	if len(may) == 0 {
 		may = []string{""}
@@ -273,15 +273,15 @@ func (p *play) pause(l *Lane, why string) {
 	}
 }
 
-func (p *play) giveUp(l *Lane) {
+func (p *scenario) discard(l *Lane) {
 	p.ledger.lanes[l.Name()] = false
 	if p.Discard(l) == nil {
-		p.ledger.giveUp(l.Name())
+		p.ledger.discard(l.Name())
 	}
 }
 
-// giveUpFailed gives up what has failed for a lane. The store then shows no difference to what is delivered.
-func (p *play) giveUpFailed(l *Lane) {
+// discardFailed discards what has failed for a lane. The store then shows no difference to what is delivered.
+func (p *scenario) discardFailed(l *Lane) {
 	for _, id := range p.ledger.ids() {
 		key := l.Name() + " " + id
 		if changes := p.ledger.deliveries[key]; len(changes) > 0 && changes[len(changes)-1].state == Failed {
@@ -294,8 +294,8 @@ func (p *play) giveUpFailed(l *Lane) {
 }
 
 // begin brings the queue into a state that has some of everything: saved, in the journal alone, and in memory alone; a
-// sealed segment, something carried, a lane that is paused, one that is to be given up and one that nobody serves.
-func (p *play) begin() {
+// sealed segment, something carried, a lane that is paused, one that is to be discarded and one that nobody serves.
+func (p *scenario) begin() {
 	p.t.Helper()
 	p.must(p.open())
 	crm, mail, old, left := p.mustLane("crm"), p.mustLane("mail"), p.mustLane("old"), p.mustLane("left")
@@ -311,9 +311,9 @@ func (p *play) begin() {
 	p.finish(mail)
 	p.finish(old)
 	p.mustSave()
-	p.advance(2 * playRetain)
+	p.advance(2 * scenarioRetention)
 	p.tidy()
-	p.advance(2 * playRetain)
+	p.advance(2 * scenarioRetention)
 	p.tidy()
 	p.mustAppend(20, "evt")
 	p.pause(mail, "by hand")
@@ -329,7 +329,7 @@ func (p *play) begin() {
 }
 
 // leave has all lanes but one, nil for none, served.
-func (p *play) leave(left *Lane) {
+func (p *scenario) leave(left *Lane) {
 	if left != nil {
 		p.ledger.unserved[left.Name()] = true
 	}
@@ -343,7 +343,7 @@ func (p *play) leave(left *Lane) {
 }
 
 // expire has what an unserved lane holds become failed, as far as the harm lets it.
-func (p *play) expire(l *Lane) {
+func (p *scenario) expire(l *Lane) {
 	for _, id := range p.ledger.ids() {
 		key := l.Name() + " " + id
 		if changes := p.ledger.deliveries[key]; len(changes) > 0 && (changes[len(changes)-1].state == Pending || changes[len(changes)-1].state == Retrying) {
@@ -354,14 +354,14 @@ func (p *play) expire(l *Lane) {
 }
 
 // finish settles what of a lane is pending, in some way.
-func (p *play) finish(l *Lane) {
+func (p *scenario) finish(l *Lane) {
 	for d, _ := l.Take(); d != nil; d, _ = l.Take() {
 		p.settle(l, d, []string{Delivered, Delivered, Delivered, Delivered, Retrying, Failed}[p.r.Intn(6)])
 	}
 }
 
 // replay settles up to n deliveries of the replays of a lane.
-func (p *play) replay(l *Lane, n int) {
+func (p *scenario) replay(l *Lane, n int) {
 	for range n {
 		d, _ := l.TakeReplay(p.opts.Now())
 		if d == nil {
@@ -372,7 +372,7 @@ func (p *play) replay(l *Lane, n int) {
 }
 
 // tidy has what nobody needs deleted; how far that comes depends on the harm.
-func (p *play) tidy() {
+func (p *scenario) tidy() {
 	for range 3 {
 		err := p.update(func() error {
 			p.writer.retain.sweep.notBefore = 0
@@ -394,11 +394,11 @@ func (p *play) tidy() {
 }
 
 // end settles all that is left, and saves it. Nothing goes wrong any more.
-func (p *play) end() {
+func (p *scenario) end() {
 	p.t.Helper()
 	for name, wanted := range p.ledger.lanes {
 		if l := p.laneNamed(name); !wanted && l != nil {
-			p.giveUp(l)
+			p.discard(l)
 		}
 	}
 	p.leave(nil)
@@ -428,15 +428,15 @@ func (p *play) end() {
 }
 
 // repeat posts all ids again that are in their window.
-func (p *play) repeat(when string) {
+func (p *scenario) repeat(when string) {
 	p.t.Helper()
 	for _, id := range p.ledger.ids() {
 		was := p.ledger.acked[id]
-		if p.now()-was.at >= playWindow.Milliseconds() {
+		if p.now()-was.at >= scenarioWindow.Milliseconds() {
 			continue
 		}
 		receipts := make([]Receipt, 1)
-		p.must(p.Append("platform", []Event{{ID: []byte(id), Type: []byte("x"), Body: playBody(id)}}, receipts))
+		p.must(p.Append("platform", []Event{{ID: []byte(id), Type: []byte("x"), Body: scenarioBody(id)}}, receipts))
 		if !receipts[0].Duplicate || receipts[0].Seq != was.seq {
 			p.t.Errorf("%v: %s: %s again is answered %+v, want a duplicate of %d", p.harm, when, id, receipts[0], was.seq)
 		}
@@ -444,7 +444,7 @@ func (p *play) repeat(when string) {
 }
 
 // look checks the queue.
-func (p *play) look(when string) {
+func (p *scenario) look(when string) {
 	p.t.Helper()
 	list := check(p.Queue, p.ledger, p.now())
 	if len(list) > 0 {
