@@ -24,7 +24,7 @@ func (l *Lane) loadCarried(next, low uint64) (ok bool) {
 	l.reader, l.carried = entry.Reader{}, list
 	l.carriedTo = max(l.carriedTo, to)
 	if err != nil && len(list) == 0 {
-		l.retryRead(err)
+		l.readLater(err)
 		return false
 	}
 	return true

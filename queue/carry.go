@@ -195,7 +195,7 @@ func (r *retainer) carryAgain(q *Queue, s *log.Segment, b *carriedBlock, over fu
 
 // carryNeeded carries the events of a segment that are retrying or failed, or in flight in a replay.
 func (r *retainer) carryNeeded(q *Queue, s *log.Segment, b *carriedBlock, done uint64) error {
-	needed, err := r.needs.within(q, s.FirstEvent, s.EndEvent, done)
+	needed, err := r.needed.within(q, s.FirstEvent, s.EndEvent, done)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@
 //	a lane        lane.go, cursor.go, take.go, carried.go, settle.go, retries.go, retrypages.go, retryload.go, progress.go,
 //	              letters.go, failed.go, health.go, excerpts.go, unserved.go; registry.go (which lanes there are)
 //	replays       replay.go, replaytake.go, replayread.go, replayrecord.go
-//	retention     retain.go, needs.go, carry.go
+//	retention     retain.go, needed.go, carry.go
 //	reading       read.go, tail.go, follow.go, lost.go; search.go, criteria.go, story.go, state.go
 //	figures       queue.go, lanestats.go, histogram.go
 //	backup        backup.go, restore.go

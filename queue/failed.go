@@ -47,7 +47,7 @@ func (l *Lane) DiscardFailed(spec ReplaySpec) (count int64, err error) {
 	r := l.draftReplay(spec)
 	r.withoutEvents = len(spec.Types) == 0
 	l.mu.Unlock()
-	for r.read < r.to && err == nil {
+	for r.read < r.end && err == nil {
 		var seqs []uint64
 		var b replayBatch
 		b, err = l.readReplay(r)
@@ -55,7 +55,7 @@ func (l *Lane) DiscardFailed(spec ReplaySpec) (count int64, err error) {
 		for i := range b.ahead {
 			seqs = append(seqs, b.ahead[i].Seq)
 		}
-		if count += int64(l.deleteFailed(seqs, r.wants)); err == nil && (l.isFull() || r.read >= r.to) {
+		if count += int64(l.deleteFailed(seqs, r.matches)); err == nil && (l.isFull() || r.read >= r.end) {
 			err = l.q.writer.awaitSave(l.q)
 		}
 	}

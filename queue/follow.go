@@ -11,15 +11,15 @@ import (
 // most one block in memory, however slow its reader is. It misses events that are deleted before it reaches them. One
 // goroutine uses it at a time.
 type Follower struct {
-	q      *Queue
-	told   uint64 // behind the last event that Next returned
-	next   uint64 // behind the last event that was read or passed over
-	reader entry.Reader
-	ahead  []*entry.Frame
+	q        *Queue
+	returned uint64 // behind the last event that Next returned
+	next     uint64 // behind the last event that was read or passed over
+	reader   entry.Reader
+	ahead    []*entry.Frame
 }
 
 // Follow returns a follower that begins with event seq, or with the first kept one behind it. It reads nothing.
-func (q *Queue) Follow(seq uint64) *Follower { return &Follower{q: q, told: seq, next: seq} }
+func (q *Queue) Follow(seq uint64) *Follower { return &Follower{q: q, returned: seq, next: seq} }
 
 // End is the sequence number behind the newest event. It waits for nothing.
 func (q *Queue) End() uint64 { return q.end.Load() }
@@ -37,8 +37,8 @@ func (f *Follower) Next() (ev Stored, missed uint64, ok bool, err error) {
 		case ok && ev.Seq < f.next:
 			continue
 		case ok:
-			missed = ev.Seq - f.told
-			f.told, f.next = ev.Seq+1, ev.Seq+1
+			missed = ev.Seq - f.returned
+			f.returned, f.next = ev.Seq+1, ev.Seq+1
 			ev.At = f.q.shown(ev.At)
 			return ev, missed, true, nil
 		}

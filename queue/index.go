@@ -61,8 +61,8 @@ func closed(err error) error {
 }
 
 // recordKey names a record of a lane in the store.
-func recordKey(lane LaneID, what entry.RecordKind, seq uint64) store.Key {
-	switch what {
+func recordKey(lane LaneID, kind entry.RecordKind, seq uint64) store.Key {
+	switch kind {
 	case entry.Retry:
 		return store.RetryKey(uint32(lane), seq)
 	case entry.Failed:

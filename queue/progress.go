@@ -14,19 +14,19 @@ type unsaved struct {
 }
 
 type recordName struct {
-	what entry.RecordKind
+	kind entry.RecordKind
 	seq  uint64
 }
 
 // change sets a record or, with nil, deletes it. The caller holds mu.
-func (l *Lane) change(what entry.RecordKind, seq uint64, record []byte) {
-	l.changes = append(l.changes, entry.Change{Kind: what, Seq: seq, Record: record})
+func (l *Lane) change(kind entry.RecordKind, seq uint64, record []byte) {
+	l.changes = append(l.changes, entry.Change{Kind: kind, Seq: seq, Record: record})
 	l.changeBytes += 16 + len(record)
 	if l.unsaved == nil {
 		l.unsaved = map[recordName]unsaved{}
 	}
-	l.unsaved[recordName{what, seq}] = unsaved{record, l.saveNumber}
-	if what != entry.Replay {
+	l.unsaved[recordName{kind, seq}] = unsaved{record, l.saveNumber}
+	if kind != entry.Replay {
 		l.q.watched.note(seq)
 		if record == nil && seq < l.q.log.FirstKeptEvent() {
 			l.q.freed.Store(true)
@@ -137,13 +137,13 @@ func (l *Lane) floor(end uint64) uint64 {
 }
 
 // mayHave reports whether the store may have records of a kind.
-func (l *Lane) mayHave(what entry.RecordKind) bool {
+func (l *Lane) mayHave(kind entry.RecordKind) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.unsaved) > 0 {
 		return true
 	}
-	if what == entry.Retry {
+	if kind == entry.Retry {
 		return l.retrying > 0
 	}
 	return l.failed > 0
@@ -156,13 +156,13 @@ func (l *Lane) recordCount() int64 {
 	return l.retrying + l.failed
 }
 
-// needs adds to set those events of a range that are retrying, failed, or in flight in a replay, as far as the store does
-// not know it yet.
-func (l *Lane) needs(from, to uint64, set map[uint64]struct{}) {
+// addNeeded adds to set those events of a range that are retrying, failed, or in flight in a replay, as far as the store
+// does not know it yet.
+func (l *Lane) addNeeded(from, to uint64, set map[uint64]struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for name, u := range l.unsaved {
-		if name.what != entry.Replay && u.record != nil && from <= name.seq && name.seq < to {
+		if name.kind != entry.Replay && u.record != nil && from <= name.seq && name.seq < to {
 			set[name.seq] = struct{}{}
 		}
 	}
@@ -190,8 +190,8 @@ func (l *Lane) needsEvent(seq uint64) (needs, again bool, err error) {
 		return true, false, nil
 	}
 	again = l.dirty && seq >= l.saved
-	for _, what := range []entry.RecordKind{entry.Retry, entry.Failed} {
-		u, ok := l.unsaved[recordName{what, seq}]
+	for _, kind := range []entry.RecordKind{entry.Retry, entry.Failed} {
+		u, ok := l.unsaved[recordName{kind, seq}]
 		again = again || ok && u.saveNumber == l.saveNumber
 	}
 	return again, again, nil

@@ -77,7 +77,7 @@ var (
 type replay struct {
 	number    uint64 // when it began, Unix milliseconds, made unique
 	spec      ReplaySpec
-	to        uint64 // it takes up no event from here on
+	end       uint64 // it takes up no event from here on
 	state     string
 	ended     int64 // Unix milliseconds
 	total     int64
@@ -153,7 +153,7 @@ func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
 
 // draftReplay makes a replay that nobody else knows. The caller holds mu.
 func (l *Lane) draftReplay(spec ReplaySpec) *replay {
-	r := &replay{spec: spec, state: ReplayRunning, to: l.q.end.Load(), dirty: true}
+	r := &replay{spec: spec, state: ReplayRunning, end: l.q.end.Load(), dirty: true}
 	for _, t := range []*time.Time{&r.spec.Since, &r.spec.Until} {
 		if !t.IsZero() {
 			*t = time.UnixMilli(l.q.stamp(*t))
@@ -161,7 +161,7 @@ func (l *Lane) draftReplay(spec ReplaySpec) *replay {
 	}
 	if len(spec.Seqs) > 0 {
 		r.read, r.next = spec.Seqs[0], spec.Seqs[0]
-		r.to = min(r.to, spec.Seqs[len(spec.Seqs)-1]+1)
+		r.end = min(r.end, spec.Seqs[len(spec.Seqs)-1]+1)
 	}
 	r.number = uint64(max(l.q.now(), 1))
 	if n := len(l.replays); n > 0 {
@@ -196,7 +196,7 @@ func (l *Lane) CountReplay(spec ReplaySpec, limit time.Duration) (count int64, c
 	r := l.draftReplay(spec)
 	r.withoutEvents = spec.Failed && len(spec.Types) == 0 // their records say enough
 	l.mu.Unlock()
-	for r.read < r.to {
+	for r.read < r.end {
 		if time.Since(began) > limit {
 			return count, false, nil
 		}
@@ -246,7 +246,7 @@ func (l *Lane) CancelReplay(id string) (ReplayStatus, error) {
 		f.settled = true
 	}
 	r.released, r.ahead, r.exhausted = nil, nil, true
-	l.endReplay(r, ReplayCancelled)
+	l.finishReplay(r, ReplayCancelled)
 	status := r.status()
 	l.mu.Unlock()
 	if err := l.q.writer.awaitSave(l.q); err != nil {

@@ -443,7 +443,7 @@ func TestStoryTellsOfReplays(t *testing.T) {
 
 func TestAReplayRecordGivesBackWhatWasPutIn(t *testing.T) {
 	r := &replay{
-		number: 1700000000123, state: ReplayRunning, to: 900, ended: 5, total: -1, takenUp: 7, delivered: 3, failed: 2, retrying: 2, passed: 1,
+		number: 1700000000123, state: ReplayRunning, end: 900, ended: 5, total: -1, takenUp: 7, delivered: 3, failed: 2, retrying: 2, passed: 1,
 		spec:   ReplaySpec{Failed: true, Types: []string{"lead.*", "test"}, Classes: []string{"dns"}, Since: time.UnixMilli(1), Until: time.UnixMilli(2), Rate: 0.25},
 		cursor: newCursor(300, []uint64{301, 305}), read: 300,
 	}
@@ -451,7 +451,7 @@ func TestAReplayRecordGivesBackWhatWasPutIn(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	named := &replay{number: 1, state: ReplayRunning, to: 10, cursor: newCursor(3, nil), read: 3, spec: ReplaySpec{Seqs: []uint64{3, 9}}}
+	named := &replay{number: 1, state: ReplayRunning, end: 10, cursor: newCursor(3, nil), read: 3, spec: ReplaySpec{Seqs: []uint64{3, 9}}}
 	if got, err := parseReplay(1, named.append(nil)); err != nil || !reflect.DeepEqual(got, named) {
 		t.Errorf("got %+v, %v", got, err)
 	}

@@ -66,7 +66,7 @@ func (l *Lane) readFailed(r *replay, b *replayBatch) error {
 	fresh := l.unsavedFailures() // before the store is read: what it gets meanwhile is in both
 	err := l.q.index.scan(recordKey(l.id, entry.Failed, b.read), recordKey(l.id, entry.Failed, math.MaxUint64), func(key store.Key, record []byte) (bool, error) {
 		seq := key.Number
-		if seq >= r.to {
+		if seq >= r.end {
 			return false, nil
 		}
 		keys, last = keys+1, seq
@@ -81,7 +81,7 @@ func (l *Lane) readFailed(r *replay, b *replayBatch) error {
 	if err != nil {
 		return err
 	}
-	to := r.to
+	to := r.end
 	if keys >= replayReadEvents {
 		to = last + 1
 	}
@@ -92,7 +92,7 @@ func (l *Lane) readFailed(r *replay, b *replayBatch) error {
 			return nil
 		}
 		b.read = o.Seq + 1
-		if !r.wants(&o) {
+		if !r.matches(&o) {
 			continue
 		}
 		if r.withoutEvents {
@@ -112,7 +112,7 @@ func (l *Lane) readFailed(r *replay, b *replayBatch) error {
 		}
 	}
 	if keys < replayReadEvents {
-		b.read = r.to
+		b.read = r.end
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (l *Lane) unsavedFailures() map[uint64][]byte {
 	defer l.mu.Unlock()
 	fresh := map[uint64][]byte{}
 	for name, u := range l.unsaved {
-		if name.what == entry.Failed {
+		if name.kind == entry.Failed {
 			fresh[name.seq] = u.record
 		}
 	}
@@ -149,8 +149,8 @@ func withUnsaved(list []Failure, fresh map[uint64][]byte, from, to uint64) []Fai
 	return list
 }
 
-// wants reports whether the replay is for a delivery that failed so.
-func (r *replay) wants(f *Failure) bool {
+// matches reports whether the replay is for a delivery that failed so.
+func (r *replay) matches(f *Failure) bool {
 	at := f.At.UnixMilli()
 	return at <= int64(r.number) && at >= unixMilli(r.spec.Since) &&
 		(r.spec.Until.IsZero() || at < unixMilli(r.spec.Until)) &&
@@ -165,7 +165,7 @@ func (l *Lane) readSettled(r *replay, b *replayBatch) error {
 			b.ahead = append(b.ahead, *ev)
 		}
 	}
-	if low := min(l.q.log.FirstKeptEvent(), r.to); b.read < low {
+	if low := min(l.q.log.FirstKeptEvent(), r.end); b.read < low {
 		return l.readCarried(b, low, add)
 	}
 	if r.finder == nil {
@@ -175,8 +175,8 @@ func (l *Lane) readSettled(r *replay, b *replayBatch) error {
 	if err != nil {
 		return err
 	}
-	if from >= r.to {
-		b.read = r.to
+	if from >= r.end {
+		b.read = r.end
 		return nil
 	}
 	frames, damagedTo, err := l.q.frames(from)
@@ -184,21 +184,21 @@ func (l *Lane) readSettled(r *replay, b *replayBatch) error {
 		return err
 	}
 	if damagedTo > 0 {
-		b.read = min(damagedTo, r.to)
+		b.read = min(damagedTo, r.end)
 		l.q.unreadable(from, b.read, err)
 		return nil
 	}
 	if len(frames) == 0 {
-		b.read = r.to
+		b.read = r.end
 		return nil
 	}
-	to = min(max(to, frames[len(frames)-1].End()), r.to)
+	to = min(max(to, frames[len(frames)-1].End()), r.end)
 	for _, f := range frames {
 		for rd := f.Reader(); ; {
 			at := rd.Seq()
 			ev, ok, err := rd.Next()
 			if err != nil {
-				l.q.unreadable(max(at, b.read), min(f.End(), r.to), err)
+				l.q.unreadable(max(at, b.read), min(f.End(), r.end), err)
 			}
 			if err != nil || !ok {
 				break

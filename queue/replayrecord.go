@@ -14,7 +14,7 @@ import (
 func (r *replay) append(dst []byte) []byte {
 	dst = append(dst, recordVersion)
 	dst = codec.AppendText(dst, r.state)
-	dst = binary.AppendUvarint(dst, r.to)
+	dst = binary.AppendUvarint(dst, r.end)
 	for _, n := range [...]int64{r.ended, r.total, r.takenUp, r.delivered, r.failed, r.retrying, r.passed} {
 		dst = binary.AppendVarint(dst, n)
 	}
@@ -37,7 +37,7 @@ func (r *replay) append(dst []byte) []byte {
 func parseReplay(number uint64, record []byte) (*replay, error) {
 	d := codec.Decoder{Buf: record}
 	version(&d)
-	r := &replay{number: number, state: string(d.Text()), to: d.Uvarint()}
+	r := &replay{number: number, state: string(d.Text()), end: d.Uvarint()}
 	for _, n := range [...]*int64{&r.ended, &r.total, &r.takenUp, &r.delivered, &r.failed, &r.retrying, &r.passed} {
 		*n = d.Varint()
 	}
@@ -54,7 +54,7 @@ func parseReplay(number uint64, record []byte) (*replay, error) {
 	if !d.OK() {
 		return nil, fmt.Errorf("read replay %s: %w", ReplayID(number), codec.ErrDamaged)
 	}
-	r.read, r.exhausted = r.next, r.state != ReplayRunning || r.next >= r.to
+	r.read, r.exhausted = r.next, r.state != ReplayRunning || r.next >= r.end
 	return r, nil
 }
 

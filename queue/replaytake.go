@@ -57,7 +57,7 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 			ev := r.ahead[0]
 			takes, failed, err := l.takesUp(r, ev.Seq)
 			if err != nil {
-				l.retryRead(err)
+				l.readLater(err)
 				return nil, time.Time{}
 			}
 			if r.exhausted {
@@ -69,9 +69,9 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 				return l.takeUp(r, ev, failed, now), time.Time{}
 			}
 		}
-		if r.read >= r.to {
+		if r.read >= r.end {
 			if len(r.window) == 0 { // else one of them may be released
-				l.maybeEnd(r)
+				l.finishReplayIfDone(r)
 			}
 			return nil, time.Time{}
 		}
@@ -85,7 +85,7 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 			return nil, time.Time{}
 		}
 		if err != nil {
-			l.retryRead(err)
+			l.readLater(err)
 			return nil, time.Time{}
 		}
 		r.add(b)
@@ -177,7 +177,7 @@ func (l *Lane) settleReplayed(f *flight, state string) {
 	r.takenUp++
 	r.count(state, 1)
 	r.settle(f)
-	l.maybeEnd(r)
+	l.finishReplayIfDone(r)
 }
 
 // count counts a delivery that came into a state, or left it.
@@ -198,7 +198,7 @@ func (l *Lane) settleRetry(number uint64, state string) {
 	if r := l.replay(number); r != nil {
 		r.count(Retrying, -1)
 		r.count(state, 1)
-		l.maybeEnd(r)
+		l.finishReplayIfDone(r)
 	}
 }
 
@@ -211,19 +211,20 @@ func (l *Lane) releaseReplayed(f *flight) {
 	}
 }
 
-// maybeEnd ends a replay when it has nothing left to attempt.
-func (l *Lane) maybeEnd(r *replay) {
-	if r.state == ReplayRunning && len(r.window) == 0 && len(r.ahead) == 0 && r.read >= r.to {
-		r.exhausted, r.next, r.settledAbove = true, r.to, nil
+// finishReplayIfDone ends a replay when it has nothing left to attempt.
+func (l *Lane) finishReplayIfDone(r *replay) {
+	if r.state == ReplayRunning && len(r.window) == 0 && len(r.ahead) == 0 && r.read >= r.end {
+		r.exhausted, r.next, r.settledAbove = true, r.end, nil
 		if r.retrying == 0 {
-			l.endReplay(r, ReplayDone)
+			l.finishReplay(r, ReplayDone)
 		}
 	}
 	r.dirty = true
 	l.changed()
 }
 
-func (l *Lane) endReplay(r *replay, state string) {
+// finishReplay ends a replay in a state.
+func (l *Lane) finishReplay(r *replay, state string) {
 	r.state, r.ended, r.dirty = state, l.q.now(), true
 	l.changed()
 }

@@ -19,7 +19,7 @@ type retainer struct {
 	failures     map[LaneID]uint64 // by lane: failed deliveries of events below it were looked at, and deleted
 	expiring     LaneID            // the lane whose failed deliveries are looked at next
 	failuresDone bool              // in this run, those of all lanes were looked at
-	needs        needs
+	needed       neededEvents
 
 	// Of carried events that are still needed.
 	carriedEvents int
@@ -60,8 +60,8 @@ const (
 	segmentsPerPeriod = 16
 )
 
-// every is the time between two runs.
-func (r *retainer) every(o Options) time.Duration {
+// interval is the time between two runs.
+func (r *retainer) interval(o Options) time.Duration {
 	return min(max(min(o.Retention, o.FailedRetention)/20, 250*time.Millisecond), 20*time.Second)
 }
 
@@ -74,7 +74,7 @@ func (o *Options) segmentAge() int64 {
 // run deletes until there is nothing more to delete. Between two steps it lets the writer save, and serves calls.
 func (r *retainer) run(q *Queue) error {
 	r.failuresDone, r.maySweep = false, true
-	defer r.needs.forget(q)
+	defer r.needed.forget(q)
 	for {
 		if _, clean := q.disk.adjustBallast(q); !clean {
 			return nil // even a deletion has to be written

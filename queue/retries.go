@@ -179,7 +179,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 		if l.retries.unloadedFirst() {
 			l.mu.Unlock()
 			if err := l.loadRetries(false); err != nil {
-				l.retryRead(err)
+				l.readLater(err)
 				return nil, false
 			}
 			continue
@@ -197,7 +197,7 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 		if err != nil && !errors.Is(err, codec.ErrDamaged) {
 			l.addRetry(r)
 			l.mu.Unlock()
-			l.retryRead(err)
+			l.readLater(err)
 			return nil, false
 		}
 		l.q.damaged.Add(1)

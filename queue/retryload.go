@@ -106,7 +106,7 @@ func (ld *retryLoad) readPage(at int) error {
 	var unsavedRetries []*retry
 	inUnsaved := map[uint64]bool{} // the store does not have their present records
 	for name, u := range l.unsaved {
-		if name.what != entry.Retry || name.seq < from || name.seq > to {
+		if name.kind != entry.Retry || name.seq < from || name.seq > to {
 			continue
 		}
 		inUnsaved[name.seq] = true

@@ -241,7 +241,7 @@ func (s *search) scanCarried(from uint64) error {
 }
 
 // scanRecords looks at deliveries that have records of the kind, and at no others.
-func (s *search) scanRecords(what entry.RecordKind) error {
+func (s *search) scanRecords(kind entry.RecordKind) error {
 	if err := s.q.saveProgress(); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (s *search) scanRecords(what entry.RecordKind) error {
 		next := uint64(0)
 		for i, l := range lanes {
 			if heads[i] >= s.at {
-				if heads[i], err = l.recordBefore(what, s.at); err != nil {
+				if heads[i], err = l.recordBefore(kind, s.at); err != nil {
 					return err
 				}
 				s.steps--
@@ -275,7 +275,7 @@ func (s *search) scanRecords(what entry.RecordKind) error {
 			continue
 		}
 		s.at = next
-		failure, fits, err := s.failure(what, next)
+		failure, fits, err := s.failure(kind, next)
 		if err != nil {
 			return err
 		}
@@ -303,9 +303,9 @@ func (s *search) scanRecords(what entry.RecordKind) error {
 }
 
 // failure returns the record of a failed delivery to the query's lane, and whether the query is for it.
-func (s *search) failure(what entry.RecordKind, seq uint64) (f *Failure, fits bool, err error) {
+func (s *search) failure(kind entry.RecordKind, seq uint64) (f *Failure, fits bool, err error) {
 	l := s.query.Lane
-	if what != entry.Failed || l == nil {
+	if kind != entry.Failed || l == nil {
 		return nil, true, nil
 	}
 	s.steps--

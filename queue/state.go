@@ -43,14 +43,14 @@ func (l *Lane) recordsOf(seq uint64, kinds ...entry.RecordKind) (records [][]byt
 	records = make([][]byte, len(kinds))
 	for {
 		applied, read := l.applyCount, false
-		for i, what := range kinds {
-			u, ok := l.unsaved[recordName{what, seq}]
-			if records[i] = u.record; ok || what == entry.Failed && l.failed == 0 || what == entry.Retry && l.retrying == 0 {
+		for i, kind := range kinds {
+			u, ok := l.unsaved[recordName{kind, seq}]
+			if records[i] = u.record; ok || kind == entry.Failed && l.failed == 0 || kind == entry.Retry && l.retrying == 0 {
 				continue
 			}
 			read = true
 			l.mu.Unlock()
-			records[i], err = l.q.index.get(recordKey(l.id, what, seq))
+			records[i], err = l.q.index.get(recordKey(l.id, kind, seq))
 			l.mu.Lock()
 			if err != nil {
 				return nil, err
@@ -62,8 +62,8 @@ func (l *Lane) recordsOf(seq uint64, kinds ...entry.RecordKind) (records [][]byt
 		if l.applyCount != applied {
 			continue
 		}
-		for i, what := range kinds {
-			if u, ok := l.unsaved[recordName{what, seq}]; ok {
+		for i, kind := range kinds {
+			if u, ok := l.unsaved[recordName{kind, seq}]; ok {
 				records[i] = u.record
 			}
 		}
@@ -87,11 +87,11 @@ func (l *Lane) pendingSpan() (low, high uint64) {
 }
 
 // recordBefore returns the last event below seq that has a record of the kind in the store, 0 when there is none.
-func (l *Lane) recordBefore(what entry.RecordKind, seq uint64) (uint64, error) {
+func (l *Lane) recordBefore(kind entry.RecordKind, seq uint64) (uint64, error) {
 	if seq == 0 {
 		return 0, nil
 	}
-	key, _, err := l.q.index.before(recordKey(l.id, what, 0), recordKey(l.id, what, seq-1))
+	key, _, err := l.q.index.before(recordKey(l.id, kind, 0), recordKey(l.id, kind, seq-1))
 	return key.Number, err
 }
 

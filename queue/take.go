@@ -169,7 +169,7 @@ func (l *Lane) loadBlock() bool {
 	var frames []*entry.Frame
 	var damagedTo uint64
 	if next >= l.q.log.FirstKeptEvent() {
-		if from, err = l.nextBlock(next); err == nil || errors.Is(err, codec.ErrDamaged) {
+		if from, err = l.skipBlocks(next); err == nil || errors.Is(err, codec.ErrDamaged) {
 			frames, damagedTo, err = l.q.frames(from)
 		}
 	}
@@ -185,7 +185,7 @@ func (l *Lane) loadBlock() bool {
 		l.passOver(damagedTo, err)
 		return true
 	case err != nil:
-		l.retryRead(err)
+		l.readLater(err)
 		return false
 	case len(frames) > 0:
 		l.ahead = frames
@@ -202,9 +202,9 @@ func (l *Lane) loadBlock() bool {
 	return false
 }
 
-// nextBlock returns where the next block begins that may have something for this lane, or next. What lies between is not
+// skipBlocks returns where the next block begins that may have something for this lane, or next. What lies between is not
 // read.
-func (l *Lane) nextBlock(next uint64) (from uint64, err error) {
+func (l *Lane) skipBlocks(next uint64) (from uint64, err error) {
 	if _, end := l.q.log.End(); next >= end {
 		return next, nil
 	}
@@ -234,8 +234,8 @@ func (l *Lane) dropLost() {
 	}
 }
 
-// retryRead leaves everything as it is after a read that failed without showing damage, and wakes the senders in a second.
-func (l *Lane) retryRead(err error) {
+// readLater leaves everything as it is after a read that failed without showing damage, and wakes the senders in a second.
+func (l *Lane) readLater(err error) {
 	if errors.Is(err, ErrClosed) {
 		return
 	}

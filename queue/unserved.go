@@ -283,7 +283,7 @@ func (l *Lane) expireRetries(below uint64, most int, why string) (gone []uint64,
 		err := l.loadRetries(true)
 		l.mu.Lock()
 		if err != nil {
-			l.retryRead(err)
+			l.readLater(err)
 			break
 		}
 	}

@@ -78,7 +78,7 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 		w.mu.Unlock()
 	}()
 	var due <-chan time.Time
-	tidy := time.NewTicker(w.retain.every(q.opts))
+	tidy := time.NewTicker(w.retain.interval(q.opts))
 	defer tidy.Stop()
 	look := time.NewTicker(checkEvery)
 	defer look.Stop()

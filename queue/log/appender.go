@@ -138,7 +138,7 @@ func (l *Log) appendBlock(info Info, raw []byte) {
 func (l *Log) Carry(raw []byte, frames []*entry.Frame, bodies int) {
 	l.endBlock()
 	l.acceptCarried(l.open(), frames)
-	l.moves.Add(1)
+	l.idMoves.Add(1)
 	l.appendBlock(Info{Kind: Carried, FirstEntry: l.appender.nextEntry, FirstEvent: l.appender.nextEvent, Events: uint32(len(frames)), Bodies: uint32(bodies), FirstAt: l.opts.Now(), LastAt: l.opts.Now()}, raw)
 }
 

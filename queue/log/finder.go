@@ -73,16 +73,16 @@ func (f *Finder) load(s *segment) error {
 }
 
 // selectRuns makes the runs from what look finds for the words.
-func (f *Finder) selectRuns(look func(word uint64) []run) {
+func (f *Finder) selectRuns(runsOf func(word uint64) []run) {
 	f.runs = []run{{0, math.MaxUint32}}
 	if f.any != nil {
 		f.runs = nil
 		for _, w := range f.any {
-			f.runs = union(f.runs, look(w))
+			f.runs = union(f.runs, runsOf(w))
 		}
 	}
 	for _, w := range f.all {
-		f.runs = intersect(f.runs, look(w))
+		f.runs = intersect(f.runs, runsOf(w))
 	}
 }
 

@@ -56,22 +56,22 @@ type Log struct {
 	mu       sync.RWMutex // guards the list, and what readers need of the open segment
 	segments []*segment   // ascending; the last one is open. The slice is replaced, not changed
 
-	idsMu    sync.RWMutex            // guards the four below
-	ids      map[entry.Hash]uint64   // events in no sealed segment, and some sealed just now: sequence numbers by id
-	times    []acceptTime            // when they were accepted, ascending
-	former   map[entry.Hash][]uint64 // events in no sealed segment whose id was used again
-	carried  map[entry.Hash][]uint64 // events that were carried into the open segment
-	seals    atomic.Uint64           // how often a segment was sealed
-	moves    atomic.Uint64           // how often ids moved to another place
-	written  atomic.Int64            // bytes of blocks that were saved since Open
-	deleting []*os.File              // files that Shorten deletes; the writer's
-	deferred []*os.File              // files of segments that left the log and that somebody pinned; the writer's
-	pins     atomic.Int64            // how many Pins are not released
-	broken   error                   // a write failed, and nobody knows what the disk has; the writer's
-	tables   tables
-	usage    usageTable    // by source
-	entries  atomic.Uint64 // the number behind the last saved entry
-	events   atomic.Uint64 // the sequence number behind the last saved event
+	idsMu     sync.RWMutex            // guards the four below
+	ids       map[entry.Hash]uint64   // events in no sealed segment, and some sealed just now: sequence numbers by id
+	times     []acceptTime            // when they were accepted, ascending
+	former    map[entry.Hash][]uint64 // events in no sealed segment whose id was used again
+	carried   map[entry.Hash][]uint64 // events that were carried into the open segment
+	sealCount atomic.Uint64           // how often a segment was sealed
+	idMoves   atomic.Uint64           // how often ids moved to another place
+	written   atomic.Int64            // bytes of blocks that were saved since Open
+	deleting  []*os.File              // files that Shorten deletes; the writer's
+	deferred  []*os.File              // files of segments that left the log and that somebody pinned; the writer's
+	pins      atomic.Int64            // how many Pins are not released
+	broken    error                   // a write failed, and nobody knows what the disk has; the writer's
+	tables    tables
+	usage     usageTable    // by source
+	entries   atomic.Uint64 // the number behind the last saved entry
+	events    atomic.Uint64 // the sequence number behind the last saved event
 
 	pinnedBytes atomic.Int64 // of deferred
 }

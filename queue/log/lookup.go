@@ -82,7 +82,7 @@ func (l *Log) forgetIDs(s *segment, ids []idPlace) {
 
 // SealCount counts seals. An id that Lookup did not find is still new if RecentID does not find it either and no segment was
 // sealed in between.
-func (l *Log) SealCount() uint64 { return l.seals.Load() }
+func (l *Log) SealCount() uint64 { return l.sealCount.Load() }
 
 // RecentID finds the newest event with an id among those that are in no sealed segment yet. It reads memory.
 func (l *Log) RecentID(h *entry.Hash) (seq uint64, ok bool) {
@@ -122,8 +122,8 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 // LookupAll finds all events with an id, newest first. It reads a page of each segment whose filter says so.
 func (l *Log) LookupAll(h *entry.Hash) (seqs []uint64, err error) {
 	for range 4 {
-		moves := l.moves.Load()
-		if seqs, err = l.lookupAll(h); err != nil || moves == l.moves.Load() {
+		moves := l.idMoves.Load()
+		if seqs, err = l.lookupAll(h); err != nil || moves == l.idMoves.Load() {
 			return seqs, err
 		}
 		// Something was sealed or carried meanwhile, and may have been looked for in its new place before it was there and

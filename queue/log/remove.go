@@ -32,7 +32,7 @@ func (l *Log) Remove() error {
 	l.segments = slices.Clone(l.segments[1:])
 	l.mu.Unlock()
 	l.usage.remove(s.usage)
-	l.moves.Add(1)
+	l.idMoves.Add(1)
 	return l.closeUnlessPinned(s.file, s.fileEnd())
 }
 

@@ -64,8 +64,8 @@ func (l *Log) Seal() error {
 	s.blocks, s.postings, s.attempts, s.ids = nil, nil, nil, nil
 	l.segments = append(slices.Clone(l.segments), next)
 	l.mu.Unlock()
-	l.seals.Add(1)
-	l.moves.Add(1)
+	l.sealCount.Add(1)
+	l.idMoves.Add(1)
 	l.evictFilters()
 	l.forgetIDs(s, ids)
 	return nil

@@ -22,7 +22,7 @@ func TestWhatFailsWhileSegmentsGoIsStillCarried(t *testing.T) {
 	}
 	crm.Failed(taken[1], broken(1), "answered 500")
 	b.saveAll()
-	var n needs
+	var n neededEvents
 	within := func(from, to uint64, want ...uint64) {
 		t.Helper()
 		if err := b.update(func() error {

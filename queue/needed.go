@@ -8,11 +8,11 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// needs are the events that retention has to carry, of all events that it may delete in one run. Asking each lane for each
-// segment costs two searches of the store a lane, which with thousands of lanes is more than everything else. So when lanes
-// have few records each, all records are read once. The list is valid until a record of an event below changes. Only the
-// writer uses it.
-type needs struct {
+// neededEvents are the events that retention has to carry, of all events that it may delete in one run. Asking each lane for
+// each segment costs two searches of the store a lane, which with thousands of lanes is more than everything else. So when
+// lanes have few records each, all records are read once. The list is valid until a record of an event below changes. Only
+// the writer uses it.
+type neededEvents struct {
 	from, below uint64
 	list        []uint64 // ascending
 	lanes       *[]*Lane
@@ -34,7 +34,7 @@ const fewRecords = 16
 
 // within returns the events of a range, up to below to, that are needed, ascending. below is up to where this run may
 // delete.
-func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
+func (n *neededEvents) within(q *Queue, from, to, below uint64) ([]uint64, error) {
 	if n.from > from || n.below < to || n.lanes != q.lanes.Load() || n.changes != q.watched.changes.Load() {
 		all, records := q.Lanes(), int64(0)
 		for _, l := range all {
@@ -51,7 +51,7 @@ func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
 	end, _ := slices.BinarySearch(n.list, to)
 	set := map[uint64]struct{}{}
 	for _, l := range q.Lanes() {
-		l.needs(from, to, set) // what a replay has in flight is in no record
+		l.addNeeded(from, to, set) // what a replay has in flight is in no record
 	}
 	if len(set) == 0 {
 		return n.list[at:end], nil
@@ -63,9 +63,9 @@ func (n *needs) within(q *Queue, from, to, below uint64) ([]uint64, error) {
 }
 
 // gather reads all records of the events of a range. Records that are not in the store yet come from the lanes.
-func (n *needs) gather(q *Queue, from, below uint64) error {
+func (n *neededEvents) gather(q *Queue, from, below uint64) error {
 	q.watched.below.Store(below)
-	*n = needs{from: from, below: below, lanes: q.lanes.Load(), changes: q.watched.changes.Load()}
+	*n = neededEvents{from: from, below: below, lanes: q.lanes.Load(), changes: q.watched.changes.Load()}
 	set := map[uint64]struct{}{}
 	for _, kind := range []store.Kind{store.Retry, store.Failed} {
 		err := q.index.scan(store.First(kind), store.Last(kind), func(key store.Key, _ []byte) (bool, error) {
@@ -80,16 +80,16 @@ func (n *needs) gather(q *Queue, from, below uint64) error {
 		}
 	}
 	for _, l := range q.Lanes() {
-		l.needs(from, below, set)
+		l.addNeeded(from, below, set)
 	}
 	n.list = ascending(set)
 	return nil
 }
 
 // forget empties the list.
-func (n *needs) forget(q *Queue) {
+func (n *neededEvents) forget(q *Queue) {
 	q.watched.below.Store(0)
-	*n = needs{}
+	*n = neededEvents{}
 }
 
 func ascending(set map[uint64]struct{}) []uint64 {
@@ -109,11 +109,11 @@ func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
 	}
 	set := map[uint64]struct{}{}
 	for _, l := range q.Lanes() {
-		for _, what := range []entry.RecordKind{entry.Retry, entry.Failed} {
-			if !l.mayHave(what) {
+		for _, kind := range []entry.RecordKind{entry.Retry, entry.Failed} {
+			if !l.mayHave(kind) {
 				continue
 			}
-			err := q.index.scan(recordKey(l.id, what, from), recordKey(l.id, what, to-1), func(key store.Key, _ []byte) (bool, error) {
+			err := q.index.scan(recordKey(l.id, kind, from), recordKey(l.id, kind, to-1), func(key store.Key, _ []byte) (bool, error) {
 				set[key.Number] = struct{}{}
 				return true, nil
 			})
@@ -121,7 +121,7 @@ func (q *Queue) needed(from, to uint64) (list []uint64, err error) {
 				return nil, err
 			}
 		}
-		l.needs(from, to, set)
+		l.addNeeded(from, to, set)
 	}
 	return ascending(set), nil
 }
