@@ -62,7 +62,7 @@ func (b *bench) restored(path string) *bench {
 	return after
 }
 
-// audit tells all that a queue says of lanes and of events, but for how many were delivered and when.
+// audit returns everything that a queue says of lanes and of events, but for how many were delivered and when.
 func (b *bench) audit(lanes, ids []string) string {
 	b.t.Helper()
 	var out strings.Builder

@@ -48,8 +48,8 @@ func mustFill(b *testing.B, q *Queue, lane *Lane, first, count int) {
 	}
 }
 
-// BenchmarkCommit is the way of an event to disk, by how many post at a time. The yardstick writes and syncs as much, one
-// after the other.
+// BenchmarkCommit appends events, by how many clients post at a time. The yardstick writes and syncs as much, one after the
+// other.
 func BenchmarkCommit(b *testing.B) {
 	b.Run("yardstick", func(b *testing.B) {
 		f, err := os.Create(filepath.Join(b.TempDir(), "file"))

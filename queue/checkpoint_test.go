@@ -11,8 +11,7 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// A slot of the journal that is lost as a whole is missed, also when the journal went on in it only just now, and nothing
-// was saved since.
+// The loss of a whole slot is noticed, also when the journal changed to it just now and nothing was saved since.
 func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
 	b := openBench(t, nil)
 	set := NewLaneSet(b.lane("crm").ID())
@@ -54,7 +53,7 @@ func TestASlotThatIsLostIsMissedFromItsFirstAnswer(t *testing.T) {
 	}
 }
 
-// The layout before had no first segment: what is read in its place would be a time of retention.
+// The layout before this one had no first segment: in its place there would be a time of retention.
 func TestACheckpointOfAnotherLayoutIsPassedOver(t *testing.T) {
 	t.Parallel()
 	for magic, want := range map[string]uint64{checkpointMagic: 7, "RBMARK02": 0} {

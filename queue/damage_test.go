@@ -44,8 +44,8 @@ func (b *bench) harmBlock(dir string, which func(*log.Info) bool) {
 	}
 }
 
-// Whoever passes over what can't be read tells it with its numbers, and counts it: replays of all kinds, followers, and
-// retention, which can't carry it.
+// Every reader that passes over what can't be read reports it with its numbers and counts it: replays of all kinds,
+// followers, and retention, which can't carry it.
 func TestWhoeverPassesOverDamageTellsIt(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, nil)
@@ -126,7 +126,7 @@ func TestWhoeverPassesOverDamageTellsIt(t *testing.T) {
 	}
 }
 
-// A store that is being replaced is closed and opened, which may take its time: whoever looks at the queue does not wait.
+// A store that is replaced is closed and opened, which may take long: looking at the queue does not wait for it.
 func TestStatsDoNotWaitForTheStore(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)
@@ -146,7 +146,7 @@ func TestStatsDoNotWaitForTheStore(t *testing.T) {
 	}
 }
 
-// The store has places of a segment that is not there any more: what comes behind it is counted and handed out all the same.
+// The store has places of a segment that does not exist: what comes behind is counted and handed out all the same.
 func TestALaneGoesOnBehindASegmentThatIsGone(t *testing.T) {
 	t.Parallel()
 	b, _ := openStill(t, nil)
@@ -178,7 +178,7 @@ func TestALaneGoesOnBehindASegmentThatIsGone(t *testing.T) {
 	}
 }
 
-// What was carried is no entry: a store as it was before, applied up to now, would not find it.
+// A carried event is no entry: an older store, brought up to date by the entries, would not find it.
 func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	p := newScenario(t, 1)
@@ -209,7 +209,7 @@ func TestAnOlderStoreIsMadeAgain(t *testing.T) {
 }
 
 // A store that can't be written and can't be made again is made when that is possible. Until then the log goes on alone, and
-// what waits for the store in memory has an end.
+// what waits for the store in memory is bounded.
 func TestAStoreThatCanNotBeMadeAgainIsMadeLater(t *testing.T) {
 	t.Parallel()
 	p := newScenario(t, 1)
@@ -236,7 +236,7 @@ func TestAStoreThatCanNotBeMadeAgainIsMadeLater(t *testing.T) {
 	p.must(p.Close())
 }
 
-// Between the old store and the new one there is none: what goes wrong there is tried again.
+// Between the old store and the new one there is none: what fails there is tried again.
 func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{store.AtSetAside, store.AtInstallNew, store.AtGuard, store.AtGuardRemove} {
@@ -257,7 +257,7 @@ func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
 	}
 }
 
-// A store that was made again may not open at once, and the next start finds nothing wrong: what was damaged is told before.
+// A new store may not open at once, and the next start finds nothing wrong: the damage is reported before.
 func TestAStoreThatWasMadeAgainIsToldThoughItDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	p := newScenario(t, 1)
@@ -280,7 +280,7 @@ func TestAStoreThatWasMadeAgainIsToldThoughItDoesNotOpen(t *testing.T) {
 	p.look("with a store that was made again")
 }
 
-// Ids whose events are gone are in no other place: how many are lost is told and counted.
+// Ids whose events are deleted are nowhere else: how many are lost is reported and counted.
 func TestIDsThatAreLostAreCounted(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, func(o *Options) { o.DedupWindow = 10 * time.Hour })
@@ -316,7 +316,7 @@ func TestIDsThatAreLostAreCounted(t *testing.T) {
 	}
 }
 
-// Who reads the log may stand still: nobody who reads the store waits for that.
+// The reader of the relay's log may stop: no reader of the store waits for it.
 func TestWhoIsToldOfAStoreThatWasMadeAgainHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	var b *bench

@@ -36,8 +36,8 @@ func (b *bench) saw(what string) bool {
 	return strings.Contains(strings.Join(b.said, "\n"), what)
 }
 
-// Whoever asks for no free space at all still gets some between the last event and the last save: a paused endpoint that
-// filled the disk could else not even be resumed.
+// With MinFree 0 there is still room between the last event and the last save: else a paused endpoint that filled the disk
+// could not even be resumed.
 func TestEventsAreRefusedWhileThereIsRoomToDeliverThem(t *testing.T) {
 	t.Parallel()
 	b, free := openOnDisk(t, func(o *Options) { o.MinFree = 0 })
@@ -127,7 +127,7 @@ func TestTheCleanUpGoesOnBelowTheCriticalMark(t *testing.T) {
 	}
 }
 
-// When the third slot can't be made the committer waits for the writer, and nobody who posts hears of it.
+// When the third slot can't be made, the committer waits for the writer, and no client notices.
 func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	b, free := openOnDisk(t, func(o *Options) { o.saveEvery, o.MinFree, o.tailBytes = time.Hour, 0, 1 })
@@ -190,7 +190,8 @@ func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
 	mustTake(t, b.lane("crm"), "a")
 }
 
-// Whatever keeps the store from getting its blocks is waited for, and said in one sentence; so are locks that are refused.
+// Whatever keeps the store from getting its blocks is waited for, and reported in one sentence; so are locks that are
+// refused.
 func TestAStartThatIsRefusedSpaceOrLocksMayBeTriedAgain(t *testing.T) {
 	t.Parallel()
 	for errno, says := range map[error]string{
@@ -227,7 +228,7 @@ func TestAStartThatIsRefusedSpaceOrLocksMayBeTriedAgain(t *testing.T) {
 	}
 }
 
-// A crash between the making of the store's log and its first length must not be the last start.
+// A crash between the making of the store's log and its first length does not prevent the next start.
 func TestALogWithoutLengthDoesNotStopTheStart(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)
@@ -241,7 +242,7 @@ func TestALogWithoutLengthDoesNotStopTheStart(t *testing.T) {
 	mustTake(t, after.lane("crm"), "a")
 }
 
-// What refuses events is named, whatever it is, by Ready as well as by Append, for as long as it lasts and no longer.
+// Ready and Append both name the resource for which events are refused, as long as that lasts and no longer.
 func TestWhatThereIsTooLittleOfIsNamed(t *testing.T) {
 	t.Parallel()
 	wants := func(t *testing.T, b *bench, resource string) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// follow reads on until there is nothing, and returns the ids and how many events were missed.
+// follow reads until there is nothing, and returns the ids and how many events were missed.
 func follow(t *testing.T, f *Follower) (ids []string, missed uint64) {
 	t.Helper()
 	for {
@@ -24,8 +24,7 @@ func follow(t *testing.T, f *Follower) (ids []string, missed uint64) {
 	}
 }
 
-// From memory, from the store and across a restart a follower sees what was accepted, in order, and takes nothing from a
-// lane.
+// From memory, from disk and after a restart a follower sees what was accepted, in order, and takes nothing from a lane.
 func TestAFollowerSeesEveryEventOnce(t *testing.T) {
 	b := openBench(t, func(o *Options) { o.tailBytes = 1 }) // the store is read as soon as it has them
 	lane := b.lane("crm")
@@ -69,7 +68,7 @@ func TestAFollowerBeginsInTheMiddle(t *testing.T) {
 	}
 }
 
-// One that stays behind until retention has passed is told how much it has missed.
+// A follower that stays behind until retention has passed is told how much it has missed.
 func TestAFollowerTellsWhatWasDeleted(t *testing.T) {
 	b, clock := openStill(t, nil)
 	crm := b.lane("crm")

@@ -18,11 +18,11 @@ import (
 
 var freeze = flag.Bool("freeze", false, "make testdata/format-2 anew: only when a queue that was packed before can't be what it was for")
 
-// frozenAt is when the packed queue was packed, Unix milliseconds of its clock.
+// frozenAt is when the golden queue was packed, Unix milliseconds of its clock.
 const frozenAt = scenarioStart + int64(10*scenarioRetention/1e6)
 
-// A queue of format 2 that an earlier version wrote is read as it was by each later one: the packed one has some of all there is,
-// in the log, in the journal alone, carried and as letters, and the process that wrote it was killed at its end.
+// Each later version reads a queue of format 2 as it was written. The golden one has some of everything, in the log, in the
+// journal alone, carried, and as letters, and the process that wrote it was killed at its end.
 func TestAQueueOfFormat2IsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	if *freeze {
@@ -59,7 +59,7 @@ func TestAQueueOfFormat2IsReadAsItWasWritten(t *testing.T) {
 	p.must(p.Close())
 }
 
-// told is all that can be asked of a queue, as text.
+// told is everything that a queue can be asked, as text.
 func (p *scenario) told() string {
 	p.t.Helper()
 	var out strings.Builder

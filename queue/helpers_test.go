@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// crash returns a queue opened on a copy of b's directory, as it would be found had b's process died now, between two
+// crash returns a queue opened on a copy of b's directory, as a start would find it if b's process died now, between two
 // saves of the writer. The committer goes on while the journal is copied.
 func (b *bench) crash(change func(dir string)) *bench {
 	b.t.Helper()
@@ -47,7 +47,7 @@ func (b *bench) crash(change func(dir string)) *bench {
 	return after
 }
 
-// copyTree copies files without the zeros that most of the store's and journal's are made of.
+// copyTree copies files, without the zeros that fill most of the store's and journal's.
 func copyTree(to, from string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -100,7 +100,7 @@ func (b *bench) tidy() {
 	}
 }
 
-// saveAll saves, and leaves no save behind that was asked for meanwhile: one that comes later would surprise the test.
+// saveAll saves, and waits until no save is asked for: a later one would surprise the test.
 func (b *bench) saveAll() {
 	b.t.Helper()
 	if err := b.writer.awaitSave(b.Queue); err != nil {

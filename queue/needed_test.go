@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An event that fails while retention is under way, and whose record has come into the store since retention read them all,
-// is needed.
+// Retention carries an event whose delivery fails while it runs, also when the record comes into the store after it read all
+// records.
 func TestWhatFailsWhileSegmentsGoIsStillCarried(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, nil)
@@ -60,7 +60,7 @@ func TestWhatFailsWhileSegmentsGoIsStillCarried(t *testing.T) {
 	within(1, 7)
 }
 
-// However short its turns are, retention looks at the failed deliveries of all lanes.
+// However short its steps are, retention looks at the failed deliveries of all lanes.
 func TestFailedDeliveriesOfManyLanesExpireInShortTurns(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, nil)
@@ -98,7 +98,7 @@ func TestFailedDeliveriesOfManyLanesExpireInShortTurns(t *testing.T) {
 	}
 }
 
-// A relay that was off for a week deletes at its start what was settled before that for as long as it is to be kept.
+// A relay that was off for a week deletes at its start what had been settled for the time of retention by then.
 func TestTimeInWhichNobodyLookedIsNoReasonToKeepMore(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, nil)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// bench holds a queue in a temporary folder, as the tests use it.
+// bench has a queue in a temporary folder.
 type bench struct {
 	*Queue
 	t    *testing.T
@@ -41,8 +41,8 @@ func openBench(t *testing.T, change func(*Options)) *bench {
 	return b
 }
 
-// openUnforked opens a queue while no child is on its way from fork to exec. Until then a child has every file that its
-// parent had: the locks of a queue that was closed meanwhile, and that of the store which a mending has just written.
+// openUnforked opens a queue while no child is between fork and exec. Until exec a child has every file of its parent open:
+// the locks of a queue that was closed meanwhile, and the files of the store that was just made again.
 func openUnforked(opts Options) (*Queue, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -111,7 +111,7 @@ func TestNothingThatWasAnsweredIsLostInACrash(t *testing.T) {
 	wg.Wait()
 }
 
-// model is what a queue is to hold, in the simplest form.
+// model is what a queue must have, in the simplest form.
 type model struct {
 	events map[string]uint64 // seq by id
 	names  []string
@@ -347,7 +347,7 @@ func (l *modelLane) settle(d *Delivery, how int, at int64) {
 	}
 }
 
-// compare holds the story of an event against the model.
+// compare compares the story of an event with the model.
 func (m *model) compare(b *bench, id string, failf func(format string, args ...any)) {
 	b.t.Helper()
 	seq := m.events[id]

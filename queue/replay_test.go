@@ -116,7 +116,8 @@ func TestAReplayAttemptsWhatFailedAndNothingElse(t *testing.T) {
 	mustTake(t, crm, "live")
 }
 
-// Killed at any moment, a replay goes on where it was: all are attempted, and none that was settled and saved is again.
+// Killed at any moment, a replay continues: all deliveries are attempted, and none that was settled and saved is attempted
+// again.
 func TestAReplayGoesOnAfterACrash(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []ReplaySpec{{Failed: true}, {}, {Seqs: []uint64{2, 3, 5, 700, 701, 899}}} {
@@ -322,7 +323,7 @@ func TestAReplayKeepsItsPace(t *testing.T) {
 	}
 }
 
-// One delivery that hangs must not let a replay settle so much ahead of it that its record grows without bound.
+// While one delivery hangs, a replay must not settle so many above it that its record grows without bound.
 func TestAReplayWaitsForOneThatIsFarBehind(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)
@@ -393,7 +394,7 @@ func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 	}
 }
 
-// A delivery that a replay had fail again is kept for its time; those behind it go when theirs is over.
+// A delivery that failed again in a replay is kept for its time; those behind it are deleted when theirs is over.
 func TestWhatFailedAgainHoldsBackNoOther(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, func(o *Options) { o.FailedRetention = time.Hour })

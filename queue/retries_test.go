@@ -55,7 +55,8 @@ func TestALaneGoesOnWhateverOthersAreRetrying(t *testing.T) {
 	}
 }
 
-// However few retries are in memory, they come in the order in which they are due, across restarts and saves, beside new ones.
+// However few retries are in memory, they come in the order in which they are due: after restarts and saves, and beside new
+// ones.
 func TestRetriesComeInTheirOrderThatHaveNoRoomInMemory(t *testing.T) {
 	t.Parallel()
 	for _, room := range []int{1, 2, 7, 1000} {
@@ -130,8 +131,8 @@ func TestRetriesThatHaveNoRoomInMemoryAreHastenedToo(t *testing.T) {
 	}
 }
 
-// Senders take, settle and fail at once while the lane looks through its records again and again: each retry is handed out to
-// one at a time, and none is forgotten.
+// Senders take, settle and fail at once while the lane reads its records again and again: each retry is handed out to one
+// sender at a time, and none is forgotten.
 func TestManyTakeRetriesThatHaveNoRoomInMemory(t *testing.T) {
 	t.Parallel()
 	const n, attempts = 500, 3
@@ -175,7 +176,7 @@ func TestManyTakeRetriesThatHaveNoRoomInMemory(t *testing.T) {
 	}
 }
 
-// A record that Badger lost is missed by whoever looks through them, and comes back from the log.
+// Loading retries shows that Badger lost a record, and the record comes back from the log.
 func TestARetryThatTheStoreLostIsMissedAndComesBack(t *testing.T) {
 	t.Parallel()
 	const n = 50
@@ -228,7 +229,7 @@ func TestWhatIsRetryingForNobodyBecomesFailedHoweverMuchItIs(t *testing.T) {
 	}
 }
 
-// What is lost of the log as well is told with its number, and is not counted for ever.
+// What the log has lost as well is reported with its number, and does not count for ever.
 func TestRetriesThatAreLostAreToldAndNotCountedAnyMore(t *testing.T) {
 	t.Parallel()
 	const n = 50
@@ -258,8 +259,8 @@ func TestRetriesThatAreLostAreToldAndNotCountedAnyMore(t *testing.T) {
 	}
 }
 
-// Times in records are queue time. Whatever the wall clock was set to, a retry comes when its wait is over, from wherever it is
-// read: from the store, or from what is not there yet.
+// Times in records are queue time. Whatever the wall clock is set to, a retry comes when its wait is over, whether its record
+// is read from the store or is not saved yet.
 func TestRetriesFromRecordsWaitAsLongAsTheyWereToldWhateverTheClockSays(t *testing.T) {
 	t.Parallel()
 	for _, saved := range []bool{false, true} {
@@ -295,7 +296,7 @@ func TestRetriesFromRecordsWaitAsLongAsTheyWereToldWhateverTheClockSays(t *testi
 	}
 }
 
-// And a clock that is set while they wait in memory makes none of them wait: their times have a monotonic reading.
+// Setting the wall clock while retries wait in memory delays none of them: their times have a monotonic reading.
 func TestRetriesFromRecordsFollowTheMonotonicClock(t *testing.T) {
 	t.Parallel()
 	const n = 100
@@ -343,7 +344,7 @@ func oneLargePage(b *bench, l *Lane, n int, from time.Time) {
 	}
 }
 
-// What comes to an old page, as what a replay brings, is read a part at a time.
+// A replay brings retries to an old page, which is then read a part at a time.
 func TestAPageThatHasBecomeLargeIsReadInParts(t *testing.T) {
 	t.Parallel()
 	const n = 6*pageRecords + 100
@@ -366,7 +367,7 @@ func TestAPageThatHasBecomeLargeIsReadInParts(t *testing.T) {
 	}
 }
 
-// Wherever they were in a range of many, and however it was divided meanwhile.
+// Lost retries come back, wherever they were among many, and however the pages were split meanwhile.
 func TestRetriesThatTheStoreLostOfManyComeBack(t *testing.T) {
 	t.Parallel()
 	const n = 5300
@@ -414,7 +415,7 @@ func TestARetryOfALaneThatIsGoneIsNotHeld(t *testing.T) {
 	}
 }
 
-// While records are read nobody is told that nothing waits, and what is brought forward meanwhile is, read or not.
+// While records are read, the lane never says that no retry waits, and what is hastened meanwhile is hastened, read or not.
 func TestRetriesWhoseRecordsAreBeingReadAreWaitedForAndHastened(t *testing.T) {
 	t.Parallel()
 	const n = 4 * pageRecords

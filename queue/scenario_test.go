@@ -159,7 +159,7 @@ func (p *scenario) lane(name string) *Lane {
 	return l
 }
 
-// mustLane is lane for times without harm.
+// mustLane is lane while no fault is armed.
 func (p *scenario) mustLane(name string) *Lane {
 	p.t.Helper()
 	var l *Lane
@@ -167,7 +167,7 @@ func (p *scenario) mustLane(name string) *Lane {
 	return l
 }
 
-// playBody is the body of an event: large and beyond compression when its id says so.
+// scenarioBody is the body of an event: large and incompressible when its id says so.
 func scenarioBody(id string) []byte {
 	if !strings.HasPrefix(id, "big") {
 		return body(id)
@@ -208,7 +208,7 @@ func (p *scenario) append(n int, prefix string) error {
 	return err
 }
 
-// mustAppend is append for times without harm.
+// mustAppend is append while no fault is armed.
 func (p *scenario) mustAppend(n int, prefix string) {
 	p.t.Helper()
 	await(p.t, "an append", func() bool {
@@ -233,7 +233,7 @@ func (p *scenario) settle(l *Lane, d *Delivery, state string) {
 	}
 }
 
-// work takes up to n deliveries of a lane and settles them, as its chance has it.
+// work takes up to n deliveries of a lane and settles them at random.
 func (p *scenario) work(l *Lane, n int) {
 	for range n {
 		d, in := l.TakeDue(p.opts.Now())
@@ -246,7 +246,7 @@ func (p *scenario) work(l *Lane, n int) {
 	}
 }
 
-// save says whether all so far was saved.
+// save reports whether everything so far was saved.
 func (p *scenario) save() bool {
 	if p.writer.awaitSave(p.Queue) != nil {
 		return false
@@ -255,7 +255,7 @@ func (p *scenario) save() bool {
 	return true
 }
 
-// mustSave saves, when what kept the queue from it is over.
+// mustSave saves, once what kept the queue from it is over.
 func (p *scenario) mustSave() {
 	p.t.Helper()
 	await(p.t, "a save", func() bool { return p.save() || p.Err() != nil })
@@ -342,7 +342,7 @@ func (p *scenario) leave(left *Lane) {
 	p.SetServed(names)
 }
 
-// expire has what an unserved lane holds become failed, as far as the harm lets it.
+// expire has what an unserved lane holds become failed, as far as the armed fault lets it.
 func (p *scenario) expire(l *Lane) {
 	for _, id := range p.ledger.ids() {
 		key := l.Name() + " " + id
@@ -371,7 +371,7 @@ func (p *scenario) replay(l *Lane, n int) {
 	}
 }
 
-// tidy has what nobody needs deleted; how far that comes depends on the harm.
+// tidy has what nobody needs deleted; how far that comes depends on the armed fault.
 func (p *scenario) tidy() {
 	for range 3 {
 		err := p.update(func() error {
@@ -393,7 +393,7 @@ func (p *scenario) tidy() {
 	}
 }
 
-// end settles all that is left, and saves it. Nothing goes wrong any more.
+// end settles everything that is left, and saves it. No fault is armed any more.
 func (p *scenario) end() {
 	p.t.Helper()
 	for name, wanted := range p.ledger.lanes {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Whoever asks while an attempt is settled must not be told of its outcome without being told of it.
+// A story that has the outcome of an attempt has the attempt, also while it is being settled.
 func TestAStoryHasTheAttemptsThatLedToItsState(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)
@@ -42,7 +42,7 @@ func TestAStoryHasTheAttemptsThatLedToItsState(t *testing.T) {
 	}
 }
 
-// Both events of an id lie in a segment that is not sealed yet, then in a sealed one.
+// Both events of an id are in a segment that is not sealed yet, then in a sealed one.
 func TestAnIDThatIsUsedAgainHidesNoFailedDelivery(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, func(o *Options) { o.DedupWindow, o.Retention = time.Minute, 100*time.Hour })

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// What the newest events take in memory is what is counted of it, also when each was committed by itself: a record of one
-// event takes a page of the journal.
+// The tail counts the memory that the newest events take, also when each was committed by itself: a record of one event
+// takes a page of the journal.
 func TestSmallEventsTakeNoMoreMemoryThanIsCounted(t *testing.T) {
 	b := openBench(t, func(o *Options) { o.tailBytes = 1 << 20 })
 	set := NewLaneSet(b.lane("crm").ID())

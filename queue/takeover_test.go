@@ -24,7 +24,7 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// old is what lies beside a packed queue of format 1, as far as a takeover can be judged by it.
+// old is what lies beside a packed queue of format 1, as far as a takeover can be checked against it.
 type old struct {
 	Next   uint64
 	Events int64
@@ -321,8 +321,8 @@ func TestATakeoverThatIsCutShortLosesNothing(t *testing.T) {
 
 var errDied = errors.New("the process died")
 
-// Behind FORMAT a takeover has a log and no store yet. That is none that was lost: nothing is told as damage, at whichever
-// step the start before it died.
+// After FORMAT is renamed, a takeover has a log and no store yet. That is no damage, and none is reported, at whichever step
+// the start before it died.
 func TestAStoreThatATakeoverHasNotMadeYetIsNoDamage(t *testing.T) {
 	t.Parallel()
 	for what, leave := range map[string]func(dir, taken string) error{

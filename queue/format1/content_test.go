@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// content is all that a queue holds, in the form that lies beside the packed queues of testdata: package queue of the
+// content is everything that a queue has, in the form that lies beside the packed queues of testdata: package queue of the
 // last version that wrote format 1 made both.
 type content struct {
 	Next     uint64

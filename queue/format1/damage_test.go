@@ -82,7 +82,7 @@ func readHarmed(t *testing.T, name string, do func(dir string)) (got, want conte
 	return got, mustContent(t, name), s, strings.Join(*lines, "\n")
 }
 
-// mustBeSound holds of whatever is read of a damaged queue: it is a part of what was there, and agrees with itself.
+// mustBeSound holds for whatever is read of a damaged queue: it is a part of what was there, and consistent.
 func mustBeSound(t *testing.T, got, want content) {
 	t.Helper()
 	events := map[uint64]contentEvent{}
@@ -292,7 +292,7 @@ func TestTheJournalGivesWhatTheStoreDoesNot(t *testing.T) {
 	}
 }
 
-// What can't be opened now is there all the same: taken for damage it would be lost.
+// What can't be opened now exists all the same: taken for damage it would be lost.
 func TestAFileThatCanNotBeOpenedIsAnErrorAndNoDamage(t *testing.T) {
 	for _, file := range []string{"FORMAT", "mark", "journal/slot-00", "store/MANIFEST", "store/00001.mem", "store/000002.sst"} {
 		dir := unpacked(t, "everything")
@@ -329,7 +329,7 @@ func TestAFileThatCanNotBeOpenedLaterEndsTheReading(t *testing.T) {
 	}
 }
 
-// badPages is a file of which the disk does not give some pages.
+// badPages is a file of which the disk can't read some pages.
 type badPages struct {
 	raw []byte
 	bad map[int64]error // by number
@@ -358,7 +358,7 @@ func TestPagesThatTheDiskDoesNotGiveAreGoneAround(t *testing.T) {
 	}
 }
 
-// Whatever happens to the files: the reading ends, and what it gives is a part of what was there and agrees with itself.
+// Whatever happens to the files: the reading ends, and what it returns is a part of what was there, and consistent.
 func TestAnyDamageIsRead(t *testing.T) {
 	cases := 24
 	if testing.Short() {

@@ -92,7 +92,7 @@ func mustUnzip(t testing.TB, path string) []byte {
 	return raw
 }
 
-// opened reads a queue and gathers what is told.
+// opened reads a queue and gathers the notices.
 func opened(t testing.TB, dir string) (r *Reader, said *[]string) {
 	t.Helper()
 	said = new([]string)

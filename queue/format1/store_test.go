@@ -125,7 +125,7 @@ func TestAStoreReadsAsBadgerReadsIt(t *testing.T) {
 	}
 }
 
-// storeOf makes a queue of format 1 whose store has what is given.
+// storeOf makes a queue of format 1 whose store has the given records.
 func storeOf(t *testing.T, writes map[string][]byte, more ...map[string][]byte) (dir string) {
 	t.Helper()
 	dir = t.TempDir()

@@ -109,7 +109,7 @@ func TestABlockWithoutAPieceIsToldAndThoseBehindItAreRead(t *testing.T) {
 	}
 }
 
-// Where damage was found, ids of deleted events are read from their second place as well.
+// After damage, ids of deleted events are read from their second place as well.
 func TestIDsOfDeletedEventsAreFoundInTheirSecondPlaceAfterDamage(t *testing.T) {
 	list := codec.AppendText(binary.AppendVarint(binary.AppendUvarint(nil, 7), 1234), "evt_7")
 	writes := map[string][]byte{"ma": []byte(position), "ievt_8": {8, 1}, "d\x00\x00\x00\x00\x00\x00\x00\x07": s2.Encode(nil, list)}

@@ -42,7 +42,7 @@ func TestATornLastRecordHarmsNoOther(t *testing.T) {
 	}
 }
 
-// A broken record with others behind it was acknowledged: it is told, and the others are kept.
+// A damaged record with others behind it was acknowledged: it is reported, and the others are kept.
 func TestAFlippedBitInARecordIsToldAndThoseBehindItAreKept(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -59,7 +59,7 @@ func TestAFlippedBitInARecordIsToldAndThoseBehindItAreKept(t *testing.T) {
 	}
 }
 
-// quick opens a journal that is not to outlive a power cut.
+// quick opens a journal that need not survive a power cut.
 func quick(dir string) Options {
 	o := testOptions(dir)
 	o.sync, o.syncDir = func(*os.File) error { return nil }, func(string) error { return nil }
@@ -73,7 +73,7 @@ func upTo(n int) (list []int) {
 	return list
 }
 
-// Of two broken records at the end only the last may be what a crash left.
+// Of two damaged records at the end only the last may be left from a crash.
 func TestTwoBrokenRecordsAtTheEndAreNoCrash(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -94,7 +94,7 @@ func TestTwoBrokenRecordsAtTheEndAreNoCrash(t *testing.T) {
 	}
 }
 
-// What the header says is there three times: in it, on the slot's last page, and in the first record.
+// What the header says is there three times: in the header, on the slot's last page, and in the first record.
 func TestALostHeaderCostsNoRecord(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -139,7 +139,7 @@ func TestALostHeaderCostsNoRecord(t *testing.T) {
 	}
 }
 
-// A generation that somebody else knows was in use is not used again either.
+// A generation that the caller knows was in use is not used again either.
 func TestSkippedGenerationsAreNotUsed(t *testing.T) {
 	t.Parallel()
 	j, _, _ := mustOpen(t, testOptions(t.TempDir()))
@@ -187,7 +187,7 @@ func TestAShortenedSlotIsToldAndItsRestIsKept(t *testing.T) {
 	}
 }
 
-// Slots of another size, of a version that comes or was, are no damage.
+// Slots of another size, of an earlier or a later version, are no damage.
 func TestSlotsOfAnotherSizeAreNoDamage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -199,7 +199,7 @@ func TestSlotsOfAnotherSizeAreNoDamage(t *testing.T) {
 	}
 }
 
-// A copy of a slot, and one of it as it was, cost nothing and are told.
+// A copy of a slot, and an older copy of it, cost nothing and are reported.
 func TestADoubledSlot(t *testing.T) {
 	t.Parallel()
 	for _, older := range []bool{false, true} {
@@ -227,7 +227,7 @@ func TestADoubledSlot(t *testing.T) {
 	}
 }
 
-// An older copy of a slot in its place brings back what was, and hides what came since; numbers tell that.
+// An older copy in the place of a slot brings back what was, and hides what came since; numbers show that.
 func TestASlotOfAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -250,7 +250,7 @@ func TestASlotOfAnOlderCopy(t *testing.T) {
 	}
 }
 
-// Of two records with the same number the one of the newest life counts, and it is told when they differ.
+// Of two records with the same number the one of the newest incarnation counts, and the damage is reported when they differ.
 func TestOfTwoRecordsWithOneNumberTheNewestCounts(t *testing.T) {
 	t.Parallel()
 	for _, differ := range []bool{false, true} {
@@ -274,7 +274,7 @@ func TestOfTwoRecordsWithOneNumberTheNewestCounts(t *testing.T) {
 	}
 }
 
-// What the disk can't give is damage: the rest is read, the process lives, and the slot is not written to any more.
+// What the disk can't read is damage: the rest is read, the process lives, and nothing is written to the slot any more.
 func TestAReadThatFailsIsDamage(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -331,7 +331,7 @@ func TestAReadThatFailsIsDamage(t *testing.T) {
 	}
 }
 
-// What has the name of a slot and is none is told, and all else is read.
+// What has the name of a slot and is none is reported, and everything else is read.
 func TestWhatIsNoSlotIsTold(t *testing.T) {
 	t.Parallel()
 	for what, make := range map[string]func(name string) error{
@@ -362,7 +362,7 @@ func TestWhatIsNoSlotIsTold(t *testing.T) {
 	}
 }
 
-// What a disk gives when it is asked again is not lost, and is no damage.
+// What a disk gives at a second read is not lost, and is no damage.
 func TestAReadThatIsAnsweredTheSecondTimeIsNoDamage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -381,7 +381,7 @@ func TestAReadThatIsAnsweredTheSecondTimeIsNoDamage(t *testing.T) {
 	}
 }
 
-// Whatever somebody can put right without losing anything is an error of Open, so that they do.
+// Whatever the operator can put right without losing anything is an error of Open.
 func TestOpenSaysWhatCanBePutRight(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -399,7 +399,7 @@ func TestOpenSaysWhatCanBePutRight(t *testing.T) {
 	}
 }
 
-// What a body holds is not taken for a record, also when it is one, and the one that it is in is broken.
+// A body does not pass for a record, even when it is the bytes of one and the record around it is damaged.
 func TestARecordInsideAPayloadIsNotRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

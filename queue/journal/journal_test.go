@@ -31,7 +31,7 @@ func mustOpen(t testing.TB, o Options) (*Journal, []Record, []Damage) {
 	return j, records, damages
 }
 
-// payload is what the record of an entry holds: the same each time, and nothing that another has.
+// payload is the payload of an entry's record: the same each time, and different from all others.
 func payload(first uint64, size int) []byte {
 	raw := make([]byte, size)
 	rand.New(rand.NewSource(int64(first)*1000 + int64(size))).Read(raw)
@@ -68,7 +68,7 @@ func filled(t testing.TB, dir string, sizes ...int) (active string) {
 	return j.active.Load().file.Name()
 }
 
-// reopened opens the journal once more, closes it and returns what it told: the first numbers of its records, and damages.
+// reopened opens the journal once more, closes it and returns what it found: the first numbers of its records, and damages.
 func reopened(t testing.TB, o Options) (firsts []uint64, damages []Damage) {
 	t.Helper()
 	j, records, damages := mustOpen(t, o)
@@ -162,7 +162,7 @@ func TestAFullJournalSaysSoAndGoesOnWhenItIsNot(t *testing.T) {
 	mustBe(t, "opened again", testOptions(dir), "[4 7 10 13 16 19]", 0)
 }
 
-// Whether there is room is asked of nobody but the journal's own slots and Room, so the answer is the same on every machine.
+// Only the journal's own slots and Options.MayGrow decide whether there is room, so the answer is the same on every machine.
 func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -186,7 +186,7 @@ func TestASlotIsNotMadeOnAFullDisk(t *testing.T) {
 	}
 }
 
-// A slot that the disk has no blocks for leaves nothing behind.
+// A slot for which the disk has no blocks leaves nothing behind.
 func TestASlotThatCanNotBeMadeIsAFullJournal(t *testing.T) {
 	t.Parallel()
 	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT} {
@@ -245,7 +245,7 @@ func TestARecordLargerThanASlotComesBack(t *testing.T) {
 	}
 }
 
-// The payloads that Open returns hold on to no slot.
+// The payloads that Open returns keep no slot in memory.
 func TestPayloadsAreCopies(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -274,7 +274,7 @@ func TestWhatIsNoRecordIsNotWritten(t *testing.T) {
 	mustAppend(t, j, 1, 0, 10)
 }
 
-// After an error nobody knows what the disk holds: nothing is accepted any more, until the journal is opened again.
+// After an error nobody knows what the disk has: nothing is accepted until the journal is opened again.
 func TestAfterAnErrorNothingIsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{PlaceHeader, PlaceRecord, PlaceSync, PlaceFill, PlaceSlotName} {
@@ -308,7 +308,7 @@ func TestAfterAnErrorNothingIsAccepted(t *testing.T) {
 	}
 }
 
-// A sync that failed has had pages forgotten that are not on disk: what Open returns is written anew, and synced.
+// After a failed sync the kernel forgets pages that are not on disk: what Open returns is written anew, and synced.
 func TestOpenWritesTheLastRecordAnew(t *testing.T) {
 	t.Parallel()
 	for _, sizes := range [][]int{{5000}, {10, 5000}} {
@@ -345,7 +345,7 @@ func TestOpenWritesTheLastRecordAnew(t *testing.T) {
 	}
 }
 
-// A page that was synced gets no other bytes in the same life of its slot, so that a power cut can't tear what was
+// A page that was synced is not written again in the same incarnation of its slot, so that a power cut can't tear what was
 // acknowledged before.
 func TestNoPageThatWasSyncedIsWrittenAgain(t *testing.T) {
 	t.Parallel()

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// platter is a disk with a memory in front of it: what was written and not synced is on it in part or not at all when the
-// power goes. After a sync that failed nobody writes it any more, though it is read from memory as if it were there.
+// platter is a disk with a cache: what was written and not synced is on it in part or not at all when the power goes. After
+// a failed sync nobody writes it any more, though it is read from memory as if it were there.
 type platter struct {
 	dir    string // the files, as processes see them
 	stored map[string][]byte
@@ -72,7 +72,7 @@ func (p *platter) cut(r *rand.Rand) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// life of a journal in the test below.
+// life is one journal in the test below.
 type player struct {
 	*rand.Rand
 	disk  *platter

@@ -22,7 +22,7 @@ func openSynced(t *testing.T) (*syncer, *os.File) {
 	return s, f
 }
 
-// Each sync ends, also one of nothing, and one whose bell rang before the goroutine slept.
+// Each sync ends, also one of nothing, and one that was done before the goroutine waited.
 func TestSyncerEnds(t *testing.T) {
 	t.Parallel()
 	s, f := openSynced(t)
@@ -94,7 +94,7 @@ func TestSyncerTellsErrors(t *testing.T) {
 	}
 }
 
-// A refusal must cost no event: the same sync is made the plain way, and all that follow.
+// A refusal must cost no event: the same sync is made with fdatasync, and so are all that follow.
 func TestSyncerFallsBack(t *testing.T) {
 	t.Parallel()
 	s, f := openSynced(t)
@@ -119,7 +119,7 @@ func TestSyncerFallsBack(t *testing.T) {
 	}
 }
 
-// BenchmarkSync compares the ways to sync, with nothing else to do for the processors.
+// BenchmarkSync compares the two syncs, with nothing else to do for the processors.
 func BenchmarkSync(b *testing.B) {
 	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
 	if err != nil {

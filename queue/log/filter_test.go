@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// With 50 million ids there are 190 full segments, and each that seems to have a new id costs a read.
+// With 50 million ids there are 190 full segments, and each whose filter passes a new id costs a read.
 func TestANewIDSeldomSeemsToBeInASegment(t *testing.T) {
 	t.Parallel()
 	l := &Log{}

@@ -361,7 +361,8 @@ func TestAFooterIsMadeAgain(t *testing.T) {
 	x.check()
 }
 
-// The name of a segment does not make one: taken for it, a copy of another would hide that it is gone.
+// A file with the name of a segment and the header of another is not that segment: counted as one, a copy would hide that
+// the segment is missing.
 func TestACopyOfAnotherSegmentIsNotTakenForOne(t *testing.T) {
 	for _, over := range []int{0, 1} {
 		x := newTester(t)
@@ -391,8 +392,8 @@ func TestACopyOfAnotherSegmentIsNotTakenForOne(t *testing.T) {
 	}
 }
 
-// The blocks of a file that was put together in the wrong order, or of which the first half is there twice, are all there: they
-// are put in order, and none is lost.
+// The blocks of a file whose parts are in the wrong order, or of which the first half is there twice, are put in order, and
+// none is lost.
 func TestBlocksThatLieInAnotherOrderArePutInOrder(t *testing.T) {
 	for _, tt := range []struct {
 		which int
@@ -444,7 +445,7 @@ func TestBlocksThatLieInAnotherOrderArePutInOrder(t *testing.T) {
 	}
 }
 
-// The key of postings and ids is in every header: whichever can't be read, all is found as before.
+// The key of postings and ids is in every header: whichever header can't be read, everything is found as before.
 func TestTheHeaderOfOneSegmentCostsNothing(t *testing.T) {
 	for _, at := range []int{0, 1, -1} {
 		x := newTester(t)
@@ -589,7 +590,7 @@ func TestASegmentOfManySmallEventsIsFullByItsIDs(t *testing.T) {
 	}
 }
 
-// A search for what few segments have reads of the others what they say of types and lanes, and nothing else.
+// A search for a word that few segments have reads the postings of the others, and nothing else.
 func TestASearchReadsOneThingOfASegmentThatHasNothingForIt(t *testing.T) {
 	t.Parallel()
 	x := newTester(t)

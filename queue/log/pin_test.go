@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// copyOf is what a held segment writes, and what it tells.
+// copyOf is what a pinned segment writes and reports.
 func copyOf(t *testing.T, s *PinnedSegment) (raw []byte, told []string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -64,7 +64,7 @@ func TestHeldSegmentsAreAsTheyWereWhateverBecomesOfThem(t *testing.T) {
 	}
 }
 
-// What can't be read is told, once each, and all around it is written as it is.
+// What can't be read is reported, once each, and everything around it is written as it is.
 func TestAHeldSegmentTellsWhatCantBeRead(t *testing.T) {
 	for what, test := range map[string]struct {
 		harm  func(x *tester, path string) // of the first segment, which is stripped or not

@@ -11,8 +11,8 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// checkShares compares what the log says it keeps of each source with the events from a number on and, beside them, those that were
-// carried.
+// checkShares compares what the log says it has of each source with the events from a number on and, beside them, those that
+// were carried.
 func (x *tester) checkShares(from uint64, carried ...uint64) {
 	x.t.Helper()
 	want := usage{}
@@ -46,8 +46,8 @@ func (x *tester) footer(s *segment, values []byte) {
 	}
 }
 
-// What is kept of a source is told by numbers that come and go with events, segments and starts: whatever the way, they are those
-// of the events that are there.
+// The numbers of a source's events and bytes change with events, segments and starts; they always agree with the events that
+// are there.
 func TestWhatIsKeptOfASourceIsWhatItsEventsAre(t *testing.T) {
 	x := newTester(t)
 	x.fill(1200)
@@ -95,8 +95,8 @@ func TestWhatIsKeptOfASourceIsWhatItsEventsAre(t *testing.T) {
 	x.checkShares(segments[1].EndEvent, carried...)
 }
 
-// A footer that does not say what is kept of the sources, or whose word for it can't be read, costs a count of its blocks; what it says
-// that nobody knows yet costs nothing.
+// A footer without the numbers of sources, or with numbers that can't be read, costs a count of its blocks; named values
+// that nobody knows yet cost nothing.
 func TestNamedValuesOfAFooterThatAreUnknownOrMissingCostNothing(t *testing.T) {
 	x := newTester(t)
 	x.fill(400)
@@ -130,7 +130,7 @@ func TestNamedValuesOfAFooterThatAreUnknownOrMissingCostNothing(t *testing.T) {
 	}
 }
 
-// A block that is packed or sealed in a way that nobody knows yet is no damage, which would be gone around.
+// A block that is packed or sealed in an unknown way is no damage, which would be passed over.
 func TestABlockThatIsWrittenInAnUnknownWayStopsTheReader(t *testing.T) {
 	for _, at := range []int{5, 6, 7} {
 		x := newTester(t)
