@@ -105,7 +105,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	r.adminCertificate.Reload()
 	for _, change := range changes {
 		if change.NeedsStart {
-			r.log.Warn().Str("setting", change.Section).Strs("keys", change.Keys).Msg("reload: this setting changes with the next start only")
+			r.log.Warn().Str("setting", change.Section).Strs("keys", change.Keys).Msg("reload: this setting needs a restart")
 		}
 	}
 	r.log.Info().Int("endpoints", len(cfg.Endpoints)).Int("sources", len(cfg.Sources)).Msg("configuration reloaded")

@@ -189,7 +189,7 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 	case s.State == delivery.StateOffline:
 		return "waits until the endpoint can be reached from here again: " + s.Reason
 	case s.HeldUntil != nil:
-		return "waits until " + s.HeldUntil.Format(time.RFC3339) + ", as the endpoint asked to be left alone"
+		return "waits until " + s.HeldUntil.Format(time.RFC3339) + ", as the endpoint asked to wait"
 	case d.State == queue.Retrying:
 		return "attempted again when next_attempt has come, as soon as the endpoint has room"
 	}

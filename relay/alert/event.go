@@ -67,7 +67,7 @@ func ofTransition(n delivery.Transition) (kind string, data told) {
 	lasted := n.At.Sub(n.Since).Round(time.Second)
 	switch n.State {
 	case delivery.StateLimited:
-		data.Message = fmt.Sprintf("endpoint %q has asked to be left alone for %s: %s", n.Endpoint, lasted, n.Reason)
+		data.Message = fmt.Sprintf("endpoint %q has been limited for %s: %s", n.Endpoint, lasted, n.Reason)
 		return config.AlertEndpointLimited, data
 	case delivery.StateOffline:
 		data.Message = fmt.Sprintf("endpoint %q can't be reached from here for %s; no attempt is charged: %s", n.Endpoint, lasted, n.Reason)

@@ -184,7 +184,7 @@ func (g *gate) holdReason() string {
 	case g.offline:
 		return "out of reach"
 	case g.isLimited():
-		return "asking to be left alone"
+		return "limited"
 	}
 	return ""
 }

@@ -81,7 +81,7 @@ func (g *gate) failed(now time.Time) effect {
 	return unchanged
 }
 
-// askedToWait notes that the endpoint, in answer to an attempt that began at at, asked to be left alone for hold. The gate holds it for
+// askedToWait notes that the endpoint, in answer to an attempt that began at at, asked to wait for hold. The gate holds it for
 // at least the first wait of the schedule; when the endpoint named no time, for the waits of the schedule one after the other.
 // Afterwards one attempt goes first, then half as many as before. Other attempts that were under way at the time say nothing new.
 func (g *gate) askedToWait(at, now time.Time, hold time.Duration) effect {

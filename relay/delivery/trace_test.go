@@ -277,7 +277,7 @@ func TestAnOutageOfAnHourIsOverWithinAProbe(t *testing.T) {
 	}
 }
 
-// A receiver that takes three in ten seconds and then wants to be left alone for twenty loses nothing, and is soon asked
+// A receiver that takes three in ten seconds and then asks to wait for twenty loses nothing, and is soon asked
 // only what it bears.
 func TestALimitedReceiverIsFoundOutAndLosesNothing(t *testing.T) {
 	d := openHarness(t)

@@ -11,7 +11,7 @@ import { trial } from './trial.js'
 const meanings = {
   up: 'It works.',
   down: 'Five attempts in a row failed. All else waits while one delivery at a time tries whether it is back.',
-  limited: 'It asked to be left alone for a while (429 or 503). No attempt is charged meanwhile.',
+  limited: 'It asked to wait (429, or 503 with a time). No attempt is charged meanwhile.',
   offline: 'It can\u2019t be reached: this machine seems to be without network. No attempt is charged meanwhile.',
   paused: 'Everything is held until it is resumed.',
   disabled: 'The configuration says enabled = false. What it holds is kept for queue.unserved_retention, and then becomes failed.',
