@@ -153,7 +153,10 @@ func TestSchemaAndReaderAgreeOnEveryKey(t *testing.T) {
 		for _, k := range s.keys {
 			plain := mustParse(t, given(s, "", ""))
 			said := map[string]error{} // what the reader says of the key with each value
-			for _, value := range pool {
+			for i, value := range pool {
+				if k.shared && i%8 != 0 {
+					continue // its row is that of [delivery], which is given them all
+				}
 				text := given(s, k.name, value)
 				c, err := Parse("c.toml", []byte(text), nil)
 				admitted := schema.Validate(instance(t, text))
@@ -173,6 +176,9 @@ func TestSchemaAndReaderAgreeOnEveryKey(t *testing.T) {
 					refused++
 				}
 				said[value] = err
+			}
+			if k.shared {
+				continue
 			}
 			inside, outside := edges(k.kind.bounds)
 			for _, value := range inside {
