@@ -48,8 +48,9 @@ func TestNoAnswerBeforeSync(t *testing.T) {
 	var sync func(*os.File) error
 	sync = b.journal.SetSync(func(f *os.File) error {
 		time.Sleep(time.Millisecond) // an answer that does not wait would win
+		err := sync(f)
 		synced.Store(true)
-		return sync(f)
+		return err
 	})
 	for i := range 20 {
 		synced.Store(false)

@@ -13,7 +13,7 @@ import (
 type decision struct {
 	verdict Verdict
 	charged bool
-	due     time.Time // when a delivery that is not charged may be attempted again
+	due     time.Time // when the delivery may be attempted again, charged or not; of no use when it is delivered or failed
 	record  bool      // the attempt is recorded although it is not charged
 	toBack  bool      // a first attempt that is not charged goes behind all that waits, so that the next probe is another delivery
 	pauses  bool      // the endpoint was paused, which is to be saved

@@ -5,15 +5,16 @@
 // its own. A sender is a goroutine with one loop: take what is next, attempt it, judge the outcome, settle.
 //
 //	          ┌─ retry that is due ─┐
-//	Lane.take ┤                     ├▶ client.Attempt ─▶ Judge ─▶ Lane.settle ─▶ queue: delivered, retry at T, failed
+//	Lane.take ┤                     ├▶ client.Attempt ─▶ Lane.settle (decision: Judge) ─▶ queue: delivered, retry at T, failed
 //	          └─ next of the log ───┘
 //
-//	lane         lane.go, ask.go (take), settle.go, decision.go, generation.go, pause.go, expire.go
-//	policy       gate.go and health.go (one endpoint), verdict.go, flapping.go, poison.go, throughput.go
+//	lane         lane.go, ask.go (take), settle.go, generation.go, pause.go, expire.go
+//	policy       verdict.go and decision.go (one attempt), gate.go and health.go (one endpoint), flapping.go, poison.go, throughput.go
 //	shared       probes.go, memorybudget.go, silentlanes.go, uplink.go, network.go
 //	all lanes    dispatcher.go, routes.go, changes.go, deadletters.go, lasting.go, stalled.go
-//	statistics   status.go, tally.go, meter.go, replay.go, reports.go, lanelog.go
-//	tests        conformance.go (an event sent on request, and what a receiver has to do)
+//	statistics   status.go, tally.go, meter.go, replay.go
+//	told         reports.go (to package alert), lanelog.go
+//	receivers    conformance.go (an event sent on request, and what a receiver has to do)
 //	attempts     package client, which knows nothing of lanes
 //
 // The gate decides whether anything may be attempted: it holds back the deliveries of an endpoint that is paused, asked to wait, is
@@ -23,8 +24,9 @@
 // I/O.
 //
 // The Dispatcher joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Its housekeeping
-// goroutine has senders expire what was held longer than MaxAge, and reports what lasts; another goroutine writes dead letters. To stop, no lane
-// takes anything more; attempts under way end or, when time is up, are cut short and put back; then the queue may be closed.
+// goroutine has senders expire what was held longer than MaxAge, and reports what lasts. Another goroutine writes dead letters. To
+// stop, no lane takes anything more; attempts under way end or, when time is up, are cut short and put back; then the queue may
+// be closed.
 //
 // If we die during an attempt, or after it and before the queue has saved its outcome (0.1 s), the attempt is made again with the
 // same number.

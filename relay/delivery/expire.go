@@ -99,7 +99,7 @@ type expiryRound struct {
 	last   queue.Stored
 }
 
-// gather adds what a round expired to what is not logged yet.
+// countExpired adds what a round expired to what is not logged yet.
 func (l *Lane) countExpired(r *expiryRound) {
 	l.mu.Lock()
 	another := l.expired.count > 0 && l.expired.text != r.text

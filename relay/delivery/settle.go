@@ -60,7 +60,7 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome
 	case r.verdict.Kind == Delivered:
 		l.queueLane.Delivered(d, &attempt)
 	case !r.charged && r.toBack:
-		d.Attempts-- // Retry counts one
+		d.Attempts-- // Retry adds one, and this attempt is not charged
 		l.queueLane.Retry(d, &attempt, r.due)
 	case !r.charged:
 		if r.record {
@@ -82,7 +82,7 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome
 
 // count adds to what /metrics shows.
 func (l *Lane) count(d *queue.Delivery, o *client.Outcome, r *decision, now time.Time) {
-	l.tally.attempted(o, !r.offline)
+	l.tally.attempted(o, r.offline)
 	if d.Attempts == 0 && d.Replay == 0 {
 		l.tally.firstAttempt(d.Event.At, o.At)
 	}

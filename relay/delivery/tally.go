@@ -65,11 +65,11 @@ func newTally() *tally {
 	}
 }
 
-// attempted counts an attempt.
-func (t *tally) attempted(o *client.Outcome, charged bool) {
+// attempted counts an attempt. With offline this machine had no network, so that the outcome is none of the endpoint's.
+func (t *tally) attempted(o *client.Outcome, offline bool) {
 	result := resultDelivered
 	switch {
-	case !charged:
+	case offline:
 		result = resultUncharged
 	case o.Class != client.ClassNone:
 		result = string(o.Class)

@@ -14,7 +14,7 @@ type Kind uint8
 // The kinds.
 const (
 	Delivered Kind = iota + 1 // done
-	Retry                     // another attempt after Verdict.Wait
+	Retry                     // another attempt after Verdict.Wait and the endpoint's jitter
 	Failed                    // no more attempts; goes to the endpoint's failed list
 	Gone                      // 410: the endpoint is to be paused; the delivery is held, and this attempt is not charged to it
 	Later                     // the endpoint asked to wait; so does the delivery, and this attempt is not charged to it

@@ -33,7 +33,9 @@ const timestampTolerance = 5 * time.Minute
 
 func newSource(c config.Source) (*source, error) {
 	s := &source{Source: c, tally: new(tally), open: c.Token.IsZero() && c.Secret.IsZero()}
-	if c.Scheme == config.SchemeStandard {
+	switch {
+	case c.Secret.IsZero() || c.Scheme == config.SchemeRealtorBot: // the secret is the key
+	case c.Scheme == config.SchemeStandard:
 		for _, secret := range []sign.Secret{c.Secret, c.PreviousSecret} {
 			if secret.IsZero() {
 				continue
@@ -44,6 +46,8 @@ func newSource(c config.Source) (*source, error) {
 			}
 			s.standard = append(s.standard, key)
 		}
+	default:
+		return nil, fmt.Errorf("prepare source %q: no code verifies the scheme %q", c.Name, c.Scheme)
 	}
 	if c.Rate > 0 {
 		s.limit = rate.NewLimiter(rate.Limit(c.Rate), max(1, int(math.Ceil(min(c.Rate, math.MaxInt32)))))

@@ -47,7 +47,7 @@ func with(pair tls.Certificate, authorities ...*authority) *tls.Config {
 }
 
 // What is wrong with a chain, a name or a handshake is told with who has to do what, and not in the words of Go's packages.
-func TestEveryFaultOfAChainSaysWhoHasToDoWhat(t *testing.T) {
+func TestEveryFailureOfAChainSaysWhoHasToDoWhat(t *testing.T) {
 	ours, namesake := newAuthority(t, "Our Authority"), newAuthority(t, "Our Authority")
 	middle := ours.below("Middle", -time.Hour, time.Hour)
 	old, early := ours.below("Old Middle", -48*time.Hour, -24*time.Hour), ours.below("Early Middle", 24*time.Hour, 48*time.Hour)

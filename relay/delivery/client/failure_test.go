@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestDialFaultKnowsOurOwnTrouble(t *testing.T) {
+func TestADialFailureKnowsOurOwnTrouble(t *testing.T) {
 	connect := func(errno syscall.Errno) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errno)}
 	}
@@ -78,7 +78,7 @@ func TestOnlyABrokenConnectionIsStale(t *testing.T) {
 	}
 }
 
-func TestFaultTextIsOneLine(t *testing.T) {
+func TestFailureTextIsOneLine(t *testing.T) {
 	got := OneLine("a\nb\x1b[31m\xffc\u2028" + strings.Repeat("é", textLimit))
 	if strings.ContainsAny(got, "\n\x1b\u2028") || len(got) > textLimit+len("…") || !strings.HasPrefix(got, "a b [31m?c é") {
 		t.Errorf("got %q", got)

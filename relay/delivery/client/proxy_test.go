@@ -206,7 +206,7 @@ func TestAttemptsGoThroughTheProxy(t *testing.T) {
 	}
 }
 
-func TestProxyFaultsNameTheProxy(t *testing.T) {
+func TestProxyFailuresNameTheProxy(t *testing.T) {
 	gone := receive(t, "127.0.0.1:0", nil)
 	gone.Close()
 	saying := func(text string) net.Addr { return receive(t, "127.0.0.1:0", answering(text, true)).Addr() }

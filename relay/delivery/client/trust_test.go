@@ -25,7 +25,7 @@ func receiveTLS(t *testing.T, current func() *tls.Config, met func(tls.Connectio
 	})
 }
 
-func TestTLSFaultsNameWhatHelps(t *testing.T) {
+func TestTLSFailuresNameWhatHelps(t *testing.T) {
 	ours, other := newAuthority(t, "Our Authority"), newAuthority(t, "Another Authority")
 	good := ours.leaf(-time.Hour, time.Hour)
 	clients := x509.NewCertPool()
