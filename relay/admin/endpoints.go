@@ -31,7 +31,7 @@ func (a *Admin) listEndpoints(ctx *fasthttp.RequestCtx) {
 func (a *Admin) showEndpoint(ctx *fasthttp.RequestCtx, t target) {
 	s := status(a.Dispatcher.Statuses(), t.name)
 	if s == nil { // given up this moment
-		answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")
+		noEndpoint(ctx, t.name)
 		return
 	}
 	answer.Value(ctx, 200, endpointStory{*s, a.masked(t.name)})
@@ -62,7 +62,7 @@ func (a *Admin) giveUp(ctx *fasthttp.RequestCtx, t target) {
 	case errors.Is(err, delivery.ErrConfigured):
 		answer.Error(ctx, 409, "configured", "the endpoint is configured: take it out of the configuration first")
 	case !found:
-		answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")
+		noEndpoint(ctx, t.name)
 	default:
 		if err == nil {
 			a.Log.Warn().Str("endpoint", t.name).Int64("pending", left.Pending).Int64("retrying", left.Retrying).Int64("failed", left.Failed).

@@ -153,7 +153,7 @@ func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
 		one := unmatched{ep.Name, "changed_since", "it subscribes to this type now and did not, or was disabled, when the event was accepted"}
 		switch {
 		case !lane.Existed(ev.Seq):
-			one.Reason, one.Note = "added_later", "the event was accepted before the endpoint was configured"
+			one.Reason, one.Note = "added_later", "the event was accepted before this endpoint was configured; an endpoint that had the name before may have got it"
 		case !ep.Subscribes(string(ev.Type)):
 			one.Reason, one.Note = "not_subscribed", "it subscribes to "+cmp.Or(strings.Join(ep.Events, ", "), "nothing: it is given what fails elsewhere")
 		case !ep.Enabled:

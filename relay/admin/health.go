@@ -93,8 +93,8 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 			}
 		case delivery.StateOrphaned:
 			if ep.Pending+ep.Retrying+ep.Failed > 0 {
-				all.add("orphan "+ep.Name, "endpoint %q is not configured any more but its lane holds %d deliveries that are pending or retrying and %d failed ones%s",
-					ep.Name, ep.Pending+ep.Retrying, ep.Failed, ofThese(min(ep.Expired, ep.Failed)))
+				all.add("orphan "+ep.Name, "endpoint %q is not configured any more, and its lane holds %d pending or retrying and %d failed deliveries%s: bring the name back, or give them up with DELETE /endpoints/%s",
+					ep.Name, ep.Pending+ep.Retrying, ep.Failed, ofThese(min(ep.Expired, ep.Failed)), ep.Name)
 			}
 		}
 		if ep.Lagging && ep.State == delivery.StateUp {

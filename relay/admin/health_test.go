@@ -61,7 +61,8 @@ func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
 
 func TestHealthTellsWhatWasHeldTooLongForNobody(t *testing.T) {
 	o := openOffice(t, "")
-	const orphan = `endpoint "crm" is not configured any more but its lane holds 1 deliveries that are pending or retrying and 7 failed ones`
+	const orphan = `endpoint "crm" is not configured any more, and its lane holds 1 pending or retrying and 7 failed deliveries`
+	const remedy = ": bring the name back, or give them up with DELETE /endpoints/crm"
 	for _, c := range []struct {
 		status delivery.Status
 		want   string
@@ -70,9 +71,9 @@ func TestHealthTellsWhatWasHeldTooLongForNobody(t *testing.T) {
 		{delivery.Status{State: delivery.StateDisabled, Expired: 5}, ""}, // they were given up
 		{delivery.Status{State: delivery.StateDisabled, Failed: 7, Expired: 5}, `endpoint "crm" is disabled, and 5 of its deliveries became failed (expired): ` +
 			`they were held longer than queue.unserved_retention, or beyond queue.unserved_bytes`},
-		{delivery.Status{State: delivery.StateOrphaned, Pending: 1, Failed: 7}, orphan},
+		{delivery.Status{State: delivery.StateOrphaned, Pending: 1, Failed: 7}, orphan + remedy},
 		{delivery.Status{State: delivery.StateOrphaned, Pending: 1, Failed: 7, Expired: 5}, orphan +
-			", of which 5 were held longer than queue.unserved_retention, or beyond queue.unserved_bytes"},
+			", of which 5 were held longer than queue.unserved_retention, or beyond queue.unserved_bytes" + remedy},
 	} {
 		c.status.Name = "crm"
 		h := o.Admin.judge([]delivery.Status{c.status}, queue.Stats{FreeDisk: -1})

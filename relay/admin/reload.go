@@ -52,6 +52,7 @@ type badFile struct {
 }
 
 type fault struct {
+	File string `json:"file"`
 	Line int    `json:"line,omitempty"`
 	Key  string `json:"key,omitempty"`
 	Text string `json:"text"`
@@ -91,7 +92,7 @@ func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
 			bad.Error.Message = "the file has a fault and nothing was changed"
 		}
 		for _, f := range faults {
-			bad.Error.Faults = append(bad.Error.Faults, fault{f.Line, f.Key, f.Text})
+			bad.Error.Faults = append(bad.Error.Faults, fault{f.File, f.Line, f.Key, f.Text})
 		}
 		answer.Value(ctx, 422, bad)
 	case errors.Is(err, ErrStopping):

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -187,6 +188,14 @@ func (r *route) accepts(ctx *fasthttp.RequestCtx) bool {
 	return true
 }
 
+func noEndpoint(ctx *fasthttp.RequestCtx, name string) {
+	answer.Error(ctx, 404, "no_endpoint", fmt.Sprintf("there is no endpoint of this name, and nothing is left of one: %q; GET /endpoints lists them", name))
+}
+
+func notConfigured(ctx *fasthttp.RequestCtx, name string) {
+	answer.Error(ctx, 404, "no_endpoint", fmt.Sprintf("no endpoint of this name is configured: %q; bring the name back, or give up what is left of it with DELETE /endpoints/%s", name, name))
+}
+
 // Handle answers one request.
 func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 	r, t, ok := a.enter(ctx)
@@ -197,10 +206,10 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 		t.lane, t.kept = a.Dispatcher.Lane(t.name), a.kept(t.name)
 		switch {
 		case t.kept == nil:
-			answer.Error(ctx, 404, "no_endpoint", "there is no endpoint of this name, and nothing is left of one")
+			noEndpoint(ctx, t.name)
 			return
 		case t.lane == nil && r.flags&alsoOrphan == 0:
-			answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
+			notConfigured(ctx, t.name)
 			return
 		}
 	}

@@ -52,7 +52,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	trial, found, err := a.Dispatcher.SendTest(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:
-		answer.Error(ctx, 404, "no_endpoint", "no endpoint of this name is configured")
+		notConfigured(ctx, t.name)
 		return
 	case err != nil:
 		a.Log.Error().Err(err).Str("endpoint", t.name).Msg("the test event could not be sent")

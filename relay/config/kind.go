@@ -205,7 +205,7 @@ func durationOf(value any, low, high time.Duration) (d time.Duration, reason str
 	text, ok := value.(string)
 	if !ok {
 		if number := bareNumber(value); number != "" {
-			return 0, fmt.Sprintf("must be a duration in quotes: write %q", number+"s")
+			return 0, fmt.Sprintf("must be a duration in quotes, with its unit: %q if seconds are meant", number+"s")
 		}
 		return 0, fmt.Sprintf(`must be a duration like "10s", not %s`, describeValue(value))
 	}

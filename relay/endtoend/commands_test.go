@@ -294,7 +294,7 @@ func TestWhoTriesItSeesWhatReadmeSays(t *testing.T) {
 	}
 	s.relay = &relay{process: s.stay(t, blocks[0][0], home), dir: home}
 	s.awaitServing()
-	s.instead = []string{"listen -secret", "listen -addr " + receiver + " -secret"}
+	s.instead = []string{"127.0.0.1:3000", receiver}
 	shows := s.stay(t, blocks[1][0], home)
 	eventually(t, "the receiver listens", func() bool { return shows.stdout.has("listening on ") })
 	mustPrint(t, s.follow(t, blocks[2], home), "200 OK", `{"id":"evt_abc123","status":"accepted","endpoints":1}`)
@@ -397,7 +397,7 @@ func TestABackupIsMadeAndRestoredAsTheManualSays(t *testing.T) {
 	mustPrint(t, s.follow(t, commands(t, "backup", "Backup: copy the queue, and restore it")[0], home), "whole", "1 deliveries pending")
 
 	// What cron does: the fields of the time are cut, \% is %, and / is where it begins.
-	_, nightly, ok := strings.Cut(page(t, "backup"), "```crontab\n0 3 * * *  ")
+	_, nightly, ok := strings.Cut(page(t, "backup"), "\n0 3 * * *  ")
 	if nightly, _, _ = strings.Cut(nightly, "\n```"); !ok {
 		t.Fatal("there is no crontab")
 	}

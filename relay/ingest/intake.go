@@ -454,6 +454,9 @@ func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
 	case 403:
 		in.counts.Forbidden.Add(1)
 		said = "request refused: it comes from an address that the source does not allow"
+		if why == notHere {
+			said = "request refused: a source without token and secret takes requests to localhost alone, and Host names another"
+		}
 	case 429:
 		in.counts.Limited.Add(1)
 		said = "request refused: the source's rate is used up"

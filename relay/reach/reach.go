@@ -253,6 +253,7 @@ func newRefused(status int, body []byte) error {
 		Error struct {
 			Message string
 			Faults  []struct {
+				File      string
 				Line      int
 				Key, Text string
 			}
@@ -263,7 +264,7 @@ func newRefused(status int, body []byte) error {
 	}
 	r := &Refused{Status: status, Message: Plain(said.Error.Message)}
 	for _, f := range said.Error.Faults {
-		r.Faults = append(r.Faults, config.Fault{File: "running", Line: f.Line, Key: Plain(f.Key), Text: Plain(f.Text)})
+		r.Faults = append(r.Faults, config.Fault{File: Plain(f.File), Line: f.Line, Key: Plain(f.Key), Text: Plain(f.Text)})
 	}
 	return r
 }
