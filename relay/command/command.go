@@ -113,6 +113,9 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 		return complain("%d arguments too many", len(c.args)-v.most)
 	}
 	c.filters(flags)
+	if some := len(c.args) > 1; name == "replay" && (some == (c.failed || c.since != "")) {
+		return complain("say what to deliver again: ids, or -failed, or -since for what was accepted from then on, and only one of these")
+	}
 	if name == "backup" && isTerminal(stdout) {
 		return complain("a backup is nothing to be read: write it to a file, with > FILE")
 	}
@@ -171,9 +174,9 @@ func (c *call) explain(err error) string {
 	case errors.As(err, &text):
 		return string(text)
 	case errors.Is(err, reach.ErrAbsent):
-		return fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay says whether it runs", c.relay.At)
+		return fmt.Sprintf("no relay answers at %s: systemctl status realtorbot-relay says whether it runs, and where it listens if the file was changed since", c.relay.At)
 	case errors.As(err, &no) && no.Status == 401:
-		return fmt.Sprintf("the relay at %s asks for another admin.token than this file has here: run this as root, or see whether the file was changed since its start", c.relay.At)
+		return fmt.Sprintf("the relay at %s asks for another admin.token than this file has here: run this as root on its machine; if the file names the token as env:NAME, set NAME; or the file was changed since its start", c.relay.At)
 	case errors.As(err, &no) && len(no.Faults) > 0:
 		return no.Message + ":\n" + no.Faults.Error()
 	case errors.As(err, &no):

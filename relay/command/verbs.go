@@ -97,8 +97,6 @@ func replay(c *call) error {
 		body["ids"] = ids
 	} else if c.failed {
 		body["failed"] = true
-	} else if c.since == "" {
-		return fmt.Errorf("say what: ids, -failed, or -since for what was accepted from then on")
 	}
 	for key, value := range map[string]string{"since": c.since, "until": c.until, "type": c.types, "class": c.class, "bin": c.bin} {
 		if value != "" {
