@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery"
 )
 
 func status(c *call) error {
@@ -30,6 +31,7 @@ func status(c *call) error {
 			LagSeconds                float64    `json:"lag_seconds"`
 			LastSuccess               *time.Time `json:"last_success"`
 			LastError                 string     `json:"last_error"`
+			Replays                   []delivery.Replay
 		}
 	}
 	printed, err := c.ask("GET", "/stats", nil, &s)
@@ -55,6 +57,15 @@ func status(c *call) error {
 			(time.Duration(e.LagSeconds) * time.Second).String(), last})
 	}
 	c.table(rows)
+	for _, e := range s.Endpoints {
+		for _, r := range e.Replays {
+			of := ""
+			if r.Total != nil {
+				of = fmt.Sprintf(" of %d", *r.Total)
+			}
+			c.say("\nreplay %s to %s: %d%s taken up; %d delivered, %d retrying, %d failed\n", r.ID, e.Name, r.TakenUp, of, r.Delivered, r.Retrying, r.Failed)
+		}
+	}
 	return nil
 }
 
