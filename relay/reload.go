@@ -16,7 +16,7 @@ import (
 func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
 	r.loading.Lock()
 	defer r.loading.Unlock()
-	cfg, err := config.Load(r.startConfig.Path) // this may wait for a file, and a stop need not
+	cfg, err := config.LoadWhole(r.startConfig.Path) // this may wait for a file, and a stop need not
 	r.applying.lock()
 	defer r.applying.unlock()
 	if r.stopping.Load() {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -30,8 +32,36 @@ func Load(path string) (*Config, error) {
 // environment, the right to read its files. What can't be had is empty in the configuration and told in absent.
 func LoadOutside(path string) (c *Config, absent Faults, err error) { return load(path, true) }
 
+// LoadWhole is Load of a file that somebody may be writing at this moment: it waits, a second at most, until two reads 20 ms apart
+// are of one and the same writing. A file of which only the beginning is there can be a valid configuration, of no endpoint.
+func LoadWhole(path string) (*Config, error) {
+	text, info, err := readConfig(path)
+	for reads := 1; err == nil; reads++ {
+		time.Sleep(writeGap)
+		before, written := text, info.ModTime()
+		if text, info, err = readConfig(path); err != nil || bytes.Equal(before, text) && written.Equal(info.ModTime()) {
+			break
+		}
+		if reads == maxReads {
+			return nil, fmt.Errorf("read configuration %q: it is being written: reload once it is whole", path)
+		}
+	}
+	c, _, err := check(path, text, info, err, false)
+	return c, err
+}
+
+const (
+	writeGap = 20 * time.Millisecond
+	maxReads = 50
+)
+
 func load(path string, outside bool) (*Config, Faults, error) {
-	text, mode, err := readConfig(path)
+	text, info, err := readConfig(path)
+	return check(path, text, info, err, outside)
+}
+
+// check makes a configuration of what was read, or not.
+func check(path string, text []byte, info fs.FileInfo, err error, outside bool) (*Config, Faults, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
@@ -41,7 +71,7 @@ func load(path string, outside bool) (*Config, Faults, error) {
 		return nil, nil, err
 	}
 	c.Sum = sha256.Sum256(text)
-	if r.literals > 0 && mode.IsRegular() && mode.Perm()&0o004 != 0 {
+	if r.literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
 		c.Warnings = append(c.Warnings, Fault{File: path, Text: "every user of this machine can read the secrets in it: " +
 			"chmod 0640, or write them as env:, file: or cred:"}.String())
 	}
@@ -49,18 +79,17 @@ func load(path string, outside bool) (*Config, Faults, error) {
 }
 
 // readConfig reads no more than what tells that a file is too large.
-func readConfig(path string) (text []byte, mode fs.FileMode, err error) {
+func readConfig(path string) (text []byte, info fs.FileInfo, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, 0, err
+	if info, err = file.Stat(); err != nil {
+		return nil, nil, err
 	}
 	text, err = io.ReadAll(io.LimitReader(file, MaxFile+1))
-	return text, info.Mode(), err
+	return text, info, err
 }
 
 // LogOf is how a file would have the relay write its log, for whoever says what is wrong with the rest of it: the defaults

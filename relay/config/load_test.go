@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Each testdata/bad/NAME.toml has everything that is wrong with it in NAME.want, line by line.
@@ -248,5 +249,31 @@ func TestTheShareOfASourceHasRoomForARequest(t *testing.T) {
 		if _, err := Parse("f.toml", []byte(text), nil); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", text, err, says)
 		}
+	}
+}
+
+// A file is emptied and written by two system calls: between them, nothing of it would be a valid configuration.
+func TestAFileThatIsBeingWrittenIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.toml")
+	const text = "[[endpoint]]\nname = \"crm\"\nurl = \"http://127.0.0.1:3000/\"\nevents = [\"*\"]\n"
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	write("")
+	if c, err := Load(path); err != nil || len(c.Endpoints) != 0 {
+		t.Fatalf("the control, which does not wait: %v, %v", c, err)
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		time.Sleep(writeGap / 2)
+		write(text)
+	}()
+	c, err := LoadWhole(path)
+	<-written
+	if err != nil || len(c.Endpoints) != 1 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
