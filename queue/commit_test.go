@@ -152,7 +152,7 @@ func TestAppendAndStoryEndWhenTheQueueCloses(t *testing.T) {
 }
 
 // An id must be known at every moment of its way from the committer's memory into the store.
-func TestAnIDIsAcceptedOnceWhileTheKeeperSaves(t *testing.T) {
+func TestAnIDIsAcceptedOnceWhileTheWriterSaves(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, func(o *Options) { o.saveEvery = time.Millisecond })
 	const total = 12000 // more than recentKeep, so that ids are forgotten under way
@@ -192,7 +192,7 @@ func TestAnIDIsAcceptedOnceWhileTheKeeperSaves(t *testing.T) {
 }
 
 // Frames that leave much of their slots empty fill the journal before much is unsaved.
-func TestAFullJournalWaitsForTheKeeper(t *testing.T) {
+func TestAFullJournalWaitsForTheWriter(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, func(o *Options) { o.saveEvery = time.Hour })
 	add := func(size int) error {

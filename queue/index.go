@@ -12,8 +12,8 @@ import (
 	"realtorbot-relay/queue/store"
 )
 
-// index is the store, which is replaced by another one when it proves to be damaged. Only the writer writes to it and
-// replaces it.
+// index is the store, which is replaced by another one when it proves to be damaged. One goroutine writes to it and
+// replaces it: whoever opens the queue, and from then on the writer.
 type index struct {
 	mu    sync.RWMutex // held for reading while the store is used, for writing while it is replaced
 	store *store.Store

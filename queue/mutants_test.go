@@ -17,7 +17,7 @@ import (
 // A store that drops a record, as Badger may, and a queue that lies: both must be found out.
 
 // drop deletes the first record of a kind whose name begins so from Badger, behind the back of the store, as a merge may do
-// it. Keeper only.
+// it. Only the writer may be at work on it.
 func drop(s *store.Store, kind store.Kind, name ...byte) error {
 	of := reflect.ValueOf(s).Elem()
 	db := *(**badger.DB)(unsafe.Pointer(of.FieldByName("db").UnsafeAddr()))

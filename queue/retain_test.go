@@ -112,7 +112,7 @@ func TestWhatALaneNeedsIsNotDeleted(t *testing.T) {
 }
 
 // Retention of much takes minutes. Who makes a lane meanwhile, as a reload does, does not wait for its end.
-func TestRetentionLetsOthersHaveTheKeeper(t *testing.T) {
+func TestRetentionLetsOthersHaveTheWriter(t *testing.T) {
 	t.Parallel()
 	const segments = 40
 	var gone, goneThen atomic.Int64

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"realtorbot-relay/scripts/needed"
 )
 
 func openSynced(t *testing.T) (*syncer, *os.File) {
@@ -26,9 +28,7 @@ func openSynced(t *testing.T) (*syncer, *os.File) {
 func TestSyncerEnds(t *testing.T) {
 	t.Parallel()
 	s, f := openSynced(t)
-	if s.queue == 0 {
-		t.Skip("this kernel has no asynchronous sync") // under emulation, or in a sandbox
-	}
+	needed.Kernel(t, s.queue != 0, "asynchronous sync")
 	for i := range 2000 {
 		if i%2 == 0 {
 			if _, err := f.WriteAt([]byte{byte(i)}, 0); err != nil {
@@ -77,9 +77,7 @@ func TestSyncerTellsErrors(t *testing.T) {
 		},
 		"a bell that is gone": func(t *testing.T, s *syncer) *os.File {
 			_, f := openSynced(t)
-			if s.queue == 0 {
-				t.Skip("this kernel has no asynchronous sync")
-			}
+			needed.Kernel(t, s.queue != 0, "asynchronous sync")
 			s.event.Close()
 			return f
 		},
@@ -98,9 +96,7 @@ func TestSyncerTellsErrors(t *testing.T) {
 func TestSyncerFallsBack(t *testing.T) {
 	t.Parallel()
 	s, f := openSynced(t)
-	if s.queue == 0 {
-		t.Skip("this kernel has no asynchronous sync")
-	}
+	needed.Kernel(t, s.queue != 0, "asynchronous sync")
 	if _, _, errno := unix.Syscall(unix.SYS_IO_DESTROY, s.queue, 0, 0); errno != 0 {
 		t.Fatal(errno)
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 // Batch gathers writes, which Commit makes in one transaction. A value passed to it must not change until Commit has
-// returned. Only the writer uses it, one at a time, and each once.
+// returned. One goroutine uses it, one at a time, and each once:
+// whoever opens the queue, and from then on the writer.
 type Batch struct {
 	store   *Store
 	writes  []write
@@ -143,13 +144,6 @@ func (b *Batch) Commit(applied uint64) error {
 		}
 	}
 	return s.commit(b.writes, next)
-}
-
-// SetSums writes the sums that the log has for entry Applied, for Check and the next Open.
-func (s *Store) SetSums(sums Sums) error {
-	next := s.state
-	next.sums = sums
-	return s.commit(nil, next)
 }
 
 func (s *Store) commit(writes []write, next state) error {

@@ -26,7 +26,7 @@ type Options struct {
 	Fresh bool
 }
 
-// Store is an open store. One goroutine writes, with Batch and SetSums. Everything else may be called by any goroutine at
+// Store is an open store. One goroutine writes, with Batch. Everything else may be called by any goroutine at
 // any time: readers see the newest state and wait for no write.
 type Store struct {
 	db        *badger.DB

@@ -50,7 +50,9 @@ func TestSumsOfTheLogAreComparedWith(t *testing.T) {
 	sh.fill(0, 100)
 	applied, sums := sh.Sums()
 	sums[Retry.index()].add(12345)
-	sh.must(sh.SetSums(sums))
+	next := sh.state
+	next.sums = sums
+	sh.must(sh.commit(nil, next))
 	if list, err := sh.Check(); err != nil || len(list) != 1 || list[0].Kind != Retry || list[0].Want.Count != list[0].Found.Count+1 {
 		t.Errorf("the check says %v, %v", list, err)
 	}

@@ -1,5 +1,5 @@
-// Package needed finds the programs that tests run beside Go: interpreters for the receivers that the manual shows, and what
-// reads our files as others do.
+// Package needed finds what tests need beside Go: interpreters for the receivers that the manual shows, programs that read our
+// files as others do, and what not every kernel has.
 package needed
 
 import (
@@ -21,4 +21,16 @@ func Program(t testing.TB, name string) (path string) {
 	}
 	t.Skipf("left out: %s is not installed (scripts/test installs it)", name)
 	return ""
+}
+
+// Kernel leaves the test out, or with CI set fails it, on a kernel that does not have what is named.
+func Kernel(t testing.TB, has bool, what string) {
+	t.Helper()
+	switch {
+	case has:
+	case os.Getenv("CI") != "":
+		t.Fatalf("this kernel has no %s", what)
+	default:
+		t.Skipf("left out: this kernel has no %s", what) // under emulation, or in a sandbox
+	}
 }

@@ -21,6 +21,17 @@ func TestAMissingProgramLeavesTheTestOutButNotInCI(t *testing.T) {
 		if r.said != want {
 			t.Errorf("with CI=%q it has %s, want %s", ci, r.said, want)
 		}
+		r, done = &recorded{TB: t}, make(chan struct{})
+		go func() {
+			defer close(done)
+			Kernel(r, true, "calls of the system")
+			Kernel(r, false, "calls of another one")
+			r.said = "gone on"
+		}()
+		<-done
+		if r.said != want {
+			t.Errorf("with CI=%q a kernel without has %s, want %s", ci, r.said, want)
+		}
 	}
 }
 
