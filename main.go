@@ -369,7 +369,7 @@ serving:
 		select {
 		case <-beat.C:
 			if stalled := r.Stalled(); stalled > stallLimit {
-				log.Error().Dur("for_ms", stalled).Msg("a write to disk does not end or a lane makes no progress; the watchdog is not fed any more")
+				log.Error().Dur("duration_ms", stalled).Msg("a write to disk does not end or a lane makes no progress; the watchdog is not fed any more")
 				if !stalls {
 					logStacks(log, "what a goroutine was doing at the stall")
 				}

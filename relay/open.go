@@ -135,7 +135,7 @@ func (r *Relay) firstOpen(serve func()) (serving bool, err error) {
 	if err = <-opened; err == nil {
 		r.handlers.Store(r.ready)
 		r.opening.why.Store(nil)
-		r.log.Info().Str("after", time.Since(began).Round(time.Millisecond).String()).Msg("the queue is open: events are accepted")
+		r.log.Info().Int64("duration_ms", time.Since(began).Milliseconds()).Msg("the queue is open: events are accepted")
 	}
 	return true, err
 }

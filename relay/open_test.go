@@ -63,7 +63,7 @@ func TestStartedOnAFullDiskItServesHealthAndOpensWhenThereIsRoom(t *testing.T) {
 		t.Errorf("an event is answered %d %s", status, text)
 	}
 	if status, text := ask(t, adm, "/metrics"); status != 200 || !strings.Contains(text, "\nrelay_health_status{status=\"failing\"} 1\n") ||
-		!strings.Contains(text, "\nrelay_queue_disk_free_bytes 4.9283072e+07\n") || !strings.Contains(text, "\nrelay_queue_disk_needed_bytes 1.17440512e+08\n") {
+		!strings.Contains(text, "\nrelay_queue_disk_free_bytes 4.9283072e+07\n") || !strings.Contains(text, "\nrelay_queue_min_free_bytes 1.17440512e+08\n") {
 		t.Errorf("metrics are answered %d, and the alert rules see nothing:\n%s", status, text)
 	}
 	if r.Stalled() != 0 {

@@ -341,11 +341,11 @@ func TestStatsHaveTheDocumentedFields(t *testing.T) {
 		in   map[string]any
 		keys []string
 	}{
-		{got, []string{"version", "started", "uptime_seconds", "health", "queue", "totals", "endpoints"}},
-		{q, []string{"events", "bytes", "free_disk", "min_free", "oldest_pending_seconds", "pending", "retrying", "failed", "damaged", "unserved_bytes", "expired"}},
+		{got, []string{"version", "started_at", "uptime_seconds", "health", "queue", "totals", "endpoints"}},
+		{q, []string{"events", "events_bytes", "disk_free_bytes", "min_free_bytes", "oldest_pending_seconds", "pending", "retrying", "failed", "damaged", "unserved_bytes", "expired"}},
 		{totals, []string{"accepted", "duplicates", "delivered", "attempts"}},
 		{endpoint, []string{"name", "state", "pending", "retrying", "failed", "delivered", "in_flight", "lag_seconds",
-			"delivered_per_second", "success_rate", "attempt_ms", "delivery_ms", "last_success", "last_error", "last_error_at"}},
+			"delivered_per_second", "success_rate", "attempt_ms", "delivery_ms", "last_success_at", "last_error", "last_error_at"}},
 	} {
 		for _, key := range tt.keys {
 			if _, ok := tt.in[key]; !ok {
@@ -401,7 +401,7 @@ func TestPauseHoldsUntilResume(t *testing.T) {
 		t.Fatalf("answered %d %s", status, body)
 	}
 	o.accept("evt_1")
-	if s := o.Dispatcher.Statuses()[0]; s.State != delivery.StatePaused || s.Pending != 1 || s.Since == nil {
+	if s := o.Dispatcher.Statuses()[0]; s.State != delivery.StatePaused || s.Pending != 1 || s.Since.IsZero() {
 		t.Errorf("status %+v", s)
 	}
 	if status, _ := o.ask("POST", "/endpoints/crm/resume"); status != 200 {
@@ -420,7 +420,7 @@ func TestWhatIsLeftOfAnEndpointCanBeGivenUp(t *testing.T) {
 	if _, health := o.read("/health"); health["status"] != "degraded" {
 		t.Errorf("health %v", health)
 	}
-	if status, body := o.ask("DELETE", "/endpoints/crm"); status != 200 || !strings.Contains(body, `"given_up"`) {
+	if status, body := o.ask("DELETE", "/endpoints/crm"); status != 200 || !strings.Contains(body, `"discarded"`) {
 		t.Fatalf("answered %d %s", status, body)
 	}
 	if statuses := o.Dispatcher.Statuses(); len(statuses) != 0 {

@@ -33,12 +33,12 @@ func (a *Admin) backup(ctx *fasthttp.RequestCtx) {
 		line := a.Log.Info()
 		switch {
 		case err != nil:
-			a.Log.Warn().Err(err).Int64("bytes", written).Msg("a backup broke off: what was written of it is none")
+			a.Log.Warn().Err(err).Int64("size_bytes", written).Msg("a backup broke off: what was written of it is none")
 			return
 		case damaged > 0:
 			line = a.Log.Warn().Int("damaged", damaged)
 		}
-		line.Int64("bytes", written).Int64("events", b.Contents().Events).Dur("took_ms", time.Since(began)).Msg("backup written")
+		line.Int64("size_bytes", written).Int64("events", b.Contents().Events).Dur("duration_ms", time.Since(began)).Msg("backup written")
 	})
 }
 

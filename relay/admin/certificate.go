@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/delivery/client"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // certificate is the one that the intake shows to its clients.
 type certificate struct {
-	Ends     time.Time `json:"ends"`
-	DaysLeft int       `json:"days_left"` // negative when it has ended
+	Expires  rfc3339.Time `json:"expires_at"`
+	DaysLeft int          `json:"days_left"` // negative when it has ended
 }
 
 // certificateReasons is what there is to say of the TLS certificate of a section of the configuration.

@@ -8,6 +8,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 func TestCertificatesThatEndSoonMakeItDegraded(t *testing.T) {
@@ -15,9 +16,8 @@ func TestCertificatesThatEndSoonMakeItDegraded(t *testing.T) {
 	if status, text := o.ask("GET", "/health"); status != 200 || !strings.Contains(text, `"ok"`) {
 		t.Errorf("got %d %s", status, text)
 	}
-	in := func(days int) *time.Time {
-		end := time.Now().Add(time.Duration(days)*24*time.Hour + time.Hour).UTC().Truncate(time.Second)
-		return &end
+	in := func(days int) rfc3339.Time {
+		return rfc3339.At(time.Now().Add(time.Duration(days)*24*time.Hour + time.Hour).UTC().Truncate(time.Second))
 	}
 	soon, over := in(13), in(-2)
 	h := o.judge([]delivery.Status{

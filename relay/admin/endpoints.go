@@ -30,7 +30,7 @@ func (a *Admin) listEndpoints(ctx *fasthttp.RequestCtx) {
 
 func (a *Admin) showEndpoint(ctx *fasthttp.RequestCtx, t target) {
 	s := status(a.Dispatcher.Statuses(), t.name)
-	if s == nil { // given up this moment
+	if s == nil { // discarded this moment
 		noEndpoint(ctx, t.name)
 		return
 	}
@@ -55,8 +55,8 @@ func (a *Admin) resume(ctx *fasthttp.RequestCtx, t target) {
 	a.done(ctx, t.name, "resumed", t.lane.Resume())
 }
 
-// giveUp deletes what is left of an endpoint that is not configured any more.
-func (a *Admin) giveUp(ctx *fasthttp.RequestCtx, t target) {
+// discard deletes what is left of an endpoint that is not configured any more.
+func (a *Admin) discard(ctx *fasthttp.RequestCtx, t target) {
 	left, found, err := a.Dispatcher.Discard(t.name)
 	switch {
 	case errors.Is(err, delivery.ErrConfigured):
@@ -66,8 +66,8 @@ func (a *Admin) giveUp(ctx *fasthttp.RequestCtx, t target) {
 	default:
 		if err == nil {
 			a.Log.Warn().Str("endpoint", t.name).Int64("pending", left.Pending).Int64("retrying", left.Retrying).Int64("failed", left.Failed).
-				Msg("the operator gave up what was left of this endpoint")
+				Msg("the operator discarded what was left of this endpoint")
 		}
-		a.done(ctx, t.name, "given_up", err)
+		a.done(ctx, t.name, "discarded", err)
 	}
 }

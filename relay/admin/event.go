@@ -13,6 +13,7 @@ import (
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // story is one event with all that happened to it.
@@ -20,7 +21,7 @@ type story struct {
 	ID         string          `json:"id"`
 	Type       string          `json:"type"`
 	Source     string          `json:"source"`
-	Accepted   time.Time       `json:"accepted"`
+	Accepted   rfc3339.Time    `json:"accepted_at"`
 	Settled    bool            `json:"settled"`        // nothing of it is pending or retrying
 	Note       string          `json:"note,omitempty"` // what people should know of it
 	Event      json.RawMessage `json:"event"`
@@ -43,12 +44,12 @@ type unmatched struct {
 type deliveryStory struct {
 	Endpoint    string         `json:"endpoint"`
 	State       string         `json:"state"` // pending, retrying, delivered or failed
-	NextAttempt *time.Time     `json:"next_attempt,omitempty"`
-	FailedAt    *time.Time     `json:"failed_at,omitempty"`
+	NextAttempt rfc3339.Time   `json:"next_attempt_at,omitzero"`
+	FailedAt    rfc3339.Time   `json:"failed_at,omitzero"`
 	Replay      string         `json:"replay,omitempty"`      // that a retrying delivery is part of
 	DeadLetter  *deadLetter    `json:"dead_letter,omitempty"` // what failed elsewhere, when it is given that
 	Reason      string         `json:"reason,omitempty"`      // why it failed
-	Next        string         `json:"next"`                  // what happens to it, for people
+	Note        string         `json:"note"`                  // what happens to it next, for people
 	Attempts    []attemptStory `json:"attempts"`
 }
 
@@ -67,15 +68,15 @@ func deadLetterOf(l *queue.Letter) *deadLetter {
 }
 
 type attemptStory struct {
-	Number     int       `json:"number"` // begins anew with each replay
-	Replay     string    `json:"replay,omitempty"`
-	At         time.Time `json:"at"`
-	DurationMS float64   `json:"duration_ms"`
-	Timing     timing    `json:"timing_ms"`
-	Status     int       `json:"status,omitempty"`
-	Class      string    `json:"class,omitempty"` // what kind of failure
-	Error      string    `json:"error,omitempty"`
-	Excerpt    string    `json:"excerpt,omitempty"` // of the answer
+	Number     int          `json:"number"` // begins anew with each replay
+	Replay     string       `json:"replay,omitempty"`
+	Began      rfc3339.Time `json:"began_at"`
+	DurationMS float64      `json:"duration_ms"`
+	Timing     timing       `json:"timing_ms"`
+	Status     int          `json:"status,omitempty"`
+	Class      string       `json:"class,omitempty"` // what kind of failure
+	Error      string       `json:"error,omitempty"`
+	Excerpt    string       `json:"excerpt,omitempty"` // of the answer
 }
 
 type timing struct {
@@ -118,7 +119,7 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 
 func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story {
 	s := story{
-		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Settled: ev.IsSettled(),
+		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: rfc3339.Milli(ev.At), Settled: ev.IsSettled(),
 		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(ev),
 	}
 	if kept := ingest.KeptNumber(ev.Body); kept != nil {
@@ -126,7 +127,7 @@ func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story 
 	}
 	for i := range ev.Deliveries {
 		told := deliveryStoryOf(&ev.Deliveries[i])
-		told.Next = whatNext(&ev.Deliveries[i], status(statuses, told.Endpoint))
+		told.Note = whatNext(&ev.Deliveries[i], status(statuses, told.Endpoint))
 		s.Deliveries = append(s.Deliveries, told)
 	}
 	return s
@@ -188,10 +189,10 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 		return "waits until the endpoint is back, which one delivery at a time finds out: " + s.Reason
 	case s.State == delivery.StateOffline:
 		return "waits until the endpoint can be reached from here again: " + s.Reason
-	case s.HeldUntil != nil:
-		return "waits until " + s.HeldUntil.Format(time.RFC3339) + ", as the endpoint asked to wait"
+	case !s.HoldEnds.IsZero():
+		return "waits until " + s.HoldEnds.UTC().Format(time.RFC3339) + ", as the endpoint asked to wait"
 	case d.State == queue.Retrying:
-		return "attempted again when next_attempt has come, as soon as the endpoint has room"
+		return "attempted again when next_attempt_at has come, as soon as the endpoint has room"
 	}
 	return "attempted as soon as those before it are"
 }
@@ -199,17 +200,15 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 func deliveryStoryOf(d *queue.DeliveryStory) deliveryStory {
 	s := deliveryStory{Endpoint: d.Lane, State: d.State, DeadLetter: deadLetterOf(d.Letter), Attempts: []attemptStory{}}
 	if d.State == queue.Retrying {
-		at := d.Next.UTC()
-		s.NextAttempt, s.Replay = &at, queue.ReplayID(d.Replay)
+		s.NextAttempt, s.Replay = rfc3339.At(d.Next), queue.ReplayID(d.Replay)
 	}
 	if d.Failure != nil {
-		at := d.Failure.At.UTC()
-		s.FailedAt, s.Reason = &at, d.Failure.Reason
+		s.FailedAt, s.Reason = rfc3339.At(d.Failure.At), d.Failure.Reason
 	}
 	for i := range d.Attempts {
 		a := &d.Attempts[i]
 		s.Attempts = append(s.Attempts, attemptStory{
-			Number: a.Number, Replay: queue.ReplayID(a.Replay), At: a.At.UTC(), DurationMS: millis(a.Took),
+			Number: a.Number, Replay: queue.ReplayID(a.Replay), Began: rfc3339.At(a.At), DurationMS: millis(a.Took),
 			Timing: timing{millis(a.DNS), millis(a.Connect), millis(a.TLS), millis(a.FirstByte)},
 			Status: a.Status, Class: a.Class, Error: a.Error, Excerpt: string(a.Excerpt),
 		})

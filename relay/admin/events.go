@@ -1,12 +1,11 @@
 package admin
 
 import (
-	"time"
-
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // events is a page of the log, newest first.
@@ -20,8 +19,8 @@ type eventLine struct {
 	ID         string          `json:"id"`
 	Type       string          `json:"type"`
 	Source     string          `json:"source"`
-	Accepted   time.Time       `json:"accepted"`
-	Bytes      int             `json:"bytes"`
+	Accepted   rfc3339.Time    `json:"accepted_at"`
+	Bytes      int             `json:"body_bytes"`
 	DeadLetter *deadLetter     `json:"dead_letter,omitempty"` // of what on_failed gave to an endpoint, as an event of its own
 	Deliveries []deliveryState `json:"deliveries"`
 }
@@ -55,7 +54,7 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 	for i := range found.Events {
 		ev := &found.Events[i]
 		line := eventLine{
-			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: time.UnixMilli(ev.At).UTC(), Bytes: ev.Bytes, DeadLetter: deadLetterOf(ev.Letter), Deliveries: []deliveryState{},
+			ID: ev.ID, Type: ev.Type, Source: ev.Source, Accepted: rfc3339.Milli(ev.At), Bytes: ev.Bytes, DeadLetter: deadLetterOf(ev.Letter), Deliveries: []deliveryState{},
 		}
 		for _, d := range ev.Deliveries {
 			line.Deliveries = append(line.Deliveries, deliveryState{d.Lane, d.State})

@@ -79,7 +79,7 @@ func TestEventsAreFoundByTypeStatusEndpointAndTime(t *testing.T) {
 	}
 	_, page := o.read("/events?limit=1&status=failed")
 	line := page["events"].([]any)[0].(map[string]any)
-	for _, key := range []string{"id", "type", "source", "accepted", "bytes", "deliveries"} {
+	for _, key := range []string{"id", "type", "source", "accepted_at", "body_bytes", "deliveries"} {
 		if _, ok := line[key]; !ok {
 			t.Errorf("%q is missing in %v", key, line)
 		}
@@ -126,7 +126,7 @@ func TestEventTellsWhomItIsNotForAndWhatComesNext(t *testing.T) {
 	if want := []string{"bots not_subscribed", "off disabled", "late added_later"}; !slices.Equal(reasons, want) {
 		t.Errorf("unmatched %q, want %q", reasons, want)
 	}
-	next := func() string { return o.story("evt_1")["next"].(string) }
+	next := func() string { return o.story("evt_1")["note"].(string) }
 	if s := next(); s != "held until the endpoint is resumed: paused by the operator" {
 		t.Errorf("next is %q", s)
 	}

@@ -61,12 +61,13 @@ func quality(header []byte, thing string) float64 {
 	return best
 }
 
-// family begins a metric. All of its samples follow it.
-func (e *exposition) family(name, kind, help string) {
-	if e.open && kind == counter {
+// family begins a metric of the table families. All of its samples follow it.
+func (e *exposition) family(name string) {
+	f := familyOf(name)
+	if e.open && f.kind == counter {
 		name = strings.TrimSuffix(name, "_total")
 	}
-	e.out = append(e.out, "# HELP "+name+" "+help+"\n# TYPE "+name+" "+kind+"\n"...)
+	e.out = append(e.out, "# HELP "+name+" "+f.help+"\n# TYPE "+name+" "+f.kind+"\n"...)
 }
 
 // sample writes one value. labels are names and values in turn.
@@ -117,7 +118,7 @@ func (e *exposition) histogram(name string, b queue.Buckets, unit float64, label
 }
 
 // single writes a metric of one sample without labels.
-func (e *exposition) single(name, kind, help string, value float64) {
-	e.family(name, kind, help)
+func (e *exposition) single(name string, value float64) {
+	e.family(name)
 	e.sample(name, value)
 }

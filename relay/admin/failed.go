@@ -2,13 +2,13 @@ package admin
 
 import (
 	"slices"
-	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery/client"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // failed is a page of an endpoint's failed deliveries, the newest event first.
@@ -20,15 +20,15 @@ type failed struct {
 }
 
 type failedLine struct {
-	ID       string     `json:"id"`   // empty when the event can't be read any more
-	Type     string     `json:"type"` // likewise
-	Accepted *time.Time `json:"accepted,omitempty"`
-	FailedAt time.Time  `json:"failed_at"`
-	Attempts int        `json:"attempts"`
-	Status   int        `json:"status,omitempty"`
-	Class    string     `json:"class"`
-	Bin      string     `json:"bin"`
-	Reason   string     `json:"reason"`
+	ID       string       `json:"id"`   // empty when the event can't be read any more
+	Type     string       `json:"type"` // likewise
+	Accepted rfc3339.Time `json:"accepted_at,omitzero"`
+	FailedAt rfc3339.Time `json:"failed_at"`
+	Attempts int          `json:"attempts"`
+	Status   int          `json:"status,omitempty"`
+	Class    string       `json:"class"`
+	Bin      string       `json:"bin"`
+	Reason   string       `json:"reason"`
 }
 
 // The bins of failed deliveries: who has to do something about them.
@@ -123,17 +123,13 @@ func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
 
 func failedLineOf(ev *queue.FoundEvent, f *queue.Failure) failedLine {
 	line := failedLine{
-		ID: ev.ID, Type: ev.Type, FailedAt: f.At.UTC(), Attempts: f.Attempts, Status: f.Status, Class: f.Class, Bin: binOf(f.Class), Reason: f.Reason,
-	}
-	if ev.At != 0 {
-		at := time.UnixMilli(ev.At).UTC()
-		line.Accepted = &at
+		ID: ev.ID, Type: ev.Type, FailedAt: rfc3339.At(f.At), Accepted: rfc3339.Milli(ev.At), Attempts: f.Attempts, Status: f.Status, Class: f.Class, Bin: binOf(f.Class), Reason: f.Reason,
 	}
 	return line
 }
 
-// giveUpFailed deletes failed deliveries for good.
-func (a *Admin) giveUpFailed(ctx *fasthttp.RequestCtx, t target) {
+// discardFailed deletes failed deliveries for good.
+func (a *Admin) discardFailed(ctx *fasthttp.RequestCtx, t target) {
 	q := readQuery(ctx)
 	filter := failedFilter(q)
 	if q.refuse(ctx) {
@@ -141,10 +137,10 @@ func (a *Admin) giveUpFailed(ctx *fasthttp.RequestCtx, t target) {
 	}
 	count, err := t.kept.DiscardFailed(filter)
 	a.Log.Warn().Str("endpoint", t.name).Int64("deliveries", count).Strs("type", filter.Types).Strs("class", filter.Classes).
-		Msg("the operator gave up failed deliveries of this endpoint")
+		Msg("the operator discarded failed deliveries of this endpoint")
 	if err != nil {
 		a.unsaved(ctx, err, t.name)
 		return
 	}
-	answer.Value(ctx, 200, map[string]any{"endpoint": t.name, "status": "given_up", "deliveries": count})
+	answer.Value(ctx, 200, map[string]any{"endpoint": t.name, "status": "discarded", "deliveries": count})
 }

@@ -15,6 +15,7 @@ import (
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 type health struct {
@@ -83,7 +84,7 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 		case delivery.StateDown, delivery.StateOffline, delivery.StatePaused:
 			all.add(keyEndpoint+ep.Name, "endpoint %q is %s: %s", ep.Name, ep.State, ep.Reason)
 		case delivery.StateLimited:
-			if ep.Since != nil && now.Sub(*ep.Since) >= delivery.ReportAfter { // else it comes and goes
+			if !ep.Since.IsZero() && now.Sub(ep.Since.Time) >= delivery.ReportAfter { // else it comes and goes
 				all.add(keyEndpoint+ep.Name, "endpoint %q is limited: %s", ep.Name, ep.Reason)
 			}
 		case delivery.StateDisabled:
@@ -93,7 +94,7 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 			}
 		case delivery.StateOrphaned:
 			if ep.Pending+ep.Retrying+ep.Failed > 0 {
-				all.add("orphan "+ep.Name, "endpoint %q is not configured any more, and its lane holds %d pending or retrying and %d failed deliveries%s: bring the name back, or give them up with DELETE /endpoints/%s",
+				all.add("orphan "+ep.Name, "endpoint %q is not configured any more, and its lane holds %d pending or retrying and %d failed deliveries%s: bring the name back, or discard them with DELETE /endpoints/%s",
 					ep.Name, ep.Pending+ep.Retrying, ep.Failed, ofThese(min(ep.Expired, ep.Failed)), ep.Name)
 			}
 		}
@@ -170,10 +171,10 @@ func refusing(err error) string {
 func ending(ep *delivery.Status, now time.Time) (reasons []string) {
 	for _, c := range []struct {
 		what string
-		end  *time.Time
+		end  rfc3339.Time
 	}{{"its receiver's certificate", ep.CertificateExpires}, {"client_cert", ep.ClientCertificateExpires}} {
-		if c.end != nil && c.end.Sub(now) < client.CertificateWarning {
-			reasons = append(reasons, fmt.Sprintf("endpoint %q: %s ends on %s: have it renewed", ep.Name, c.what, c.end.Format(time.RFC3339)))
+		if !c.end.IsZero() && c.end.Sub(now) < client.CertificateWarning {
+			reasons = append(reasons, fmt.Sprintf("endpoint %q: %s ends on %s: have it renewed", ep.Name, c.what, c.end.UTC().Format(time.RFC3339)))
 		}
 	}
 	return reasons
@@ -212,7 +213,7 @@ func (a *Admin) answerHealth(ctx *fasthttp.RequestCtx, h health) {
 
 type stats struct {
 	Version       string            `json:"version"`
-	Started       time.Time         `json:"started"`
+	Started       rfc3339.Time      `json:"started_at"`
 	UptimeSeconds int64             `json:"uptime_seconds"`
 	Health        health            `json:"health"`
 	Queue         queueStats        `json:"queue"`
@@ -252,11 +253,11 @@ func (a *Admin) sources() []sourceStats {
 type queueStats struct {
 	Dir              string  `json:"dir"`
 	Events           int64   `json:"events"`
-	Bytes            int64   `json:"bytes"`
+	Bytes            int64   `json:"events_bytes"` // of their bodies
 	StoreBytes       int64   `json:"store_bytes"`
 	JournalBytes     int64   `json:"journal_bytes"`
-	FreeDisk         int64   `json:"free_disk"`
-	MinFree          int64   `json:"min_free"`
+	FreeDisk         *int64  `json:"disk_free_bytes,omitempty"` // nil when it is not known
+	MinFree          int64   `json:"min_free_bytes"`
 	DiskLowIn        int64   `json:"disk_low_in_seconds,omitempty"` // if it goes on filling as in the last hours
 	OldestPendingSec float64 `json:"oldest_pending_seconds"`
 	Pending          int64   `json:"pending"`
@@ -268,7 +269,7 @@ type queueStats struct {
 }
 
 type processStats struct {
-	AnonymousMemory int64 `json:"anonymous_memory"` // bytes
+	AnonymousMemory int64 `json:"anonymous_memory_bytes"`
 	Goroutines      int   `json:"goroutines"`
 	OpenFiles       int64 `json:"open_files"`
 	OpenFilesLimit  int64 `json:"open_files_limit"`
@@ -294,11 +295,11 @@ func (a *Admin) stats(ctx *fasthttp.RequestCtx) { answer.Value(ctx, 200, a.readS
 func (a *Admin) readStats() stats {
 	q, endpoints, counts := a.Queue.Stats(), a.Dispatcher.Statuses(), a.Intake.Counts()
 	s := stats{
-		Version: a.Version, Started: a.Started.UTC().Truncate(time.Second), UptimeSeconds: int64(time.Since(a.Started).Seconds()),
+		Version: a.Version, Started: rfc3339.At(a.Started), UptimeSeconds: int64(time.Since(a.Started).Seconds()),
 		Health: a.judge(endpoints, q),
 		Queue: queueStats{
 			Dir: a.Dir, Events: q.Events, Bytes: q.Bytes, StoreBytes: q.StoreBytes, JournalBytes: q.JournalBytes,
-			FreeDisk: q.FreeDisk, MinFree: q.MinFree, Damaged: q.Damaged,
+			MinFree: q.MinFree, Damaged: q.Damaged,
 			UnservedBytes: q.Unserved, Expired: q.Expired,
 		},
 		Totals: totals{
@@ -307,6 +308,9 @@ func (a *Admin) readStats() stats {
 			Forbidden: counts.Forbidden.Load(), Limited: counts.Limited.Load(), SourceFull: counts.SourceFull.Load(), Unavailable: counts.Unavailable.Load(),
 		},
 		Sources: a.sources(), Endpoints: endpoints,
+	}
+	if q.FreeDisk >= 0 {
+		s.Queue.FreeDisk = &q.FreeDisk
 	}
 	p := readProcess()
 	s.Process = processStats{AnonymousMemory: p.anonymous, Goroutines: runtime.NumGoroutine(), OpenFiles: p.openFiles, OpenFilesLimit: p.filesLimit}
@@ -327,7 +331,7 @@ func (a *Admin) readStats() stats {
 	}
 	if a.Certificate != nil {
 		ends, _ := a.Certificate()
-		s.Certificate = &certificate{Ends: ends.UTC(), DaysLeft: int(math.Floor(time.Until(ends).Hours() / 24))}
+		s.Certificate = &certificate{Expires: rfc3339.At(ends), DaysLeft: int(math.Floor(time.Until(ends).Hours() / 24))}
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 func TestACertificateThatEndsSoonIsAReason(t *testing.T) {
@@ -39,7 +40,7 @@ func TestStatsTellOfTheCertificate(t *testing.T) {
 
 func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
 	o := openOffice(t, "")
-	long, lately := time.Now().Add(-delivery.ReportAfter-time.Minute), time.Now().Add(-time.Minute)
+	long, lately := rfc3339.At(time.Now().Add(-delivery.ReportAfter-time.Minute)), rfc3339.At(time.Now().Add(-time.Minute))
 	for _, c := range []struct {
 		status delivery.Status
 		want   string
@@ -48,8 +49,8 @@ func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
 		{delivery.Status{State: delivery.StateUp, LagSeconds: 960, Lagging: true}, `endpoint "crm" lags: its oldest event has waited for 16m0s`},
 		{delivery.Status{State: delivery.StatePaused, Reason: "by you", LagSeconds: 960, Lagging: true}, `endpoint "crm" is paused: by you`},
 		{delivery.Status{State: delivery.StateOffline, Reason: "no route to host"}, `endpoint "crm" is offline: no route to host`},
-		{delivery.Status{State: delivery.StateLimited, Reason: "answered 429", Since: &lately}, ""},
-		{delivery.Status{State: delivery.StateLimited, Reason: "answered 429", Since: &long}, `endpoint "crm" is limited: answered 429`},
+		{delivery.Status{State: delivery.StateLimited, Reason: "answered 429", Since: lately}, ""},
+		{delivery.Status{State: delivery.StateLimited, Reason: "answered 429", Since: long}, `endpoint "crm" is limited: answered 429`},
 	} {
 		c.status.Name = "crm"
 		h := o.Admin.judge([]delivery.Status{c.status}, queue.Stats{FreeDisk: -1})
@@ -62,7 +63,7 @@ func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
 func TestHealthTellsWhatWasHeldTooLongForNobody(t *testing.T) {
 	o := openOffice(t, "")
 	const orphan = `endpoint "crm" is not configured any more, and its lane holds 1 pending or retrying and 7 failed deliveries`
-	const remedy = ": bring the name back, or give them up with DELETE /endpoints/crm"
+	const remedy = ": bring the name back, or discard them with DELETE /endpoints/crm"
 	for _, c := range []struct {
 		status delivery.Status
 		want   string

@@ -10,6 +10,7 @@ import (
 
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 const (
@@ -22,16 +23,16 @@ const (
 
 // sample is how an endpoint was at one moment. Rates are those since the sample before.
 type sample struct {
-	At        int64    `json:"at"` // Unix seconds
-	State     string   `json:"state"`
-	Delivered float64  `json:"delivered_per_second"`
-	Failing   float64  `json:"failed_attempts_per_second"`
-	P50       *float64 `json:"attempt_ms_p50"` // null when nothing was attempted since the sample before
-	P99       *float64 `json:"attempt_ms_p99"`
-	Pending   int64    `json:"pending"`
-	Retrying  int64    `json:"retrying"`
-	Failed    int64    `json:"failed"`
-	Lag       float64  `json:"lag_seconds"`
+	At        rfc3339.Time `json:"taken_at"`
+	State     string       `json:"state"`
+	Delivered float64      `json:"delivered_per_second"`
+	Failing   float64      `json:"failed_attempts_per_second"`
+	P50       *float64     `json:"attempt_ms_p50"` // null when nothing was attempted since the sample before
+	P99       *float64     `json:"attempt_ms_p99"`
+	Pending   int64        `json:"pending"`
+	Retrying  int64        `json:"retrying"`
+	Failed    int64        `json:"failed"`
+	Lag       float64      `json:"lag_seconds"`
 }
 
 // track is the history of one endpoint.
@@ -100,7 +101,7 @@ func (h *history) take(statuses []delivery.Status, now time.Time) {
 			continue
 		}
 		one := sample{
-			At: now.Unix(), State: s.State, Delivered: s.PerSecond, Failing: s.FailPerSec,
+			At: rfc3339.At(now), State: s.State, Delivered: s.PerSecond, Failing: s.FailPerSec,
 			Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Lag: s.LagSeconds,
 		}
 		if t.seen > 0 && s.Delivered >= t.delivered && passed > 0 {

@@ -86,10 +86,10 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		`relay_delivery_delivered_total{endpoint="crm"}`:                   2,
 		`relay_delivery_failed_total{endpoint="crm"}`:                      1,
 		`relay_delivery_resent_total{endpoint="crm"}`:                      0,
-		`relay_delivery_failed{endpoint="crm"}`:                            1,
-		`relay_delivery_attempt_seconds_count{endpoint="crm"}`:             3,
-		`relay_delivery_latency_seconds_count{endpoint="crm"}`:             2,
-		`relay_delivery_queue_age_seconds_count{endpoint="crm"}`:           3,
+		`relay_delivery_failed_deliveries{endpoint="crm"}`:                 1,
+		`relay_delivery_attempt_duration_seconds_count{endpoint="crm"}`:    3,
+		`relay_delivery_duration_seconds_count{endpoint="crm"}`:            2,
+		`relay_delivery_queue_duration_seconds_count{endpoint="crm"}`:      3,
 		`relay_delivery_endpoint_state{endpoint="crm",state="up"}`:         1,
 		`relay_delivery_endpoint_state{endpoint="crm",state="down"}`:       0,
 		`relay_ingest_requests_total{source="default",status="503"}`:       0,
@@ -101,8 +101,8 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", name, got, ok, want)
 		}
 	}
-	for _, name := range []string{"relay_process_cpu_seconds_total", "relay_process_anonymous_memory_bytes", "relay_process_goroutines",
-		"relay_process_open_files", "relay_queue_disk_free_bytes", `relay_delivery_attempt_seconds_sum{endpoint="crm"}`} {
+	for _, name := range []string{"process_cpu_seconds_total", "process_resident_memory_anon_bytes", "go_goroutines",
+		"process_open_fds", "relay_queue_disk_free_bytes", `relay_delivery_attempt_duration_seconds_sum{endpoint="crm"}`} {
 		if after[name] <= 0 {
 			t.Errorf("%s is %v", name, after[name])
 		}

@@ -14,6 +14,7 @@ import (
 
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/manual"
+	"realtorbot-relay/relay/rfc3339"
 	"realtorbot-relay/sign"
 )
 
@@ -210,7 +211,7 @@ func TestTheLastHourIsKeptAndNoMore(t *testing.T) {
 		t.Fatalf("%d endpoints, round %d", len(tracks), round)
 	}
 	samples := tracks[0].Samples
-	if first := samples[0]; first.Delivered != 2 || first.P50 == nil || first.At != began.Add(10*historyStep).Unix() {
+	if first := samples[0]; first.Delivered != 2 || first.P50 == nil || first.At != rfc3339.At(began.Add(10*historyStep)) {
 		t.Errorf("the first sample is %+v", first)
 	}
 	if last := samples[len(samples)-1]; last.Delivered != 0 || last.P50 != nil {

@@ -52,10 +52,10 @@ type badFile struct {
 }
 
 type fault struct {
-	File string `json:"file"`
-	Line int    `json:"line,omitempty"`
-	Key  string `json:"key,omitempty"`
-	Text string `json:"text"`
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`
+	Key     string `json:"key,omitempty"`
+	Message string `json:"message"`
 }
 
 // ErrStopping: the relay is ending and takes no other configuration.

@@ -54,7 +54,7 @@ func TestFailedDeliveriesAreListedWithTheirReasons(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, line[key], want)
 		}
 	}
-	if got["failed"] != 6.0 || got["endpoint"] != "crm" || line["failed_at"] == nil || line["accepted"] == nil {
+	if got["failed"] != 6.0 || got["endpoint"] != "crm" || line["failed_at"] == nil || line["accepted_at"] == nil {
 		t.Errorf("got %v", got)
 	}
 	for path, want := range map[string]string{
@@ -266,7 +266,7 @@ func TestABodyThatCannotBeReadIsToldWhatToSend(t *testing.T) {
 	}
 }
 
-func TestFailedDeliveriesAreGivenUp(t *testing.T) {
+func TestFailedDeliveriesAreDiscarded(t *testing.T) {
 	o := openOffice(t, "")
 	o.failSome()
 	if status, body := o.ask("DELETE", "/endpoints/crm/failed?type=bot.*"); status != 200 || !strings.Contains(body, `"deliveries": 3`) {
@@ -281,7 +281,7 @@ func TestFailedDeliveriesAreGivenUp(t *testing.T) {
 	if s := o.Dispatcher.Statuses()[0]; s.Failed != 0 {
 		t.Errorf("the endpoint is %+v", s)
 	}
-	if !strings.Contains(o.log.String(), `"deliveries":3`) || !strings.Contains(o.log.String(), "gave up failed deliveries") {
+	if !strings.Contains(o.log.String(), `"deliveries":3`) || !strings.Contains(o.log.String(), "discarded failed deliveries") {
 		t.Errorf("the log is %s", o.log)
 	}
 }

@@ -53,7 +53,7 @@ var routes = []route{
 	{"DELETE", "/session", nil, forAll, plain((*Admin).signOut)},
 	{"GET", "/stats", nil, 0, plain((*Admin).stats)},
 	{"GET", "/metrics", nil, 0, plain((*Admin).metrics)},
-	{"GET", "/stream", []string{"types", "last_event_id"}, 0, plain((*Admin).stream)},
+	{"GET", "/stream", []string{"type", "last_event_id"}, 0, plain((*Admin).stream)},
 	{"GET", "/live", nil, 0, plain((*Admin).news)},
 	{"GET", "/backup", nil, 0, plain((*Admin).backup)},
 	{"GET", "/history", nil, 0, plain((*Admin).pastHour)},
@@ -63,12 +63,12 @@ var routes = []route{
 	{"GET", "/events/{event}", []string{"wait"}, 0, (*Admin).event},
 	{"GET", "/endpoints", nil, 0, plain((*Admin).listEndpoints)},
 	{"GET", "/endpoints/{name}", nil, alsoOrphan, (*Admin).showEndpoint},
-	{"DELETE", "/endpoints/{name}", nil, alsoOrphan, (*Admin).giveUp},
+	{"DELETE", "/endpoints/{name}", nil, alsoOrphan, (*Admin).discard},
 	{"POST", "/endpoints/{name}/test", []string{"conformance"}, 0, (*Admin).test},
 	{"POST", "/endpoints/{name}/pause", nil, 0, (*Admin).pause},
 	{"POST", "/endpoints/{name}/resume", nil, 0, (*Admin).resume},
 	{"GET", "/endpoints/{name}/failed", append(slices.Clone(failedParams), pageParams...), alsoOrphan, (*Admin).listFailed},
-	{"DELETE", "/endpoints/{name}/failed", failedParams, alsoOrphan, (*Admin).giveUpFailed},
+	{"DELETE", "/endpoints/{name}/failed", failedParams, alsoOrphan, (*Admin).discardFailed},
 	{"POST", "/endpoints/{name}/replay", nil, takesBody, (*Admin).replay},
 	{"GET", "/endpoints/{name}/replays", nil, alsoOrphan, (*Admin).listReplays},
 	{"DELETE", "/endpoints/{name}/replays/{id}", nil, alsoOrphan, (*Admin).cancelReplay},
@@ -193,7 +193,7 @@ func noEndpoint(ctx *fasthttp.RequestCtx, name string) {
 }
 
 func notConfigured(ctx *fasthttp.RequestCtx, name string) {
-	answer.Error(ctx, 404, "no_endpoint", fmt.Sprintf("no endpoint of this name is configured: %q; bring the name back, or give up what is left of it with DELETE /endpoints/%s", name, name))
+	answer.Error(ctx, 404, "no_endpoint", fmt.Sprintf("no endpoint of this name is configured: %q; bring the name back, or discard what is left of it with DELETE /endpoints/%s", name, name))
 }
 
 // Handle answers one request.

@@ -63,7 +63,7 @@ func (a *Admin) logRefusals(r *refusals, now time.Time) {
 		}
 		a.Log.Error().Str("reason", why).Int64("requests", n-r.from).Msg("events are refused")
 	case !isRefusing && !r.since.IsZero():
-		a.Log.Info().Int64("requests", n-r.from).Str("after", now.Sub(r.since).Round(time.Second).String()).Msg("events are accepted again; so many requests were refused")
+		a.Log.Info().Int64("requests", n-r.from).Int64("duration_ms", now.Sub(r.since).Milliseconds()).Msg("events are accepted again; so many requests were refused")
 		r.since = time.Time{}
 	}
 	r.last = n

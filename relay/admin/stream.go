@@ -2,7 +2,6 @@ package admin
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -18,15 +17,13 @@ const streamLook = 50 * time.Millisecond
 // stream answers with the events of the log, as they are accepted. It reads by a position of its own: no lane gives
 // anything up for it, and a slow reader costs a block of the log in memory.
 func (a *Admin) stream(ctx *fasthttp.RequestCtx) {
+	q := readQuery(ctx)
 	wanted := config.Endpoint{Events: []string{"*"}}
-	if types := string(ctx.QueryArgs().Peek("types")); types != "" {
-		wanted.Events = strings.Split(types, ",")
-		for _, pattern := range wanted.Events {
-			if strings.Trim(pattern, "abcdefghijklmnopqrstuvwxyz0123456789._-*") != "" || pattern == "" {
-				answer.Error(ctx, 400, "bad_query", "types is a list like lead.*,appointment.scheduled")
-				return
-			}
-		}
+	if types := q.types(); types != nil {
+		wanted.Events = types
+	}
+	if q.refuse(ctx) {
+		return
 	}
 	from := a.Queue.End()
 	last := string(ctx.Request.Header.Peek("Last-Event-ID"))
@@ -36,7 +33,7 @@ func (a *Admin) stream(ctx *fasthttp.RequestCtx) {
 	if last != "" {
 		seq, err := strconv.ParseUint(last, 10, 63)
 		if err != nil {
-			answer.Error(ctx, 400, "bad_query", "Last-Event-ID is the id of the last event of the stream that was seen, or 0 for all that are kept")
+			answer.Error(ctx, 400, "invalid_query", "Last-Event-ID is the id of the last event of the stream that was seen, or 0 for all that are kept")
 			return
 		}
 		from = min(from, seq+1)

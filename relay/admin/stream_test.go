@@ -87,7 +87,7 @@ func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
 	o := openOffice(t, "")
 	defer o.Close(t.Context())
 	o.append(eventText("evt_before", "lead.created"))
-	all, leads := o.open("/stream", ""), o.open("/stream?types=lead.*,test", "")
+	all, leads := o.open("/stream", ""), o.open("/stream?type=lead.*,test", "")
 	last := ""
 	for i := range 20 {
 		lead, other := eventText(fmt.Sprint("evt_lead_", i), "lead.created"), eventText(fmt.Sprint("evt_bot_", i), "bot.created")
@@ -107,7 +107,7 @@ func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
 			last = id
 		}
 	}
-	again := o.open("/stream?types=lead.*", last)
+	again := o.open("/stream?type=lead.*", last)
 	for i := 10; i < 20; i++ {
 		if _, event, data, ok := again.next(); !ok || event != "" || data != eventText(fmt.Sprint("evt_lead_", i), "lead.created") {
 			t.Fatalf("after id %s: got %q %q, want event %d", last, event, data, i)
@@ -124,9 +124,9 @@ func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
 func TestAStreamRefusesWhatItCantFollow(t *testing.T) {
 	o := openOffice(t, "")
 	for path, header := range map[string]string{
-		"/stream?types=Lead.*": "Accept: */*", "/stream?types=lead.*,": "Accept: */*", "/stream": "Last-Event-ID: evt_1",
+		"/stream?type=*.lead": "Accept: */*", "/stream?type=lead.*,": "Accept: */*", "/stream": "Last-Event-ID: evt_1",
 	} {
-		if status, body := o.ask("GET", path, header); status != 400 || !strings.Contains(body, "bad_query") {
+		if status, body := o.ask("GET", path, header); status != 400 || !strings.Contains(body, "invalid_query") {
 			t.Errorf("%s with %s: %d %s", path, header, status, body)
 		}
 	}

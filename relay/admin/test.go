@@ -10,6 +10,7 @@ import (
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/delivery/client"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // testResult is what an endpoint answered to the test event.
@@ -23,13 +24,13 @@ type testResult struct {
 }
 
 type receiverAnswer struct {
-	At         *time.Time `json:"at,omitempty"`
-	DurationMS float64    `json:"duration_ms"`
-	Timing     timing     `json:"timing_ms"`
-	Status     int        `json:"status,omitempty"`
-	Class      string     `json:"class,omitempty"`
-	Error      string     `json:"error,omitempty"`
-	Excerpt    string     `json:"excerpt,omitempty"`
+	Began      rfc3339.Time `json:"began_at"`
+	DurationMS float64      `json:"duration_ms"`
+	Timing     timing       `json:"timing_ms"`
+	Status     int          `json:"status,omitempty"`
+	Class      string       `json:"class,omitempty"`
+	Error      string       `json:"error,omitempty"`
+	Excerpt    string       `json:"excerpt,omitempty"`
 }
 
 type check struct {
@@ -47,7 +48,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	}
 	now := time.Now()
 	id := "evt_test_" + ulid.Make().String()
-	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") +
+	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format(rfc3339.Layout) +
 		`","data":{"message":"This is a test webhook"}}`
 	trial, found, err := a.Dispatcher.SendTest(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
@@ -65,7 +66,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	if conformance {
 		conforms := true
 		for _, c := range trial.Checks {
-			conforms = conforms && c.Verdict == delivery.Passed
+			conforms = conforms && c.Result == delivery.Passed
 			one := check{Check: c}
 			if c.Outcome != nil {
 				answered := testAnswer(c.Outcome)
@@ -79,9 +80,8 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 }
 
 func testAnswer(o *client.Outcome) receiverAnswer {
-	at := o.At.UTC()
 	return receiverAnswer{
-		At: &at, DurationMS: millis(o.Took),
+		Began: rfc3339.At(o.At), DurationMS: millis(o.Took),
 		Timing: timing{millis(o.Timing.DNS), millis(o.Timing.Connect), millis(o.Timing.TLS), millis(o.Timing.FirstByte)},
 		Status: o.Status, Class: string(o.Class), Error: o.Err, Excerpt: string(o.Excerpt),
 	}

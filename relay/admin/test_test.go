@@ -41,8 +41,8 @@ func TestConformanceSaysWhatToFix(t *testing.T) {
 	var said struct {
 		Conforms bool
 		Checks   []struct {
-			Check, Verdict, Says string
-			Answer               struct{ Status int }
+			Check, Result, Note string
+			Answer              struct{ Status int }
 		}
 	}
 	if err := json.Unmarshal([]byte(body), &said); err != nil || status != 200 {
@@ -51,7 +51,7 @@ func TestConformanceSaysWhatToFix(t *testing.T) {
 	// The office's receiver takes everything.
 	want := map[string]string{"accepts_signed": "pass", "answers_fast": "pass", "accepts_repeat": "pass", "refuses_wrong_signature": "fail", "refuses_unsigned": "fail"}
 	for _, c := range said.Checks {
-		if c.Verdict != want[c.Check] || c.Says == "" || c.Answer.Status != 200 {
+		if c.Result != want[c.Check] || c.Note == "" || c.Answer.Status != 200 {
 			t.Errorf("check %+v, want %s", c, want[c.Check])
 		}
 		delete(want, c.Check)

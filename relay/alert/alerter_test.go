@@ -20,6 +20,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 const patience = 30 * time.Second
@@ -180,7 +181,7 @@ func TestEndpointsThatGoAndComeBackAreTold(t *testing.T) {
 	b.accept("evt_6")
 	b.await("it is delivered", func() bool { return b.Dispatcher.Statuses()[1].Delivered == 1 })
 	b.await("it is news", func() bool { b.look(ctx, time.Now()); b.mu.Lock(); defer b.mu.Unlock(); return len(b.came) > 0 })
-	if kind, data = b.next(); kind != "relay.endpoint.recovered" || data.Since == nil {
+	if kind, data = b.next(); kind != "relay.endpoint.recovered" || data.Began.IsZero() {
 		t.Errorf("%s %+v", kind, data)
 	}
 	if err := b.Dispatcher.Lane("crm").Pause("paused by the operator"); err != nil {
@@ -188,6 +189,13 @@ func TestEndpointsThatGoAndComeBackAreTold(t *testing.T) {
 	}
 	b.look(ctx, time.Now())
 	if kind, data = b.next(); kind != "relay.endpoint.paused" || data.Reason != "paused by the operator" {
+		t.Errorf("%s %+v", kind, data)
+	}
+	if err := b.Dispatcher.Lane("crm").Resume(); err != nil {
+		t.Fatal(err)
+	}
+	b.look(ctx, time.Now())
+	if kind, data = b.next(); kind != "relay.endpoint.resumed" || data.Endpoint != "crm" || data.Began.IsZero() {
 		t.Errorf("%s %+v", kind, data)
 	}
 }
@@ -203,7 +211,7 @@ func TestLowDiskIsToldAboveTheMarkAndPastTheQueueBelowIt(t *testing.T) {
 	at(1280 << 20)
 	b.mustBeQuiet()
 	at(1279 << 20) // a quarter above the mark, where the queue still takes it
-	if kind, data := b.next(); kind != "relay.disk.low" || data.FreeBytes != 1279<<20 || data.NeededBytes != 1<<30 {
+	if kind, data := b.next(); kind != "relay.disk.low" || data.FreeBytes != 1279<<20 || data.MinFree != 1<<30 {
 		t.Errorf("%s %+v", kind, data)
 	}
 	b.await("it is delivered", func() bool { return b.Dispatcher.Statuses()[0].Delivered == 1 })
@@ -254,6 +262,13 @@ func TestEndingCertificatesAreToldOnceADay(t *testing.T) {
 	if _, data := b.next(); !strings.Contains(data.Message, "in 8 days") {
 		t.Errorf("%+v", data)
 	}
+	b.certificates[0].Expires = now.Add(90 * 24 * time.Hour)
+	b.look(ctx, now.Add(25*time.Hour))
+	if kind, data := b.next(); kind != "relay.certificate.renewed" || data.Endpoint != "crm" || !data.Expires.Equal(rfc3339.At(b.certificates[0].Expires).Time) {
+		t.Errorf("%s %+v", kind, data)
+	}
+	b.look(ctx, now.Add(26*time.Hour))
+	b.mustBeQuiet()
 }
 
 // An alert goes through the same canonical form as what a source posts.

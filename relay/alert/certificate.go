@@ -22,13 +22,18 @@ const (
 	certificateAgain  = 24 * time.Hour
 )
 
-// checkCertificates raises an alert for each certificate that expires soon.
+// checkCertificates raises an alert for each certificate that expires soon, and for one that did and was renewed.
 func (d *Alerter) checkCertificates(now time.Time) {
 	for _, c := range append(d.Own(), ofEndpoints(d.Dispatcher.Statuses())...) {
 		key := c.Endpoint + "\n" + c.What
-		if c.Expires.Sub(now) < client.CertificateWarning && now.Sub(d.ending[key]) >= certificateAgain {
+		told, known := d.ending[key]
+		switch soon := c.Expires.Sub(now) < client.CertificateWarning; {
+		case soon && now.Sub(told) >= certificateAgain:
 			d.ending[key] = now
 			d.raise(config.AlertCertificateExpiring, now, ofCertificate(c, now))
+		case known && !soon:
+			delete(d.ending, key)
+			d.raise(config.AlertCertificateRenewed, now, ofRenewed(c))
 		}
 	}
 }
@@ -39,12 +44,12 @@ func ofEndpoints(statuses []delivery.Status) (list []Certificate) {
 		if s.State == delivery.StateOrphaned {
 			continue
 		}
-		if s.CertificateExpires != nil {
-			list = append(list, Certificate{Endpoint: s.Name, Expires: *s.CertificateExpires,
+		if !s.CertificateExpires.IsZero() {
+			list = append(list, Certificate{Endpoint: s.Name, Expires: s.CertificateExpires.Time,
 				What: fmt.Sprintf("the certificate of endpoint %q", s.Name)})
 		}
-		if s.ClientCertificateExpires != nil {
-			list = append(list, Certificate{Endpoint: s.Name, Expires: *s.ClientCertificateExpires,
+		if !s.ClientCertificateExpires.IsZero() {
+			list = append(list, Certificate{Endpoint: s.Name, Expires: s.ClientCertificateExpires.Time,
 				What: fmt.Sprintf("client_cert of endpoint %q", s.Name)})
 		}
 	}

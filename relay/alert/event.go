@@ -10,6 +10,7 @@ import (
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // alert is one event of the relay's own, in canonical form.
@@ -24,27 +25,27 @@ type told struct {
 	Host     string           `json:"host"` // where the relay runs
 	Endpoint string           `json:"endpoint,omitempty"`
 	Reason   string           `json:"reason,omitempty"`
-	Since    *time.Time       `json:"since,omitempty"`
+	Began    rfc3339.Time     `json:"began_at,omitzero"` // what the alert tells
 	Count    int64            `json:"count,omitempty"`
 	Classes  map[string]int64 `json:"classes,omitempty"`
 	Event    string           `json:"event,omitempty"`
 	Type     string           `json:"type,omitempty"`
 
-	FreeBytes   int64      `json:"free_bytes,omitempty"`
-	NeededBytes int64      `json:"needed_bytes,omitempty"`
-	Certificate string     `json:"certificate,omitempty"`
-	Expires     *time.Time `json:"expires,omitempty"`
+	FreeBytes   int64        `json:"disk_free_bytes,omitempty"`
+	MinFree     int64        `json:"min_free_bytes,omitempty"`
+	Certificate string       `json:"certificate,omitempty"`
+	Expires     rfc3339.Time `json:"expires_at,omitzero"`
 }
 
 // newAlert makes the event. Its own text is as canonical as what a source posts.
 func newAlert(kind string, at time.Time, data told) (alert, error) {
 	id := "evt_" + ulid.Make().String()
 	text, err := json.Marshal(struct {
-		ID        string    `json:"id"`
-		Type      string    `json:"type"`
-		Timestamp time.Time `json:"timestamp"`
-		Data      told      `json:"data"`
-	}{id, kind, at.UTC().Truncate(time.Millisecond), data})
+		ID        string       `json:"id"`
+		Type      string       `json:"type"`
+		Timestamp rfc3339.Time `json:"timestamp"`
+		Data      told         `json:"data"`
+	}{id, kind, rfc3339.At(at), data})
 	if err != nil {
 		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
 	}
@@ -58,12 +59,7 @@ func newAlert(kind string, at time.Time, data told) (alert, error) {
 
 // ofTransition is the alert for a transition of an endpoint.
 func ofTransition(n delivery.Transition) (kind string, data told) {
-	data = told{Endpoint: n.Endpoint, Reason: n.Reason}
-	if !n.Since.IsZero() {
-		since := n.Since.UTC()
-		data.Since = &since
-	}
-	data.Count = int64(n.Count)
+	data = told{Endpoint: n.Endpoint, Reason: n.Reason, Began: rfc3339.At(n.Since), Count: int64(n.Count)}
 	lasted := n.At.Sub(n.Since).Round(time.Second)
 	switch n.State {
 	case delivery.StateLimited:
@@ -96,6 +92,9 @@ func ofTransition(n delivery.Transition) (kind string, data told) {
 	case delivery.StatePaused:
 		data.Message = fmt.Sprintf("endpoint %q is paused: %s", n.Endpoint, n.Reason)
 		return config.AlertEndpointPaused, data
+	case delivery.TransitionResumed:
+		data.Message = fmt.Sprintf("endpoint %q was resumed after %s", n.Endpoint, lasted)
+		return config.AlertEndpointResumed, data
 	default:
 		data.Message = fmt.Sprintf("endpoint %q is up again after %s", n.Endpoint, lasted)
 		return config.AlertEndpointRecovered, data
@@ -115,7 +114,7 @@ func ofDisk(kind string, free, needed int64) told {
 	if kind == config.AlertDiskOK {
 		text = "there is room on the disk again: %d MiB are free; below %d MiB events are refused"
 	}
-	return told{Message: fmt.Sprintf(text, free>>20, needed>>20), FreeBytes: free, NeededBytes: needed}
+	return told{Message: fmt.Sprintf(text, free>>20, needed>>20), FreeBytes: free, MinFree: needed}
 }
 
 func ofCertificate(c Certificate, now time.Time) told {
@@ -124,7 +123,12 @@ func ofCertificate(c Certificate, now time.Time) told {
 	if c.Expires.Before(now) {
 		text = fmt.Sprintf("%s ended on %s", c.What, end.Format("2006-01-02"))
 	}
-	return told{Message: text + ": have it renewed", Endpoint: c.Endpoint, Certificate: c.What, Expires: &end}
+	return told{Message: text + ": have it renewed", Endpoint: c.Endpoint, Certificate: c.What, Expires: rfc3339.At(end)}
+}
+
+func ofRenewed(c Certificate) told {
+	return told{Message: fmt.Sprintf("%s was renewed: it ends on %s", c.What, c.Expires.UTC().Format(time.DateOnly)),
+		Endpoint: c.Endpoint, Certificate: c.What, Expires: rfc3339.At(c.Expires)}
 }
 
 func plural(n int64, one, many string) string {

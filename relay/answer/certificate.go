@@ -140,7 +140,7 @@ func (c *Certificate) Reload() {
 	}
 	c.trouble = ""
 	c.current.Store(p)
-	c.log.Info().Str("setting", c.files.Section).Time("ends", p.expires).Msg("the TLS files were changed and read again")
+	c.log.Info().Str("setting", c.files.Section).Time("expires_at", p.expires).Msg("the TLS files were changed and read again")
 }
 
 // forHandshake returns the configuration of one handshake. Once every checkEvery it waits for the disk.

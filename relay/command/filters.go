@@ -26,12 +26,12 @@ func (c *call) flags(name string, flags *flag.FlagSet) {
 	switch name {
 	case "replay":
 		flags.BoolVar(&c.failed, "failed", false, "what failed, instead of what was accepted in a time")
-		span("with -failed what was given up, else what was accepted,")
+		span("with -failed what became failed, else what was accepted,")
 		bins()
 		flags.Float64Var(&c.rate, "rate", 0, "at most `N` attempts a second; 0 for no limit")
 		flags.BoolVar(&c.dryRun, "dry-run", false, "only say how many")
 	case "failed":
-		span("given up")
+		span("that became failed")
 		bins()
 		page()
 	case "events":

@@ -20,8 +20,9 @@ func status(c *call) error {
 			Reasons []string
 		}
 		Queue struct {
-			Events, Bytes, Pending, Retrying, Failed int64
-			FreeDisk                                 int64 `json:"free_disk"`
+			Events, Pending, Retrying, Failed int64
+			Bytes                             int64  `json:"events_bytes"`
+			FreeDisk                          *int64 `json:"disk_free_bytes"`
 		}
 		Endpoints []struct {
 			Name, State, Reason       string
@@ -29,7 +30,7 @@ func status(c *call) error {
 			Delivered                 int64
 			SuccessRate               *float64   `json:"success_rate"`
 			LagSeconds                float64    `json:"lag_seconds"`
-			LastSuccess               *time.Time `json:"last_success"`
+			LastSuccess               *time.Time `json:"last_success_at"`
 			LastError                 string     `json:"last_error"`
 			Replays                   []delivery.Replay
 		}
@@ -42,8 +43,12 @@ func status(c *call) error {
 	for _, reason := range s.Health.Reasons {
 		c.say("  %s\n", reason)
 	}
-	c.say("queue: %d events, %d MiB; %d pending, %d retrying, %d failed; %d MiB of disk free\n\n",
-		s.Queue.Events, s.Queue.Bytes>>20, s.Queue.Pending, s.Queue.Retrying, s.Queue.Failed, s.Queue.FreeDisk>>20)
+	free := "an unknown part"
+	if s.Queue.FreeDisk != nil {
+		free = fmt.Sprintf("%d MiB", *s.Queue.FreeDisk>>20)
+	}
+	c.say("queue: %d events, %d MiB; %d pending, %d retrying, %d failed; %s of disk free\n\n",
+		s.Queue.Events, s.Queue.Bytes>>20, s.Queue.Pending, s.Queue.Retrying, s.Queue.Failed, free)
 	rows := [][]string{{"ENDPOINT", "STATE", "PENDING", "RETRYING", "FAILED", "DELIVERED", "WENT WELL, 1 H", "LAG", "LAST SUCCESS"}}
 	for _, e := range s.Endpoints {
 		last, well := "-", "-"
@@ -184,7 +189,7 @@ func events(c *call) error {
 	var s struct {
 		Events []struct {
 			ID, Type, Source string
-			Accepted         time.Time
+			Accepted         time.Time `json:"accepted_at"`
 			Deliveries       []struct{ Endpoint, State string }
 		}
 		Next string
@@ -250,7 +255,7 @@ func test(c *call) error {
 		DurationMS float64 `json:"duration_ms"`
 		Status     int
 		Error      string
-		Checks     []struct{ Check, Verdict, Says string }
+		Checks     []struct{ Check, Result, Note string }
 		Answer     *struct {
 			DurationMS float64 `json:"duration_ms"`
 			Status     int
@@ -274,7 +279,7 @@ func test(c *call) error {
 	}
 	c.say("%s: %s after %.0f ms (%s)\n", verdict, said, s.DurationMS, s.ID)
 	for _, it := range s.Checks {
-		c.say("  %-7s %s: %s\n", it.Verdict, it.Check, it.Says)
+		c.say("  %-7s %s: %s\n", it.Result, it.Check, it.Note)
 	}
 	if !s.Delivered || s.Conforms != nil && !*s.Conforms {
 		return errNotWell

@@ -23,10 +23,10 @@ var catalogue = []string{
 
 // alerts are the events that the relay raises about itself. A subscription has to name them: "*" leaves them out.
 var alerts = []string{
-	AlertEndpointDown, AlertEndpointRecovered, AlertEndpointPaused, AlertEndpointLimited,
+	AlertEndpointDown, AlertEndpointRecovered, AlertEndpointPaused, AlertEndpointResumed, AlertEndpointLimited,
 	AlertEndpointLagging, AlertEndpointCaughtUp, AlertEndpointOffline, AlertEndpointOnline,
 	AlertEndpointFlapping, AlertEndpointSteady, AlertDeliveryFailed,
-	AlertDiskLow, AlertDiskOK, AlertCertificateExpiring,
+	AlertDiskLow, AlertDiskOK, AlertCertificateExpiring, AlertCertificateRenewed,
 }
 
 // The alerts, each by its type.
@@ -34,6 +34,7 @@ const (
 	AlertEndpointDown        = "relay.endpoint.down"
 	AlertEndpointRecovered   = "relay.endpoint.recovered"
 	AlertEndpointPaused      = "relay.endpoint.paused"
+	AlertEndpointResumed     = "relay.endpoint.resumed"
 	AlertEndpointLimited     = "relay.endpoint.limited"
 	AlertEndpointLagging     = "relay.endpoint.lagging"
 	AlertEndpointCaughtUp    = "relay.endpoint.caught_up"
@@ -45,6 +46,7 @@ const (
 	AlertDiskLow             = "relay.disk.low"
 	AlertDiskOK              = "relay.disk.ok"
 	AlertCertificateExpiring = "relay.certificate.expiring"
+	AlertCertificateRenewed  = "relay.certificate.renewed"
 )
 
 // Alerts lists the types of the relay's own alerts. The caller owns the slice.

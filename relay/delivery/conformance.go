@@ -22,8 +22,8 @@ type TestResult struct {
 // Check is one thing that a receiver has to do, and whether it does it.
 type Check struct {
 	Name    string          `json:"check"`
-	Verdict string          `json:"verdict"`
-	Says    string          `json:"says"` // what it did, and what to fix
+	Result  string          `json:"result"`
+	Note    string          `json:"note"` // what it did, and what to fix
 	Outcome *client.Outcome `json:"-"`    // of the attempt that shows it; nil when none was made
 }
 
@@ -36,7 +36,7 @@ const (
 	CheckUnsigned = "refuses_unsigned"
 )
 
-// The verdicts of a check.
+// The results of a check.
 const (
 	Passed  = "pass"
 	Missed  = "fail"
@@ -127,13 +127,13 @@ func (r *conformance) judge() []Check {
 }
 
 func (r *conformance) accepts() Check {
-	c := Check{Name: CheckAccepts, Verdict: Passed, Says: fmt.Sprintf("it answered %d", r.first.Status), Outcome: r.first}
+	c := Check{Name: CheckAccepts, Result: Passed, Note: fmt.Sprintf("it answered %d", r.first.Status), Outcome: r.first}
 	if r.first.Class == client.ClassNone {
 		return c
 	}
-	c.Verdict, c.Says = Missed, "it must answer an event with a success code: "+r.first.Err
+	c.Result, c.Note = Missed, "it must answer an event with a success code: "+r.first.Err
 	if r.signed && (r.first.Status == 401 || r.first.Status == 403 || r.first.Status == 400) {
-		c.Says += "; if it refuses the signature, compare the secrets, and see what `realtorbot-relay verify` says"
+		c.Note += "; if it refuses the signature, compare the secrets, and see what `realtorbot-relay verify` says"
 	}
 	return c
 }
@@ -143,11 +143,11 @@ func (r *conformance) fast() Check {
 		return skipped(CheckFast)
 	}
 	took := max(r.first.Took, r.repeat.Took)
-	c := Check{Name: CheckFast, Verdict: Passed, Outcome: r.first,
-		Says: fmt.Sprintf("the slower of two answers took %s; half of its timeout is %s", rounded(took), rounded(r.timeout/2))}
+	c := Check{Name: CheckFast, Result: Passed, Outcome: r.first,
+		Note: fmt.Sprintf("the slower of two answers took %s; half of its timeout is %s", rounded(took), rounded(r.timeout/2))}
 	if took > r.timeout/2 {
-		c.Verdict = Missed
-		c.Says += ": answer first and do slow work afterwards, or raise timeout"
+		c.Result = Missed
+		c.Note += ": answer first and do slow work afterwards, or raise timeout"
 	}
 	return c
 }
@@ -156,11 +156,11 @@ func (r *conformance) acceptsRepeat() Check {
 	if r.repeat == nil {
 		return skipped(CheckRepeat)
 	}
-	c := Check{Name: CheckRepeat, Verdict: Passed, Outcome: r.repeat,
-		Says: fmt.Sprintf("it answered %d to an event that it has already", r.repeat.Status)}
+	c := Check{Name: CheckRepeat, Result: Passed, Outcome: r.repeat,
+		Note: fmt.Sprintf("it answered %d to an event that it has already", r.repeat.Status)}
 	if r.repeat.Class != client.ClassNone {
-		c.Verdict = Missed
-		c.Says = "deliveries come at least once: answer a success code to a webhook-id that you have already: " + r.repeat.Err
+		c.Result = Missed
+		c.Note = "deliveries come at least once: answer a success code to a webhook-id that you have already: " + r.repeat.Err
 	}
 	return c
 }
@@ -169,22 +169,22 @@ func (r *conformance) acceptsRepeat() Check {
 func (r *conformance) refuses(name string, o *client.Outcome, how string) Check {
 	switch {
 	case r.chat:
-		return Check{Name: name, Verdict: Skipped, Says: "a chat's webhook checks no signature: its URL is the secret"}
+		return Check{Name: name, Result: Skipped, Note: "a chat's webhook checks no signature: its URL is the secret"}
 	case !r.signed:
-		return Check{Name: name, Verdict: Skipped, Says: "the endpoint has no secret, so nothing is signed: set secret and have the receiver check the signature"}
+		return Check{Name: name, Result: Skipped, Note: "the endpoint has no secret, so nothing is signed: set secret and have the receiver check the signature"}
 	case o == nil:
 		return skipped(name)
 	case o.Class == client.ClassNone:
-		return Check{Name: name, Verdict: Missed, Outcome: o, Says: fmt.Sprintf(
+		return Check{Name: name, Result: Missed, Outcome: o, Note: fmt.Sprintf(
 			"it answered %d to an event %s: anybody can post to it; verify the signature over the raw body before anything else, and answer 401", o.Status, how)}
 	case o.Status >= 400 && o.Status < 500:
-		return Check{Name: name, Verdict: Passed, Outcome: o, Says: fmt.Sprintf("it answered %d to an event %s", o.Status, how)}
+		return Check{Name: name, Result: Passed, Outcome: o, Note: fmt.Sprintf("it answered %d to an event %s", o.Status, how)}
 	}
-	return Check{Name: name, Verdict: Missed, Outcome: o, Says: "it must answer an event " + how + " with 401: " + o.Err}
+	return Check{Name: name, Result: Missed, Outcome: o, Note: "it must answer an event " + how + " with 401: " + o.Err}
 }
 
 func skipped(name string) Check {
-	return Check{Name: name, Verdict: Skipped, Says: "first it has to accept a signed event"}
+	return Check{Name: name, Result: Skipped, Note: "first it has to accept a signed event"}
 }
 
 func rounded(d time.Duration) time.Duration { return d.Round(max(d/1000, time.Microsecond)) }

@@ -53,7 +53,7 @@ func testRequest() client.Request {
 
 func verdicts(checks []Check) (text string) {
 	for _, c := range checks {
-		text += fmt.Sprintf("%s=%s ", c.Name, c.Verdict)
+		text += fmt.Sprintf("%s=%s ", c.Name, c.Result)
 	}
 	return strings.TrimSpace(text)
 }
@@ -93,7 +93,7 @@ func TestConformanceFindsWhatAReceiverLacks(t *testing.T) {
 			}
 			said := ""
 			for _, c := range result.Checks {
-				said += c.Says + "\n"
+				said += c.Note + "\n"
 			}
 			if !strings.Contains(said, tt.says) {
 				t.Errorf("it does not say %q:\n%s", tt.says, said)

@@ -63,7 +63,7 @@ func TestStopInAHurryPutsBackWhatIsUnderWay(t *testing.T) {
 	d := openHarness(t, subscriber("crm", url))
 	d.accept("lead.created", "evt_retry")
 	mustArrive(t, arrivals).answer <- 500
-	d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+	d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && !s.NextRetry.IsZero() })
 	d.skip(2 * time.Hour)
 	mustArrive(t, arrivals)
 	d.accept("lead.created", "evt_first")
@@ -236,14 +236,14 @@ func TestWhatDisabledAndRemovedEndpointsHoldHasATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"off", "gone"} {
-		if s := d.status(name); s.Since == nil || d.now().Sub(*s.Since) > time.Hour {
+		if s := d.status(name); s.Since.IsZero() || d.now().Sub(s.Since.Time) > time.Hour {
 			t.Errorf("%s is %s since %v", name, s.State, s.Since)
 		}
 	}
 	d.leap.Add(int64(60 * time.Hour))
 	d.stop(t.Context())
 	d.open(off, paused)
-	if s := d.status("off"); s.Pending != 2 || s.Since == nil || d.now().Sub(*s.Since) < 60*time.Hour {
+	if s := d.status("off"); s.Pending != 2 || s.Since.IsZero() || d.now().Sub(s.Since.Time) < 60*time.Hour {
 		t.Errorf("after a restart off is %+v", s)
 	}
 	d.leap.Add(int64(50 * time.Hour))

@@ -85,7 +85,7 @@ func TestAnswersOfThePreviousReceiverAreNotTheNewOnes(t *testing.T) {
 			d.apply(subscriber("crm", now))
 			a.answer <- status
 			d.until("crm", "settled", settled)
-			if s := d.status("crm"); s.State != StateUp || s.Delivered != 1 || s.Failed != 0 || s.HeldUntil != nil {
+			if s := d.status("crm"); s.State != StateUp || s.Delivered != 1 || s.Failed != 0 || !s.HoldEnds.IsZero() {
 				t.Errorf("it is %+v", s)
 			}
 			if len(got.arrived()) != 1 {
@@ -166,7 +166,7 @@ func TestWhatComesForwardDoesSoAfterARestartToo(t *testing.T) {
 	for range ids {
 		mustArrive(t, arrivals).answer <- 500
 	}
-	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 0 && s.NextProbe != nil })
+	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 0 && !s.NextProbe.IsZero() })
 	d.skip(probeEvery + time.Second)
 	mustArrive(t, arrivals).answer <- 200
 	cut := mustArrive(t, arrivals)
@@ -206,14 +206,14 @@ func TestWhatIsKnownOfAnEndpointOutlivesReloadAndRestart(t *testing.T) {
 			ep := subscriber("crm", url)
 			d := openHarness(t, ep)
 			d.accept("lead.created", numbered(30)...)
-			atRest := func(s Status) bool { return s.InFlight == 0 && s.NextProbe != nil }
+			atRest := func(s Status) bool { return s.InFlight == 0 && !s.NextProbe.IsZero() }
 			d.until("crm", "down", func(s Status) bool { return s.State == StateDown && atRest(s) })
 			before := d.status("crm")
 			d.until("crm", "reported", func(Status) bool { return len(d.dispatcher.TakeTransitions()) > 0 })
 			ep.Delivery.Concurrency++
 			change(d, ep)
 			after := d.status("crm")
-			if after.State != StateDown || !after.Since.Equal(*before.Since) || after.LastError != before.LastError || after.Retrying != before.Retrying {
+			if after.State != StateDown || !after.Since.Equal(before.Since.Time) || after.LastError != before.LastError || after.Retrying != before.Retrying {
 				t.Errorf("it was %+v, is %+v", before, after)
 			}
 			d.until("crm", "at rest", func(s Status) bool { return s.InFlight == 0 })
@@ -230,12 +230,12 @@ func TestWhatIsKnownOfAnEndpointOutlivesReloadAndRestart(t *testing.T) {
 			limited := subscriber("limited", busy.URL)
 			d = openHarness(t, limited)
 			d.accept("lead.created", numbered(5)...)
-			d.until("limited", "limited", func(s Status) bool { return s.State == StateLimited && s.HeldUntil != nil && s.InFlight == 0 })
+			d.until("limited", "limited", func(s Status) bool { return s.State == StateLimited && !s.HoldEnds.IsZero() && s.InFlight == 0 })
 			before = d.status("limited")
 			limited.Delivery.Concurrency++
 			change(d, limited)
 			d.mustHold("limited")
-			if after := d.status("limited"); after.State != StateLimited || after.HeldUntil == nil || !after.HeldUntil.Equal(*before.HeldUntil) {
+			if after := d.status("limited"); after.State != StateLimited || after.HoldEnds.IsZero() || !after.HoldEnds.Equal(before.HoldEnds.Time) {
 				t.Errorf("it was %+v, is %+v", before, after)
 			}
 		})
@@ -251,7 +251,7 @@ func TestCountsOutliveAReload(t *testing.T) {
 	before := d.status("crm")
 	ep.Delivery.Concurrency++
 	d.apply(ep)
-	if after := d.status("crm"); after.Attempts != 10 || after.AttemptMS == nil || after.LastSuccess == nil || !after.LastSuccess.Equal(*before.LastSuccess) {
+	if after := d.status("crm"); after.Attempts != 10 || after.AttemptMS == nil || after.LastSuccess.IsZero() || !after.LastSuccess.Equal(before.LastSuccess.Time) {
 		t.Errorf("it was %+v, is %+v", before, after)
 	}
 }
@@ -360,7 +360,7 @@ func TestPausingTwiceIsToldOnce(t *testing.T) {
 		t.Errorf("reported %+v", list)
 	}
 	d.restart(subscriber("crm", url))
-	if s := d.status("crm"); s.State != StatePaused || s.Since == nil {
+	if s := d.status("crm"); s.State != StatePaused || s.Since.IsZero() {
 		t.Errorf("after a restart it is %+v", s)
 	}
 	if list := d.dispatcher.TakeTransitions(); len(list) != 0 {

@@ -107,7 +107,7 @@ func TestRetriesFollowTheScheduleAndThenFail(t *testing.T) {
 		}
 		a.answer <- 500
 		if wait > 0 {
-			d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && s.NextRetry != nil })
+			d.until("crm", "retrying", func(s Status) bool { return s.Retrying == 1 && s.InFlight == 0 && !s.NextRetry.IsZero() })
 			d.skip(wait - patience)
 			d.mustHold("crm")
 			d.skip(patience + time.Second)
@@ -157,7 +157,7 @@ func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
 	ep.Delivery.Retry = []time.Duration{time.Second}
 	d := openHarness(t, ep)
 	d.accept("lead.created", "evt_1")
-	d.until("crm", "limited", func(s Status) bool { return s.State == StateLimited && s.InFlight == 0 && s.HeldUntil != nil })
+	d.until("crm", "limited", func(s Status) bool { return s.State == StateLimited && s.InFlight == 0 && !s.HoldEnds.IsZero() })
 	d.accept("lead.created", "evt_2")
 	d.skip(30*time.Minute - patience)
 	d.mustHold("crm")
@@ -225,7 +225,7 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 	if failures > downAfter+ep.Delivery.Concurrency-1 {
 		t.Errorf("%d attempts until it was down", failures)
 	}
-	d.until("crm", "at rest", func(s Status) bool { return s.Retrying == int64(failures) && s.InFlight == 0 && s.NextProbe != nil })
+	d.until("crm", "at rest", func(s Status) bool { return s.Retrying == int64(failures) && s.InFlight == 0 && !s.NextProbe.IsZero() })
 	d.mustHold("crm")
 
 	// Probes come whatever the retries wait for, each time with another delivery, and charge nobody.

@@ -60,8 +60,8 @@ func (l *Lane) logVerdict(d *queue.Delivery, number int, o *client.Outcome, r *d
 	case r.offline:
 		e.Str("reason", v.Reason).Msg("attempt not charged: this machine seems to be offline")
 	case !r.charged:
-		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", r.due).Msg("attempt not charged")
+		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt_at", r.due).Msg("attempt not charged")
 	default:
-		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt", r.due).Msg("attempt failed")
+		e.Str("class", string(o.Class)).Str("reason", v.Reason).Time("next_attempt_at", r.due).Msg("attempt failed")
 	}
 }

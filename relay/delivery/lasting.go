@@ -35,7 +35,7 @@ func (l *Lane) reportLasting(now time.Time) {
 	case !g.Lagging.IsZero() && g.ToldLagging.IsZero() && !g.holdsBack() && now.Sub(g.Lagging) >= lagGrace:
 		g.ToldLagging = g.Lagging
 		l.report(Transition{State: TransitionLagging, At: now, Since: now.Add(-waited)})
-		l.log.Warn().Float64("oldest_seconds", waited.Seconds()).Msg("endpoint lags: it takes less than comes in")
+		l.log.Warn().Float64("lag_seconds", waited.Seconds()).Msg("endpoint lags: it takes less than comes in")
 	case g.Lagging.IsZero() && !g.ToldLagging.IsZero():
 		l.report(Transition{State: TransitionCaughtUp, At: now, Since: g.ToldLagging})
 		g.ToldLagging = time.Time{}

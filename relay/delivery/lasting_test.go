@@ -112,7 +112,7 @@ func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
 		lane.reportLasting(now)
 		now = now.Add(time.Hour)
 	}
-	if s := d.status("crm"); s.State != StateOffline || s.Since == nil || !strings.Contains(s.Reason, "no route") {
+	if s := d.status("crm"); s.State != StateOffline || s.Since.IsZero() || !strings.Contains(s.Reason, "no route") {
 		t.Errorf("it is %+v", s)
 	}
 	if n := lane.expire(now); n != 3 {
@@ -259,7 +259,7 @@ func TestAnEndpointThatStaysDownIsPaused(t *testing.T) {
 	ep.Delivery.DisableAfter = 5 * time.Hour
 	d := openHarness(t, ep)
 	d.accept("lead.created", numbered(20)...)
-	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 0 && s.NextProbe != nil })
+	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 0 && !s.NextProbe.IsZero() })
 	d.skip(4 * time.Hour)
 	d.until("crm", "probed", func(s Status) bool { return s.InFlight == 0 && s.LastErrorAt.After(d.now().Add(-time.Minute)) })
 	if s := d.status("crm"); s.State != StateDown {

@@ -37,6 +37,9 @@ func (l *Lane) Resume() error {
 		l.mu.Unlock()
 		return ErrDisabled
 	}
+	if l.gate.pauseReason != "" {
+		l.report(Transition{State: TransitionResumed, At: l.now(), Since: l.gate.Paused})
+	}
 	l.gate.pauseReason, l.gate.Paused = "", time.Time{}
 	l.resetLocked()
 	l.noWake.Store(false)

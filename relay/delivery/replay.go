@@ -1,38 +1,37 @@
 package delivery
 
 import (
-	"time"
-
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // Replay is the progress of a replay, in the form of /stats.
 type Replay struct {
-	ID        string     `json:"id"`
-	State     string     `json:"state"` // running, done or cancelled
-	Began     time.Time  `json:"began"`
-	Ended     *time.Time `json:"ended,omitempty"`
-	IDs       int        `json:"ids,omitempty"` // how many it was given
-	OfFailed  bool       `json:"of_failed"`
-	Types     []string   `json:"types,omitempty"`
-	Classes   []string   `json:"classes,omitempty"`
-	Since     *time.Time `json:"since,omitempty"`
-	Until     *time.Time `json:"until,omitempty"`
-	Rate      float64    `json:"rate,omitempty"`
-	Total     *int64     `json:"total,omitempty"` // missing when they were too many to count at once
-	TakenUp   int64      `json:"taken_up"`        // attempted at least once; each of them is in one of the next three
-	Delivered int64      `json:"delivered"`
-	Failed    int64      `json:"failed"`
-	Retrying  int64      `json:"retrying"`
-	Passed    int64      `json:"passed_over"` // pending or retrying anyway, or not stored any more
+	ID        string       `json:"id"`
+	State     string       `json:"state"` // running, done or cancelled
+	Began     rfc3339.Time `json:"began_at"`
+	Ended     rfc3339.Time `json:"ended_at,omitzero"`
+	IDs       int          `json:"ids,omitempty"` // how many it was given
+	OfFailed  bool         `json:"of_failed"`
+	Types     []string     `json:"types,omitempty"`
+	Classes   []string     `json:"classes,omitempty"`
+	Since     rfc3339.Time `json:"since,omitzero"`
+	Until     rfc3339.Time `json:"until,omitzero"`
+	Rate      float64      `json:"rate,omitempty"`
+	Total     *int64       `json:"total,omitempty"` // missing when they were too many to count at once
+	TakenUp   int64        `json:"taken_up"`        // attempted at least once; each of them is in one of the next three
+	Delivered int64        `json:"delivered"`
+	Failed    int64        `json:"failed"`
+	Retrying  int64        `json:"retrying"`
+	Skipped   int64        `json:"skipped"` // pending or retrying anyway, or not stored any more
 }
 
 // ReplayOf puts the queue's status of a replay into the form of /stats.
 func ReplayOf(s queue.ReplayStatus) Replay {
 	r := Replay{
-		ID: s.ID, State: s.State, Began: s.Began.UTC(), Ended: timeOrNil(s.Ended), IDs: len(s.Spec.Seqs), OfFailed: s.Spec.Failed,
-		Types: s.Spec.Types, Classes: s.Spec.Classes, Since: timeOrNil(s.Spec.Since), Until: timeOrNil(s.Spec.Until), Rate: s.Spec.Rate,
-		TakenUp: s.TakenUp, Delivered: s.Delivered, Failed: s.Failed, Retrying: s.Retrying, Passed: s.Passed,
+		ID: s.ID, State: s.State, Began: rfc3339.At(s.Began), Ended: rfc3339.At(s.Ended), IDs: len(s.Spec.Seqs), OfFailed: s.Spec.Failed,
+		Types: s.Spec.Types, Classes: s.Spec.Classes, Since: rfc3339.At(s.Spec.Since), Until: rfc3339.At(s.Spec.Until), Rate: s.Spec.Rate,
+		TakenUp: s.TakenUp, Delivered: s.Delivered, Failed: s.Failed, Retrying: s.Retrying, Skipped: s.Passed,
 	}
 	if s.Total >= 0 {
 		r.Total = &s.Total

@@ -28,6 +28,7 @@ const (
 	TransitionLagging  = "lagging"   // the oldest pending event has waited longer than lag
 	TransitionCaughtUp = "caught_up" // lagging is over
 	TransitionOnline   = "online"    // the endpoint can be reached from here again
+	TransitionResumed  = "resumed"   // the pause is over
 )
 
 // Failures counts the deliveries of one endpoint that became failed since TakeFailures last returned them, without those of the

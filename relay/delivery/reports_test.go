@@ -60,8 +60,17 @@ func TestTransitionsAreReportedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if paused := d.takeAll(1); len(paused) != 1 || paused[0].State != StatePaused || paused[0].Reason != "by the operator" {
-		t.Errorf("got %+v", paused)
+	paused := d.takeAll(1)
+	if len(paused) != 1 || paused[0].State != StatePaused || paused[0].Reason != "by the operator" {
+		t.Fatalf("got %+v", paused)
+	}
+	for range 2 { // one that is not paused has no pause to end
+		if err := d.dispatcher.Lane("crm").Resume(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if resumed := d.takeAll(1); len(resumed) != 1 || resumed[0].State != TransitionResumed || !resumed[0].Since.Equal(paused[0].At) {
+		t.Errorf("got %+v", resumed)
 	}
 }
 

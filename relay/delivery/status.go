@@ -4,43 +4,45 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // Status describes an endpoint, in the form of /stats. Counters outlive a restart unless their comment says otherwise; rates and
 // latencies are those of this process.
 type Status struct {
-	Name        string     `json:"name"`
-	State       string     `json:"state"`            // up, down, limited, offline, paused, disabled or orphaned
-	Reason      string     `json:"reason,omitempty"` // why, when it is not up
-	Since       *time.Time `json:"since,omitempty"`
-	Pending     int64      `json:"pending"`
-	Retrying    int64      `json:"retrying"`
-	Failed      int64      `json:"failed"`
-	Expired     int64      `json:"expired,omitempty"` // of these, since the start: held too long while the endpoint was disabled or orphaned
-	Delivered   int64      `json:"delivered"`
-	InFlight    int        `json:"in_flight"`
-	Attempts    int64      `json:"attempts"`    // since the start
-	LagSeconds  float64    `json:"lag_seconds"` // age of the oldest pending event
-	Lagging     bool       `json:"lagging,omitempty"`
-	NextRetry   *time.Time `json:"next_retry,omitempty"`
-	HeldUntil   *time.Time `json:"held_until,omitempty"`  // it asked to wait until then
-	NextProbe   *time.Time `json:"next_probe,omitempty"`  // while it is down or offline
-	Concurrency int        `json:"concurrency,omitempty"` // attempts at a time that it takes, when these are fewer than configured
-	Pace        float64    `json:"pace,omitempty"`        // attempts a second that it takes, once it asked for fewer
-	PerSecond   float64    `json:"delivered_per_second"`  // over the last minute
-	FailPerSec  float64    `json:"failed_attempts_per_second"`
-	SuccessRate *float64   `json:"success_rate,omitempty"` // of the attempts of the last hour, 1 when all succeeded; nil when there were none
-	AttemptMS   *Quantiles `json:"attempt_ms,omitempty"`   // how long attempts took
-	DeliveryMS  *Quantiles `json:"delivery_ms,omitempty"`  // from accepted to delivered
-	LastSuccess *time.Time `json:"last_success,omitempty"`
-	LastError   string     `json:"last_error,omitempty"`
-	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
-	Replays     []Replay   `json:"replays,omitempty"`            // those that run
-	ClockSkew   *float64   `json:"clock_skew_seconds,omitempty"` // how far its clock is ahead of this machine's, by its latest answer
-	ClockSeen   *time.Time `json:"clock_seen,omitempty"`
+	Name        string       `json:"name"`
+	State       string       `json:"state"`            // up, down, limited, offline, paused, disabled or orphaned
+	Reason      string       `json:"reason,omitempty"` // why, when it is not up
+	Since       rfc3339.Time `json:"state_began_at,omitzero"`
+	Pending     int64        `json:"pending"`
+	Retrying    int64        `json:"retrying"`
+	Failed      int64        `json:"failed"`
+	Expired     int64        `json:"expired,omitempty"` // of these, since the start: held too long while the endpoint was disabled or orphaned
+	Delivered   int64        `json:"delivered"`
+	InFlight    int          `json:"in_flight"`
+	Attempts    int64        `json:"attempts"`    // since the start
+	LagSeconds  float64      `json:"lag_seconds"` // age of the oldest pending event
+	Lagging     bool         `json:"lagging,omitempty"`
+	NextRetry   rfc3339.Time `json:"next_retry_at,omitzero"`
+	HoldEnds    rfc3339.Time `json:"hold_ends_at,omitzero"`  // it asked to wait until then
+	NextProbe   rfc3339.Time `json:"next_probe_at,omitzero"` // while it is down or offline
+	Concurrency int          `json:"concurrency,omitempty"`  // attempts at a time that it takes, when these are fewer than configured
+	Pace        float64      `json:"pace,omitempty"`         // attempts a second that it takes, once it asked for fewer
+	PerSecond   float64      `json:"delivered_per_second"`   // over the last minute
+	FailPerSec  float64      `json:"failed_attempts_per_second"`
+	SuccessRate *float64     `json:"success_rate,omitempty"` // of the attempts of the last hour, 1 when all succeeded; nil when there were none
+	AttemptMS   *Quantiles   `json:"attempt_ms,omitempty"`   // how long attempts took
+	DeliveryMS  *Quantiles   `json:"delivery_ms,omitempty"`  // from accepted to delivered
+	LastSuccess rfc3339.Time `json:"last_success_at,omitzero"`
+	LastError   string       `json:"last_error,omitempty"`
+	LastErrorAt rfc3339.Time `json:"last_error_at,omitzero"`
+	Replays     []Replay     `json:"replays,omitempty"`            // those that run
+	ClockSkew   *float64     `json:"clock_skew_seconds,omitempty"` // how far its clock is ahead of this machine's, by its latest answer
+	ClockSeen   rfc3339.Time `json:"clock_seen_at,omitzero"`
 
-	CertificateExpires       *time.Time `json:"certificate_expires,omitempty"`        // the receiver's, as last seen
-	ClientCertificateExpires *time.Time `json:"client_certificate_expires,omitempty"` // the one of client_cert
+	CertificateExpires       rfc3339.Time `json:"certificate_expires_at,omitzero"`        // the receiver's, as last seen
+	ClientCertificateExpires rfc3339.Time `json:"client_certificate_expires_at,omitzero"` // the one of client_cert
 }
 
 // The states of an endpoint.
@@ -69,9 +71,9 @@ func (d *Dispatcher) Statuses() []Status {
 		if !configured[queueLane.Name()] {
 			s := queueLane.Stats()
 			list = append(list, Status{
-				Name: queueLane.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held", Since: timeOrNil(s.Unserved),
+				Name: queueLane.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held", Since: rfc3339.At(s.Unserved),
 				Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Expired: s.Expired, Delivered: s.Delivered,
-				LagSeconds: ageSeconds(now, s.Oldest), NextRetry: timeOrNil(s.NextRetry), Replays: runningReplays(queueLane),
+				LagSeconds: ageSeconds(now, s.Oldest), NextRetry: rfc3339.At(s.NextRetry), Replays: runningReplays(queueLane),
 			})
 		}
 	}
@@ -88,35 +90,35 @@ func (l *Lane) status(now time.Time) Status {
 		Name: l.name, State: StateUp,
 		Pending: stats.Pending, Retrying: stats.Retrying, Failed: stats.Failed, Expired: stats.Expired, Delivered: stats.Delivered,
 		InFlight: g.inFlight, Attempts: l.stats.attempts,
-		LagSeconds: ageSeconds(now, stats.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: timeOrNil(stats.NextRetry),
+		LagSeconds: ageSeconds(now, stats.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: rfc3339.At(stats.NextRetry),
 		PerSecond: roundRate(l.stats.delay.perSecond(now)), FailPerSec: roundRate(l.stats.failing.perSecond(now)),
 		SuccessRate: l.stats.successRate(now), AttemptMS: l.stats.took.quantiles(now), DeliveryMS: l.stats.delay.quantiles(now),
-		LastSuccess: timeOrNil(g.LastSuccess), LastError: g.LastError, LastErrorAt: timeOrNil(g.LastErrorAt), Replays: replays,
+		LastSuccess: rfc3339.At(g.LastSuccess), LastError: g.LastError, LastErrorAt: rfc3339.At(g.LastErrorAt), Replays: replays,
 	}
 	if g := l.generation.Load(); g != nil {
 		receiver, own := g.client.Certificates()
-		s.CertificateExpires, s.ClientCertificateExpires = timeOrNil(receiver), timeOrNil(own)
+		s.CertificateExpires, s.ClientCertificateExpires = rfc3339.At(receiver), rfc3339.At(own)
 	}
 	if ahead, at := l.tally.skew.Last(); !at.IsZero() {
-		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), timeOrNil(at)
+		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), rfc3339.At(at)
 	}
 	switch {
 	case g.disabled:
-		s.State, s.Reason, s.Since = StateDisabled, "disabled in the configuration", timeOrNil(stats.Unserved)
+		s.State, s.Reason, s.Since = StateDisabled, "disabled in the configuration", rfc3339.At(stats.Unserved)
 	case g.pauseReason != "":
-		s.State, s.Reason, s.Since = StatePaused, g.pauseReason, timeOrNil(g.Paused)
+		s.State, s.Reason, s.Since = StatePaused, g.pauseReason, rfc3339.At(g.Paused)
 	case g.offline:
-		s.State, s.Reason, s.Since = StateOffline, g.LastError, timeOrNil(g.unreachableSince)
+		s.State, s.Reason, s.Since = StateOffline, g.LastError, rfc3339.At(g.unreachableSince)
 	case g.isDown():
-		s.State, s.Reason, s.Since = StateDown, g.LastError, timeOrNil(g.Down)
+		s.State, s.Reason, s.Since = StateDown, g.LastError, rfc3339.At(g.Down)
 	case g.isLimited():
-		s.State, s.Reason, s.Since = StateLimited, g.LastError, timeOrNil(g.Limited)
+		s.State, s.Reason, s.Since = StateLimited, g.LastError, rfc3339.At(g.Limited)
 	}
 	if s.State == StateDown || s.State == StateOffline {
-		s.NextProbe = timeOrNil(g.probeTime())
+		s.NextProbe = rfc3339.At(g.probeTime())
 	}
 	if g.HeldUntil.After(now) {
-		s.HeldUntil = timeOrNil(g.HeldUntil)
+		s.HoldEnds = rfc3339.At(g.HeldUntil)
 	}
 	if most := g.maxInFlight(); most < g.policy.Concurrency && !g.isProbed() {
 		s.Concurrency = most
@@ -136,14 +138,6 @@ func (s *laneStats) successRate(now time.Time) *float64 {
 
 func roundRate(perSecond float64) float64 { return math.Round(perSecond*1000) / 1000 }
 
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC().Truncate(time.Millisecond)
-	return &t
-}
-
 func ageSeconds(now, at time.Time) float64 {
 	if at.IsZero() {
 		return 0
@@ -159,7 +153,7 @@ const clockSkewFresh = time.Hour
 func ClockSkew(statuses []Status, now time.Time) (ahead float64, endpoints int) {
 	var all []float64
 	for i := range statuses {
-		if s := &statuses[i]; s.ClockSkew != nil && now.Sub(*s.ClockSeen) < clockSkewFresh {
+		if s := &statuses[i]; s.ClockSkew != nil && now.Sub(s.ClockSeen.Time) < clockSkewFresh {
 			all = append(all, *s.ClockSkew)
 		}
 	}

@@ -6,13 +6,14 @@ import (
 	"net/http/httptest"
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/rfc3339"
 )
 
 func TestClockSkewIsThatOfMostEndpoints(t *testing.T) {
 	now := time.Now()
 	status := func(ahead float64, ago time.Duration) Status {
-		at := now.Add(-ago)
-		return Status{ClockSkew: &ahead, ClockSeen: &at}
+		return Status{ClockSkew: &ahead, ClockSeen: rfc3339.At(now.Add(-ago))}
 	}
 	for want, statuses := range map[float64][]Status{
 		0:    {},

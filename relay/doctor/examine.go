@@ -46,23 +46,19 @@ type running struct {
 	}
 	Queue struct {
 		Dir       string
-		FreeDisk  int64 `json:"free_disk"`
-		MinFree   int64 `json:"min_free"`
+		MinFree   int64 `json:"min_free_bytes"`
 		DiskLowIn int64 `json:"disk_low_in_seconds"`
 		Damaged   int64
 	}
-	ClockSkew   *float64 `json:"clock_skew_seconds"`
-	Certificate *struct {
-		Ends time.Time
-	}
-	Process struct {
+	ClockSkew *float64 `json:"clock_skew_seconds"`
+	Process   struct {
 		OpenFiles      int64 `json:"open_files"`
 		OpenFilesLimit int64 `json:"open_files_limit"`
 	}
 	Endpoints []struct {
 		Name               string
 		State              string
-		CertificateExpires *time.Time `json:"certificate_expires"`
+		CertificateExpires *time.Time `json:"certificate_expires_at"`
 	}
 }
 

@@ -74,7 +74,7 @@ func TestDoctorJudgesWhatTheRelaySays(t *testing.T) {
 		"queue":              map[string]any{"damaged": 2, "disk_low_in_seconds": 7200, "min_free": 1},
 		"clock_skew_seconds": -300.0,
 		"process":            map[string]any{"open_files": 20, "open_files_limit": 1024},
-		"endpoints":          []any{map[string]any{"name": "crm", "certificate_expires": time.Now().Add(time.Hour)}},
+		"endpoints":          []any{map[string]any{"name": "crm", "certificate_expires_at": time.Now().Add(time.Hour)}},
 	})
 	mustSay(t, report, `warn relay 1.2.3 at`, `warn endpoint "crm" is down`, "fail 2 things could not be read", "warn that is in 2h0m0s: see \"The disk is filling\" in realtorbot-relay help runbook",
 		"fail 5m0s behind this one", "warn the limit of the relay is 1024 descriptors, 20 are open", "warn in 1h0m0s: have it renewed", "ok runs with the file as it is")

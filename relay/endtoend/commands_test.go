@@ -382,7 +382,7 @@ func TestARelayIsOperatedAsTheManualSays(t *testing.T) {
 	s.turn("POST", "/endpoints/old-crm/pause")
 	s.postWithToken(t, "evt_3")
 	s.reload(config)
-	s.follow(t, commands(t, "operate", "Pause, resume, give up")[0], home)
+	s.follow(t, commands(t, "operate", "Pause, resume, discard")[0], home)
 	if ep := s.endpoint("old-crm"); ep.Name != "" {
 		t.Errorf("the orphan is still there: %+v", ep)
 	}

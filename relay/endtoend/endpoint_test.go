@@ -93,7 +93,7 @@ func TestGivingUpAnOrphan(t *testing.T) {
 	if ep := r.endpoint("crm"); ep.Name != "" {
 		t.Errorf("once given up it stands at %+v", ep)
 	}
-	r.awaitLog("the operator gave up", `"retrying":3`)
+	r.awaitLog("the operator discarded", `"retrying":3`)
 	r.kill()
 	r = r.again()
 	if ep := r.endpoint("crm"); ep.Name != "" {

@@ -21,7 +21,7 @@ func TestTheLogAnswersForAnAttempt(t *testing.T) {
 		Level, Message, Endpoint, Event, Type, Class, Reason string
 		Attempt, Status                                      int
 		DurationMS                                           *int64  `json:"duration_ms"`
-		NextAttempt                                          *string `json:"next_attempt"`
+		NextAttempt                                          *string `json:"next_attempt_at"`
 	}
 	var got []string
 	for _, text := range r.stderr.lines() {

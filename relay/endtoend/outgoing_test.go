@@ -120,8 +120,8 @@ func TestTLSOfAnEndpointIsReadAgainAtAReload(t *testing.T) {
 	}
 	var stats struct {
 		Endpoints []struct {
-			Theirs time.Time `json:"certificate_expires"`
-			Own    time.Time `json:"client_certificate_expires"`
+			Theirs time.Time `json:"certificate_expires_at"`
+			Own    time.Time `json:"client_certificate_expires_at"`
 		}
 	}
 	r.get("/stats", &stats)

@@ -248,10 +248,10 @@ func (r *relay) awaitEndpoint(name, what string, is func(endpointStats) bool) en
 // story is what the tests look at of /events/{id}, for one endpoint.
 type story struct {
 	Endpoint, State, Reason string
-	NextAttempt             time.Time `json:"next_attempt"`
+	NextAttempt             time.Time `json:"next_attempt_at"`
 	Attempts                []struct {
 		Number, Status        int
-		At                    time.Time
+		Began                 time.Time `json:"began_at"`
 		Class, Error, Excerpt string
 	}
 }

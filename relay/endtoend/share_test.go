@@ -83,8 +83,8 @@ func TestASourceThatFloodsIsRefusedAndOthersGoOn(t *testing.T) {
 	}
 	metrics := r.admin.ask(t, "GET", "/metrics", "").body
 	for _, want := range []string{
-		`relay_ingest_unavailable_total{source="flood",reason="source_full"} 5`, `relay_ingest_unavailable_total{source="others",reason="source_full"} 0`,
-		fmt.Sprintf(`relay_ingest_queued_bytes{source="flood"} %v`, float64(one.QueuedBytes)), fmt.Sprintf(`relay_ingest_queued_limit_bytes{source="flood"} %v`, float64(1<<20)),
+		`relay_ingest_requests_unavailable_total{source="flood",reason="source_full"} 5`, `relay_ingest_requests_unavailable_total{source="others",reason="source_full"} 0`,
+		fmt.Sprintf(`relay_ingest_queued_bytes{source="flood"} %v`, float64(one.QueuedBytes)), fmt.Sprintf(`relay_ingest_max_queued_bytes{source="flood"} %v`, float64(1<<20)),
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("the metrics lack %s", want)

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/rfc3339"
 )
 
 // Log is the relay's log. All methods are safe for concurrent use.
@@ -35,7 +36,7 @@ func Open(file *os.File, c config.Log) *Log {
 }
 
 func open(out io.Writer, form func(io.Writer) io.Writer, level string) *Log {
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	zerolog.TimeFieldFormat = rfc3339.Layout
 	l := &Log{w: newWriter(out, func(missing int64) []byte {
 		var text bytes.Buffer
 		z := zerolog.New(form(&text)).With().Timestamp().Logger()

@@ -253,9 +253,9 @@ func newRefused(status int, body []byte) error {
 		Error struct {
 			Message string
 			Faults  []struct {
-				File      string
-				Line      int
-				Key, Text string
+				File         string
+				Line         int
+				Key, Message string
 			}
 		}
 	}
@@ -264,7 +264,7 @@ func newRefused(status int, body []byte) error {
 	}
 	r := &Refused{Status: status, Message: Plain(said.Error.Message)}
 	for _, f := range said.Error.Faults {
-		r.Faults = append(r.Faults, config.Fault{File: Plain(f.File), Line: f.Line, Key: Plain(f.Key), Text: Plain(f.Text)})
+		r.Faults = append(r.Faults, config.Fault{File: Plain(f.File), Line: f.Line, Key: Plain(f.Key), Text: Plain(f.Message)})
 	}
 	return r
 }

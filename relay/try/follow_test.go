@@ -32,7 +32,7 @@ func runFollow(t *testing.T, done string, args ...string) (code int, shown, comp
 // tape is a relay's stream that ends after each event, so that the next one has to be asked for by what was seen.
 func tape(t *testing.T, token string, events []string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/relay/stream" || r.URL.Query().Get("types") != "lead.*" || r.Header.Get("Authorization") != "Bearer "+token {
+		if r.URL.Path != "/relay/stream" || r.URL.Query().Get("type") != "lead.*" || r.Header.Get("Authorization") != "Bearer "+token {
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, `{"error":{"code":"unauthorized","message":"this listener asks for a token"}}`)
 			return

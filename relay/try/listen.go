@@ -142,7 +142,7 @@ func (c *command) follow(ctx context.Context, f *follower, from, types, forward 
 	relay = relay.JoinPath("stream")
 	relay.RawQuery = ""
 	if types != "" {
-		relay.RawQuery = url.Values{"types": {types}}.Encode()
+		relay.RawQuery = url.Values{"type": {types}}.Encode()
 	}
 	f.stream = relay.String()
 	if forward != "" {

@@ -125,7 +125,7 @@ func readStates(log io.Reader) (map[string]*states, error) {
 // storyAttempt is an attempt as the relay tells it.
 type storyAttempt struct {
 	Number     int       `json:"number"`
-	At         time.Time `json:"at"`
+	At         time.Time `json:"began_at"`
 	DurationMS float64   `json:"duration_ms"`
 	Status     int       `json:"status"`
 	Class      string    `json:"class"`

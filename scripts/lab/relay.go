@@ -239,7 +239,7 @@ func (r *relay) endpointStats(ctx context.Context) ([]endpointStats, error) {
 // failedDelivery is what a run reads of one in GET /endpoints/{name}/failed.
 type failedDelivery struct {
 	ID       string    `json:"id"`
-	Accepted time.Time `json:"accepted"`
+	Accepted time.Time `json:"accepted_at"`
 	FailedAt time.Time `json:"failed_at"`
 }
 

@@ -66,7 +66,7 @@ type replayResult struct {
 		TakenUp   uint64  `json:"taken_up"`
 		Delivered uint64  `json:"delivered"`
 		Failed    uint64  `json:"failed"`
-		Passed    uint64  `json:"passed_over"`
+		Passed    uint64  `json:"skipped"`
 	} `json:"status"`
 	FailedLeft uint64  `json:"failed_left"` // of the endpoint, at the end
 	MiB        float64 `json:"rss_anon_mib"`

@@ -400,7 +400,7 @@ func (s *soakRun) cool(ctx context.Context, result *soakResult) error {
 func (s *soakRun) look(ctx context.Context) (f footprint, err error) {
 	var all struct {
 		Process struct {
-			Memory     float64 `json:"anonymous_memory"`
+			Memory     float64 `json:"anonymous_memory_bytes"`
 			Goroutines int     `json:"goroutines"`
 			Files      int     `json:"open_files"`
 		} `json:"process"`

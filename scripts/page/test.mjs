@@ -155,19 +155,19 @@ try {
     must((await relay.endpoint('crm')).failed === 0, 'something is still failed')
   })
 
-  await shows('failed deliveries are given up, but not without a question', async () => {
+  await shows('failed deliveries are discarded, but not without a question', async () => {
     crm.status = 410
     await relay.post(event('evt_gone'))
     await page.locator('.title').getByText('paused').waitFor()
     crm.status = 400
     await button('Resume').click()
     const section = page.getByRole('region', { name: 'Failed deliveries' })
-    await button('Give up all', section).click()
+    await button('Discard all', section).click()
     await button('Leave it', page.getByRole('dialog')).click()
-    must((await relay.endpoint('crm')).failed > 0, 'it was given up all the same')
-    await button('Give up all', section).click()
-    await button('Give up', page.getByRole('dialog')).click()
-    await section.getByText('Given up.').waitFor()
+    must((await relay.endpoint('crm')).failed > 0, 'it was discarded all the same')
+    await button('Discard all', section).click()
+    await button('Discard', page.getByRole('dialog')).click()
+    await section.getByText('Discarded.').waitFor()
     await section.getByText('None.').waitFor()
     crm.status = 200
   })

@@ -12,10 +12,11 @@ function points(samples, value, step, top, height) {
   for (const sample of samples) {
     const v = value(sample)
     if (v === null || v === undefined) continue
-    const x = width * (1 - (end - sample.at) / 3600)
+    const at = Date.parse(sample.taken_at) / 1000
+    const x = width * (1 - (end - at) / 3600)
     if (x < -1) continue
-    if (sample.at - before > step * 8) runs.push([])
-    before = sample.at
+    if (at - before > step * 8) runs.push([])
+    before = at
     runs.at(-1).push([Math.max(x, 0), height - (Math.min(v, top) / top) * (height - 2)])
   }
   return runs

@@ -22,7 +22,7 @@ export function configurationView() {
       load()
     } catch (error) {
       swap(plan, h('p', { class: 'ill' }, error.message),
-        (error.faults ?? []).map((one) => h('p', {}, [one.line && `line ${one.line}`, one.key, one.text].filter(Boolean).join(' · '))))
+        (error.faults ?? []).map((one) => h('p', {}, [one.line && `line ${one.line}`, one.key, one.message].filter(Boolean).join(' · '))))
     }
   }
 

@@ -90,7 +90,7 @@ export function span(seconds) {
 }
 
 export function bytes(n) {
-  if (n < 0) return 'unknown'
+  if (n === undefined) return 'unknown'
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
   let unit = 0
   while (n >= 1024 && unit < units.length - 1) [n, unit] = [n / 1024, unit + 1]

@@ -15,10 +15,10 @@ const meanings = {
   offline: 'It can\u2019t be reached: this machine seems to be without network. No attempt is charged meanwhile.',
   paused: 'Everything is held until it is resumed.',
   disabled: 'The configuration says enabled = false. What it holds is kept for queue.unserved_retention, and then becomes failed.',
-  orphaned: 'No endpoint of this name is configured. What is left is kept until the name comes back or you give it up, and becomes failed after queue.unserved_retention.',
+  orphaned: 'No endpoint of this name is configured. What is left is kept until the name comes back or you discard it, and becomes failed after queue.unserved_retention.',
 }
 
-// duties are the buttons: pausing, resuming, and giving up what is left of an orphan.
+// duties are the buttons: pausing, resuming, and discarding what is left of an orphan.
 function duties(name, said) {
   const does = (method, path, done) => once(async () => {
     try {
@@ -30,20 +30,20 @@ function duties(name, said) {
   })
   const pause = h('button', { type: 'button', onclick: does('POST', '/pause', 'Paused. Events are accepted for it and wait.') }, 'Pause')
   const resume = h('button', { type: 'button', class: 'main', onclick: does('POST', '/resume', 'Resumed.') }, 'Resume')
-  const giveUp = h('button', {
+  const discard = h('button', {
     type: 'button', class: 'danger',
     async onclick(event) {
       const { currentTarget } = event
-      if (await confirm(`Give up ${name}?`, 'All its pending, retrying and failed deliveries are deleted for good. The events stay for the other endpoints.', 'Give up')) {
-        await does('DELETE', '', 'Given up.')({ currentTarget })
+      if (await confirm(`Discard what is left of ${name}?`, 'All its pending, retrying and failed deliveries are deleted for good. The events stay for the other endpoints.', 'Discard')) {
+        await does('DELETE', '', 'Discarded.')({ currentTarget })
       }
     },
-  }, 'Give up')
+  }, 'Discard')
   return {
-    nodes: [resume, pause, giveUp],
+    nodes: [resume, pause, discard],
     update(word) {
       const waits = word === 'paused' || word === 'down' || word === 'limited' || word === 'offline'
-      const wanted = [[pause, word !== 'paused' && word !== 'disabled' && word !== 'orphaned'], [resume, waits], [giveUp, word === 'orphaned']]
+      const wanted = [[pause, word !== 'paused' && word !== 'disabled' && word !== 'orphaned'], [resume, waits], [discard, word === 'orphaned']]
       for (const [button, shown] of wanted) if (shown) button.hidden = false
       for (const [button, shown] of wanted) {
         const had = button === document.activeElement
@@ -130,11 +130,11 @@ export function endpointView(name) {
     if (word.firstChild?.lastChild?.textContent !== one.state) swap(word, state(one.state))
     say(meaning, one.lagging && one.state === 'up' ? 'It works and lags: it takes less than comes in.' : meanings[one.state] ?? '')
     const reason = one.reason || (one.last_error ? `Last error: ${one.last_error}` : '')
-    const since = one.since ?? (one.reason ? null : one.last_error_at)
+    const since = one.state_began_at ?? (one.reason ? null : one.last_error_at)
     const told = reason + since
     if (why.told !== told) {
       why.told = told
-      swap(why, reason, since && h('span', { class: 'quiet' }, one.since ? ' · since ' : ' · at ', at(since)))
+      swap(why, reason, since && h('span', { class: 'quiet' }, one.state_began_at ? ' · since ' : ' · at ', at(since)))
     }
     buttons.update(one.state)
     test.update(one.state)

@@ -14,7 +14,7 @@ function attempt(one) {
   const timing = Object.entries(phases).filter(([key]) => one.timing_ms?.[key]).map(([key, name]) => `${name} ${millis(one.timing_ms[key])}`)
   return step(well ? 'well' : 'ill',
     h('p', {}, h('b', {}, `Attempt ${one.number}${one.replay ? ' of a replay' : ''}: ${one.status ? `answered ${one.status}` : one.error || one.class || 'no answer'}`)),
-    h('p', { class: 'quiet' }, at(one.at, true), ` · took ${millis(one.duration_ms)}`, timing.length ? ` · ${timing.join(' · ')}` : ''),
+    h('p', { class: 'quiet' }, at(one.began_at, true), ` · took ${millis(one.duration_ms)}`, timing.length ? ` · ${timing.join(' · ')}` : ''),
     one.status && one.error && !one.error.startsWith('answered') ? h('p', {}, one.error) : null,
     one.excerpt ? h('pre', { tabindex: '0', 'aria-label': 'The answer' }, one.excerpt) : null)
 }
@@ -41,10 +41,10 @@ function delivery(event, one, again) {
     h('ol', { class: 'timeline' },
       one.dead_letter
         ? step('', h('p', {}, h('b', {}, `Failed at ${one.dead_letter.endpoint}`)), h('p', { class: 'quiet' }, one.dead_letter.reason))
-        : step('', h('p', {}, h('b', {}, `Accepted from ${event.source}`)), h('p', { class: 'quiet' }, at(event.accepted, true))),
+        : step('', h('p', {}, h('b', {}, `Accepted from ${event.source}`)), h('p', { class: 'quiet' }, at(event.accepted_at, true))),
       one.attempts.map(attempt),
-      one.failed_at && step('ill', h('p', {}, h('b', {}, 'Given up')), h('p', { class: 'quiet' }, at(one.failed_at, true), one.reason ? ` · ${one.reason}` : '')),
-      one.state !== 'delivered' && step('next', h('p', {}, 'Next: ', one.next), one.next_attempt && h('p', { class: 'quiet' }, 'at ', at(one.next_attempt)))),
+      one.failed_at && step('ill', h('p', {}, h('b', {}, 'Failed')), h('p', { class: 'quiet' }, at(one.failed_at, true), one.reason ? ` · ${one.reason}` : '')),
+      one.state !== 'delivered' && step('next', h('p', {}, 'Next: ', one.next), one.next_attempt && h('p', { class: 'quiet' }, 'at ', at(one.next_attempt_at)))),
     (settled || pressed) && h('div', { class: 'actions' }, button, said))
 }
 

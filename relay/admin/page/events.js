@@ -6,7 +6,7 @@ import { get, now } from './relay.js'
 // line is one event of a list.
 export function line(event) {
   return h('li', {},
-    h('span', { class: 'quiet' }, at(event.accepted)),
+    h('span', { class: 'quiet' }, at(event.accepted_at)),
     h('span', {}, event.type),
     h('a', { href: `#/events/${encodeURIComponent(event.id)}`, class: 'mono' }, event.id),
     h('span', { class: 'to' }, event.deliveries.length

@@ -1,4 +1,4 @@
-// Failed deliveries: what failed and why, replaying it, giving it up.
+// Failed deliveries: what failed and why, replaying it, discarding it.
 
 import { at, count, h, once, plural, say, swap } from './dom.js'
 import { ask, endpointPath, get, post } from './relay.js'
@@ -13,9 +13,9 @@ class Replay {
     this.node = h('li', { class: 'replay' }, h('div', { class: 'row' }, this.words, this.stop), this.bar)
   }
 
-  // update shows how far it is. What is not delivered, failed or passed over yet is still to come.
+  // update shows how far it is. What is not delivered, failed or left out yet is still to come.
   update(one) {
-    const ended = one.delivered + one.failed + one.passed_over
+    const ended = one.delivered + one.failed + one.skipped
     const running = one.state === 'running'
     if (one.total !== undefined || !running) {
       const max = Math.max(one.total ?? ended, ended, 1)
@@ -26,7 +26,7 @@ class Replay {
     const parts = [`${count(one.delivered)}${of} delivered`]
     if (one.failed) parts.push(`${count(one.failed)} failed again`)
     if (one.retrying) parts.push(`${count(one.retrying)} retrying`)
-    if (one.passed_over) parts.push(`${count(one.passed_over)} passed over`)
+    if (one.skipped) parts.push(`${count(one.skipped)} left out`)
     const word = { running: 'Replaying', done: 'Replayed', cancelled: 'Replay cancelled' }[one.state] ?? one.state
     say(this.words, `${word}: ${parts.join(', ')}`)
     this.stop.hidden = !running
@@ -44,11 +44,11 @@ export class Failures {
     this.said = h('p', { class: 'quiet', role: 'status' })
     this.all = h('button', { type: 'button', class: 'main', onclick: once(() => this.replay({ failed: true })) }, 'Replay all')
     this.some = h('button', { type: 'button', onclick: once(() => this.replay({ ids: this.picked() })) }, 'Replay the selected')
-    this.giveUp = h('button', { type: 'button', class: 'danger', onclick: () => this.forget() }, 'Give up all')
+    this.discard = h('button', { type: 'button', class: 'danger', onclick: () => this.discardAll() }, 'Discard all')
     this.more = h('button', { type: 'button', hidden: true, onclick: () => this.load(this.next) }, 'Show more')
     this.node = h('section', { 'aria-labelledby': 'failed' },
       h('div', { class: 'head' }, h('h2', { id: 'failed' }, 'Failed deliveries'), this.count),
-      this.replays, h('div', { class: 'actions' }, this.all, this.some, this.giveUp), this.said, this.list, this.none, this.more)
+      this.replays, h('div', { class: 'actions' }, this.all, this.some, this.discard), this.said, this.list, this.none, this.more)
     this.list.addEventListener('change', () => this.chosen())
     Object.assign(this, { known: -1, asked: 0, asking: false, next: '' })
   }
@@ -67,7 +67,7 @@ export class Failures {
     say(this.count, one.failed ? plural(one.failed, 'delivery', 'deliveries') : '')
     const orphaned = one.state === 'orphaned'
     // A button that has the focus stays until it is left.
-    for (const [button, never] of [[this.all, orphaned], [this.some, orphaned], [this.giveUp, false]]) {
+    for (const [button, never] of [[this.all, orphaned], [this.some, orphaned], [this.discard, false]]) {
       button.hidden = never || (one.failed === 0 && button !== document.activeElement)
     }
     this.none.hidden = one.failed > 0
@@ -95,7 +95,7 @@ export class Failures {
   async ended() {
     try {
       const { replays } = await get(endpointPath(this.name, '/replays'))
-      replays.sort((a, b) => new Date(a.began) - new Date(b.began)).slice(-4).forEach((replay) => this.tell(replay))
+      replays.sort((a, b) => new Date(a.began_at) - new Date(b.began_at)).slice(-4).forEach((replay) => this.tell(replay))
       this.known = -1 // the list has changed as well
     } catch (error) {
       say(this.said, error.message)
@@ -143,11 +143,11 @@ export class Failures {
     }
   }
 
-  async forget() {
-    if (!await confirm(`Give up what failed at ${this.name}?`, 'These deliveries can’t be replayed afterwards. The events stay for as long as they are kept.', 'Give up')) return
+  async discardAll() {
+    if (!await confirm(`Discard what failed at ${this.name}?`, 'These deliveries can’t be replayed afterwards. The events stay for as long as they are kept.', 'Discard')) return
     try {
       await ask('DELETE', endpointPath(this.name, '/failed'))
-      say(this.said, 'Given up.')
+      say(this.said, 'Discarded.')
     } catch (error) {
       say(this.said, error.message)
     }

@@ -84,7 +84,7 @@ export function overview() {
     const { health, queue, totals, endpoints } = stats
     say(heading, verdicts[health.status] ?? health.status)
     heading.className = health.status === 'ok' ? '' : health.status === 'failing' ? 'ill' : 'care'
-    const kept = queue.failed > 0 ? ` ${plural(queue.failed, 'delivery was', 'deliveries were')} given up and can be replayed.` : ''
+    const kept = queue.failed > 0 ? ` ${plural(queue.failed, 'delivery', 'deliveries')} failed and can be replayed.` : ''
     const up = endpoints.filter((one) => one.state === 'up').length
     say(under, health.status === 'failing' ? 'The relay answers 503 until this is put right. What it accepted before is safe and goes on being delivered.'
       : endpoints.length === 0 ? 'No endpoint is configured: events are kept, and delivered to nobody.'
@@ -103,7 +103,7 @@ export function overview() {
     figures.failed.set(count(queue.failed))
     figures.failed.node.className = queue.failed > 0 ? 'ill' : ''
     figures.oldest.set(queue.oldest_pending_seconds > 0 ? span(queue.oldest_pending_seconds) : 'none')
-    figures.disk.set(...bytes(queue.free_disk).split(' '))
+    figures.disk.set(...bytes(queue.disk_free_bytes).split(' '))
 
     for (const endpoint of endpoints) {
       if (!lanes.has(endpoint.name)) lanes.set(endpoint.name, new Lane(endpoint.name))

@@ -85,8 +85,8 @@ function connected(is) {
 function remember(tracks, most) {
   for (const { name, samples } of tracks) {
     const known = now.history.get(name) ?? []
-    const last = known.at(-1)?.at ?? 0
-    now.history.set(name, [...known, ...samples.filter((one) => one.at > last)].slice(-most))
+    const last = known.at(-1)?.taken_at ?? ''
+    now.history.set(name, [...known, ...samples.filter((one) => one.taken_at > last)].slice(-most))
   }
 }
 

@@ -3,7 +3,7 @@
 import { at, h, millis, once, swap } from './dom.js'
 import { endpointPath, post } from './relay.js'
 
-const verdicts = { pass: ['✓ pass', 'well'], fail: ['✗ fail', 'ill'], skipped: ['– skipped', 'quiet'] }
+const results = { pass: ['✓ pass', 'well'], fail: ['✗ fail', 'ill'], skipped: ['– skipped', 'quiet'] }
 const checks = {
   accepts_signed: 'accepts what is rightly signed', answers_fast: 'answers fast', accepts_repeat: 'accepts a repeat',
   refuses_wrong_signature: 'refuses a wrong signature', refuses_unsigned: 'refuses what is unsigned',
@@ -14,11 +14,11 @@ function told(said) {
   return [
     h('p', {}, h('b', { class: said.delivered ? 'well' : 'ill' }, said.delivered ? 'Delivered. ' : 'Not delivered. '), `${what} in ${millis(said.duration_ms)}.`),
     said.status && said.error && !said.error.startsWith('answered') ? h('p', {}, said.error) : null,
-    h('p', { class: 'quiet' }, 'Sent ', at(said.at ?? Date.now()), ' as ', h('span', { class: 'mono' }, said.id)),
+    h('p', { class: 'quiet' }, 'Sent ', at(said.began_at), ' as ', h('span', { class: 'mono' }, said.id)),
     said.excerpt ? h('pre', { tabindex: '0', 'aria-label': 'The answer' }, said.excerpt) : null,
     said.checks ? h('ul', { class: 'checks' }, said.checks.map((one) => {
-      const [word, tone] = verdicts[one.verdict] ?? [one.verdict, 'quiet']
-      return h('li', {}, h('span', { class: tone }, word), h('span', {}, checks[one.check] ?? one.check, one.says ? h('span', { class: 'quiet' }, ` · ${one.says}`) : null))
+      const [word, tone] = results[one.result] ?? [one.result, 'quiet']
+      return h('li', {}, h('span', { class: tone }, word), h('span', {}, checks[one.check] ?? one.check, one.note ? h('span', { class: 'quiet' }, ` · ${one.note}`) : null))
     })) : null,
   ]
 }
