@@ -366,7 +366,7 @@ func (h *healthRun) audit(ctx context.Context, posted []*acknowledged) (unjust [
 		for _, f := range failed {
 			got[f.ID] = struct{}{} // it is told, and not lost
 			d := failedStory{id: k.name + " " + f.ID, accepted: f.Accepted, failed: f.FailedAt, told: k.toldOf(f.ID)}
-			if d.failed.Sub(d.accepted) <= c.maxAge {
+			if d.failed.Sub(d.accepted) < c.maxAge {
 				if d.attempts, err = h.relay.attempts(ctx, f.ID, k.name); err != nil {
 					return nil, err
 				}

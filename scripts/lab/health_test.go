@@ -33,6 +33,8 @@ func TestTheAuditFindsWhatFailedUnjustly(t *testing.T) {
 	}{
 		{name: "five", attempts: five(same)},
 		{name: "max_age", failed: 2 * time.Hour},
+		{name: "max_age to the millisecond", failed: time.Hour},
+		{name: "a millisecond before max_age", failed: time.Hour - time.Millisecond, want: "after 0 charged attempts of 5, 59m59.999s old"},
 		{name: "four", attempts: five(same)[:4], want: "after 4 charged attempts of 5"},
 		{name: "none", want: "after 0 charged attempts of 5"},
 		{name: "down", attempts: five(same), states: states{down: spans{{at(50), at(70)}}}, want: "was down"},

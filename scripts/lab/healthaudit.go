@@ -170,7 +170,9 @@ const (
 // judge names what is unjust about a delivery's failing. It fails only after max_age, or after all of its charged attempts, each
 // of which was charged justly.
 func (c *course) judge(d *failedStory) (unjust []string) {
-	if d.failed.Sub(d.accepted) > c.maxAge {
+	// Both times are cut to the millisecond, so that what is a moment older than max_age may look exactly as old.
+	age := d.failed.Sub(d.accepted)
+	if age >= c.maxAge {
 		return nil
 	}
 	charged := map[int]storyAttempt{} // what was not charged has the number of the next one that was, or of another try of it
@@ -180,7 +182,7 @@ func (c *course) judge(d *failedStory) (unjust []string) {
 	for n := 1; n <= c.waits+1; n++ {
 		a, made := charged[n]
 		if !made {
-			return append(unjust, fmt.Sprintf("%s failed after %d charged attempts of %d", d.id, len(charged), c.waits+1))
+			return append(unjust, fmt.Sprintf("%s failed after %d charged attempts of %d, %v old", d.id, len(charged), c.waits+1, age))
 		}
 		if why := c.charged(&a, d.told); why != "" {
 			unjust = append(unjust, d.id+": "+why)
