@@ -82,8 +82,7 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 	defer tidy.Stop()
 	look := time.NewTicker(checkEvery)
 	defer look.Stop()
-	shorten := time.NewTicker(shortenEvery)
-	defer shorten.Stop()
+	var shorten <-chan time.Time // nil while no file is to be shortened, as far as the last look told
 	for {
 		var err error
 		select {
@@ -109,8 +108,16 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 				q.opts.Notice(fmt.Sprintf("retention can't go on, since something can't be read: %v", err))
 				err = w.compareStore(q)
 			}
-		case <-shorten.C:
-			_, err = q.log.Shorten()
+			if shorten == nil { // it may have deleted a segment
+				shorten = time.After(shortenEvery)
+			}
+		case <-shorten:
+			var more bool
+			if more, err = q.log.Shorten(); more {
+				shorten = time.After(shortenEvery)
+			} else {
+				shorten = nil
+			}
 		case <-look.C:
 			w.checkMerged(q)
 		case <-w.storeSuspect:
