@@ -60,6 +60,7 @@ type Options struct {
 	allRetries  int           // have fewer than allRetries in memory
 	files       func() int64  // how many files can be made on the file system of Dir; nil: statfs
 	ballast     int64         // bytes of the file that is deleted when the disk is full
+	noMerges    bool          // Badger's own goroutines merge no tables
 	clocks      func() (mono, wall int64)
 	up          func() (int64, [16]byte) // as sinceBoot; nil when a test sets Now
 	fault       fault.Func
@@ -68,6 +69,24 @@ type Options struct {
 // WithFault makes reads and writes of the queue fail or wait, for tests of other packages.
 func (o Options) WithFault(f fault.Func) Options {
 	o.fault = f
+	return o
+}
+
+// Machine is what a simulated machine has in place of the real one.
+type Machine struct {
+	Fault  fault.Func
+	Up     func() (up int64, boot [16]byte) // for how long it has been up, in milliseconds, and which boot that is
+	Merges bool                             // Badger merges tables, for which it wakes 40 times a second
+	Disk   int                              // the files that are made beforehand are so many times smaller
+}
+
+// On has the queue run on a simulated machine. Options.Now is its wall clock, with the monotonic one in each reading.
+func (o Options) On(m Machine) Options {
+	o.fault, o.up, o.noMerges = m.Fault, m.Up, !m.Merges
+	o.slotSize, o.segmentSize, o.ballast = 4<<20/int64(m.Disk), 64<<20/int64(m.Disk), 32<<20/int64(m.Disk)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return o
 }
 

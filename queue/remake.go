@@ -43,7 +43,7 @@ type remakeFailure struct {
 func (q *Queue) storeOptions(dir string, fresh bool) store.Options {
 	return store.Options{
 		Dir: dir, MemTable: q.memTable, Notice: func(line string) { q.opts.Notice("store: " + line) },
-		MakeSpace: func() bool { return q.disk.releaseBallast(q.opts) == nil }, Fault: q.opts.fault, Fresh: fresh,
+		MakeSpace: func() bool { return q.disk.releaseBallast(q.opts) == nil }, Fault: q.opts.fault, Fresh: fresh, NoMerges: q.opts.noMerges,
 	}
 }
 

@@ -52,15 +52,19 @@ func filterBytes(available uint64) int64 { return int64(available / 8) }
 // open opens the queue and starts what works with it. After an error all is as it was before.
 func (r *Relay) open() error {
 	c := r.startConfig.Queue
-	q, err := queue.Open(queue.Options{
+	options := queue.Options{
 		Dir: c.Dir, DedupWindow: c.DedupWindow, Retention: c.Retention, FailedRetention: c.FailedRetention, MinFree: c.MinFree, ExcerptBytes: c.ExcerptBytes, NoCreate: !c.Create,
 		UnservedRetention: c.UnservedRetention, UnservedBytes: c.UnservedBytes,
 		Notice: func(line string) { r.log.Warn().Msg(line) }, Free: r.free, FilterBytes: filterBytes(memory.Available()),
-	})
+	}
+	if r.machine.Queue != nil {
+		options = r.machine.Queue(options)
+	}
+	q, err := queue.Open(options)
 	if err != nil {
 		return ownership.Explain(r.dir, err)
 	}
-	dispatcher, err := delivery.NewDispatcher(q, r.current.Endpoints, r.current.Server.RateBytes, r.version, r.log, nil)
+	dispatcher, err := delivery.NewDispatcher(q, r.current.Endpoints, r.current.Server.RateBytes, r.version, r.log, r.machine.Machine)
 	if err != nil {
 		return errors.Join(err, q.Close())
 	}

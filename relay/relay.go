@@ -20,6 +20,7 @@ import (
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/relay/memory"
 	"realtorbot-relay/relay/ownership"
@@ -32,7 +33,8 @@ type Relay struct {
 	dir         string         // of the queue, an absolute path
 	version     string
 	log         zerolog.Logger
-	lines       admin.Lines           // what became of the log's lines; nil: nobody asks
+	lines       admin.Lines // what became of the log's lines; nil: nobody asks
+	machine     Machine
 	free        func() (int64, error) // free bytes where the queue is; nil asks the file system
 
 	// There from when opened is closed.
@@ -83,6 +85,12 @@ type handlers struct {
 	health        func() (status int, body string)   // as in answer.Share
 }
 
+// Machine is what the relay has of the machine that it runs on. The zero value is the machine itself; tests have another.
+type Machine struct {
+	client.Machine
+	Queue func(queue.Options) queue.Options // changes what the queue is opened with; nil: nothing
+}
+
 // Start opens the queue, starts delivering and serves the listeners, which it owns from then on. When it returns nil,
 // events are accepted, or Waiting says what has to change before they are: on a full disk the relay answers for itself,
 // refuses events, and opens the queue as soon as it can. Start waits for the disk, up to minutes where all of the store has to be
@@ -90,7 +98,12 @@ type handlers struct {
 //
 // lines says what became of the lines of log, and must never wait; nil: they are not asked about.
 func Start(cfg *config.Config, version string, log zerolog.Logger, lines admin.Lines, intake, adm []net.Listener) (*Relay, error) {
-	r := &Relay{startConfig: cfg, version: version, log: log, lines: lines, refused: map[string]*answer.Refusals{}}
+	return StartOn(Machine{}, cfg, version, log, lines, intake, adm)
+}
+
+// StartOn is Start on a machine of a test's own.
+func StartOn(m Machine, cfg *config.Config, version string, log zerolog.Logger, lines admin.Lines, intake, adm []net.Listener) (*Relay, error) {
+	r := &Relay{machine: m, startConfig: cfg, version: version, log: log, lines: lines, refused: map[string]*answer.Refusals{}}
 	for _, listener := range []string{"intake", "admin"} {
 		r.refused[listener] = answer.NewRefusals(listener, log)
 	}

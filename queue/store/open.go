@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,6 +20,10 @@ import (
 // badgerOptions were chosen when ids were most of the keys. Tables of the lowest level are merged six at a time, into a
 // level that grows to 64 MiB before a further one is begun. That writes a third less than two at a time and 10 MiB.
 func badgerOptions(o Options) badger.Options {
+	compactors, stall := 2, 10
+	if o.NoMerges {
+		compactors, stall = 0, math.MaxInt // else ten tables of the lowest level would wait for a merge
+	}
 	return badger.DefaultOptions(o.Dir).
 		WithLogger(badgerLogger{o.Notice}).
 		WithSyncWrites(!o.Fresh).
@@ -33,8 +38,8 @@ func badgerOptions(o Options) badger.Options {
 		WithBaseLevelSize(64 << 20).
 		WithLevelSizeMultiplier(8).
 		WithNumLevelZeroTables(6).
-		WithNumLevelZeroTablesStall(10).
-		WithNumCompactors(2).
+		WithNumLevelZeroTablesStall(stall).
+		WithNumCompactors(compactors).
 		WithValueThreshold(maxValue(o.MemTable)).
 		WithValueLogFileSize(1 << 20).
 		WithChecksumVerificationMode(options.OnBlockRead).

@@ -20,6 +20,7 @@ type Options struct {
 	Notice    func(string) // gets what Badger warns of, a line each; may be nil
 	MakeSpace func() bool  // makes room on a full disk, false when it can't; may be nil
 	Fault     fault.Func
+	NoMerges  bool // Badger merges no tables
 
 	// Fresh opens a store that is being made: in an empty directory, without a guard, and without syncs. It is worth nothing
 	// until Seal, which also closes it.

@@ -21,6 +21,7 @@ import (
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/sign"
 )
@@ -63,7 +64,7 @@ func openOffice(t *testing.T, token string) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post, err := delivery.NewDispatcher(q, []config.Endpoint{o.crm}, 0, "1.2.3", zerolog.Nop(), nil)
+	post, err := delivery.NewDispatcher(q, []config.Endpoint{o.crm}, 0, "1.2.3", zerolog.Nop(), client.Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}

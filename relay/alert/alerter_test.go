@@ -20,6 +20,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/rfc3339"
 )
 
@@ -62,7 +63,7 @@ func openHarness(t *testing.T) *harness {
 		return config.Endpoint{Name: name, URL: config.NewURL(url), Events: []string{events}, Enabled: true, Signatures: []string{"realtorbot"},
 			Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 1, MaxAge: time.Hour}}
 	}
-	post, err := delivery.NewDispatcher(q, []config.Endpoint{one("chat", chat.URL, "relay.*"), one("crm", crm.URL, "*")}, 0, "1.2.3", zerolog.Nop(), nil)
+	post, err := delivery.NewDispatcher(q, []config.Endpoint{one("chat", chat.URL, "relay.*"), one("crm", crm.URL, "*")}, 0, "1.2.3", zerolog.Nop(), client.Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func (d *Dispatcher) SendTest(ctx context.Context, name string, request client.R
 	timeout := ep.Delivery.Timeout
 	ep.Delivery.Timeout = min(timeout, testLimit)
 	post := func(ep config.Endpoint, attempt int) (*client.Outcome, error) {
-		c, err := client.New(&ep, d.version, d.now, &lane.tally.skew)
+		c, err := client.New(&ep, d.version, d.machine, &lane.tally.skew)
 		if err != nil {
 			return nil, err
 		}

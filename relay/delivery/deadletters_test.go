@@ -174,7 +174,7 @@ func TestADeadLetterThatIsOwedBeforeItsLaneFollowsAReloadIsNotForgotten(t *testi
 	}
 	d.accept("lead.created", "evt_1")
 	d.until("crm", "with one failed, and asked for it", func(s Status) bool { return s.Failed == 1 && owing() == 0 })
-	c, err := client.New(&to, p.version, p.now, nil)
+	c, err := client.New(&to, p.version, p.machine, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // A lane that can save nothing on a full disk takes nothing more, and neither a stop nor a story waits for room.
@@ -28,7 +29,7 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 	defer free.Store(1 << 40)
 	url, _ := quickReceiver(t, func(*http.Request) int { return 422 }) // which makes nobody down
 	ep := subscriber("crm", url)
-	dispatcher, err := NewDispatcher(q, []config.Endpoint{ep}, 0, "1", zerolog.Nop(), nil)
+	dispatcher, err := NewDispatcher(q, []config.Endpoint{ep}, 0, "1", zerolog.Nop(), client.Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func TestAnEndpointThatTheQueueCantPlaceIsNoFaultOfTheConfiguration(t *testing.T
 	defer q.Close()
 	url, _ := quickReceiver(t, well)
 	crm := subscriber("crm", url)
-	dispatcher, err := NewDispatcher(q, []config.Endpoint{crm}, 0, "1", zerolog.Nop(), nil)
+	dispatcher, err := NewDispatcher(q, []config.Endpoint{crm}, 0, "1", zerolog.Nop(), client.Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}

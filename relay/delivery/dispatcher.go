@@ -23,7 +23,8 @@ type Dispatcher struct {
 	queue       *queue.Queue
 	version     string
 	log         zerolog.Logger
-	now         func() time.Time
+	machine     client.Machine
+	now         func() time.Time // the machine's
 	network     *network
 	probes      *probeBudget
 	budget      *memoryBudget
@@ -50,14 +51,14 @@ type Dispatcher struct {
 const housekeepingEvery = 10 * time.Second
 
 // NewDispatcher finds or makes the lanes of the endpoints and starts delivering; rateBytes bounds the bytes of bodies that all of
-// them together send a second, 0 for no bound. version goes into User-Agent; now tells the time of day (time.Now when nil). It
-// writes to disk for each endpoint that is new.
-func NewDispatcher(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64, version string, log zerolog.Logger, now func() time.Time) (*Dispatcher, error) {
-	if now == nil {
-		now = time.Now
+// them together send a second, 0 for no bound. version goes into User-Agent. It writes to disk for each
+// endpoint that is new.
+func NewDispatcher(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64, version string, log zerolog.Logger, m client.Machine) (*Dispatcher, error) {
+	if m.Now == nil {
+		m.Now = time.Now
 	}
-	d := &Dispatcher{queue: q, version: version, log: log, now: now, network: &network{}, probes: &probeBudget{}, budget: newMemoryBudget(), silent: newSilentLanes(),
-		uplink: newUplink(rateBytes, now), deadLetters: newDeadLetters(), reports: newReports(),
+	d := &Dispatcher{queue: q, version: version, log: log, machine: m, now: m.Now, network: &network{}, probes: &probeBudget{}, budget: newMemoryBudget(), silent: newSilentLanes(),
+		uplink: newUplink(rateBytes, m.Now), deadLetters: newDeadLetters(), reports: newReports(),
 		lanes: map[string]*Lane{}, stop: make(chan struct{}), cutShort: make(chan struct{})}
 	d.table.Store(newRoutingTable(nil, nil))
 	if err := d.Apply(endpoints); err != nil {
@@ -102,7 +103,7 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 			}
 			lanes[i] = d.newLane(queueLane)
 		}
-		c, err := client.New(ep, d.version, d.now, &lanes[i].tally.skew)
+		c, err := client.New(ep, d.version, d.machine, &lanes[i].tally.skew)
 		if err != nil {
 			return undo(fmt.Errorf("start endpoint %q: %w", ep.Name, err))
 		}

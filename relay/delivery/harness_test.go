@@ -13,6 +13,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/sign"
 )
 
@@ -53,7 +54,7 @@ func (d *harness) open(endpoints ...config.Endpoint) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if d.dispatcher, err = NewDispatcher(d.Queue, endpoints, d.rateBytes, "1.2.3", zerolog.Nop(), d.now); err != nil {
+	if d.dispatcher, err = NewDispatcher(d.Queue, endpoints, d.rateBytes, "1.2.3", zerolog.Nop(), client.Machine{Now: d.now}); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -14,7 +14,7 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	broken.Delivery.Retry = nil
 	d := openHarness(t, broken, whole)
 	lane := d.dispatcher.Lane("broken")
-	panics, err := client.New(&broken, "1.2.3", func() time.Time { panic("no clock") }, nil)
+	panics, err := client.New(&broken, "1.2.3", client.Machine{Now: func() time.Time { panic("no clock") }}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -280,7 +280,7 @@ func TestCloseCutsAttemptsShort(t *testing.T) {
 	defer r.Close()
 	ep := testEndpoint("http://" + r.Addr().String())
 	ep.Delivery.Timeout = time.Minute
-	c, err := New(ep, "1", nil, nil)
+	c, err := New(ep, "1", Machine{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +340,7 @@ func TestBadEndpointIsRefusedWithoutItsSecrets(t *testing.T) {
 	} {
 		ep := testEndpoint("http://127.0.0.1")
 		change(ep)
-		_, err := New(ep, "1", nil, nil)
+		_, err := New(ep, "1", Machine{}, nil)
 		var named *endpointError
 		if !errors.As(err, &named) || strings.Contains(err.Error(), "hidden") || !strings.Contains(err.Error(), `"crm"`) {
 			t.Errorf("%s: got %v", ep.URL, err)

@@ -21,10 +21,16 @@ type Client struct {
 	rounded  bool  // numbers are sent as JavaScript writes them
 }
 
-// New prepares the attempts for ep, whose fields it copies or only reads. version goes into User-Agent; now tells the time
-// of day for timestamps (time.Now when nil); skew, unless nil, learns from each answer how far the endpoint's clock is off.
-// New neither connects nor reads from disk. Its errors name the endpoint and show none of its secrets.
-func New(ep *config.Endpoint, version string, now func() time.Time, skew *Skew) (*Client, error) {
+// Machine is what clients have of the machine that they run on. The zero value is the machine itself; tests have another.
+type Machine struct {
+	Now  func() time.Time // the time of day, for timestamps; nil: time.Now
+	Dial Dial             // nil: a net.Dialer's
+}
+
+// New prepares the attempts for ep, whose fields it copies or only reads. version goes into User-Agent; skew, unless nil, learns
+// from each answer how far the endpoint's clock is off. New neither connects nor reads from disk. Its errors name the endpoint and
+// show none of its secrets.
+func New(ep *config.Endpoint, version string, m Machine, skew *Skew) (*Client, error) {
 	r, err := newTemplate(ep, version)
 	if err != nil {
 		return nil, err
@@ -33,15 +39,15 @@ func New(ep *config.Endpoint, version string, now func() time.Time, skew *Skew) 
 	if err != nil {
 		return nil, err
 	}
-	if now == nil {
-		now = time.Now
+	if m.Now == nil {
+		m.Now = time.Now
 	}
 	return &Client{
 		template: r,
-		pool:     newPool(ep, r, t, newProxy(ep, r, version)),
+		pool:     newPool(ep, r, t, newProxy(ep, r, version), m.Dial),
 		timeout:  ep.Delivery.Timeout,
 		success:  ep.Delivery.Success,
-		now:      now,
+		now:      m.Now,
 		skew:     skew,
 		slack:    ep.Format == config.FormatSlack,
 		rounded:  ep.Delivery.Numbers == config.NumbersJavaScript,

@@ -74,7 +74,7 @@ func (p *pool) connect(ctx context.Context) (*socket, error) {
 		}
 		address = p.proxy.address
 	}
-	conn, err := p.dialer.DialContext(ctx, "tcp", address)
+	conn, err := p.connectTo(ctx, address)
 	if err != nil {
 		return nil, &dialError{err: err}
 	}
@@ -91,6 +91,17 @@ func (p *pool) connect(ctx context.Context) (*socket, error) {
 		return nil, &dialError{at: tunnelling, err: err}
 	}
 	return sock, nil
+}
+
+// Dial connects to host:port as net.Dialer.DialContext does, with the same errors, and asks the guard before each address that it
+// connects to, as a net.Dialer asks its ControlContext.
+type Dial func(ctx context.Context, network, address string, guard func(context.Context, string, string, syscall.RawConn) error) (net.Conn, error)
+
+func (p *pool) connectTo(ctx context.Context, address string) (net.Conn, error) {
+	if p.through != nil {
+		return p.through(ctx, "tcp", address, p.dialer.ControlContext)
+	}
+	return p.dialer.DialContext(ctx, "tcp", address)
 }
 
 // dialFailure explains why no connection could be made within timeout.

@@ -31,6 +31,7 @@ type pool struct {
 	trust   *trust // nil for http
 	proxy   *proxy // nil without a proxy
 	dialer  *net.Dialer
+	through Dial            // in place of dialer, with its guard; nil in production
 	ctx     context.Context // ends with close, and with it every dial
 	cancel  context.CancelFunc
 
@@ -52,7 +53,7 @@ type connection struct {
 	reused    bool // it has carried an answer already
 }
 
-func newPool(ep *config.Endpoint, t *template, tr *trust, px *proxy) *pool {
+func newPool(ep *config.Endpoint, t *template, tr *trust, px *proxy, through Dial) *pool {
 	guard := newGuard(ep.Name, t.host, ep.AllowPrivate)
 	if px != nil {
 		guard = newProxyGuard(ep.Name, ep.Delivery.Proxy.Host, ep.AllowPrivate)
@@ -63,6 +64,7 @@ func newPool(ep *config.Endpoint, t *template, tr *trust, px *proxy) *pool {
 		trust:   tr,
 		proxy:   px,
 		dialer:  &net.Dialer{ControlContext: guard.control},
+		through: through,
 		ctx:     ctx,
 		cancel:  cancel,
 		open:    map[*connection]struct{}{},

@@ -90,7 +90,7 @@ func testEndpoint(url string) *config.Endpoint {
 
 func mustClient(t testing.TB, ep *config.Endpoint) *Client {
 	t.Helper()
-	c, err := New(ep, "1.2.3", nil, nil)
+	c, err := New(ep, "1.2.3", Machine{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
