@@ -1,0 +1,203 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay"
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
+)
+
+// machine is one on which a relay runs. The fate that owns it starts, stops and kills the relay.
+type machine struct {
+	w             *world
+	name          string
+	folder        string // of everything that the machine has
+	intake, admin netip.AddrPort
+	ghosts        sync.WaitGroup // lives that were killed and have not come to their end
+	lives         int
+	booted        time.Time
+	boot          byte
+
+	mu      sync.Mutex
+	life    *life // nil while the relay does not run
+	outages []outage
+}
+
+// outage is a time without a relay, from when it began to end until it served again.
+type outage struct {
+	from, until time.Time // until is zero while it lasts
+	crash       bool
+}
+
+// life is one run of the relay. One that was killed goes on as a ghost, on the disk of before and without a network, until it has
+// come to its end: a goroutine can't be killed.
+type life struct {
+	relay *relay.Relay
+	disk  *disk
+	dead  atomic.Bool
+	over  context.CancelFunc // of its watchers
+	doors []net.Listener
+}
+
+func (w *world) newMachine(name string, number byte) *machine {
+	m := &machine{w: w, name: name, folder: filepath.Join(w.folder, name), booted: time.Now(), boot: 1,
+		intake: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, number}), 8080),
+		admin:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, number}), 8081)}
+	w.must(os.MkdirAll(m.folder, 0o700))
+	return m
+}
+
+func (m *machine) configPath() string { return filepath.Join(m.folder, "relay.toml") }
+
+func (m *machine) dataDir(life int) string { return filepath.Join(m.folder, fmt.Sprint("data", life)) }
+
+// start starts the relay on what the last life left.
+func (m *machine) start(slow time.Duration, merges bool) {
+	w, dir := m.w, m.dataDir(m.lives)
+	cfg, err := config.Parse(m.configPath(), []byte(w.file.text(m, dir)), nil)
+	w.must(err)
+	l := &life{disk: &disk{dir: dir, rand: w.rand("disk of "+m.name, m.lives), slow: slow, free: w.disk.Load()}}
+	on := relay.Machine{
+		Machine: client.Machine{Dial: w.net.dialFrom(l)},
+		Queue: func(o queue.Options) queue.Options {
+			o.Free = l.disk.freeBytes
+			return o.On(queue.Machine{Fault: l.disk.fault, Up: m.up, Merges: merges, Disk: 16})
+		},
+	}
+	intake, admin := w.net.listen(m.intake, l), w.net.listen(m.admin, l)
+	l.doors = []net.Listener{intake, admin}
+	log := zerolog.New(relayLog{w, m.name}).Level(w.level)
+	l.relay, err = relay.StartOn(on, cfg, "0", log, nil, []net.Listener{intake}, []net.Listener{admin})
+	w.must(err)
+	ctx, over := context.WithCancel(context.Background())
+	l.over = over
+	go l.relay.Watch(ctx)
+	go func() {
+		select {
+		case err := <-l.relay.Broken():
+			w.fail("the relay on %s broke: %v", m.name, err)
+		case <-ctx.Done():
+		}
+	}()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.life = l
+	if n := len(m.outages); n > 0 {
+		m.outages[n-1].until = time.Now()
+	}
+	w.say(m.name, "the relay runs, life %d, merges %v, a sync takes up to %s", m.lives, merges, slow)
+}
+
+// up is for how long the machine has been up, and which boot that is.
+func (m *machine) up() (int64, [16]byte) {
+	return time.Since(m.booted).Milliseconds() + 1, [16]byte{m.boot}
+}
+
+// leave ends the life for the world: from here on nothing of it is heard.
+func (m *machine) leave(crash bool) *life {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.life
+	m.life = nil
+	m.outages = append(m.outages, outage{from: time.Now(), crash: crash})
+	return l
+}
+
+// stop stops the relay as a signal does.
+func (m *machine) stop() {
+	m.w.say(m.name, "the relay is stopped")
+	l := m.leave(false)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := l.relay.Stop(ctx); err != nil {
+		m.w.fail("the stop of %s: %v", m.name, err)
+	}
+	l.over()
+	for _, door := range l.doors {
+		_ = door.Close()
+	}
+	m.mu.Lock()
+	m.outages[len(m.outages)-1].from = time.Now() // until then the attempts under way were waited for
+	m.mu.Unlock()
+	m.w.say(m.name, "the relay has stopped")
+}
+
+// kill ends the relay between two writes, at the nth write from now or after so long, whichever comes first. The next life begins
+// with the files as they are then; harm may change them.
+func (m *machine) kill(nth int, within time.Duration, harm func(dir string) error) {
+	l := m.life
+	select {
+	case <-l.disk.burn(nth):
+	case <-time.After(within):
+	}
+	l.disk.freeze()
+	m.leave(true)
+	l.dead.Store(true)
+	m.w.net.cutOff(l)
+	m.w.say(m.name, "the relay is killed")
+	m.lives++
+	m.w.must(copyTree(m.dataDir(m.lives), l.disk.dir))
+	if harm != nil {
+		m.w.must(harm(m.dataDir(m.lives)))
+	}
+	l.disk.thaw()
+	m.ghosts.Go(func() {
+		l.over()
+		for _, door := range l.doors {
+			_ = door.Close()
+		}
+		ended, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		_ = l.relay.Stop(ended)
+		_ = os.RemoveAll(l.disk.dir)
+	})
+}
+
+// troubledSince reports whether the relay was not there, or may have been about to go or come, at some time since then.
+func (m *machine) troubledSince(t time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outages {
+		if o.until.IsZero() || !o.until.Add(3*time.Second).Before(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// forgets reports whether a crash can have made the relay forget what was over at a time.
+func (m *machine) forgets(began, over time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outages {
+		if !began.After(o.from) && (over.IsZero() || o.from.Before(over.Add(unsaved)) && (o.crash || o.from.Before(over))) {
+			return true
+		}
+	}
+	return false
+}
+
+// unsaved is how long what was settled may not be on disk yet: a tenth of a second, and as long as the slowest syncs take.
+const unsaved = 2 * time.Second
+
+// runsSince is since when the relay has run; false when it does not.
+func (m *machine) runsSince() (since time.Time, runs bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.outages); n > 0 {
+		return m.outages[n-1].until, m.life != nil
+	}
+	return m.w.began, m.life != nil
+}

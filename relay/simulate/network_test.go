@@ -1,0 +1,423 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// network joins the hosts of a world. It stands where the relay has the network's dialer and listeners, and keeps count of what is
+// open and of who could not be reached.
+type network struct {
+	mu        sync.Mutex
+	names     map[string]*host // by name
+	listeners map[netip.AddrPort]*listener
+	open      map[*conn]struct{}
+	forbidden []string // connections that no guard may allow
+}
+
+// host is a name of the world's DNS and where it leads. Its fields say what goes wrong now.
+type host struct {
+	name    string
+	address netip.Addr
+	latency time.Duration
+	trouble trouble
+	dials   []dial // attempts that came to nothing before they were requests
+	failed  func(local bool)
+}
+
+// dial is one that failed.
+type dial struct {
+	at, end time.Time
+	local   bool // this machine is to blame, or may be
+}
+
+// trouble is what keeps connections to a host from being made.
+type trouble int
+
+const (
+	none        trouble = iota
+	refusing            // nobody listens
+	silent              // whatever is sent there is lost
+	unknownName         // the name does not exist
+	failingName         // the name server does not answer
+	lyingName           // the name leads to this machine's network
+	offline             // this machine has no network
+)
+
+func newNetwork() *network {
+	return &network{names: map[string]*host{}, listeners: map[netip.AddrPort]*listener{}, open: map[*conn]struct{}{}}
+}
+
+// addHost makes a host with a public address.
+func (n *network) addHost(name string, latency time.Duration) *host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := &host{name: name, address: netip.AddrFrom4([4]byte{93, 184, 216, byte(len(n.names) + 1)}), latency: latency}
+	n.names[name] = h
+	return h
+}
+
+// set changes what is wrong with a host. What is under way to a host that falls silent is lost.
+func (n *network) set(h *host, t trouble) {
+	n.mu.Lock()
+	h.trouble = t
+	var lost []*conn
+	for c := range n.open {
+		if c.host == h {
+			c.lost.Store(t == silent || t == offline)
+			if t == refusing {
+				lost = append(lost, c)
+			}
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range lost {
+		c.reset()
+	}
+}
+
+// dialFrom is a Dial of package client, for one life of a relay.
+func (n *network) dialFrom(l *life) func(context.Context, string, string, func(context.Context, string, string, syscall.RawConn) error) (net.Conn, error) {
+	return func(ctx context.Context, _, address string, guard func(context.Context, string, string, syscall.RawConn) error) (net.Conn, error) {
+		name, _, _ := net.SplitHostPort(address)
+		n.mu.Lock()
+		h := n.names[name]
+		t := h.trouble
+		n.mu.Unlock()
+		at := time.Now()
+		c, err := n.connect(ctx, h, t, l, guard)
+		if err != nil {
+			if !l.dead.Load() {
+				n.failed(h, at, t == offline || t == failingName)
+			}
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// failed notes an attempt that came to nothing before it was a request.
+func (n *network) failed(h *host, at time.Time, local bool) {
+	n.mu.Lock()
+	h.dials = append(h.dials, dial{at, time.Now(), local})
+	n.mu.Unlock()
+	if h.failed != nil {
+		h.failed(local)
+	}
+}
+
+func (n *network) connect(ctx context.Context, h *host, t trouble, l *life, guard func(context.Context, string, string, syscall.RawConn) error) (net.Conn, error) {
+	fail := func(at net.Addr, err error) error { return &net.OpError{Op: "dial", Net: "tcp", Addr: at, Err: err} }
+	switch t {
+	case unknownName:
+		return nil, fail(nil, &net.DNSError{Err: "no such host", Name: h.name, IsNotFound: true})
+	case failingName:
+		return nil, fail(nil, &net.DNSError{Err: "server misbehaving", Name: h.name, IsTemporary: true})
+	}
+	target := netip.AddrPortFrom(h.address, 80)
+	if t == lyingName {
+		target = netip.AddrPortFrom(netip.MustParseAddr("169.254.169.254"), 80)
+	}
+	to := net.TCPAddrFromAddrPort(target)
+	if err := guard(ctx, "tcp4", target.String(), nil); err != nil {
+		return nil, fail(to, err)
+	}
+	if t == lyingName {
+		n.mu.Lock()
+		n.forbidden = append(n.forbidden, target.String())
+		n.mu.Unlock()
+	}
+	if t == offline || l.dead.Load() {
+		return nil, fail(to, os.NewSyscallError("connect", syscall.ENETUNREACH))
+	}
+	wait := 2 * h.latency
+	if t == silent {
+		wait = time.Hour
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return nil, fail(to, ctx.Err())
+	}
+	n.mu.Lock()
+	ln := n.listeners[target]
+	n.mu.Unlock()
+	if t == refusing || ln == nil {
+		return nil, fail(to, os.NewSyscallError("connect", syscall.ECONNREFUSED))
+	}
+	return n.join(ln, h, l)
+}
+
+// join makes a connection to a listener, from a relay or, with nil, from elsewhere.
+func (n *network) join(ln *listener, h *host, l *life) (*conn, error) {
+	here := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 40000}
+	near, far := &conn{net: n, host: h, of: l, local: here, remote: ln.address, in: newStream(), out: newStream()}, &conn{}
+	*far = conn{net: n, host: h, of: ln.of, local: near.remote, remote: near.local, in: near.out, out: near.in}
+	near.latency, far.latency = h.latency, h.latency
+	near.peer, far.peer = far, near
+	n.mu.Lock()
+	n.open[near], n.open[far] = struct{}{}, struct{}{}
+	n.mu.Unlock()
+	select {
+	case ln.accepted <- far:
+		return near, nil
+	case <-ln.closed:
+		near.reset()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: ln.address, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+}
+
+// listener is a net.Listener in memory.
+type listener struct {
+	net      *network
+	address  *net.TCPAddr
+	of       *life // nil for those of the world
+	accepted chan net.Conn
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (n *network) listen(at netip.AddrPort, of *life) *listener {
+	l := &listener{net: n, of: of, address: net.TCPAddrFromAddrPort(at), accepted: make(chan net.Conn), closed: make(chan struct{})}
+	n.mu.Lock()
+	n.listeners[at] = l
+	n.mu.Unlock()
+	return l
+}
+
+// Accept is net.Listener's.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accepted:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close is net.Listener's.
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		close(l.closed)
+		l.net.mu.Lock()
+		defer l.net.mu.Unlock()
+		if at := l.address.AddrPort(); l.net.listeners[at] == l {
+			delete(l.net.listeners, at)
+		}
+	})
+	return nil
+}
+
+// Addr is net.Listener's.
+func (l *listener) Addr() net.Addr { return l.address }
+
+// cutOff resets every connection of a relay that died.
+func (n *network) cutOff(l *life) {
+	n.mu.Lock()
+	var list []*conn
+	for c := range n.open {
+		if c.of == l || c.peer.of == l {
+			list = append(list, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range list {
+		c.reset()
+	}
+}
+
+// conn is one side of a connection.
+type conn struct {
+	net           *network
+	host          *host // the side that was dialled
+	of            *life // whose side this is; nil for those of the world
+	peer          *conn
+	local, remote net.Addr
+	in, out       *stream
+	latency       time.Duration
+	lost          atomic.Bool
+}
+
+// Read is net.Conn's.
+func (c *conn) Read(p []byte) (int, error) { return c.in.read(p, true) }
+
+// ReadNow is Read without waiting.
+func (c *conn) ReadNow(p []byte) (int, error) { return c.in.read(p, false) }
+
+// Write is net.Conn's. It never waits.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.lost.Load() || c.peer.lost.Load() {
+		if c.of != nil && c.host.failed != nil {
+			c.net.failed(c.host, time.Now(), false)
+		}
+		return len(p), nil
+	}
+	return c.out.write(p, time.Now().Add(c.latency))
+}
+
+// Close is net.Conn's.
+func (c *conn) Close() error {
+	if !c.lost.Load() && !c.peer.lost.Load() {
+		c.out.end(io.EOF, time.Now().Add(c.latency))
+	}
+	c.in.end(net.ErrClosed, time.Time{})
+	c.net.mu.Lock()
+	delete(c.net.open, c)
+	c.net.mu.Unlock()
+	return nil
+}
+
+// CloseWrite ends what is written.
+func (c *conn) CloseWrite() error {
+	c.out.end(io.EOF, time.Now().Add(c.latency))
+	return nil
+}
+
+// reset breaks both sides at once.
+func (c *conn) reset() {
+	for _, side := range []*conn{c, c.peer} {
+		side.in.end(os.NewSyscallError("read", syscall.ECONNRESET), time.Time{})
+		side.net.mu.Lock()
+		delete(side.net.open, side)
+		side.net.mu.Unlock()
+	}
+}
+
+// LocalAddr is net.Conn's.
+func (c *conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr is net.Conn's.
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline is net.Conn's.
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetReadDeadline is net.Conn's.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.in.setDeadline(t)
+	return nil
+}
+
+// SetWriteDeadline is net.Conn's.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// stream is what one side sends and the other reads.
+type stream struct {
+	mu       sync.Mutex
+	pieces   []piece
+	over     error     // behind the pieces; at once unless it is io.EOF
+	overAt   time.Time // when it arrives
+	deadline time.Time
+	changed  chan struct{} // holds a token when something of the above has changed
+}
+
+type piece struct {
+	at  time.Time // when it arrives
+	raw []byte
+}
+
+func newStream() *stream { return &stream{changed: make(chan struct{}, 1)} }
+
+func (s *stream) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) write(p []byte, at time.Time) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		return 0, os.NewSyscallError("write", syscall.EPIPE)
+	}
+	s.pieces = append(s.pieces, piece{at, append([]byte(nil), p...)})
+	s.wake()
+	return len(p), nil
+}
+
+func (s *stream) end(why error, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over == nil || s.over == io.EOF && why != io.EOF {
+		s.over, s.overAt = why, at
+	}
+	s.wake()
+}
+
+func (s *stream) setDeadline(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deadline = t
+	s.wake()
+}
+
+// read takes what has come; with wait it waits for that, until the deadline.
+func (s *stream) read(p []byte, wait bool) (int, error) {
+	for {
+		s.mu.Lock()
+		now := time.Now()
+		var next time.Time
+		switch {
+		case s.over != nil && s.over != io.EOF:
+			defer s.mu.Unlock()
+			return 0, s.over
+		case wait && !s.deadline.IsZero() && !s.deadline.After(now):
+			defer s.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
+		case len(s.pieces) > 0 && !s.pieces[0].at.After(now):
+			defer s.mu.Unlock()
+			first := &s.pieces[0]
+			n := copy(p, first.raw)
+			if first.raw = first.raw[n:]; len(first.raw) == 0 {
+				s.pieces = s.pieces[1:]
+			}
+			return n, nil
+		case len(s.pieces) > 0:
+			next = s.pieces[0].at
+		case s.over == io.EOF && !s.overAt.After(now):
+			defer s.mu.Unlock()
+			return 0, io.EOF
+		case s.over == io.EOF:
+			next = s.overAt
+		}
+		deadline := s.deadline
+		s.mu.Unlock()
+		if !wait {
+			return 0, os.ErrDeadlineExceeded
+		}
+		if next.IsZero() || !deadline.IsZero() && deadline.Before(next) {
+			next = deadline
+		}
+		if next.IsZero() {
+			<-s.changed
+			continue
+		}
+		timer := time.NewTimer(next.Sub(now))
+		select {
+		case <-s.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// check reports what the network saw that must never be.
+func (n *network) check() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	for _, at := range n.forbidden {
+		errs = append(errs, fmt.Errorf("a connection to %s, which the guard has to refuse", at))
+	}
+	return errors.Join(errs...)
+}

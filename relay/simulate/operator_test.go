@@ -1,0 +1,79 @@
+package simulate
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"time"
+)
+
+// newOperator edits the file, pauses and resumes.
+func (w *world) newOperator(m *machine, mean time.Duration) {
+	w.act("operator", func(r *rand.Rand) time.Duration { return around(mean, r) }, func(r *rand.Rand) {
+		e := w.file.endpoints[r.IntN(len(w.file.endpoints))]
+		switch r.IntN(6) {
+		case 0:
+			w.reload(m, e.name, func() {
+				if i := slices.Index(e.events, types[0]); i >= 0 && len(e.events) > 1 {
+					e.events = slices.Delete(slices.Clone(e.events), i, i+1)
+				} else if i < 0 {
+					e.events = append(slices.Clone(e.events), types[0])
+				}
+			})
+		case 1:
+			w.reload(m, e.name, func() { e.concurrency = 1 + r.IntN(8) })
+		case 2:
+			w.order(m, "pause", e.name)
+			w.sleep(around(20*time.Minute, r))
+			w.order(m, "resume", e.name)
+		default: // whoever was paused because it said 410
+			for _, e := range w.file.endpoints {
+				w.order(m, "resume", e.name)
+			}
+		}
+	})
+}
+
+// order has the relay do something, and notes it.
+func (w *world) order(m *machine, what, endpoint string) (done bool) {
+	c := command{at: time.Now(), what: what, endpoint: endpoint}
+	w.exchange(m.admin, "POST", "/endpoints/"+endpoint+"/"+what, adminToken, "", func(status int, body []byte) {
+		if done = status == 200; !done && !m.troubledSince(c.at) {
+			w.fail("%s of %s is answered %d: %s", what, endpoint, status, body)
+		}
+	})
+	if done {
+		c.done = time.Now()
+	}
+	w.say("operator", "%s %s, done %v", what, endpoint, done)
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	w.ledger.commands = append(w.ledger.commands, c)
+	return done
+}
+
+// reload edits the file and has the relay follow it. A relay that does not run follows it when it starts.
+func (w *world) reload(m *machine, name string, edit func()) {
+	c := command{at: time.Now(), what: "edit", endpoint: name}
+	w.file.change(func([]*endpoint) { edit() })
+	w.writeFile(m)
+	followed := false
+	w.exchange(m.admin, "POST", "/reload", adminToken, "", func(status int, body []byte) {
+		if followed = status == 200; !followed && !m.troubledSince(c.at) {
+			w.fail("a reload is answered %d: %s", status, body)
+		}
+	})
+	if followed {
+		w.file.follow()
+		c.done = time.Now()
+	}
+	w.say("operator", "edits %s, followed %v", name, followed)
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	w.ledger.commands = append(w.ledger.commands, c)
+}
+
+// writeFile writes the file as it is for the machine's present life.
+func (w *world) writeFile(m *machine) {
+	w.must(os.WriteFile(m.configPath(), []byte(w.file.text(m, m.dataDir(m.lives))), 0o600))
+}
