@@ -73,9 +73,9 @@ func (s *Signer) RealtorBot(dst, body []byte) []byte {
 	return dst
 }
 
-// Standard appends the value of webhook-signature to dst, or nothing when the endpoint doesn't sign this way. id must
-// hold no full stop and is sent as webhook-id; unix, the attempt's time in seconds, is sent as webhook-timestamp. dst
-// and body stay the caller's.
+// Standard appends the value of webhook-signature to dst, or nothing when the endpoint doesn't sign this way. id is
+// sent as webhook-id; unix, the attempt's time in seconds, is sent as webhook-timestamp. The body is JSON. dst and body stay
+// the caller's.
 func (s *Signer) Standard(dst []byte, id string, unix int64, body []byte) []byte {
 	start := len(dst)
 	for _, key := range s.standard {

@@ -46,7 +46,7 @@ func ParseStandardKey(secret Secret) (StandardKey, error) {
 
 // Standard appends to dst the value of webhook-signature: "v1,<base64>" for each key, in order, separated by a space.
 // What is signed is id.timestamp.body (Standard Webhooks 1.0), where the timestamp is unix, the attempt's time in
-// seconds, in decimal. The id must hold no full stop. Empty keys sign nothing.
+// seconds, in decimal. The body must be JSON: see VerifyStandard. Empty keys sign nothing.
 func Standard(dst []byte, keys []StandardKey, id string, unix int64, body []byte) []byte {
 	start := len(dst)
 	for _, key := range keys {
@@ -81,15 +81,22 @@ func appendStandardHead(dst []byte, id string, unix int64) []byte {
 // all are tried whichever does. Signatures of unknown versions and empty keys are passed over. now and the timestamp
 // may be up to tolerance apart, to the second, either way. Errors: ErrMalformed, ErrTimestampTooOld,
 // ErrTimestampTooNew, ErrNoMatch, ErrNoKey.
+//
+// An id may hold full stops when the body is one JSON object or array, or lines of them: the caller refuses any other. Then the
+// signed text can be cut into id, timestamp and body in one way alone. A body that begins elsewhere begins within a string of
+// the one that was signed, or with an odd part of the id; it ends within a string, and is no JSON.
 func VerifyStandard(header, id, timestamp string, body []byte, now time.Time, tolerance time.Duration,
 	keys ...StandardKey) error {
 	signatures, err := parseStandard(header)
 	if err != nil {
 		return err
 	}
-	// With a full stop in the id, one signed text could be cut into id, timestamp and body in two ways.
-	if id == "" || strings.Contains(id, ".") {
-		return fmt.Errorf("%w: webhook-id must be there and hold no full stop", ErrMalformed)
+	if id == "" {
+		return fmt.Errorf("%w: webhook-id must be there", ErrMalformed)
+	}
+	// A compressed body begins with bytes that are not printable, so that no id can have them.
+	if strings.Contains(id, ".") && strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%w: webhook-id with a full stop must be printable ASCII without space", ErrMalformed)
 	}
 	unix, err := parseUnix(timestamp)
 	if err != nil {

@@ -1,8 +1,11 @@
 package sign
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +79,7 @@ func TestStandardSignsWithCurrentAndPrevious(t *testing.T) {
 func TestVerifyStandard(t *testing.T) {
 	key, other := mustStandardKey(t, vectorSecret), mustStandardKey(t, whsec(24))
 	wrong := string(Standard(nil, []StandardKey{other}, vectorID, vectorUnix, []byte(vectorBody)))
+	dotted := string(Standard(nil, []StandardKey{key}, "msg.x/..", vectorUnix, []byte(vectorBody)))
 	const tolerance = 5 * time.Minute
 
 	for _, c := range []struct {
@@ -104,7 +108,10 @@ func TestVerifyStandard(t *testing.T) {
 		{"no signature", "", vectorID, vectorStamp, vectorBody, 0, []StandardKey{key}, ErrMalformed},
 		{"only unknown versions", "v1a,AAAA", vectorID, vectorStamp, vectorBody, 0, []StandardKey{key}, ErrMalformed},
 		{"no id", vectorWant, "", vectorStamp, vectorBody, 0, []StandardKey{key}, ErrMalformed},
-		{"full stop in the id", vectorWant, "msg.x", vectorStamp, vectorBody, 0, []StandardKey{key}, ErrMalformed},
+		{"full stop in another id", vectorWant, "msg.x", vectorStamp, vectorBody, 0, []StandardKey{key}, ErrNoMatch},
+		{"full stop in the id", dotted, "msg.x/..", vectorStamp, vectorBody, 0, []StandardKey{key}, nil},
+		{"full stop and a space", dotted, "msg.x /", vectorStamp, vectorBody, 0, []StandardKey{key}, ErrMalformed},
+		{"full stop and a foreign byte", dotted, "msg.\x1f\x8b", vectorStamp, vectorBody, 0, []StandardKey{key}, ErrMalformed},
 		{"no timestamp", vectorWant, vectorID, "", vectorBody, 0, []StandardKey{key}, ErrMalformed},
 		{"signed timestamp", vectorWant, vectorID, "+1614265330", vectorBody, 0, []StandardKey{key}, ErrMalformed},
 		{"negative timestamp", vectorWant, vectorID, "-1", vectorBody, 0, []StandardKey{key}, ErrMalformed},
@@ -117,6 +124,65 @@ func TestVerifyStandard(t *testing.T) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
+	}
+}
+
+// Whatever id and JSON body were signed, full stops in them do not let the signed text be taken for another id, time and JSON
+// body.
+func TestSignedTextIsCutInOneWay(t *testing.T) {
+	random := rand.New(rand.NewPCG(26, 11))
+	isBody := func(text []byte) bool { // one object or array, or lines of them
+		for line := range bytes.Lines(text) {
+			line = bytes.TrimSpace(line)
+			if len(line) > 0 && (line[0] != '{' && line[0] != '[' || !json.Valid(line)) {
+				return false
+			}
+		}
+		return len(bytes.TrimSpace(text)) > 0
+	}
+	cuts := func(text []byte) (n int) {
+		for i, c := range text {
+			if c != '.' || i == 0 || bytes.ContainsAny(text[:i], " \n") {
+				continue
+			}
+			stamp, body, ok := bytes.Cut(text[i+1:], []byte{'.'})
+			if _, err := parseUnix(string(stamp)); ok && err == nil && isBody(body) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := cuts([]byte(`a.1.{"x":1}`)); n != 1 {
+		t.Fatalf("the control has %d cuts", n)
+	}
+	if n := cuts([]byte(`a.1.2.[.3.{}`)); n != 1 { // a body that is no JSON
+		t.Fatalf("the control that is no JSON has %d cuts", n)
+	}
+	pieces := []string{`"`, `\`, ".", ".1.", ".1.{", ".1.[", "{", "}", "[", "]", ",", ":", "1", "a", `{"a":"`, `"}`, ".1.{}", `{",":`, ` `, "\n"}
+	some := func(most int, id bool) string {
+		var b strings.Builder
+		for range 1 + random.IntN(most) {
+			if piece := pieces[random.IntN(len(pieces))]; !id || piece > "!" {
+				b.WriteString(piece)
+			}
+		}
+		return b.String()
+	}
+	for range 20_000 {
+		values := make([]any, 1+random.IntN(3))
+		for i := range values {
+			if values[i] = any(some(5, false)); random.IntN(3) == 0 {
+				values[i] = map[string]any{some(4, false): some(4, false)}
+			}
+		}
+		body, err := json.Marshal(map[string]any{some(4, false): values, some(4, false): 1.5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := "i" + some(6, true)
+		if text := append(appendStandardHead(nil, id, 17), body...); cuts(text) != 1 {
+			t.Fatalf("%s can be cut in %d ways", text, cuts(text))
+		}
 	}
 }
 

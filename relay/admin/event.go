@@ -89,6 +89,12 @@ type timing struct {
 func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 	q := readQuery(ctx)
 	wait := q.wait("wait", storyWait)
+	id := t.event
+	if id == "" {
+		id = q.text("id")
+	} else if q.args.Has("id") {
+		q.wrong("the id stands in the path, or in the query behind GET " + eventPath + ", and not in both")
+	}
 	if q.refuse(ctx) {
 		return
 	}
@@ -100,7 +106,7 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 		}
 		defer a.waiters.end()
 	}
-	list, err := a.stories(ctx.Done(), []byte(t.event), wait)
+	list, err := a.stories(ctx.Done(), []byte(id), wait)
 	switch {
 	case err != nil:
 		a.unread(ctx, err, "the event could not be looked up")

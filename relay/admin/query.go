@@ -11,6 +11,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
 )
 
@@ -64,7 +65,7 @@ func (q *query) types() []string {
 // checkTypes says what is wrong with patterns of event types, or "".
 func checkTypes(patterns []string) string {
 	for _, p := range patterns {
-		if at := strings.IndexByte(p, '*'); p == "" || at >= 0 && p != "*" && (at != len(p)-1 || !strings.HasSuffix(p, ".*")) {
+		if !config.IsTypePattern(p) {
 			return fmt.Sprintf("type %q must be a type, \"group.*\" or \"*\"", p)
 		}
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ import (
 // that it does not have, a body where none belongs. Something misspelled must not be taken for what was meant without it.
 type route struct {
 	method string   // GET is HEAD too
-	path   string   // "{name}" is an endpoint, "{id}" a step that is not empty, "{event}" all that follows
+	path   string   // "{name}" is an endpoint, "{id}" a step that is not empty, "{event}" all that follows, as it is escaped
 	params []string // of the query
 	flags
 	answer func(*Admin, *fasthttp.RequestCtx, target)
@@ -60,7 +61,7 @@ var routes = []route{
 	{"GET", "/config", nil, 0, plain((*Admin).shownConfig)},
 	{"POST", "/reload", []string{"dry_run"}, 0, plain((*Admin).reload)},
 	{"GET", "/events", append([]string{"type", "status", "endpoint", "since", "until"}, pageParams...), 0, plain((*Admin).search)},
-	{"GET", "/events/{event}", []string{"wait"}, 0, (*Admin).event},
+	{"GET", eventPath + "{event}", []string{"id", "wait"}, 0, (*Admin).event},
 	{"GET", "/endpoints", nil, 0, plain((*Admin).listEndpoints)},
 	{"GET", "/endpoints/{name}", nil, alsoOrphan, (*Admin).showEndpoint},
 	{"DELETE", "/endpoints/{name}", nil, alsoOrphan, (*Admin).discard},
@@ -140,9 +141,25 @@ func find(method, path string) (found *route, t target, allowed []string, open b
 	return nil, target{}, allowed, open
 }
 
+// eventPath is what the path of an event begins with.
+const eventPath = "/events/"
+
+// pathOf is the path of a request without its escapes. In that of an event nothing else is changed: its id may hold //, /./ and
+// /../, which are made shorter in other paths. What is not escaped as a path is, is taken as it stands.
+func pathOf(ctx *fasthttp.RequestCtx) string {
+	path := string(ctx.URI().PathOriginal())
+	if !strings.HasPrefix(path, eventPath) {
+		return string(ctx.Path())
+	}
+	if plain, err := url.PathUnescape(path); err == nil {
+		return plain
+	}
+	return path
+}
+
 // enter finds what a request may have, and answers it if that is nothing.
 func (a *Admin) enter(ctx *fasthttp.RequestCtx) (r *route, t target, ok bool) {
-	r, t, allowed, open := find(string(ctx.Method()), string(ctx.Path()))
+	r, t, allowed, open := find(string(ctx.Method()), pathOf(ctx))
 	if !open && !a.admit(ctx) {
 		return nil, t, false
 	}

@@ -101,10 +101,15 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 		if err != nil {
 			return complain("%v", err)
 		}
-		if flags.NArg() == 0 {
+		left := flags.Args()
+		if n := len(rest) - len(left); n > 0 && rest[n-1] == "--" { // what follows are arguments, whatever they begin with
+			c.args = append(c.args, left...)
 			break
 		}
-		c.args, rest = append(c.args, flags.Arg(0)), flags.Args()[1:]
+		if len(left) == 0 {
+			break
+		}
+		c.args, rest = append(c.args, left[0]), left[1:]
 	}
 	if len(c.args) < v.least {
 		return complain("%s is missing", strings.Fields(v.arguments)[len(c.args)])

@@ -183,7 +183,7 @@ func (c *call) next(n int, cursor string) {
 func events(c *call) error {
 	if len(c.args) == 1 { // its story is read as it is
 		c.asJSON = true
-		_, err := c.ask("GET", "/events/"+url.PathEscape(c.args[0]), nil, nil)
+		_, err := c.ask("GET", "/events/?id="+url.QueryEscape(c.args[0]), nil, nil)
 		return err
 	}
 	var s struct {

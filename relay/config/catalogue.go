@@ -11,6 +11,13 @@ const AlertPrefix = "relay."
 // maxType is the longest event type in bytes.
 const maxType = 128
 
+// TypeForm says which texts IsType takes. typePattern is a regular expression of them, groupPattern of their groups.
+const (
+	TypeForm     = "1-128 of A-Z a-z 0-9 . _ - : /"
+	typePattern  = `^[A-Za-z0-9._:/-]{1,128}$`
+	groupPattern = `^[A-Za-z0-9._:/-]{1,126}\.\*$`
+)
+
 // catalogue is what Realtor Bot's documentation lists, and its test event.
 var catalogue = []string{
 	"bot.created", "bot.updated", "bot.activated", "bot.deactivated",
@@ -59,17 +66,22 @@ func (e *Endpoint) TakesAlerts() bool { return slices.ContainsFunc(alerts, e.Sub
 // without the relay's own alerts. The caller owns the slice.
 func Types() []string { return slices.Clone(catalogue) }
 
-// checkType says what is wrong with the spelling of an event type, or "".
-func checkType(eventType string) string {
-	if eventType == "" || len(eventType) > maxType {
-		return "must be 1-128 of a-z 0-9 . _ -"
-	}
-	for i := range len(eventType) {
-		if c := eventType[i]; !isLowerOrDigit(c) && c != '.' && c != '_' && c != '-' {
-			return "must be 1-128 of a-z 0-9 . _ -"
+// IsType reports whether a text has the form of an event type.
+func IsType[T string | []byte](text T) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-', c == ':', c == '/':
+		default:
+			return false
 		}
 	}
-	return ""
+	return len(text) > 0 && len(text) <= maxType
+}
+
+// IsTypePattern reports whether a text has the form of a pattern of event types: a type, "group.*" or "*".
+func IsTypePattern(text string) bool {
+	group, isGroup := strings.CutSuffix(text, ".*")
+	return text == "*" || IsType(text) || isGroup && len(text) <= maxType && IsType(group)
 }
 
 // checkCustom says what is wrong with an element of events.custom, or "".
@@ -77,7 +89,10 @@ func checkCustom(eventType string) string {
 	if strings.HasPrefix(eventType, AlertPrefix) {
 		return "begins with " + AlertPrefix + ", which is for the relay's own alerts"
 	}
-	return checkType(eventType)
+	if !IsType(eventType) {
+		return "must be " + TypeForm
+	}
+	return ""
 }
 
 // checkSubscription says what is wrong with an element of an endpoint's events, or "". known are all types that can
@@ -86,7 +101,7 @@ func checkSubscription(pattern string, known []string) string {
 	if pattern == "*" {
 		return ""
 	}
-	if star := strings.IndexByte(pattern, '*'); star >= 0 && (star != len(pattern)-1 || !strings.HasSuffix(pattern, ".*")) {
+	if strings.Contains(pattern, "*") && !IsTypePattern(pattern) {
 		return `must be a type, "group.*" or "*": a star stands alone or for all that follows a dot` + suggestType(pattern, known)
 	}
 	for _, eventType := range known {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -58,8 +59,47 @@ func TestCatalogueIsEighteenTypesAndTest(t *testing.T) {
 		t.Error("a caller can change the catalogue")
 	}
 	for _, eventType := range slices.Concat(Types(), alerts) {
-		if reason := checkType(eventType); reason != "" {
-			t.Errorf("%q %s", eventType, reason)
+		if !IsType(eventType) {
+			t.Errorf("%q is no type", eventType)
+		}
+	}
+}
+
+func TestATypeHasTheFormThatDesignGivesIt(t *testing.T) {
+	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:/"
+	pattern := regexp.MustCompile(typePattern)
+	for c := range 256 {
+		for _, text := range []string{string([]byte{byte(c)}), "a" + string([]byte{byte(c)}), string([]byte{byte(c)}) + "a"} {
+			want := strings.IndexByte(allowed, byte(c)) >= 0
+			if IsType(text) != want || IsType([]byte(text)) != want || pattern.MatchString(text) != want {
+				t.Errorf("%q: taken %v, and by the schema %v", text, IsType(text), pattern.MatchString(text))
+			}
+		}
+	}
+	groups := regexp.MustCompile(typePattern + "|" + groupPattern)
+	for text, want := range map[string]bool{
+		"": false, strings.Repeat("a", 128): true, strings.Repeat("a", 129): false, "*": true, "a.*": true, ".*": false, "a*": false, "*.a": false,
+		"a.*.b": false, "urn:x/y.*": true, strings.Repeat("a", 126) + ".*": true, strings.Repeat("a", 127) + ".*": false,
+	} {
+		if IsTypePattern(text) != want || text != "*" && groups.MatchString(text) != want {
+			t.Errorf("pattern %q: taken %v, and by the schema %v", text, IsTypePattern(text), groups.MatchString(text))
+		}
+	}
+}
+
+func TestCustomTypesMayHaveCapitalsColonsAndSlashes(t *testing.T) {
+	c := mustParse(t, `
+[events]
+custom = ["Tour.Booked", "urn:tour/x.ended"]
+[[endpoint]]
+name = "a"
+url = "http://localhost/"
+secret = "0123456789abcdef"
+events = ["Tour.*", "urn:tour/x.*"]
+`)
+	for eventType, want := range map[string]bool{"Tour.Booked": true, "tour.booked": false, "urn:tour/x.ended": true, "urn:tour/xy": false, "urn:tour": false} {
+		if c.Endpoints[0].Subscribes(eventType) != want {
+			t.Errorf("%s: subscribed %v", eventType, !want)
 		}
 	}
 }

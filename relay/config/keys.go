@@ -70,7 +70,7 @@ var sections = bind([]section{
 			about: `its share of the disk: how much of its events' bodies the queue keeps, delivered or not, until retention deletes them; "0B" for no limit, else "1MiB" and max_body at least; beyond it 503, for this source alone; a request that is more than all of it: 413`},
 	}},
 	{name: "events", about: "Event types beyond the catalogue.", keys: []key{
-		{name: "custom", kind: texts(func(_ *table, eventType string) string { return checkCustom(eventType) }, schema{"pattern": `^[a-z0-9._-]{1,128}$`, "not": schema{"pattern": `^relay\.`}}),
+		{name: "custom", kind: texts(func(_ *table, eventType string) string { return checkCustom(eventType) }, schema{"pattern": typePattern, "not": schema{"pattern": `^relay\.`}}),
 			normal: []any{}, about: "those that subscriptions may name beside Realtor Bot's; none begins with relay."},
 	}},
 	{name: "delivery", about: "How deliveries are attempted: defaults, each of which an endpoint may override.", keys: []key{

@@ -140,5 +140,5 @@ func subscription() schema {
 	known = append(known, catalogue...)
 	known = append(known, groups(alerts)...)
 	known = append(known, alerts...)
-	return schema{"anyOf": []schema{{"enum": known}, {"pattern": `^[a-z0-9._-]{1,128}$|^[a-z0-9._-]{1,126}\.\*$`}}}
+	return schema{"anyOf": []schema{{"enum": known}, {"pattern": typePattern + "|" + groupPattern}}}
 }

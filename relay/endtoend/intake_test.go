@@ -31,7 +31,7 @@ func TestABadEventIsAnsweredInTheDocumentedShapeAndNotStored(t *testing.T) {
 		{"no type", "POST", "/events", jsonType, `{"id":"a","data":{}}`, 400, "invalid_event", nil},
 		{"a bad type", "POST", "/events", jsonType, `{"id":"a","type":"Lead Created","data":{}}`, 400, "invalid_event", nil},
 		{"a bad id", "POST", "/events", jsonType, `{"id":"a b","type":"test","data":{}}`, 400, "invalid_event", nil},
-		{"a long id", "POST", "/events", jsonType, `{"id":"` + strings.Repeat("a", 129) + `","type":"test","data":{}}`, 400, "invalid_event", nil},
+		{"a long id", "POST", "/events", jsonType, `{"id":"` + strings.Repeat("a", 256) + `","type":"test","data":{}}`, 400, "invalid_event", nil},
 		{"a bad timestamp", "POST", "/events", jsonType, `{"id":"a","type":"test","timestamp":"2024-02-30T00:00:00Z","data":{}}`, 400, "invalid_event", nil},
 		{"no data", "POST", "/events", jsonType, `{"id":"a","type":"test"}`, 400, "invalid_event", nil},
 		{"data that is no object", "POST", "/events", jsonType, `{"id":"a","type":"test","data":[]}`, 400, "invalid_event", nil},

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/config"
 )
 
 // canonicalForm runs canon over one text that may be any JSON value.
@@ -254,6 +256,7 @@ func FuzzParse(f *testing.F) {
 		`[` + leadCreated + `,{"type":"test","data":{}}]`,
 		leadCreated + "\r\n\n" + `{"type":"test","data":{"n":[1e400,-0,1.50,12345678901234567890]}}`,
 		` { "b" : "\u0061\ud83c\udfe0\/" , "1" : null , "type":"a.b", "data":{"0":{},"a":[]} } `,
+		`{"id":"\u0022\\/\/%2F..","type":"A:b/c","data":{}}`, `[{"id":"\"","type":"a","data":{}},{"id":"b","type":"a","data":{}}]`,
 		`{"type":"t","data":{"a":1,"a":2}}`, "\xef\xbb\xbf{}", `"\ud800"`, "[1e-7,0.1e22]",
 	} {
 		f.Add([]byte(seed))
@@ -292,7 +295,8 @@ func checkEvents(t *testing.T, body []byte, events []Event) {
 		if err := json.Unmarshal(e.Body, &members); err != nil {
 			t.Fatalf("%q gave %s, which encoding/json refuses: %v", body, e, err)
 		}
-		if id, kind := string(members["id"]), string(members["type"]); id != `"`+string(e.ID)+`"` || kind != `"`+string(e.Type)+`"` {
+		var id, kind string
+		if json.Unmarshal(members["id"], &id) != nil || json.Unmarshal(members["type"], &kind) != nil || id != string(e.ID) || kind != string(e.Type) || !isID(e.ID) || !config.IsType(kind) {
 			t.Fatalf("%q gave %s, in which encoding/json finds id %s and type %s", body, e, id, kind)
 		}
 	}

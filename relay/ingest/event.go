@@ -55,18 +55,18 @@ func (e *Invalid) Status() int {
 type Stamp struct {
 	Now   time.Time               // the time of receipt, for an event without a timestamp
 	Own   bool                    // the relay's own types may be used
-	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; which must be a valid one
+	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; isID must hold for it
 }
 
-// maxName is the most bytes that an id or a type may have.
-const maxName = 128
+// maxID is the most bytes that an event id may have.
+const maxID = 255
 
 // What an event is refused for.
 const (
 	notObject    = "an event must be an object"
-	badID        = "id must be 1-128 of A-Z a-z 0-9 _ -"
+	badID        = "id must be 1-255 printable ASCII characters without space"
 	noType       = "type is missing"
-	badType      = "type must be 1-128 of a-z 0-9 . _ -"
+	badType      = "type must be " + config.TypeForm
 	ownType      = "types that begin with relay. are the relay's own"
 	badTimestamp = "timestamp must be an RFC 3339 date and time"
 	noData       = "data is missing"
@@ -103,11 +103,11 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 	}
 	c.members = c.members[:0]
 	switch {
-	case id.end > 0 && !isName(c.out[id.value:id.end], isIDByte):
+	case id.end > 0 && !isQuotedID(c.out[id.value:id.end]):
 		return Event{}, c.refuse(badID, -1)
 	case kind.end == 0:
 		return Event{}, c.refuse(noType, -1)
-	case !isName(c.out[kind.value:kind.end], isTypeByte):
+	case c.out[kind.value] != '"' || !config.IsType(c.out[kind.value+1:kind.end-1]):
 		return Event{}, c.refuse(badType, -1)
 	case !s.Own && bytes.HasPrefix(c.out[kind.value+1:kind.end], []byte(config.AlertPrefix)):
 		return Event{}, c.refuse(ownType, -1)
@@ -130,17 +130,33 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		}
 	}
 	if id.end == 0 {
-		added, ok := c.putIn(front, `"id":"`, s.NewID, `",`)
+		added, ok := c.putIn(front, `"id":"`, func(dst []byte) []byte {
+			at := len(dst)
+			dst = s.NewID(dst)
+			if escapes(dst[at:]) > 0 {
+				dst = appendEscaped(dst[:at], bytes.Clone(dst[at:]))
+			}
+			return dst
+		}, `",`)
 		if !ok {
 			return Event{}, false
 		}
 		id.value, id.end = front+int32(len(`"id":`)), front+added-1
 		kind.value, kind.end = kind.value+added, kind.end+added
 	}
+	end := len(c.out)
+	idFrom, idTo := int(id.value)+1, int(id.end)-1
+	if bytes.IndexByte(c.out[idFrom:idTo], '\\') >= 0 { // what it means stands behind the event
+		if !c.room(idTo - idFrom + len(c.in) - c.at) {
+			return Event{}, false
+		}
+		c.out = appendUnescaped(c.out, c.out[idFrom:idTo])
+		idFrom, idTo = end, len(c.out)
+	}
 	// Later events may move the arena. This one stays where it is then, in the old one.
 	return Event{
-		Body: slices.Clip(c.out[start:]),
-		ID:   slices.Clip(c.out[id.value+1 : id.end-1]),
+		Body: slices.Clip(c.out[start:end]),
+		ID:   slices.Clip(c.out[idFrom:idTo]),
 		Type: slices.Clip(c.out[kind.value+1 : kind.end-1]),
 	}, true
 }
@@ -155,23 +171,58 @@ func (c *canon) putIn(at int32, before string, value func(dst []byte) []byte, be
 	return int32(len(c.spare)), true
 }
 
-// isName reports whether value, in canonical form, is a string of 1 to maxName bytes that are all allowed.
-func isName(value []byte, allowed func(byte) bool) bool {
-	if len(value) < 3 || len(value) > maxName+2 || value[0] != '"' {
-		return false
-	}
-	for _, b := range value[1 : len(value)-1] {
-		if !allowed(b) {
+// isID reports whether an event may have the id.
+func isID(id []byte) bool {
+	for _, b := range id {
+		if b <= ' ' || b > '~' {
 			return false
 		}
 	}
-	return true
+	return len(id) > 0 && len(id) <= maxID
 }
 
-func isIDByte(b byte) bool {
-	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_' || b == '-'
+// isQuotedID reports whether value, in canonical form, is a string that is an id. Of printable ASCII characters that form
+// escapes two, the quote and the backslash, each with a backslash.
+func isQuotedID(value []byte) bool {
+	if value[0] != '"' {
+		return false
+	}
+	text := value[1 : len(value)-1]
+	if bytes.IndexByte(text, '\\') < 0 {
+		return isID(text)
+	}
+	var meant [maxID + 1]byte
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && text[i+1] != '"' && text[i+1] != '\\' {
+			return false
+		} else if text[i] == '\\' {
+			i++
+		}
+	}
+	return len(text) <= 2*maxID && isID(appendUnescaped(meant[:0], text))
 }
 
-func isTypeByte(b byte) bool {
-	return b >= 'a' && b <= 'z' || b >= '0' && b <= '9' || b == '.' || b == '_' || b == '-'
+// appendUnescaped adds what the text of an id in canonical form means.
+func appendUnescaped(dst, text []byte) []byte {
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' {
+			i++
+		}
+		dst = append(dst, text[i])
+	}
+	return dst
+}
+
+// escapes is how many characters of an id are escaped in JSON.
+func escapes(id []byte) int { return bytes.Count(id, []byte{'"'}) + bytes.Count(id, []byte{'\\'}) }
+
+// appendEscaped adds an id as it stands between the quotes of a JSON string.
+func appendEscaped(dst, id []byte) []byte {
+	for _, b := range id {
+		if b == '"' || b == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, b)
+	}
+	return dst
 }

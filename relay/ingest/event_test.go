@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,7 +48,8 @@ func TestWhatAClientLeavesOutIsPutInWhereTheFormatHasIt(t *testing.T) {
 }
 
 func TestEventIsRefusedWithItsReason(t *testing.T) {
-	long := strings.Repeat("a", maxName+1)
+	long := strings.Repeat("a", 129)
+	longID := strings.Repeat("a", maxID+1)
 	cases := []struct {
 		in, want string
 		notJSON  bool
@@ -64,14 +66,21 @@ func TestEventIsRefusedWithItsReason(t *testing.T) {
 		{`{"id":"","type":"a","data":{}}`, badID, false},
 		{`{"id":null,"type":"a","data":{}}`, badID, false},
 		{`{"id":7,"type":"a","data":{}}`, badID, false},
-		{`{"id":"a.b","type":"a","data":{}}`, badID, false},
+		{`{"id":"a b","type":"a","data":{}}`, badID, false},
+		{`{"id":"a\u0020b","type":"a","data":{}}`, badID, false},
+		{`{"id":"a\u007f","type":"a","data":{}}`, badID, false},
+		{`{"id":"a\\\n","type":"a","data":{}}`, badID, false},
+		{`{"id":"\ud800","type":"a","data":{}}`, badID, false},
+		{`{"id":["a"],"type":"a","data":{}}`, badID, false},
+		{`{"id":"` + strings.Repeat(`\"`, maxID+1) + `","type":"a","data":{}}`, badID, false},
 		{`{"id":"é","type":"a","data":{}}`, badID, false},
 		{`{"id":"a\n","type":"a","data":{}}`, badID, false},
-		{`{"id":"` + long + `","type":"a","data":{}}`, badID, false},
+		{`{"id":"` + longID + `","type":"a","data":{}}`, badID, false},
 		{`{"data":{}}`, "type is missing", false},
 		{`{"type":null,"data":{}}`, badType, false},
 		{`{"type":"","data":{}}`, badType, false},
-		{`{"type":"Lead.created","data":{}}`, badType, false},
+		{`{"type":"lead*","data":{}}`, badType, false},
+		{`{"type":"lead\\created","data":{}}`, badType, false},
 		{`{"type":"a b","data":{}}`, badType, false},
 		{`{"type":["a"],"data":{}}`, badType, false},
 		{`{"type":"` + long + `","data":{}}`, badType, false},
@@ -92,9 +101,72 @@ func TestEventIsRefusedWithItsReason(t *testing.T) {
 			t.Errorf("%s: refused as %+v, want %q (not JSON: %v)", tc.in, *inv, tc.want, tc.notJSON)
 		}
 	}
-	longest := long[:maxName]
-	if _, err := p.One([]byte(`{"id":"`+longest+`","type":"`+longest+`","data":{}}`), testStamp); err != nil {
-		t.Errorf("id and type of %d bytes: %v", maxName, err)
+	if _, err := p.One([]byte(`{"id":"`+longID[:maxID]+`","type":"`+long[:128]+`","data":{}}`), testStamp); err != nil {
+		t.Errorf("the longest id and type: %v", err)
+	}
+}
+
+// oddIDs are ids that mean something to whatever stands between the source that gave them and people who look for them.
+var oddIDs = []string{
+	`"`, `\`, `\\`, `\"`, `"quoted"`, `C:\new\table`, `\u0041`, "/", "a/b", "//", "a//b/../c", ".", "..", "../..", "?x=1", "#top", "%", "%2F", "%41", "100%", "a+b",
+	"<script>alert(1)</script>", "&amp;", "a&b", "'", "`", "{}", "[1]", "$(id)", "-h", "--", "_1", "a,b", "a;b", "a:b", "a=b", "a|b", "*", "~", "!", "@here", "null", "0",
+	strings.Repeat("x", maxID), strings.Repeat(`"`, maxID), strings.Repeat(`\`, maxID),
+}
+
+// However an id or a type is escaped, it is what a JSON parser reads, in events that stand alone and in batches; what is stored
+// as the body has it in canonical form.
+func TestIDsAndTypesAreWhatTheirTextMeans(t *testing.T) {
+	escapedAll := func(text string) string { // each character as \uXXXX
+		var b strings.Builder
+		for _, c := range []byte(text) {
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+		return b.String()
+	}
+	plain := func(text string) string { return string(appendEscaped(nil, []byte(text))) }
+	const typed = "Odd.Type:a/b"
+	var p Parser
+	var lines, array []byte
+	for _, id := range oddIDs {
+		body := `{"id":"` + plain(id) + `","type":"` + typed + `","timestamp":"2024-01-15T10:30:00Z","data":{}}`
+		for _, in := range []string{body, `{"\u0069d":"` + escapedAll(id) + `","type":"` + escapedAll(typed) + `","timestamp":"2024-01-15T10:30:00Z","data":{}}`} {
+			e, err := p.One([]byte(in), testStamp)
+			if err != nil || string(e.ID) != id || string(e.Type) != typed || string(e.Body) != body {
+				t.Errorf("%s: id %q, type %q, body %s (%v)", in, e.ID, e.Type, e.Body, err)
+			}
+			lines = append(append(lines, in...), '\n')
+			array = append(append(array, in...), ',')
+		}
+	}
+	array = append(append([]byte{'['}, array[:len(array)-1]...), ']')
+	for name, parse := range map[string]func() ([]Event, error){
+		"lines": func() ([]Event, error) { return p.Lines(lines, testStamp) },
+		"array": func() ([]Event, error) { return p.Array(array, testStamp) },
+	} {
+		events, err := parse()
+		if err != nil || len(events) != 2*len(oddIDs) {
+			t.Fatalf("%s: %d events (%v)", name, len(events), err)
+		}
+		for i, e := range events {
+			id := oddIDs[i/2]
+			if want := `{"id":"` + plain(id) + `","type":"` + typed + `","timestamp":"2024-01-15T10:30:00Z","data":{}}`; string(e.ID) != id || string(e.Body) != want {
+				t.Errorf("%s: event %d has id %q and body %s", name, i, e.ID, e.Body)
+			}
+		}
+	}
+}
+
+// An id that the relay puts in stands in the body as a JSON parser reads it.
+func TestAnIDThatIsPutInIsEscaped(t *testing.T) {
+	var p Parser
+	for _, id := range oddIDs {
+		stamp := testStamp
+		stamp.NewID = func(dst []byte) []byte { return append(dst, id...) }
+		e, err := p.One([]byte(`{"type":"a","data":{}}`), stamp)
+		var said struct{ ID, Type, Timestamp string }
+		if err != nil || string(e.ID) != id || json.Unmarshal(e.Body, &said) != nil || said.ID != id || said.Type != "a" || said.Timestamp == "" {
+			t.Errorf("%q became %q in %s (%v)", id, e.ID, e.Body, err)
+		}
 	}
 }
 

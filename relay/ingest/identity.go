@@ -38,7 +38,7 @@ func appendKey(dst, key []byte, place int) []byte {
 		id = append(bytes.Clone(key), '_')
 		id = strconv.AppendInt(id, int64(place), 10)
 	}
-	if isName([]byte(`"`+string(id)+`"`), isIDByte) {
+	if isID(id) {
 		return append(dst, id...)
 	}
 	sum := sha256.Sum256(id)

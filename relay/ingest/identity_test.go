@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bufio"
+	"encoding/json"
 	"net/netip"
 	"strings"
 	"testing"
@@ -52,6 +53,17 @@ func TestTheSignedIDIsTheIdempotencyKey(t *testing.T) {
 	}
 	if got := post("msg_3", asLines, batch); !strings.Contains(got, `"duplicates":3`) {
 		t.Errorf("the same batch again is answered %s", got)
+	}
+	for _, id := range []string{"msg:1/a", `msg"\`, "msg.1", "..", strings.Repeat("x", 255)} {
+		quoted, _ := json.Marshal(id)
+		want := `"id":` + strings.ReplaceAll(string(quoted), `\u0026`, "&")
+		if first, again := post(id, asJSON, one), post(id, asJSON, one); !strings.Contains(first, want+`,"status":"accepted"`) || !strings.Contains(again, want+`,"status":"duplicate"`) {
+			t.Errorf("under %q: %s and %s", id, first, again)
+		}
+	}
+	longest := strings.Repeat("y", 255) // with a place it is too long, and a digest
+	if got := post(longest, asLines, one+"\n"+one+"\n"); !strings.Contains(got, longest) || !strings.Contains(got, `"id":"evt_`) || !strings.Contains(got, `"accepted":2`) {
+		t.Errorf("a batch under the longest id is answered %s", got)
 	}
 	odd := "msg:1/" + strings.Repeat("x", 300)
 	if first, again := post(odd, asJSON, one), post(odd, asJSON, one); !strings.Contains(first, `"id":"evt_`) || !strings.Contains(again, "duplicate") {

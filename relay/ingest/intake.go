@@ -337,7 +337,7 @@ func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work) bool
 		if w.receipts[i].Duplicate {
 			duplicates++
 		}
-		likely += len(w.events[i].ID) + resultBytes
+		likely += len(w.events[i].ID) + escapes(w.events[i].ID) + resultBytes
 	}
 	in.counts.Accepted.Add(int64(len(w.events) - duplicates))
 	in.counts.Duplicates.Add(int64(duplicates))
@@ -396,10 +396,10 @@ func (o *outgoing) Close() error {
 	return nil
 }
 
-// appendResult writes what became of one event. Ids need no escaping.
+// appendResult writes what became of one event.
 func appendResult(out []byte, ev *queue.Event, r queue.Receipt) []byte {
 	out = append(out, `{"id":"`...)
-	out = append(out, ev.ID...)
+	out = appendEscaped(out, ev.ID)
 	if r.Duplicate {
 		return append(out, `","status":"duplicate"}`...)
 	}

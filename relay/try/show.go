@@ -16,7 +16,7 @@ import (
 const (
 	shownBody   = 64 << 10
 	shownIndent = 32
-	shownHeader = 128
+	shownHeader = 255 // an event id
 )
 
 // palette colours text for a terminal, or leaves it as it is when false.

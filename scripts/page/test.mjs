@@ -301,6 +301,27 @@ try {
     must(await page.locator('main img, main script').count() === 0, 'an event’s text became elements')
   })
 
+  await shows('an event is found whatever its id holds', async () => {
+    for (const id of ['"', '\\', '/', '..', '.', 'a//b/../c', '?x=1', '#top', '%', '%2F', '100%', 'a&b', "'", '<script>window.hit=5</script>', 'a+b', 'urn:x;y', 'x'.repeat(255)]) {
+      await relay.post(event(id, 'lead.created'))
+      await go('/')
+      await page.getByRole('link', { name: id, exact: true }).first().click()
+      await heading('lead.created')
+      must(await page.locator('main p.mono').textContent() === id, `the page of ${id} shows another`)
+      await go('/events')
+      await page.getByLabel('Id').fill(id)
+      await button('Find').click()
+      await heading('lead.created')
+      must(await page.locator('main p.mono').textContent() === id, `who looks for ${id} is shown another`)
+    }
+    must(await page.evaluate(() => window.hit) === undefined, 'a script in an id ran')
+    for (const hash of ['/events', `/events/${'x'.repeat(255)}`]) {
+      await go(hash)
+      await page.getByText('x'.repeat(255)).first().waitFor()
+      must((await page.evaluate(spills)).length === 0, `the longest id is too wide at ${hash}`)
+    }
+  })
+
   await shows('the configuration is shown without secrets', async () => {
     await page.getByRole('link', { name: 'Configuration', exact: true }).click()
     await page.getByText('endpoint calendar').waitFor()

@@ -79,7 +79,7 @@ export function eventView(id) {
   async function load() {
     clearTimeout(timer)
     try {
-      const event = await get(`/events/${encodeURIComponent(id)}`)
+      const event = await get(`/events/?id=${encodeURIComponent(id)}`)
       if (left) return
       const said = JSON.stringify(event)
       if (said !== shape) {

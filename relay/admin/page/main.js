@@ -14,6 +14,15 @@ const gone = document.getElementById('gone')
 const out = document.getElementById('sign-out')
 const find = (id) => document.getElementById(id)
 
+// The part of an address behind #, as it was before it was escaped; somebody may have written it by hand.
+const plain = (part) => {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
+
 // A view is a node, a title, what to do with each news of the relay, and what to do when it is left.
 let view = null
 let open = false
@@ -47,7 +56,7 @@ function route(focus) {
   }
   for (const [pattern, make] of routes) {
     const match = path.match(pattern)
-    if (match) return show(make(...match.slice(1).map((part) => decodeURIComponent(part ?? ''))), focus)
+    if (match) return show(make(plain(match[1] ?? '')), focus)
   }
   show({ title: 'Nothing here', node: h('div', {}, h('h1', {}, 'There is nothing here.'), h('p', {}, h('a', { href: '#/' }, 'How the relay is now'))) }, focus)
 }
