@@ -155,9 +155,10 @@ func TestTheManualIsServed(t *testing.T) {
 	}
 }
 
-// The manual lists every route, with every parameter that is not a filter, and no other.
+// The manual lists every route, with every parameter that is not a filter, and no other; its page names all with their parameters.
 func TestTheManualListsTheRoutes(t *testing.T) {
 	text, _ := manual.Page("routes")
+	names, _ := manual.Page("names")
 	listed := map[string]string{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z]+ [^`]+)` \\| (.*) \\|$").FindAllStringSubmatch(text, -1) {
 		listed[row[1]] = row[2]
@@ -173,6 +174,13 @@ func TestTheManualListsTheRoutes(t *testing.T) {
 			t.Errorf("the manual does not list %s %s", r.method, path)
 		}
 		delete(listed, r.method+" "+path)
+		params := "none"
+		if len(r.params) > 0 {
+			params = "`" + strings.Join(r.params, "`, `") + "`"
+		}
+		if row := "| `" + r.method + " " + path + "` | " + params + " |"; !strings.Contains(names, row) {
+			t.Errorf("the page names lacks %s", row)
+		}
 		for _, name := range r.params {
 			if !regexp.MustCompile(`\b`+name+`\b`).MatchString(says) && !strings.Contains(says, "ilters") && !regexp.MustCompile("(?m)^[^|].*\\?"+name+"=").MatchString(text) {
 				t.Errorf("the manual does not say that %s %s takes %s", r.method, path, name)

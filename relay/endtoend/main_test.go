@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,7 +38,7 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	code = m.Run()
-	if err := seen.verdict(); err != nil {
+	if err := errors.Join(seen.verdict(), names.verdict(seen.texts)); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return max(code, 1)
 	}

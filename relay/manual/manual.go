@@ -13,7 +13,7 @@ var pages embed.FS
 // order is that of the lists of pages: as somebody needs them who begins.
 var order = []string{
 	"install", "configure", "post", "receive", "develop", "operate", "routes", "alerts", "log", "runbook", "proxies", "schedules",
-	"guarantees", "damage", "backup", "security", "measured", "inside",
+	"names", "guarantees", "damage", "backup", "security", "measured", "inside",
 }
 
 // Page is the text of a page, in Markdown; ok is false when there is none of that name.

@@ -43,7 +43,7 @@ _realtorbot_relay() {
     test) words="-config -json -conformance" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
     send) words="-type -data -url -token -secret -id" ;;
-    help) words="install configure post receive develop operate routes alerts log runbook proxies schedules guarantees damage backup security measured inside" ;;
+    help) words="install configure post receive develop operate routes alerts log runbook proxies schedules names guarantees damage backup security measured inside" ;;
     verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then words="serve check schema doctor status pause resume replay failed events reload backup restore test listen send verify version help $words"; fi

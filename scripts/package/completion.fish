@@ -25,7 +25,7 @@ complete -c $relay -n $none -a send -d 'post one event to a relay'
 complete -c $relay -n $none -a verify -d 'say whether a signature matches'
 complete -c $relay -n $none -a version -d 'print the version'
 complete -c $relay -n $none -a help -d 'what there is, or a page of the manual'
-complete -c $relay -n "__fish_seen_subcommand_from help" -a 'install configure post receive develop operate routes alerts log runbook proxies schedules guarantees damage backup security measured inside'
+complete -c $relay -n "__fish_seen_subcommand_from help" -a 'install configure post receive develop operate routes alerts log runbook proxies schedules names guarantees damage backup security measured inside'
 
 complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check" -o config -r -F -d 'the configuration'
 

@@ -70,7 +70,7 @@ send)
     _arguments "-type[event type]:type:($types)" '-data[JSON object, - or @file]:data:' '-url[intake of the relay]:url:_urls' \
         '-token[bearer token of the source]:token:' '-secret[signs the event]:secret:' '-id[event id]:id:'
     ;;
-help) _arguments ':page:(install configure post receive develop operate routes alerts log runbook proxies schedules guarantees damage backup security measured inside)' ;;
+help) _arguments ':page:(install configure post receive develop operate routes alerts log runbook proxies schedules names guarantees damage backup security measured inside)' ;;
 verify)
     _arguments '-secret[secret]:secret:' '-previous-secret[secret while rotating]:secret:' '-header[value of the signature]:value:' '-id[value of webhook-id]:id:' \
         '-timestamp[value of webhook-timestamp]:seconds:'
