@@ -190,6 +190,41 @@ func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
 	mustTake(t, b.lane("crm"), "a")
 }
 
+// A start that is tried again every second says what it lacks in its error. What Badger says of each try is not logged.
+func TestAStartThatIsRefusedSpaceHasNoWordsOfTheStore(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []error{unix.EDQUOT, unix.ENOSPC, unix.ENOMEM} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			t.Parallel()
+			var out atomic.Bool
+			b, _ := openOnDisk(t, func(o *Options) {
+				o.fault = func(place string, made bool) error {
+					if place == store.AtMapLog && !made && out.Load() {
+						return errno
+					}
+					return nil
+				}
+			})
+			b.append(NewLaneSet(b.lane("crm").ID()), "a")
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			out.Store(true)
+			for range 3 {
+				if _, err := openUnforked(b.opts); !errors.Is(err, ErrUnwritable) {
+					t.Errorf("open says %v", err)
+				}
+			}
+			if b.saw("store: ") {
+				t.Errorf("three tries are told as %q", b.said)
+			}
+			out.Store(false)
+			b.open()
+			mustTake(t, b.lane("crm"), "a")
+		})
+	}
+}
+
 // Whatever keeps the store from getting its blocks is waited for, and reported in one sentence; so are locks that are
 // refused.
 func TestAStartThatIsRefusedSpaceOrLocksMayBeTriedAgain(t *testing.T) {

@@ -42,7 +42,7 @@ type remakeFailure struct {
 // storeOptions are the options of the store in dir.
 func (q *Queue) storeOptions(dir string, fresh bool) store.Options {
 	return store.Options{
-		Dir: dir, MemTable: q.memTable, Notice: func(line string) { q.opts.Notice("store: " + line) },
+		Dir: dir, MemTable: q.memTable, Notice: q.opts.Notice,
 		MakeSpace: func() bool { return q.disk.releaseBallast(q.opts) == nil }, Fault: q.opts.fault, Fresh: fresh, NoMerges: q.opts.noMerges,
 	}
 }

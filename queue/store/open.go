@@ -15,17 +15,18 @@ import (
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/directory"
+	"realtorbot-relay/queue/fault"
 )
 
 // badgerOptions were chosen when ids were most of the keys. Tables of the lowest level are merged six at a time, into a
 // level that grows to 64 MiB before a further one is begun. That writes a third less than two at a time and 10 MiB.
-func badgerOptions(o Options) badger.Options {
+func badgerOptions(o Options, log badger.Logger) badger.Options {
 	compactors, stall := 2, 10
 	if o.NoMerges {
 		compactors, stall = 0, math.MaxInt // else ten tables of the lowest level would wait for a merge
 	}
 	return badger.DefaultOptions(o.Dir).
-		WithLogger(badgerLogger{o.Notice}).
+		WithLogger(log).
 		WithSyncWrites(!o.Fresh).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1).
@@ -110,10 +111,15 @@ func open(o Options) (s *Store, err error) {
 	if err != nil {
 		return nil, classify(err)
 	}
-	db, err := openBadger(badgerOptions(o))
+	log := &badgerLogger{notice: o.Notice}
+	db, err := openBadger(badgerOptions(o, log))
 	if err != nil {
-		return nil, classifyOpen(err)
+		if err = classifyOpen(err); !errors.Is(err, ErrNoSpace) && !fault.UsedUp(err) {
+			log.pass()
+		}
+		return nil, err
 	}
+	log.pass()
 	s = &Store{
 		db: db, dir: o.Dir, memTable: o.MemTable, fault: o.Fault, makeSpace: o.MakeSpace, fresh: o.Fresh, nextLog: nextLog,
 		version: db.MaxVersion(), pins: map[uint64]int{}, suspect: make(chan struct{}),
