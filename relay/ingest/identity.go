@@ -30,18 +30,16 @@ func (s *source) stamp(h *fasthttp.RequestHeader, now time.Time) Stamp {
 	}}
 }
 
-// appendKey adds an id made of a key: the key itself where that is one, with the place of all but the first event without
-// an id, or else a digest.
+// appendKey adds an id made of a key: for the first event without an id the key itself, where that is one. For those behind
+// it, it is a digest of key and place: whatever could be read in it, the sender may give to another message.
 func appendKey(dst, key []byte, place int) []byte {
-	id := key
-	if place > 0 {
-		id = append(bytes.Clone(key), '_')
-		id = strconv.AppendInt(id, int64(place), 10)
+	if place == 0 && isID(key) {
+		return append(dst, key...)
 	}
-	if isID(id) {
-		return append(dst, id...)
+	if place > 0 { // no header holds a line feed
+		key = strconv.AppendInt(append(bytes.Clone(key), '\n'), int64(place), 10)
 	}
-	sum := sha256.Sum256(id)
+	sum := sha256.Sum256(key)
 	return hex.AppendEncode(append(dst, "evt_"...), sum[:])
 }
 
