@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
@@ -272,6 +273,23 @@ func TestUnknownPathsAndMethodsHaveTheErrorForm(t *testing.T) {
 	for _, tt := range tests {
 		if status, body := o.ask(tt.method, tt.path); status != tt.status || code(body) != tt.code {
 			t.Errorf("%s %s answered %d %s, want %d %s", tt.method, tt.path, status, body, tt.status, tt.code)
+		}
+	}
+}
+
+// A balancer that asks OPTIONS / unless it is told otherwise learns that the listener answers, also when no event can be
+// accepted: the page says why.
+func TestOptionsSayThatTheListenerAnswers(t *testing.T) {
+	waits := &Waiting{Token: sign.NewSecret(testToken), Log: zerolog.Nop(), Why: func() error { return io.ErrUnexpectedEOF }}
+	for of, handle := range map[string]func(*fasthttp.RequestCtx){"the relay": openOffice(t, testToken).Handle, "one without a queue": waits.Handle} {
+		for target, want := range map[string]int{"/": 204, "*": 204, "/?x=1": 204, "/stats": 401, "/health": 405} {
+			var ctx fasthttp.RequestCtx
+			ctx.Request.Header.SetMethod("OPTIONS")
+			ctx.Request.SetRequestURI(target)
+			handle(&ctx)
+			if got := ctx.Response.StatusCode(); got != want {
+				t.Errorf("%s answers OPTIONS %s with %d %s, want %d", of, target, got, ctx.Response.Body(), want)
+			}
 		}
 	}
 }

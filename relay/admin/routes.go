@@ -159,6 +159,11 @@ func pathOf(ctx *fasthttp.RequestCtx) string {
 
 // enter finds what a request may have, and answers it if that is nothing.
 func (a *Admin) enter(ctx *fasthttp.RequestCtx) (r *route, t target, ok bool) {
+	if ctx.IsOptions() && asksWhetherItAnswers(string(ctx.Request.Header.RequestURI())) {
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, "GET, OPTIONS")
+		ctx.SetStatusCode(204)
+		return nil, t, false
+	}
 	r, t, allowed, open := find(string(ctx.Method()), pathOf(ctx))
 	if !open && !a.admit(ctx) {
 		return nil, t, false
@@ -173,6 +178,14 @@ func (a *Admin) enter(ctx *fasthttp.RequestCtx) (r *route, t target, ok bool) {
 		nothingHere(ctx)
 	}
 	return nil, t, false
+}
+
+// asksWhetherItAnswers reports whether this is the target of the OPTIONS request that a balancer sends unless it is told
+// otherwise. The answer says that the listener answers, and not whether events are accepted: a page that says why they are
+// not must not be taken away by that.
+func asksWhetherItAnswers(uri string) bool {
+	path, _, _ := strings.Cut(uri, "?")
+	return path == "/" || path == "*"
 }
 
 func nothingHere(ctx *fasthttp.RequestCtx) {
