@@ -3,16 +3,9 @@ package relay
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -25,68 +18,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/testca"
 )
-
-// authority signs certificates for localhost, each with the key of its own.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{t: t, key: key}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(1000 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-// pair is a certificate and its key, as PEM, good for so long.
-func (a *authority) pair(name string, good time.Duration) (cert, key []byte) {
-	a.t.Helper()
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(good),
-		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &own.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(own)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
 
 func mustWrite(t *testing.T, path string, text []byte) {
 	t.Helper()
@@ -100,11 +33,11 @@ func mustWrite(t *testing.T, path string, text []byte) {
 
 // Health says what is wrong with the intake's certificate, and a reload reads its files at once.
 func TestHealthFollowsTheFilesOfTheCertificate(t *testing.T) {
-	ca := newAuthority(t, "an authority")
+	ca := testca.New(t, "an authority")
 	dir := t.TempDir()
 	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
 	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, 100*24*time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Server.TLSCert, cert)
 	mustWrite(t, cfg.Server.TLSKey, key)
 	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
@@ -119,7 +52,7 @@ func TestHealthFollowsTheFilesOfTheCertificate(t *testing.T) {
 	}()
 	shown := func() string {
 		t.Helper()
-		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: ca.pool()}}}
+		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}}
 		answer, err := client.Get("https://" + intake.Addr().String() + "/health")
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +74,7 @@ func TestHealthFollowsTheFilesOfTheCertificate(t *testing.T) {
 	if _, health := askHealth(t, adm); strings.Contains(health, "certificate") {
 		t.Errorf("health: %s", health)
 	}
-	newer, newerKey := ca.pair("localhost", 3*24*time.Hour+time.Hour)
+	newer, newerKey := testca.Pair(t, ca.Leaf(-time.Hour, 3*24*time.Hour+time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Server.TLSCert, newer)
 	reload()
 	if now := shown(); now != first {
@@ -161,12 +94,12 @@ func TestHealthFollowsTheFilesOfTheCertificate(t *testing.T) {
 }
 
 func TestCertificateFilesThatCantBeUsedStopTheStart(t *testing.T) {
-	ca := newAuthority(t, "an authority")
+	ca := testca.New(t, "an authority")
 	dir := t.TempDir()
 	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
 	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	cert, _ := ca.pair("localhost", time.Hour)
-	_, key := ca.pair("localhost", time.Hour)
+	cert, _ := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
+	_, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Server.TLSCert, cert)
 	mustWrite(t, cfg.Server.TLSKey, key)
 	_, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{mustListen(t, "127.0.0.1:0")}, []net.Listener{mustListen(t, "127.0.0.1:0")})
@@ -177,14 +110,14 @@ func TestCertificateFilesThatCantBeUsedStopTheStart(t *testing.T) {
 
 // The admin listener has files of its own, which are read again and judged as the intake's are.
 func TestTheAdminListenerSpeaksTLS(t *testing.T) {
-	ca, others := newAuthority(t, "an authority"), newAuthority(t, "another authority")
+	ca, others := testca.New(t, "an authority"), testca.New(t, "another authority")
 	dir := t.TempDir()
 	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
 	cfg.Admin.TLSCert, cfg.Admin.TLSKey, cfg.Admin.ClientCA = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "clients.pem")
-	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, 100*24*time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Admin.TLSCert, cert)
 	mustWrite(t, cfg.Admin.TLSKey, key)
-	mustWrite(t, cfg.Admin.ClientCA, ca.pem())
+	mustWrite(t, cfg.Admin.ClientCA, ca.PEM())
 	intake, adm := mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")
 	r, err := Start(cfg, "1.2.3", zerolog.Nop(), nil, []net.Listener{intake}, []net.Listener{adm})
 	if err != nil {
@@ -195,14 +128,14 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	ask := func(from *authority) (int, string) {
-		pair, err := tls.X509KeyPair(from.pair("operator", time.Hour))
+	ask := func(from *testca.Authority) (int, string) {
+		pair, err := tls.X509KeyPair(testca.Pair(t, from.Leaf(-time.Hour, time.Hour, "operator", "127.0.0.1")))
 		if err != nil {
 			t.Fatal(err)
 		}
 		show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
-			TLSClientConfig: &tls.Config{RootCAs: ca.pool(), GetClientCertificate: show}}}
+			TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), GetClientCertificate: show}}}
 		answer, err := client.Get("https://" + adm.Addr().String() + "/health")
 		if err != nil {
 			return 0, err.Error()
@@ -222,7 +155,7 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 	} else {
 		answer.Body.Close()
 	}
-	cert, key = ca.pair("localhost", 3*24*time.Hour+time.Hour)
+	cert, key = testca.Pair(t, ca.Leaf(-time.Hour, 3*24*time.Hour+time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Admin.TLSCert, cert)
 	mustWrite(t, cfg.Admin.TLSKey, key)
 	if err := r.Reload(cfg); err != nil {
@@ -235,11 +168,11 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 
 // A proxy that passes connections on as they are introduces them before TLS begins.
 func TestTheProxyProtocolComesBeforeTLS(t *testing.T) {
-	ca := newAuthority(t, "an authority")
+	ca := testca.New(t, "an authority")
 	dir := t.TempDir()
 	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
 	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, 100*24*time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Server.TLSCert, cert)
 	mustWrite(t, cfg.Server.TLSKey, key)
 	cfg.Server.TrustedProxies, cfg.Server.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, true
@@ -264,7 +197,7 @@ func TestTheProxyProtocolComesBeforeTLS(t *testing.T) {
 		if _, err := io.WriteString(conn, introduction); err != nil {
 			return 0, err
 		}
-		over := tls.Client(conn, &tls.Config{RootCAs: ca.pool(), ServerName: "localhost"})
+		over := tls.Client(conn, &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"})
 		body := `{"id":"` + id + `","type":"test","data":{}}`
 		request, err := http.NewRequest("POST", "https://localhost/events", strings.NewReader(body))
 		if err != nil {

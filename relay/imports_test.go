@@ -17,7 +17,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	const module = "realtorbot-relay/"
 	rules := []struct {
 		imported string   // a package, with all below it
-		by       []string // directories, with all below them, that may; "." is main.go's
+		by       []string // directories, with all below them, that may; "." is main.go's; none: only tests do
 	}{
 		{"github.com/dgraph-io/badger", []string{"queue/store", "queue/format1"}},
 		{"github.com/valyala/fasthttp", []string{".", "relay", "scripts"}},
@@ -28,6 +28,7 @@ func TestImportsRunOneWay(t *testing.T) {
 		{module + "relay/admin", []string{".", "relay", "!relay/delivery", "!relay/ingest", "!relay/alert", "!relay/config"}},
 		{module + "queue", []string{".", "relay", "!relay/delivery/client", "!relay/config", "queue", "scripts"}},
 		{module + "sign", []string{".", "relay", "sign", "scripts"}},
+		{module + "relay/testca", nil},
 	}
 	seen := make([]int, len(rules))
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -65,7 +66,7 @@ func TestImportsRunOneWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, r := range rules {
-		if seen[i] == 0 {
+		if seen[i] == 0 && r.by != nil {
 			t.Errorf("nothing imports %s: the rule shows nothing", r.imported)
 		}
 	}

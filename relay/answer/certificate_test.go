@@ -1,15 +1,8 @@
 package answer
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -23,68 +16,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/testca"
 )
-
-// authority signs certificates for localhost, each with the key of its own.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{t: t, key: key}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(1000 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-// pair is a certificate and its key, as PEM, good for so long.
-func (a *authority) pair(name string, good time.Duration) (cert, key []byte) {
-	a.t.Helper()
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(good),
-		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &own.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(own)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
 
 // secureServer is a server that speaks TLS, with files that a test may change.
 type secureServer struct {
@@ -171,10 +104,10 @@ func (s *secureServer) shown(config *tls.Config) (serial string, status int, err
 }
 
 func TestTheCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
-	ca := newAuthority(t, "an authority")
-	cert, key := ca.pair("localhost", 100*24*time.Hour)
+	ca := testca.New(t, "an authority")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, 100*24*time.Hour, "localhost", "127.0.0.1"))
 	s := startSecure(t, cert, key, nil)
-	trusting := &tls.Config{RootCAs: ca.pool()}
+	trusting := &tls.Config{RootCAs: ca.Pool()}
 	first, status, err := s.shown(trusting)
 	if err != nil || status != 200 {
 		t.Fatalf("answered %d, %v", status, err)
@@ -184,7 +117,7 @@ func TestTheCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 	}
 
 	// Half of a new pair is no pair: the previous one stays in use.
-	newer, newerKey := ca.pair("localhost", 3*24*time.Hour+time.Hour)
+	newer, newerKey := testca.Pair(t, ca.Leaf(-time.Hour, 3*24*time.Hour+time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, s.cert, newer)
 	s.filesChanged()
 	for range 3 {
@@ -210,7 +143,7 @@ func TestTheCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 	}
 
 	// Reload reads them at once.
-	third, thirdKey := ca.pair("localhost", 100*24*time.Hour)
+	third, thirdKey := testca.Pair(t, ca.Leaf(-time.Hour, 100*24*time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, s.cert, third)
 	mustWrite(t, s.key, thirdKey)
 	s.certificate.Reload()
@@ -220,8 +153,8 @@ func TestTheCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 }
 
 func TestFilesAreCheckedOnlyEverySoOften(t *testing.T) {
-	ca := newAuthority(t, "an authority")
-	cert, key := ca.pair("localhost", time.Hour)
+	ca := testca.New(t, "an authority")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
 	s := startSecure(t, cert, key, nil)
 	s.certificate.checkedUnixNS.Store(time.Now().Add(-time.Second).UnixNano())
 	mustWrite(t, s.cert, []byte("nothing"))
@@ -234,17 +167,17 @@ func TestFilesAreCheckedOnlyEverySoOften(t *testing.T) {
 }
 
 func TestClientsNeedACertificateWhereOneIsAskedFor(t *testing.T) {
-	ca, others := newAuthority(t, "an authority"), newAuthority(t, "another authority")
-	cert, key := ca.pair("localhost", time.Hour)
-	s := startSecure(t, cert, key, ca.pem())
-	of := func(a *authority, good time.Duration) *tls.Config {
-		pair, err := tls.X509KeyPair(a.pair("client", good))
+	ca, others := testca.New(t, "an authority"), testca.New(t, "another authority")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
+	s := startSecure(t, cert, key, ca.PEM())
+	of := func(a *testca.Authority, good time.Duration) *tls.Config {
+		pair, err := tls.X509KeyPair(testca.Pair(t, a.Leaf(-time.Hour, good, "client", "127.0.0.1")))
 		if err != nil {
 			t.Fatal(err)
 		}
 		// Whatever authorities the server names.
 		show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
-		return &tls.Config{RootCAs: ca.pool(), GetClientCertificate: show}
+		return &tls.Config{RootCAs: ca.Pool(), GetClientCertificate: show}
 	}
 	if _, status, err := s.shown(of(ca, time.Hour)); err != nil || status != 200 {
 		t.Errorf("with a certificate: answered %d, %v", status, err)
@@ -253,7 +186,7 @@ func TestClientsNeedACertificateWhereOneIsAskedFor(t *testing.T) {
 		config *tls.Config
 		reason string
 	}{
-		"none":                 {&tls.Config{RootCAs: ca.pool()}, "client didn't provide a certificate"},
+		"none":                 {&tls.Config{RootCAs: ca.Pool()}, "client didn't provide a certificate"},
 		"of another authority": {of(others, time.Hour), "certificate signed by unknown authority"},
 		"expired":              {of(ca, -time.Minute), "certificate has expired"},
 	} {
@@ -267,7 +200,7 @@ func TestClientsNeedACertificateWhereOneIsAskedFor(t *testing.T) {
 		}
 	}
 	// The authorities are read again, too.
-	mustWrite(t, s.clients, others.pem())
+	mustWrite(t, s.clients, others.PEM())
 	s.filesChanged()
 	if _, status, err := s.shown(of(others, time.Hour)); err != nil || status != 200 {
 		t.Errorf("of the new authority: answered %d, %v", status, err)
@@ -278,8 +211,8 @@ func TestClientsNeedACertificateWhereOneIsAskedFor(t *testing.T) {
 }
 
 func TestPlainHTTPIsToldOfTLS(t *testing.T) {
-	ca := newAuthority(t, "an authority")
-	cert, key := ca.pair("localhost", time.Hour)
+	ca := testca.New(t, "an authority")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
 	s := startSecure(t, cert, key, nil)
 	answer, err := http.Get("http://" + s.listener.Addr().String() + "/health")
 	if err != nil {
@@ -292,14 +225,14 @@ func TestPlainHTTPIsToldOfTLS(t *testing.T) {
 }
 
 func TestNoSuiteEncryptsBlocksInAChain(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	cert, key := ca.pair("localhost", time.Hour)
+	ca := testca.New(t, "ca")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
 	s := startSecure(t, cert, key, nil)
 	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		if suite.SupportedVersions[0] == tls.VersionTLS13 {
 			continue
 		}
-		_, _, err := s.shown(&tls.Config{RootCAs: ca.pool(), MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}})
+		_, _, err := s.shown(&tls.Config{RootCAs: ca.Pool(), MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}})
 		isChain, isOurs := strings.Contains(suite.Name, "_CBC_"), strings.Contains(suite.Name, "ECDHE_ECDSA") && !strings.Contains(suite.Name, "_CBC_") && !suite.Insecure
 		if isChain && err == nil || isOurs && err != nil {
 			t.Errorf("%s: %v", suite.Name, err)

@@ -2,17 +2,10 @@ package endtoend
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,84 +16,33 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/testca"
 )
-
-// issued is a certificate and its key.
-type issued struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-// issue makes a certificate for 127.0.0.1 that by signs, or itself without one. It ends in days.
-func issue(t *testing.T, by *issued, days int) *issued {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: t.Name()},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Duration(days) * 24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: by == nil, BasicConstraintsValid: true,
-	}
-	signer := &issued{template, key}
-	if by != nil {
-		signer = by
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, signer.cert, &key.PublicKey, signer.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &issued{cert, key}
-}
-
-func (i *issued) pair() tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{i.cert.Raw}, PrivateKey: i.key, Leaf: i.cert}
-}
-
-func (i *issued) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(i.cert)
-	return pool
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestTLSOfAnEndpointIsReadAgainAtAReload has a receiver of a private authority that wants to know who calls.
 func TestTLSOfAnEndpointIsReadAgainAtAReload(t *testing.T) {
 	t.Parallel()
-	ours, other := issue(t, nil, 90), issue(t, nil, 90)
-	server, own := issue(t, ours, 10), issue(t, ours, 90)
+	ours, other := testca.New(t, "An Authority"), testca.New(t, "An Authority")
+	server, own := ours.Leaf(-time.Hour, 10*24*time.Hour), ours.Leaf(-time.Hour, 90*24*time.Hour)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	crm := receiveOn(t, tls.NewListener(ln, &tls.Config{
-		Certificates: []tls.Certificate{server.pair()}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool(),
+		Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool(),
 	}), func(w http.ResponseWriter, request *http.Request, _ attempt) {
-		if !request.TLS.PeerCertificates[0].Equal(own.cert) {
+		if !request.TLS.PeerCertificates[0].Equal(own.Leaf) {
 			w.WriteHeader(403)
 		}
 	})
 
 	dir := t.TempDir()
-	key, err := x509.MarshalPKCS8PrivateKey(own.key)
-	if err != nil {
-		t.Fatal(err)
+	cert, key := testca.Pair(t, own)
+	seen.keep(strings.Split(string(key), "\n")[1]) // its first line in base64
+	for name, text := range map[string][]byte{"ca.pem": other.PEM(), "own.pem": cert, "own-key.pem": key} {
+		mustWrite(t, filepath.Join(dir, name), text)
 	}
-	seen.keep(base64.StdEncoding.EncodeToString(key)[:64]) // its first line
-	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", other.cert.Raw)
-	writePEM(t, filepath.Join(dir, "own.pem"), "CERTIFICATE", own.cert.Raw)
-	writePEM(t, filepath.Join(dir, "own-key.pem"), "PRIVATE KEY", key)
 	config := preamble + endpoint("crm", strings.Replace(crm.url, "http:", "https:", 1), `retry = ["200ms", "200ms", "200ms", "10m"]`,
 		`ca_file = "ca.pem"`, `client_cert = "own.pem"`, `client_key = "own-key.pem"`)
 	r := startIn(t, dir, config)
@@ -109,13 +51,13 @@ func TestTLSOfAnEndpointIsReadAgainAtAReload(t *testing.T) {
 	if !strings.Contains(ep.LastError, "ca_file has another authority of that name") {
 		t.Errorf("its last error is %q", ep.LastError)
 	}
-	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", ours.cert.Raw)
+	mustWrite(t, filepath.Join(dir, "ca.pem"), ours.PEM())
 	r.reload(config)
 	r.post(event("evt_2"))
 	r.awaitState("evt_2", "crm", "delivered")
 
 	// Its certificate ends in ten days.
-	if s := r.stats(); s.Health.Status != "degraded" || !strings.Contains(strings.Join(s.Health.Reasons, "\n"), "certificate ends on "+server.cert.NotAfter.UTC().Format(time.RFC3339)) {
+	if s := r.stats(); s.Health.Status != "degraded" || !strings.Contains(strings.Join(s.Health.Reasons, "\n"), "certificate ends on "+server.Leaf.NotAfter.UTC().Format(time.RFC3339)) {
 		t.Errorf("health: %+v", s.Health)
 	}
 	var stats struct {
@@ -125,8 +67,15 @@ func TestTLSOfAnEndpointIsReadAgainAtAReload(t *testing.T) {
 		}
 	}
 	r.get("/stats", &stats)
-	if got := stats.Endpoints[0]; !got.Theirs.Equal(server.cert.NotAfter) || !got.Own.Equal(own.cert.NotAfter) {
-		t.Errorf("certificates end %v and %v, want %v and %v", got.Theirs, got.Own, server.cert.NotAfter, own.cert.NotAfter)
+	if got := stats.Endpoints[0]; !got.Theirs.Equal(server.Leaf.NotAfter) || !got.Own.Equal(own.Leaf.NotAfter) {
+		t.Errorf("certificates end %v and %v, want %v and %v", got.Theirs, got.Own, server.Leaf.NotAfter, own.Leaf.NotAfter)
+	}
+}
+
+func mustWrite(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -13,73 +13,62 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/testca"
 )
 
-// below is an authority that another one has made, valid from one moment to another.
-func (a *authority) below(name string, from, to time.Duration) *authority {
-	a.t.Helper()
-	b := &authority{t: a.t}
-	b.cert, b.key = a.issue(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(to),
-	})
-	return b
-}
-
 // named issues a certificate whose names are as a template has them.
-func (a *authority) named(template x509.Certificate) tls.Certificate {
-	a.t.Helper()
+func named(a *testca.Authority, template x509.Certificate) tls.Certificate {
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	if template.ExtKeyUsage == nil {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	}
-	cert, key := a.issue(&template)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+	return a.As(template)
 }
 
 // with sends the certificates of authorities, too.
-func with(pair tls.Certificate, authorities ...*authority) *tls.Config {
+func with(pair tls.Certificate, authorities ...*testca.Authority) *tls.Config {
 	pair.Certificate = slices.Clone(pair.Certificate)
 	for _, a := range authorities {
-		pair.Certificate = append(pair.Certificate, a.cert.Raw)
+		pair.Certificate = append(pair.Certificate, a.Cert.Raw)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}}
 }
 
 // What is wrong with a chain, a name or a handshake is told with who has to do what, and not in the words of Go's packages.
 func TestEveryFailureOfAChainSaysWhoHasToDoWhat(t *testing.T) {
-	ours, namesake := newAuthority(t, "Our Authority"), newAuthority(t, "Our Authority")
-	middle := ours.below("Middle", -time.Hour, time.Hour)
-	old, early := ours.below("Old Middle", -48*time.Hour, -24*time.Hour), ours.below("Early Middle", 24*time.Hour, 48*time.Hour)
-	oldRoot := (&authority{t: t}).below("Old Root", -48*time.Hour, -24*time.Hour)
-	oldFile := mustWritePEM(t, "CERTIFICATE", oldRoot.cert.Raw)
-	trusting := "ca_file = \"" + ours.file + "\""
+	ours, namesake := testca.New(t, "Our Authority"), testca.New(t, "Our Authority")
+	middle := ours.Below("Middle", -time.Hour, time.Hour)
+	old, early := ours.Below("Old Middle", -48*time.Hour, -24*time.Hour), ours.Below("Early Middle", 24*time.Hour, 48*time.Hour)
+	oldRoot := (&testca.Authority{T: t}).Below("Old Root", -48*time.Hour, -24*time.Hour)
+	oldFile := oldRoot.File()
+	trusting := "ca_file = \"" + ours.File() + "\""
 	address := net.IPv4(127, 0, 0, 1)
 	for name, c := range map[string]struct {
 		server *tls.Config
 		lines  string
 		want   string
 	}{
-		"well, with what is between": {with(middle.leaf(-time.Hour, time.Hour), middle), trusting, ""},
-		"what is between is not sent": {with(middle.leaf(-time.Hour, time.Hour)), trusting,
+		"well, with what is between": {with(middle.Leaf(-time.Hour, time.Hour), middle), trusting, ""},
+		"what is between is not sent": {with(middle.Leaf(-time.Hour, time.Hour)), trusting,
 			`issued by "CN=Middle", and not by an authority in ca_file; or, if that is an intermediate authority, let the receiver send its certificate too (fullchain.pem)`},
-		"what is between expired": {with(old.leaf(-time.Hour, time.Hour), old), trusting,
+		"what is between expired": {with(old.Leaf(-time.Hour, time.Hour), old), trusting,
 			`the certificate of the authority "CN=Old Middle", which it sends, expired on ` + time.Now().Add(-24*time.Hour).UTC().Format("2006-01-02T")},
-		"what is between begins later": {with(early.leaf(-time.Hour, time.Hour), early), trusting,
+		"what is between begins later": {with(early.Leaf(-time.Hour, time.Hour), early), trusting,
 			`the certificate of the authority "CN=Early Middle", which it sends, is valid from `},
-		"what is in ca_file expired": {with(oldRoot.leaf(-time.Hour, time.Hour)), "ca_file = \"" + oldFile + "\"",
+		"what is in ca_file expired": {with(oldRoot.Leaf(-time.Hour, time.Hour)), "ca_file = \"" + oldFile + "\"",
 			`the certificate of the authority "CN=Old Root" in ca_file expired on ` + time.Now().Add(-24*time.Hour).UTC().Format("2006-01-02T")},
-		"another of the same name": {with(namesake.leaf(-time.Hour, time.Hour)), trusting,
+		"another of the same name": {with(namesake.Leaf(-time.Hour, time.Hour)), trusting,
 			`issued by "CN=Our Authority", and ca_file has another authority of that name`},
-		"a chain of others": {with(newAuthority(t, "Others").below("Between", -time.Hour, time.Hour).leaf(-time.Hour, time.Hour)), trusting,
+		"a chain of others": {with(testca.New(t, "Others").Below("Between", -time.Hour, time.Hour).Leaf(-time.Hour, time.Hour)), trusting,
 			`issued by "CN=Between", and not by an authority in ca_file`},
-		"an address among the hosts": {with(ours.named(x509.Certificate{DNSNames: []string{"127.0.0.1"}})), trusting,
+		"an address among the hosts": {with(named(ours, x509.Certificate{DNSNames: []string{"127.0.0.1"}})), trusting,
 			"has 127.0.0.1 among its host names, where addresses don't count: the receiver must have one with IP:127.0.0.1 in subjectAltName"},
-		"a common name alone": {with(ours.named(x509.Certificate{Subject: pkix.Name{CommonName: "127.0.0.1"}})), trusting,
+		"a common name alone": {with(named(ours, x509.Certificate{Subject: pkix.Name{CommonName: "127.0.0.1"}})), trusting,
 			"has 127.0.0.1 only as its common name, which clients ignore today: the receiver must have one with IP:127.0.0.1"},
-		"a common name alone, of a host": {with(ours.named(x509.Certificate{Subject: pkix.Name{CommonName: "crm.test"}})), trusting + "\nserver_name = \"crm.test\"",
+		"a common name alone, of a host": {with(named(ours, x509.Certificate{Subject: pkix.Name{CommonName: "crm.test"}})), trusting + "\nserver_name = \"crm.test\"",
 			"must have one with DNS:crm.test in subjectAltName"},
-		"a certificate of clients": {with(ours.named(x509.Certificate{IPAddresses: []net.IP{address}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})), trusting,
+		"a certificate of clients": {with(named(ours, x509.Certificate{IPAddresses: []net.IP{address}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})), trusting,
 			"is not for a server (extended key usage)"},
 		"no such host": {&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }}, trusting, "it refused: "},
 	} {
@@ -121,7 +110,7 @@ func TestASystemThatTrustsNobodyIsToldAsThat(t *testing.T) {
 		}
 		return
 	}
-	server := with(newAuthority(t, "Our Authority").leaf(-time.Hour, time.Hour))
+	server := with(testca.New(t, "Our Authority").Leaf(-time.Hour, time.Hour))
 	r := receiveTLS(t, func() *tls.Config { return server }, func(tls.ConnectionState) {})
 	o := mustClient(t, configured(t, "https://"+r.Addr().String())).Attempt(testRequest())
 	if o.Class != ClassTLS || !strings.Contains(o.Err, "this system trusts no authority at all: install its ca-certificates, or set ca_file") {

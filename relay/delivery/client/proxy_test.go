@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/testca"
 )
 
 // asked is what proxies of a test were asked for.
@@ -143,8 +144,8 @@ func socksProxy(t *testing.T, to net.Addr, credentials string, reply byte) (*rec
 }
 
 func TestAttemptsGoThroughTheProxy(t *testing.T) {
-	ours := newAuthority(t, "Our Authority")
-	server := &tls.Config{Certificates: []tls.Certificate{ours.leaf(-1e9, 3600e9, "crm.receiver.test")}}
+	ours := testca.New(t, "Our Authority")
+	server := &tls.Config{Certificates: []tls.Certificate{ours.Leaf(-1e9, 3600e9, "crm.receiver.test")}}
 	secure := receive(t, "127.0.0.1:0", func(conn net.Conn, _ *bufio.Reader) {
 		in := tls.Server(conn, server)
 		answering(answer(200, "", "tls"), false)(in, bufio.NewReader(in))
@@ -173,7 +174,7 @@ func TestAttemptsGoThroughTheProxy(t *testing.T) {
 			t.Parallel()
 			to, lines := plain.Addr(), ""
 			if strings.HasPrefix(c.url, "https") {
-				to, lines = secure.Addr(), "ca_file = \""+ours.file+"\"\n"
+				to, lines = secure.Addr(), "ca_file = \""+ours.File()+"\"\n"
 			}
 			proxy, log := httpProxy(t, to, c.credentials)
 			if c.kind == "socks5" {

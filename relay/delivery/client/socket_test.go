@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"realtorbot-relay/relay/testca"
 )
 
 // asServer makes what a receiver's connection is read and written by.
@@ -22,13 +24,13 @@ func ways(t *testing.T) map[string]struct {
 	scheme, lines string
 	serve         asServer
 } {
-	ours := newAuthority(t, "Our Authority")
-	leaf := ours.leaf(-time.Hour, time.Hour)
+	ours := testca.New(t, "Our Authority")
+	leaf := ours.Leaf(-time.Hour, time.Hour)
 	over := func(version uint16) asServer {
 		config := &tls.Config{Certificates: []tls.Certificate{leaf}, MaxVersion: version}
 		return func(conn net.Conn) net.Conn { return tls.Server(conn, config) }
 	}
-	ca := fmt.Sprintf("ca_file = %q", ours.file)
+	ca := fmt.Sprintf("ca_file = %q", ours.File())
 	return map[string]struct {
 		scheme, lines string
 		serve         asServer
