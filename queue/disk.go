@@ -16,11 +16,12 @@ import (
 )
 
 // There are three thresholds of free space. Below Options.MinFree, which is at least mergeRoom above the next one, no event
-// is accepted. Below criticalFree only deletions are written to the store, and no journal slot is made: what lanes do stays
-// in memory, and a lane stops when its part of that is full. Below cleanFree nothing is written at all.
+// is accepted. Below criticalFree the ballast is deleted, and no journal slot is made. While, after that, less than saveFloor
+// is free, only deletions are written to the store: what lanes do stays in memory, and a lane stops when its part of that is
+// full. Below cleanFree nothing is written at all.
 //
-// So that the queue's own data leaves room to delete some of it, the queue holds a ballast: a file of allocated blocks. It
-// is deleted below criticalFree. Half of it goes to what lanes have to save, the rest to deletions. It is made again when
+// So that the queue's own data leaves room to delete some of it, the queue holds a ballast: a file of allocated blocks.
+// Half of it goes to what lanes have to save, the rest to deletions. It is made again when
 // there is room.
 const (
 	criticalFree = 48 << 20
@@ -211,7 +212,7 @@ func (d *disk) takeBallast(o Options) error {
 	return nil
 }
 
-// errNoBallast: there is no ballast to delete to delete.
+// errNoBallast: the ballast is gone already.
 var errNoBallast = errors.New("there is no ballast to delete")
 
 // releaseBallast deletes the ballast.

@@ -27,7 +27,7 @@ type Health struct {
 	Lagging     time.Time // since when it lags
 	Hastened    time.Time // when waiting retries were brought forward (Hasten), until they have been attempted
 
-	// Of what the operator was told, and since when it is so.
+	// What was reported to the operator, and since when it has been so.
 	ToldDown, ToldLimited, ToldLagging, ToldOffline time.Time
 
 	Flapping time.Time // since when it goes down and comes back again and again

@@ -79,15 +79,15 @@ func (l *Lane) owesLetters() bool {
 	return l.letters.on
 }
 
-// PostLetters makes some of the letters that the lane owes, for the lane to, and reports whether there may be more. After an
+// PostLetters makes some of the letters that the lane owes, appends them for the lane target, and reports whether there may be more. After an
 // error, which is Append's, ErrUnsaved or one of a read, they are still owed. One caller at a time. It reads disk, holds no
 // lock meanwhile, and waits for a sync: letters that it made are durable when it returns.
-func (l *Lane) PostLetters(to *Lane) (more bool, err error) {
+func (l *Lane) PostLetters(target *Lane) (more bool, err error) {
 	seqs, doubt, err := l.lettersOwed()
 	if err != nil || len(seqs) == 0 {
 		return false, err
 	}
-	posted, err := l.post(to, seqs, doubt)
+	posted, err := l.post(target, seqs, doubt)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &l.letters
@@ -161,12 +161,12 @@ func (l *Lane) scanForOwed(from uint64, seqs *[]uint64) (next uint64, err error)
 // post makes letters for the first of some events, as many as are made at a time. It returns how many of the events need no
 // letter any more. If uncertain, it asks the log whether the letter is there: that may look at every segment for each event,
 // and at all letters of the event.
-func (l *Lane) post(to *Lane, seqs []uint64, doubt bool) (posted int, err error) {
+func (l *Lane) post(target *Lane, seqs []uint64, doubt bool) (posted int, err error) {
 	var reader eventReader
 	var sources []string
 	var events []Event
 	var made []Failure
-	set, bytes := NewLaneSet(to.id), 0
+	set, bytes := NewLaneSet(target.id), 0
 	for posted < len(seqs) && len(events) < lettersPerPost && bytes < letterBytes {
 		seq := seqs[posted]
 		f, owed, saved, err := l.letterOwed(seq)

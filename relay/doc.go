@@ -1,9 +1,11 @@
-// Package relay joins the packages that make up the relay: it starts them in order, serves their handlers, applies reloads and
-// stops them in the reverse order. Each part does its own work in its own package.
+// Package relay joins the packages that make up the relay: it starts them, serves their handlers, applies reloads and stops them
+// in the order given below. Each part does its own work in its own package.
 //
 //	listeners (answer) ─▶ ingest.Intake ─▶ queue.Queue ◀─▶ delivery.Dispatcher ─▶ endpoints
+//	                          └─ asks the dispatcher which lanes an event is for
 //	                   ─▶ admin.Admin (reads all of them)
-//	                      alert.Alerter, alert.Heartbeat (read queue and dispatcher; alerts go into the queue as events)
+//	                      alert.Alerter (reads queue and dispatcher; alerts go into the queue as events)
+//	                      alert.Heartbeat (asks intake and queue)
 //
 //	relay.go   the Relay, its listeners and its servers
 //	open.go    opens the queue and starts what works with it; until then answers without a queue

@@ -133,7 +133,7 @@ func (r *Relay) firstOpen(serve func()) (serving bool, err error) {
 		return false, err
 	case <-time.After(openWait):
 	}
-	r.answerWithoutQueue(fmt.Errorf("the queue is being opened since %s: all of its store has to be read", began.UTC().Format(time.RFC3339)))
+	r.answerWithoutQueue(fmt.Errorf("the queue has been opening since %s: all of its store has to be read", began.UTC().Format(time.RFC3339)))
 	serve()
 	r.log.Warn().Msg("the queue takes long to open, since all of its store is read: events are refused meanwhile")
 	if err = <-opened; err == nil {

@@ -168,7 +168,7 @@ func (d *Directory) Check() error {
 	case here.Dev != d.device:
 		return fmt.Errorf("directory %q is on another file system than the queue that was opened there: something was mounted or unmounted, undo that and start again", d.path)
 	}
-	return fmt.Errorf("directory %q is another one than that of the queue that was opened there: it was renamed and replaced, move it back and start again", d.path)
+	return fmt.Errorf("directory %q is not the one that was opened: it was renamed and replaced; move the old one back and start again", d.path)
 }
 
 // Close unlocks the directory.

@@ -33,7 +33,7 @@ func (a *Admin) backup(ctx *fasthttp.RequestCtx) {
 		line := a.Log.Info()
 		switch {
 		case err != nil:
-			a.Log.Warn().Err(err).Int64("size_bytes", written).Msg("a backup broke off: what was written of it is none")
+			a.Log.Warn().Err(err).Int64("size_bytes", written).Msg("a backup broke off: what was written can't be restored")
 			return
 		case damaged > 0:
 			line = a.Log.Warn().Int("damaged", damaged)

@@ -96,8 +96,8 @@ func (e *exposition) labels(labels []string) {
 
 var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
-// histogram writes a histogram whose values are counted in units of so many of the metric's own: 1e-9 for nanoseconds of
-// one in seconds.
+// histogram writes a histogram. unit is one recorded unit in the metric's own: 1e-9 where nanoseconds are recorded and the metric
+// is in seconds.
 func (e *exposition) histogram(name string, b queue.Buckets, unit float64, labels ...string) {
 	total := int64(0)
 	bucket := append(labels[:len(labels):len(labels)], "le", "")

@@ -63,7 +63,7 @@ func (a *Admin) logRefusals(r *refusals, now time.Time) {
 		}
 		a.Log.Error().Str("reason", why).Int64("requests", n-r.from).Msg("events are refused")
 	case !isRefusing && !r.since.IsZero():
-		a.Log.Info().Int64("requests", n-r.from).Int64("duration_ms", now.Sub(r.since).Milliseconds()).Msg("events are accepted again; so many requests were refused")
+		a.Log.Info().Int64("requests", n-r.from).Int64("duration_ms", now.Sub(r.since).Milliseconds()).Msg("events are accepted again; requests says how many were refused")
 		r.since = time.Time{}
 	}
 	r.last = n
@@ -90,7 +90,7 @@ func (a *Admin) logFull(known fullSources) {
 		}
 		delete(known, name)
 		if is { // else a reload took it
-			a.Log.Info().Str("source", name).Int64("requests", t.Refused[ingest.SourceFull]-from).Msg("events of this source are accepted again; so many requests were refused")
+			a.Log.Info().Str("source", name).Int64("requests", t.Refused[ingest.SourceFull]-from).Msg("events of this source are accepted again; requests says how many were refused")
 		}
 	}
 }
@@ -108,13 +108,13 @@ func (a *Admin) logChanges(known knownStates, found []state) {
 		now[s.key] = true
 		if _, ok := known[s.key]; !ok {
 			known[s.key] = s.text
-			a.Log.Warn().Str("state", s.text).Msg("health is not ok any more for this")
+			a.Log.Warn().Str("state", s.text).Msg("health problem began")
 		}
 	}
 	for key, text := range known {
 		if !now[key] {
 			delete(known, key)
-			a.Log.Info().Str("state", text).Msg("this is over, as far as health is concerned")
+			a.Log.Info().Str("state", text).Msg("health problem ended")
 		}
 	}
 }

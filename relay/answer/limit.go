@@ -63,7 +63,7 @@ const (
 	// turnAwayTime is how long a connection too many may take to ask and to hear so.
 	turnAwayTime  = 500 * time.Millisecond
 	turnAwayBytes = 64 << 10
-	// maxTurning of them are told at a time, and so many of one address; more are closed without a word.
+	// maxTurning of them are told at a time, and so many of one address; more are closed without an answer.
 	maxTurning           = 64
 	maxTurningPerAddress = 8
 	// refusedTime and refusedBytes bound what is still read of a request that was refused halfway: enough for a client to
@@ -230,7 +230,7 @@ func (l *limited) mayTurn(address netip.Addr) bool {
 	return true
 }
 
-// turnAway tells a connection that has no place what it would hear: that there is none, or how the relay is.
+// turnAway answers a connection beyond the limit: that there are too many, or the relay's health if that was asked for.
 func (l *limited) turnAway(c *counted) {
 	conn := c.Conn
 	defer func() {
@@ -296,7 +296,7 @@ func Cut(conn net.Conn) {
 	_ = cut(conn)
 }
 
-// cut closes a connection without a word: TLS would still try to say goodbye to a client that may not listen.
+// cut closes a connection without TLS's close_notify: TLS would still try to say goodbye to a client that may not listen.
 func cut(conn net.Conn) error {
 	if outer, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = outer.NetConn()

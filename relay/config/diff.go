@@ -34,7 +34,7 @@ func (c Change) String() string {
 		b.WriteString(" (" + strings.Join(c.Keys, ", ") + ")")
 	}
 	if c.NeedsStart {
-		b.WriteString(", with the next start only")
+		b.WriteString(", needs a restart")
 	}
 	if c.Means != "" {
 		b.WriteString(": " + c.Means)

@@ -35,7 +35,7 @@ timeout = "7s"
 	}{
 		"nothing":       {"", "", nil},
 		"a comment":     {`[queue]`, "[queue] # the log", nil},
-		"a section":     {`retention = "1h"`, `retention = "2h"`, []string{"queue changed (retention), with the next start only"}},
+		"a section":     {`retention = "1h"`, `retention = "2h"`, []string{"queue changed (retention), needs a restart"}},
 		"a secret":      {`secret = "0123456789abcdef"`, `secret = "fedcba9876543210"`, []string{"endpoint crm changed (secret)"}},
 		"two keys":      {"timeout = \"7s\"", "timeout = \"8s\"\nenabled = false", []string{"endpoint mail changed (enabled, timeout)"}},
 		"the delivery":  {`timeout = "5s"`, `timeout = "6s"`, []string{"endpoint crm changed (timeout)"}},

@@ -120,7 +120,7 @@ func (t *table) judgeSecret(key string, secret sign.Secret, known bool) {
 			t.warn(key, "is the example's, which everybody knows: make one with: openssl rand -hex 32")
 		}
 	case standIn.MatchString(text):
-		t.warn(key, "looks like what somebody was to put a secret in place of: make one with: openssl rand -hex 32")
+		t.warn(key, "looks like a placeholder: make a secret with: openssl rand -hex 32")
 	case secret.Len() < shortestSecret:
 		t.warn(key, "is shorter than %d bytes and may be guessed: make one with: openssl rand -hex 32", shortestSecret)
 	case quoted(text):

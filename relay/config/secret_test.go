@@ -60,7 +60,7 @@ func TestWhatStandsInPlaceOfASecretIsWarnedOf(t *testing.T) {
 	} {
 		c := mustParse(t, "[admin]\ntoken = "+strconv.Quote(strings.ReplaceAll(value, " ", "_"))+"\n")
 		warned := strings.Join(c.Warnings, "\n")
-		if got := strings.Contains(warned, "config.toml:2: admin.token: looks like what somebody was to put a secret in place of"); got != want || strings.Contains(warned, value) {
+		if got := strings.Contains(warned, "config.toml:2: admin.token: looks like a placeholder"); got != want || strings.Contains(warned, value) {
 			t.Errorf("%s: warned %q, want %v", value, warned, want)
 		}
 	}

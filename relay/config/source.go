@@ -98,10 +98,10 @@ func checkSourcePath(path string) string {
 func checkSourceCredential(t *table, s *Source, server Server) {
 	hasToken, hasSecret := t.named("token"), t.named("secret")
 	if t.named("previous_token") && !hasToken {
-		t.fault("previous_token", "needs token beside it, which it is the former one of")
+		t.fault("previous_token", "needs token beside it: previous_token is the one that token replaced")
 	}
 	if t.named("previous_secret") && !hasSecret {
-		t.fault("previous_secret", "needs secret beside it, which it is the former one of")
+		t.fault("previous_secret", "needs secret beside it: previous_secret is the one that secret replaced")
 	}
 	if hasSecret && s.Scheme == "" {
 		s.Scheme = SchemeRealtorBot

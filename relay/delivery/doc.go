@@ -20,8 +20,8 @@
 // The gate decides whether anything may be attempted: it holds back the deliveries of an endpoint that is paused, asked to wait, is
 // down or can't be reached from here. health.go says what outcomes mean for the endpoint's health, which the queue saves with the
 // lane's progress, so that a restart knows which endpoints are down. The shared budgets bound what all lanes do together: probes of
-// endpoints that are down, memory of attempts under way, attempts that get no answer, bytes sent. Policy has no clock, no lock and no
-// I/O.
+// endpoints that are down, memory of attempts under way, attempts that get no answer, bytes sent. verdict.go, gate.go and
+// health.go have no clock, no lock and no I/O; decision.go applies them, under the lane's lock.
 //
 // The Dispatcher joins the lanes with the queue: it says which lanes an event is for, and starts and stops them. Its housekeeping
 // goroutine has senders expire what was held longer than MaxAge, and reports what lasts. Another goroutine writes dead letters. To

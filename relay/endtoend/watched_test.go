@@ -169,7 +169,7 @@ func TestAStartThatTakesLongIsAnsweredAndCanBeStopped(t *testing.T) {
 				}
 				return atIntake.ask(t, "GET", "/health", "").status == 503
 			})
-			if a := atAdmin.ask(t, "GET", "/health", ""); a.status != 503 || !strings.Contains(a.body, "the queue is being opened since") {
+			if a := atAdmin.ask(t, "GET", "/health", ""); a.status != 503 || !strings.Contains(a.body, "the queue has been opening since") {
 				t.Errorf("health is answered %d %s", a.status, a.body)
 			}
 			if a := atIntake.ask(t, "POST", "/events", event("evt_1"), "Content-Type", "application/json"); a.status != 503 || a.header.Get("Retry-After") == "" {

@@ -75,7 +75,7 @@ type SourceTally struct {
 
 	KeptEvents, KeptBytes int64 // of its events, now
 	MaxQueued             int64 // bytes that may be kept of them; 0: any number
-	Full                  bool  // what was refused last for want of that would still be
+	Full                  bool  // the request that was refused last for want of that would be refused now, too
 }
 
 // Tallies tells what was counted about the sources, in the order of the configuration.

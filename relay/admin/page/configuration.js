@@ -17,7 +17,7 @@ export function configurationView() {
       swap(plan,
         h('p', {}, h('b', {}, changes.length === 0 ? 'The file says what the relay does already.' : path.endsWith('dry_run=1') ? 'This would change:' : 'This was changed:')),
         changes.map((one) => h('p', {}, [[one.section, one.name].filter(Boolean).join(' '), one.change, one.keys?.join(', '),
-          one.needs_restart && 'with the next start only', one.means].filter(Boolean).join(' · '))),
+          one.needs_restart && 'needs a restart', one.means].filter(Boolean).join(' · '))),
         (said.warnings ?? []).map((one) => h('p', { class: 'care' }, one)))
       load()
     } catch (error) {
