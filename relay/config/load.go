@@ -35,9 +35,13 @@ func LoadOutside(path string) (c *Config, absent Faults, err error) { return loa
 // LoadWhole is Load of a file that somebody may be writing at this moment: it waits, a second at most, until two reads 20 ms apart
 // are of one and the same writing. A file of which only the beginning is there can be a valid configuration, of no endpoint.
 func LoadWhole(path string) (*Config, error) {
+	return loadWhole(path, func() { time.Sleep(writeGap) })
+}
+
+func loadWhole(path string, pause func()) (*Config, error) {
 	text, info, err := readConfig(path)
 	for reads := 1; err == nil; reads++ {
-		time.Sleep(writeGap)
+		pause()
 		before, written := text, info.ModTime()
 		if text, info, err = readConfig(path); err != nil || bytes.Equal(before, text) && written.Equal(info.ModTime()) {
 			break

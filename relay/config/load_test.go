@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Each testdata/bad/NAME.toml has everything that is wrong with it in NAME.want, line by line.
@@ -265,15 +264,16 @@ func TestAFileThatIsBeingWrittenIsWaitedFor(t *testing.T) {
 	if c, err := Load(path); err != nil || len(c.Endpoints) != 0 {
 		t.Fatalf("the control, which does not wait: %v, %v", c, err)
 	}
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		time.Sleep(writeGap / 2)
-		write(text)
-	}()
-	c, err := LoadWhole(path)
-	<-written
-	if err != nil || len(c.Endpoints) != 1 {
-		t.Errorf("%+v, %v", c, err)
+	pauses := 0
+	c, err := loadWhole(path, func() {
+		if pauses++; pauses <= 2 { // its beginning, and then all of it
+			write(text[:pauses*len(text)/2])
+		}
+	})
+	if err != nil || len(c.Endpoints) != 1 || pauses != 3 {
+		t.Errorf("%+v, %v, after %d pauses", c, err, pauses)
+	}
+	if _, err := loadWhole(path, func() { write(text + strings.Repeat("\n", pauses)); pauses++ }); err == nil || !strings.Contains(err.Error(), "it is being written") {
+		t.Errorf("a file that is written all the time: %v", err)
 	}
 }
