@@ -5,11 +5,14 @@ import (
 	"fmt"
 )
 
-// The names of the schemes, as the configuration writes them.
+// The names of the schemes, as a source's scheme and an endpoint's signatures have them.
 const (
-	SchemeRealtorBot = "realtorbot"
-	SchemeStandard   = "standard"
+	SchemeRealtorBot = "realtorbot" // X-RealtorBot-Signature: lower hex HMAC-SHA256 of the body, keyed with the secret's bytes
+	SchemeStandard   = "standard"   // Standard Webhooks 1.0, keyed with the base64 behind "whsec_"
 )
+
+// Schemes are all of them. Read-only.
+var Schemes = []string{SchemeRealtorBot, SchemeStandard}
 
 // Signer makes the signatures of one endpoint, whose secrets don't change. Its results are those of RealtorBot and
 // Standard; it differs in cost: no allocation when dst has room, and about half the time for a small event (see
@@ -37,7 +40,7 @@ func NewSigner(schemes []string, current, previous Secret) (*Signer, error) {
 			}
 			s.standard = keys
 		default:
-			return nil, fmt.Errorf("unknown signature scheme %q, want %q or %q", scheme, SchemeRealtorBot, SchemeStandard)
+			return nil, fmt.Errorf("unknown signature scheme %q, want one of %q", scheme, Schemes)
 		}
 	}
 	return s, nil

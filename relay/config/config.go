@@ -101,17 +101,11 @@ type Source struct {
 	Path                   string         // unique; begins with "/"
 	Token, PreviousToken   sign.Secret    // the previous one is empty when Token is
 	Secret, PreviousSecret sign.Secret    // the previous one is empty when Secret is
-	Scheme                 string         // SchemeRealtorBot or SchemeStandard; empty without a Secret
+	Scheme                 string         // one of sign.Schemes; empty without a Secret
 	Allow                  []netip.Prefix // empty: all. Clients of a unix socket have no address and are not asked for one
 	Rate                   float64        // requests a second, all clients together; 0 sets no limit
 	MaxQueued              int64          // bytes of bodies that the queue may keep, from 1 MiB and Server.MaxBody on; 0 sets no limit
 }
-
-// The signature schemes, as a source's scheme and as elements of an endpoint's signatures.
-const (
-	SchemeRealtorBot = "realtorbot" // X-RealtorBot-Signature: lower hex HMAC-SHA256 of the body, keyed with the secret's bytes
-	SchemeStandard   = "standard"   // Standard Webhooks 1.0, keyed with the base64 behind "whsec_"
-)
 
 // Events extends the catalogue.
 type Events struct {
@@ -163,7 +157,7 @@ type Endpoint struct {
 	URL                    URL                    // http or https with a host and without user, fragment or zone
 	Events                 []string               // exact, "group.*" or "*"; see Subscribes. Empty only for one that another's OnFailed names
 	Secret, PreviousSecret sign.Secret            // empty, attempts go out unsigned; the previous one is empty when Secret is
-	Signatures             []string               // SchemeRealtorBot, SchemeStandard or both; never empty
+	Signatures             []string               // of sign.Schemes; never empty
 	Headers                map[string]sign.Secret // names as written in the file, none that the relay sets itself; nil without any
 	Format                 string                 // FormatEvent or FormatSlack
 	Enabled                bool                   // false: it keeps its lane and is sent nothing

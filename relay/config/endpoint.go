@@ -66,13 +66,12 @@ func checkSubscribed(t *table, e *Endpoint, all []Endpoint) {
 
 // signatures are the schemes that attempts are signed with.
 var signatures = func() kind {
-	schemes := []string{SchemeRealtorBot, SchemeStandard}
 	some := texts(func(_ *table, scheme string) string {
-		if !slices.Contains(schemes, scheme) {
-			return "is no signature" + suggest(scheme, schemes)
+		if !slices.Contains(sign.Schemes, scheme) {
+			return "is no signature" + suggest(scheme, sign.Schemes)
 		}
 		return ""
-	}, schema{"enum": schemes})
+	}, schema{"enum": sign.Schemes})
 	return kind{schema: some.schema.with("minItems", 1), read: func(t *table, key string, value, into any) {
 		some.read(t, key, value, into)
 		if elements, isList := list(value); isList && len(elements) == 0 {
@@ -88,7 +87,7 @@ func checkSigning(t *table, e *Endpoint, where target) {
 	if rotates && !signs {
 		t.fault("previous_secret", "signs only beside secret: set secret, or leave it out")
 	}
-	usesStandard := slices.Contains(e.Signatures, SchemeStandard)
+	usesStandard := slices.Contains(e.Signatures, sign.SchemeStandard)
 	switch {
 	case !signs && usesStandard:
 		t.fault("secret", `is missing, and signatures has "standard": set secret, or leave "standard" out`)

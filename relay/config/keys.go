@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"realtorbot-relay/sign"
+)
 
 // sections is the table of all keys, in the order of the manual. Reader, faults, defaults, Diff, Masked and Schema follow from
 // it; a test writes config.example.toml and the manual's list of keys from it (go test ./relay/config -run Written -update).
@@ -59,7 +63,7 @@ var sections = bind([]section{
 		{name: "path", kind: sourcePath, needed: `path = "/events"`, example: "/events", about: "its own; not /health, which the relay answers itself"},
 		{name: "token", kind: token, normal: "", example: "env:RELAY_TOKEN", about: "Authorization: Bearer"},
 		{name: "secret", kind: judgedSecret, normal: "", example: "cred:realtorbot", about: "for what Realtor Bot itself sends: checks the signature over the body"},
-		{name: "scheme", kind: choice(SchemeRealtorBot, SchemeStandard), example: SchemeRealtorBot,
+		{name: "scheme", kind: choice(sign.Schemes...), example: sign.SchemeRealtorBot,
 			about: `"realtorbot" (X-RealtorBot-Signature) or "standard" (Standard Webhooks); only with secret, which has "realtorbot" without it`},
 		{name: "previous_token", kind: token, normal: "", about: "while the token is rotated: the former one, which is accepted too"},
 		{name: "previous_secret", kind: judgedSecret, normal: "", about: "while the secret is rotated: the former one, which is accepted too"},
@@ -104,7 +108,7 @@ var sections = bind([]section{
 		{name: "secret", kind: secret, normal: "", example: exampleSecret,
 			about: "signs each attempt. Empty (the default): unsigned, with a warning"},
 		{name: "previous_secret", kind: secret, normal: "", about: `while the secret is rotated: signs as well, with "standard" (one signature for each)`},
-		{name: "signatures", kind: signatures, normal: []any{SchemeRealtorBot}, about: `"realtorbot", "standard" or both; "standard" needs a secret of whsec_ and base64`},
+		{name: "signatures", kind: signatures, normal: []any{sign.SchemeRealtorBot}, about: `"realtorbot", "standard" or both; "standard" needs a secret of whsec_ and base64`},
 		{name: "format", kind: choice(FormatEvent, FormatSlack), normal: FormatEvent, about: `"event", or "slack": {"text":…} for the incoming webhooks of Slack, Mattermost, Discord (…/slack)`},
 		{name: "headers", kind: headers, normal: map[string]any{}, about: `sent with each attempt, like { Authorization = "env:CRM_AUTHORIZATION" }`},
 		{name: "enabled", kind: yesNo, normal: true,

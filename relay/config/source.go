@@ -104,12 +104,12 @@ func checkSourceCredential(t *table, s *Source, server Server) {
 		t.fault("previous_secret", "needs secret beside it: previous_secret is the one that secret replaced")
 	}
 	if hasSecret && s.Scheme == "" {
-		s.Scheme = SchemeRealtorBot
+		s.Scheme = sign.SchemeRealtorBot
 	}
 	if t.has("scheme") && !hasSecret {
 		t.fault("scheme", "checks nothing without a secret: set secret, or leave scheme out")
 	}
-	if s.Scheme == SchemeStandard {
+	if s.Scheme == sign.SchemeStandard {
 		t.standardKey("secret", s.Secret)
 		t.standardKey("previous_secret", s.PreviousSecret)
 	}

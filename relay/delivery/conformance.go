@@ -92,7 +92,7 @@ func (d *Dispatcher) SendTest(ctx context.Context, name string, request client.R
 		wrong, unsigned := ep, ep
 		wrong.Secret, wrong.PreviousSecret = unknownSecret(), sign.Secret{}
 		unsigned.Secret, unsigned.PreviousSecret = sign.Secret{}, sign.Secret{}
-		unsigned.Signatures = []string{config.SchemeRealtorBot} // this scheme adds no header without a secret
+		unsigned.Signatures = []string{sign.SchemeRealtorBot} // this scheme adds no header without a secret
 		if r.wrong, err = post(wrong, 1); err != nil {
 			return result, true, err
 		}

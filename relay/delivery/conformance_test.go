@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/sign"
 )
@@ -82,7 +81,7 @@ func TestConformanceFindsWhatAReceiverLacks(t *testing.T) {
 			server := httptest.NewServer(receiver)
 			defer server.Close()
 			ep := subscriber("crm", server.URL)
-			ep.Secret, ep.Signatures = sign.NewSecret(receiver.secret), []string{config.SchemeRealtorBot}
+			ep.Secret, ep.Signatures = sign.NewSecret(receiver.secret), []string{sign.SchemeRealtorBot}
 			d := openHarness(t, ep)
 			result, found, err := d.dispatcher.SendTest(context.Background(), "crm", testRequest(), true)
 			if err != nil || !found {

@@ -291,7 +291,7 @@ func TestABombTakesLittleMemory(t *testing.T) {
 
 // The sender signs what it has to say, and something on the way compresses it.
 func TestTheSignatureIsOverWhatWasCompressed(t *testing.T) {
-	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot})
+	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot})
 	text := longEvent("evt_1", 10)
 	body := gzipOf(text)
 	if answer, got := c.ask("POST", "/events", body, asJSON, "Content-Encoding: gzip", realtorBotHeader(text)); answer.status != 200 {
@@ -313,8 +313,8 @@ func TestAnUnreadBodyIsNoEmptyOne(t *testing.T) {
 
 func TestWhatTheHeadersDecideNeedsNoBody(t *testing.T) {
 	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)},
-		config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot},
-		config.Source{Name: "standard", Path: "/standard", Secret: sign.NewSecret(whsec), Scheme: config.SchemeStandard})
+		config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot},
+		config.Source{Name: "standard", Path: "/standard", Secret: sign.NewSecret(whsec), Scheme: sign.SchemeStandard})
 	address := c.open(patience)
 	token := "Authorization: Bearer " + testToken
 	stale := strings.Join(standardHeaders("msg_1", time.Now().Add(-time.Hour), "x"), "\r\n")

@@ -158,7 +158,7 @@ func TestAllThatIsLargeIsTakenFromTheBudgetFirst(t *testing.T) {
 	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
 	before := allocated(t) // by the tests that ran before, a sample
 	runtime.MemProfileRate = 1
-	signed := config.Source{Name: "signed", Path: "/signed", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot}
+	signed := config.Source{Name: "signed", Path: "/signed", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot}
 	c := openCounter(t, config.Source{Name: "default", Path: "/events"}, signed)
 	address := c.open(patience)
 	event := func(data string) string {
@@ -245,7 +245,7 @@ func allocatedBy(stack []uintptr) string {
 // Seventy strangers send a mebibyte less ten bytes and wait. They take what there is for strangers, and nothing else.
 func TestStrangersLeaveTheBudgetToOthers(t *testing.T) {
 	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)},
-		config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot})
+		config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot})
 	address := c.open(patience)
 	for range 70 {
 		conn := say(t, address, "")

@@ -10,16 +10,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valyala/fasthttp"
+	"realtorbot-relay/sign"
 
-	"realtorbot-relay/relay/config"
+	"github.com/valyala/fasthttp"
 )
 
 // stamp is what a request of the source supplies for an event without an id or a timestamp. With Standard Webhooks the id
 // that was signed is the idempotency key: what is posted twice under it is one event. The events of a batch have it with
 // their place in the batch.
 func (s *source) stamp(h *fasthttp.RequestHeader, now time.Time) Stamp {
-	if s.Secret.IsZero() || s.Scheme != config.SchemeStandard {
+	if s.Secret.IsZero() || s.Scheme != sign.SchemeStandard {
 		return Stamp{Now: now, NewID: newID}
 	}
 	key, place := bytes.Clone(h.Peek("Webhook-Id")), 0

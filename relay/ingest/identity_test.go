@@ -30,7 +30,7 @@ func TestNobodyPostsAsTheRelay(t *testing.T) {
 
 // Posted twice under one signed id an event without an id is one event, also by another relay process.
 func TestTheSignedIDIsTheIdempotencyKey(t *testing.T) {
-	source := config.Source{Name: "standard", Path: "/events", Secret: sign.NewSecret(whsec), Scheme: config.SchemeStandard}
+	source := config.Source{Name: "standard", Path: "/events", Secret: sign.NewSecret(whsec), Scheme: sign.SchemeStandard}
 	c := openCounter(t, source)
 	post := func(id, kind, body string) string {
 		t.Helper()

@@ -34,8 +34,8 @@ const timestampTolerance = 5 * time.Minute
 func newSource(c config.Source) (*source, error) {
 	s := &source{Source: c, tally: new(tally), open: c.Token.IsZero() && c.Secret.IsZero()}
 	switch {
-	case c.Secret.IsZero() || c.Scheme == config.SchemeRealtorBot: // the secret is the key
-	case c.Scheme == config.SchemeStandard:
+	case c.Secret.IsZero() || c.Scheme == sign.SchemeRealtorBot: // the secret is the key
+	case c.Scheme == sign.SchemeStandard:
 		for _, secret := range []sign.Secret{c.Secret, c.PreviousSecret} {
 			if secret.IsZero() {
 				continue
@@ -127,7 +127,7 @@ func (s *source) screen(h *fasthttp.RequestHeader, now time.Time) refusal {
 
 // verify checks the signature over a body, or, without keys, whether it has the form of one.
 func (s *source) verify(h *fasthttp.RequestHeader, body []byte, now time.Time, keys bool) error {
-	if s.Scheme == config.SchemeStandard {
+	if s.Scheme == sign.SchemeStandard {
 		var with []sign.StandardKey
 		if keys {
 			with = s.standard
@@ -143,7 +143,7 @@ func (s *source) verify(h *fasthttp.RequestHeader, body []byte, now time.Time, k
 }
 
 func (s *source) unsigned() refusal {
-	if s.Scheme == config.SchemeStandard {
+	if s.Scheme == sign.SchemeStandard {
 		return noStandard
 	}
 	return noSignature
@@ -156,7 +156,7 @@ func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *Parser, now ti
 	if s.verify(h, body, now, true) == nil {
 		return refusal{}, nil
 	}
-	if s.Scheme == config.SchemeRealtorBot && len(body) <= mostForm {
+	if s.Scheme == sign.SchemeRealtorBot && len(body) <= mostForm {
 		form, err := p.Canonical(body)
 		if errors.Is(err, errNoRoom) {
 			return refusal{}, err

@@ -49,9 +49,9 @@ func TestCredentialIsCheckedOverTheRawBody(t *testing.T) {
 	now := time.Now()
 	plain := config.Source{}
 	withToken := config.Source{Token: sign.NewSecret(testToken)}
-	withSecret := config.Source{Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot}
-	withBoth := config.Source{Token: sign.NewSecret(testToken), Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot}
-	standard := config.Source{Secret: sign.NewSecret(whsec), Scheme: config.SchemeStandard}
+	withSecret := config.Source{Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot}
+	withBoth := config.Source{Token: sign.NewSecret(testToken), Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot}
+	standard := config.Source{Secret: sign.NewSecret(whsec), Scheme: sign.SchemeStandard}
 	tests := []struct {
 		name    string
 		source  config.Source
@@ -113,7 +113,7 @@ func TestCredentialIsCheckedOverTheRawBody(t *testing.T) {
 
 // What the documentation signs is JSON.stringify(body), whatever a proxy made of the spaces and numbers on the way.
 func TestTheSignatureMayBeOverTheDocumentedForm(t *testing.T) {
-	withSecret := config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(testSecret), Scheme: config.SchemeRealtorBot}
+	withSecret := config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot}
 	const posted = "{ \"type\": \"test\", \"data\": { \"b\": 1.0, \"1\": \"\\u00e9\" } }\n"
 	const form = `{"type":"test","data":{"1":"é","b":1}}`
 	const batch, batchForm = "[ {\"type\":\"test\",\"data\":{}} , {\"type\":\"test\",\"data\":{\"x\":1e2}} ]", `[{"type":"test","data":{}},{"type":"test","data":{"x":100}}]`
@@ -137,7 +137,7 @@ func TestTheSignatureMayBeOverTheDocumentedForm(t *testing.T) {
 		}
 	}
 	// Standard Webhooks signs bytes.
-	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(whsec), Scheme: config.SchemeStandard})
+	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Secret: sign.NewSecret(whsec), Scheme: sign.SchemeStandard})
 	if answer, _ := c.ask("POST", "/events", posted, append(standardHeaders("msg_1", time.Now(), form), asJSON)...); answer.status != 401 {
 		t.Errorf("standard: answered %d, want 401", answer.status)
 	}
@@ -147,8 +147,8 @@ func TestPreviousCredentialsAreTakenWhileTheyRotate(t *testing.T) {
 	const body = `{"type":"test","data":{}}`
 	const newer = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	old := config.Source{Name: "platform", Path: "/events", PreviousToken: sign.NewSecret(testToken), Token: sign.NewSecret("example-token-to-come")}
-	signed := config.Source{Name: "signed", Path: "/signed", PreviousSecret: sign.NewSecret(testSecret), Secret: sign.NewSecret("example-secret-to-come"), Scheme: config.SchemeRealtorBot}
-	standard := config.Source{Name: "standard", Path: "/standard", PreviousSecret: sign.NewSecret(whsec), Secret: sign.NewSecret(newer), Scheme: config.SchemeStandard}
+	signed := config.Source{Name: "signed", Path: "/signed", PreviousSecret: sign.NewSecret(testSecret), Secret: sign.NewSecret("example-secret-to-come"), Scheme: sign.SchemeRealtorBot}
+	standard := config.Source{Name: "standard", Path: "/standard", PreviousSecret: sign.NewSecret(whsec), Secret: sign.NewSecret(newer), Scheme: sign.SchemeStandard}
 	for range 2 {
 		c := openCounter(t, old, signed, standard)
 		want := 200
@@ -202,7 +202,7 @@ func TestSourceTakesNoMoreThanItsRate(t *testing.T) {
 	for _, signature := range []bool{false, true} {
 		source := config.Source{Name: "platform", Path: "/events", Rate: 2.5, Token: sign.NewSecret(testToken)}
 		if signature {
-			source.Secret, source.Scheme = sign.NewSecret(testSecret), config.SchemeRealtorBot
+			source.Secret, source.Scheme = sign.NewSecret(testSecret), sign.SchemeRealtorBot
 		}
 		c := openCounter(t, source, config.Source{Name: "other", Path: "/other"})
 		now := time.Now()
@@ -268,7 +268,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 }
 
 func TestBadSecretIsNoSource(t *testing.T) {
-	_, err := newSource(config.Source{Name: "platform", Secret: sign.NewSecret("example-secret"), Scheme: config.SchemeStandard})
+	_, err := newSource(config.Source{Name: "platform", Secret: sign.NewSecret("example-secret"), Scheme: sign.SchemeStandard})
 	if err == nil || !strings.Contains(err.Error(), `"platform"`) || strings.Contains(err.Error(), "example-secret") {
 		t.Errorf("error %v", err)
 	}
