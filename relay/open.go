@@ -139,7 +139,7 @@ func (r *Relay) firstOpen(serve func()) (serving bool, err error) {
 	if err = <-opened; err == nil {
 		r.handlers.Store(r.ready)
 		r.opening.why.Store(nil)
-		r.log.Info().Int64("duration_ms", time.Since(began).Milliseconds()).Msg("the queue is open: events are accepted")
+		r.log.Info().Int64("duration_ms", time.Since(began).Milliseconds()).Msg("the queue is open")
 	}
 	return true, err
 }
@@ -197,7 +197,7 @@ func (r *Relay) tryOpen() bool {
 	case err == nil:
 		r.handlers.Store(r.ready)
 		r.opening.why.Store(nil)
-		r.log.Info().Msg("the queue is open: events are accepted")
+		r.log.Info().Msg("the queue is open")
 		return true
 	case isTemporary(err):
 		r.opening.why.Store(&err)

@@ -66,6 +66,9 @@ func TestStartedOnAFullDiskItServesHealthAndOpensWhenThereIsRoom(t *testing.T) {
 		!strings.Contains(text, "\nrelay_queue_disk_free_bytes 4.9283072e+07\n") || !strings.Contains(text, "\nrelay_queue_min_free_bytes 1.17440512e+08\n") {
 		t.Errorf("metrics are answered %d, and the alert rules see nothing:\n%s", status, text)
 	}
+	if status, text := ask(t, adm, "/stats"); status != 503 || !strings.Contains(text, "47 MiB are free") {
+		t.Errorf("whoever may know more is told %d %s", status, text)
+	}
 	if r.Stalled() != 0 {
 		t.Error("waiting counts as a stall")
 	}

@@ -267,6 +267,9 @@ func TestUnknownPathsAndMethodsHaveTheErrorForm(t *testing.T) {
 		{"POST", "/endpoints/crm", 405, "method_not_allowed"},
 		{"POST", "/endpoints/crm/explode", 404, "not_found"},
 		{"POST", "/endpoints/nobody/pause", 404, "no_endpoint"},
+		{"POST", "/endpoints/x%2F..%2Fcrm/pause", 404, "no_endpoint"},
+		{"POST", "/endpoints/crm%2fpause", 405, "method_not_allowed"},
+		{"GET", "/endpoints/x%2F..%2Fcrm", 404, "no_endpoint"},
 		{"DELETE", "/endpoints/nobody", 404, "no_endpoint"},
 		{"DELETE", "/endpoints/crm", 409, "configured"},
 	}

@@ -149,6 +149,9 @@ const eventPath = "/events/"
 func pathOf(ctx *fasthttp.RequestCtx) string {
 	path := string(ctx.URI().PathOriginal())
 	if !strings.HasPrefix(path, eventPath) {
+		if strings.Contains(strings.ToLower(path), "%2f") {
+			return path // a slash in a name parts no steps: it must not lead to another endpoint
+		}
 		return string(ctx.Path())
 	}
 	if plain, err := url.PathUnescape(path); err == nil {

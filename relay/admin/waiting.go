@@ -60,7 +60,12 @@ func (w *Waiting) Handle(ctx *fasthttp.RequestCtx) {
 		r.answer(w.admin, ctx, t)
 	case r.path == "/session" && w.admin.foreign(ctx):
 	default:
-		answer.Error(ctx, 503, "unavailable", "the queue can't be opened yet: GET /health says why")
+		message := "the queue can't be opened yet: GET /health says why"
+		mayKnow := r.flags&forAll == 0 && (isTrusted(ctx) || !w.Token.IsZero() || ownHost(string(ctx.Host()))) // as with health
+		if why := w.Why(); mayKnow && why != nil {
+			message = "the queue can't be opened yet: " + why.Error()
+		}
+		answer.Error(ctx, 503, "unavailable", message)
 	}
 }
 

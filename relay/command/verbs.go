@@ -147,6 +147,9 @@ func replay(c *call) error {
 	for _, it := range s.Skipped {
 		c.say("  %s is left out: %s\n", it.ID, strings.ReplaceAll(it.Reason, "_", " "))
 	}
+	if s.Replay == nil && !c.dryRun && len(s.Skipped) > 0 {
+		return errNotWell // of what was named, nothing goes
+	}
 	return nil
 }
 

@@ -61,6 +61,10 @@ func checkSubscribed(t *table, e *Endpoint, all []Endpoint) {
 		e.Events = []string{}
 		return
 	}
+	if isList {
+		t.fault("events", `must name what to deliver, since no on_failed names this endpoint: write events = ["lead.*"], or ["*"] for everything, or take the endpoint out`)
+		return
+	}
 	t.fault("events", `must name what to deliver: write events = ["lead.*"], or ["*"] for everything`)
 }
 

@@ -24,7 +24,7 @@ const maxSecret = 64 << 10
 const exampleSecret = "example-secret-change-me"
 
 // standIn finds what stands where a secret should be: a template that nobody filled in, or the word that a guide had there.
-var standIn = regexp.MustCompile(`(?i)\{\{.*\}\}|\$\{[a-z_].*\}|^<[^<>]*>$|^\$[A-Z_]+$|(change|replace|fill)[ _-]?(me|this|in)([^a-z]|$)|^(your|my)[ _-].*(secret|token|key|password)$|^(x{6,}|\*{6,}|\.{3,})$`)
+var standIn = regexp.MustCompile(`(?i)\{\{.*\}\}|\$\{[a-z_].*\}|^<[^<>]*>$|^\$[A-Z_]+$|(change|replace|fill)[ _-]?(me|this|in)([^a-z]|$)|^(your|my)[ _-].*(secret|token|key|password)$|[ _-]here$|^(%[a-z_]+%|__[a-z_]+__|@[a-z_]+@)$|^(x{6,}|\*{6,}|\.{3,})$`)
 
 // shortestSecret is the length in bytes below which a secret draws a warning: 128 bits.
 const shortestSecret = 16

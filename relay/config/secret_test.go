@@ -55,7 +55,8 @@ previous_secret = "briefer"
 func TestWhatStandsInPlaceOfASecretIsWarnedOf(t *testing.T) {
 	for value, want := range map[string]bool{
 		"CHANGE_ME": true, "change-me-please-now-now": true, "{{ vault_relay_token_of_prod }}": true, "${RELAY_TOKEN_FROM_ENV}": true, "$RELAY_TOKEN_HERE": true,
-		"<your token goes here>": true, "REPLACE_THIS_WITH_A_SECRET": true, "your-very-long-secret-token": true, "xxxxxxxxxxxxxxxxxxxxxxxx": true, "********************": true,
+		"<your token goes here>": true, "REPLACE_THIS_WITH_A_SECRET": true, "your-very-long-secret-token": true, "your-secret-goes-here": true, "INSERT_TOKEN_HERE": true,
+		"%RELAY_TOKEN_OF_PROD%": true, "__RELAY_TOKEN_OF_PROD__": true, "@RELAY_TOKEN_OF_PROD@": true, "nowhere-atmosphere-sphere": false, "50%-of-a-quorum-is-25%": false, "xxxxxxxxxxxxxxxxxxxxxxxx": true, "********************": true,
 		"0f1e2d3c4b5a69788796a5b4c3d2e1f0": false, "interchange-menagerie-quorum": false, "correct-horse-battery-staple": false, "s3cr3t{with}braces$and<more>": false,
 	} {
 		c := mustParse(t, "[admin]\ntoken = "+strconv.Quote(strings.ReplaceAll(value, " ", "_"))+"\n")

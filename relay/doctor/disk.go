@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/ownership"
 )
 
@@ -140,7 +141,7 @@ func measureSync(dir string) (took []time.Duration, err error) {
 // room judges the free disk by min_free, and by when it will be reached.
 func (p *patient) room(free int64) finding {
 	const about = "disk room"
-	least := p.config.Queue.MinFree
+	_, least := queue.FreeSpace(queue.Options{Dir: p.dir(), MinFree: p.config.Queue.MinFree})
 	if p.running != nil {
 		least = max(least, p.running.Queue.MinFree)
 	}

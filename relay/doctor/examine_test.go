@@ -126,6 +126,12 @@ func TestRoomIsJudgedByTheMark(t *testing.T) {
 			t.Errorf("%d free: %+v", free, f)
 		}
 	}
+	p.config.Queue.MinFree = 0 // what the queue needs itself: 112 MiB
+	for free, want := range map[int64]verdict{6 << 20: fail, 111 << 20: fail, 113 << 20: warn, 1 << 30: ok} {
+		if f := p.room(free); f.verdict != want || !strings.Contains(f.says, "below 112 MiB events are refused") {
+			t.Errorf("with min_free 0 and %d free: %+v", free, f)
+		}
+	}
 }
 
 func TestFileSystemsAreToldApart(t *testing.T) {
