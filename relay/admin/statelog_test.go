@@ -77,7 +77,7 @@ func TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd(t *testing.T) {
 		o.free.Store(free)
 		look()
 	}
-	begun := o.lines("health is not ok")
+	begun := o.lines("health problem began")
 	for _, text := range []string{"the disk is getting low: 1100 MiB", "ends in ", "no such file"} {
 		if n := strings.Count(strings.Join(begun, ""), text); n != 1 {
 			t.Errorf("%q is told %d times: %q", text, n, begun)
@@ -87,7 +87,7 @@ func TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd(t *testing.T) {
 	o.Certificate = nil
 	look()
 	look()
-	if ended := o.lines("this is over"); len(ended) != len(begun) || len(begun) != 3 {
+	if ended := o.lines("health problem ended"); len(ended) != len(begun) || len(begun) != 3 {
 		t.Errorf("%d began and %d ended: %q", len(begun), len(ended), ended)
 	}
 }
