@@ -23,6 +23,9 @@ var elsewhere = map[string]struct{ file, as string }{
 	"sudo scripts/install":                      {"scripts/booted", "/opt/relay/scripts/install --binary"}, // it needs root and systemd
 	"scripts/test":                              {".ci/run", "\nscripts/test\n"},                           // which runs this
 	"scripts/check format vet tidy staticcheck": {".ci/run", "scripts/check"},
+	"scripts/simulate -seeds 5":                 {"scripts/check", "scripts/simulate -seeds"},
+	"scripts/simulate -mutants all":             {"scripts/check", "scripts/simulate -mutants all"},
+	"scripts/simulate -seed 7 -seeds 1 -without operator,crm/12 -log": {"scripts/check", "scripts/simulate -seed 7 -seeds 1 -without operator,crm/12 -log"},
 }
 
 // page is README or a page of the manual.
