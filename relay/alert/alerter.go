@@ -29,7 +29,9 @@ type Alerter struct {
 	looked time.Time            // at the certificates
 	unsent []alert              // which the queue did not take yet
 
-	forecast forecast
+	expired   int64            // what the queue had counted at the last look
+	expiredOf map[string]int64 // of that, by lane
+	forecast  forecast
 
 	mu     sync.Mutex
 	raised map[string]int64
@@ -73,6 +75,7 @@ func (d *Alerter) look(ctx context.Context, now time.Time) {
 		kind, data := ofTransition(n)
 		d.raise(kind, n.At, data)
 	}
+	d.lookAtExpired()
 	for _, f := range d.Dispatcher.TakeFailures(func(endpoint string) bool { return !now.Before(d.gather[endpoint]) }) {
 		d.gather[f.Endpoint] = now.Add(gatherFor)
 		d.raise(config.AlertDeliveryFailed, now, ofFailures(f))
@@ -83,6 +86,31 @@ func (d *Alerter) look(ctx context.Context, now time.Time) {
 		d.checkCertificates(now)
 	}
 	d.send(ctx)
+}
+
+// lookAtExpired adds to the failures what became failed because nobody serves its lane: that is the queue's doing, and no lane
+// of the dispatcher takes part.
+func (d *Alerter) lookAtExpired() {
+	all := d.Queue.Stats().Expired
+	if all == d.expired {
+		return
+	}
+	d.expired = all
+	was := d.expiredOf
+	d.expiredOf = map[string]int64{}
+	for _, lane := range d.Queue.Lanes() {
+		n := lane.Stats().Expired
+		if n == 0 {
+			continue
+		}
+		name := lane.Name()
+		d.expiredOf[name] = n
+		if more := n - was[name]; more > 0 { // less: what was left was discarded, and the name is used again
+			d.Dispatcher.ReportUnserved(name, more)
+		} else if more < 0 {
+			d.Dispatcher.ReportUnserved(name, n)
+		}
+	}
 }
 
 func (d *Alerter) lookAtDisk(now time.Time) {

@@ -33,6 +33,8 @@ type harness struct {
 	free         atomic.Int64
 	status       atomic.Int64 // what the other endpoint answers
 	certificates []Certificate
+	leap         atomic.Int64    // of the queue's clock
+	only         config.Endpoint // the one that takes alerts
 
 	mu   sync.Mutex
 	came []string // the alerts' bodies, in order
@@ -55,6 +57,7 @@ func openHarness(t *testing.T) *harness {
 	q, err := queue.Open(queue.Options{
 		Dir: filepath.Join(t.TempDir(), "data"), DedupWindow: time.Hour, Retention: time.Hour, FailedRetention: time.Hour,
 		MinFree: 1 << 30, Free: func() (int64, error) { return b.free.Load(), nil },
+		UnservedRetention: 50 * time.Hour, Now: func() time.Time { return time.Now().Add(time.Duration(b.leap.Load())) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +66,8 @@ func openHarness(t *testing.T) *harness {
 		return config.Endpoint{Name: name, URL: config.NewURL(url), Events: []string{events}, Enabled: true, Signatures: []string{"realtorbot"},
 			Delivery: config.Delivery{Timeout: 10 * time.Second, Concurrency: 1, MaxAge: time.Hour}}
 	}
-	post, err := delivery.NewDispatcher(q, []config.Endpoint{one("chat", chat.URL, "relay.*"), one("crm", crm.URL, "*")}, 0, "1.2.3", zerolog.Nop(), client.Machine{})
+	b.only = one("chat", chat.URL, "relay.*")
+	post, err := delivery.NewDispatcher(q, []config.Endpoint{b.only, one("crm", crm.URL, "*")}, 0, "1.2.3", zerolog.Nop(), client.Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +165,32 @@ func TestFailedDeliveriesAreToldOnceAMinute(t *testing.T) {
 	if n := b.Raised()["relay.delivery.failed"]; n != 2 {
 		t.Errorf("%d are counted", n)
 	}
+}
+
+// What became failed because nobody serves its endpoint any more is told as other failed deliveries are.
+func TestWhatExpiresOfAnEndpointThatIsGoneIsTold(t *testing.T) {
+	b := openHarness(t)
+	ctx, now := context.Background(), time.Now()
+	if err := b.Dispatcher.Lane("crm").Pause("paused by the operator"); err != nil {
+		t.Fatal(err)
+	}
+	b.look(ctx, now)
+	b.next()
+	b.accept("evt_1", "evt_2", "evt_3")
+	if err := b.Dispatcher.Apply([]config.Endpoint{b.only}); err != nil {
+		t.Fatal(err)
+	}
+	b.look(ctx, now)
+	b.mustBeQuiet()
+	b.leap.Store(int64(60 * time.Hour))
+	b.await("they expire", func() bool { return b.Queue.Stats().Expired == 3 })
+	b.look(ctx, now)
+	if kind, data := b.next(); kind != "relay.delivery.failed" || data.Endpoint != "crm" || data.Count != 3 || data.Classes["expired"] != 3 ||
+		data.Message != `3 deliveries to endpoint "crm" failed for good: `+data.Reason || !strings.Contains(data.Reason, "queue.unserved_retention") {
+		t.Errorf("%s %+v", kind, data)
+	}
+	b.look(ctx, now.Add(time.Hour))
+	b.mustBeQuiet()
 }
 
 func TestEndpointsThatGoAndComeBackAreTold(t *testing.T) {

@@ -103,8 +103,12 @@ func ofTransition(n delivery.Transition) (kind string, data told) {
 
 // ofFailures says what became failed.
 func ofFailures(f delivery.Failures) told {
+	latest := ""
+	if f.Event != "" {
+		latest = ", the latest (" + f.Event + ")"
+	}
 	return told{
-		Message:  fmt.Sprintf("%d %s to endpoint %q failed for good, the latest (%s): %s", f.Count, plural(f.Count, "delivery", "deliveries"), f.Endpoint, f.Event, f.Reason),
+		Message:  fmt.Sprintf("%d %s to endpoint %q failed for good%s: %s", f.Count, plural(f.Count, "delivery", "deliveries"), f.Endpoint, latest, f.Reason),
 		Endpoint: f.Endpoint, Count: f.Count, Classes: f.Classes, Event: f.Event, Type: f.Type, Reason: f.Reason,
 	}
 }

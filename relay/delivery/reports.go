@@ -37,7 +37,7 @@ type Failures struct {
 	Endpoint    string
 	Count       int64
 	Classes     map[string]int64 // by the class of the last attempt's failure, or "expired"
-	Event, Type string           // of the latest
+	Event, Type string           // of the latest; empty when nobody served the endpoint
 	Reason      string           // of the latest
 }
 
@@ -109,13 +109,21 @@ func (l *Lane) reportFailed(event, eventType []byte, class, reason string, count
 	if bytes.HasPrefix(eventType, []byte(config.AlertPrefix)) {
 		return
 	}
-	r := l.reports
+	l.reports.addFailed(l.name, event, eventType, class, reason, count)
+}
+
+// ReportUnserved counts deliveries of a disabled endpoint, or one that is not configured, that became failed.
+func (d *Dispatcher) ReportUnserved(endpoint string, count int64) {
+	d.reports.addFailed(endpoint, nil, nil, "expired", "held longer than queue.unserved_retention, or beyond queue.unserved_bytes, while the endpoint was disabled or not configured", count)
+}
+
+func (r *reports) addFailed(endpoint string, event, eventType []byte, class, reason string, count int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.failures[l.name]
+	f := r.failures[endpoint]
 	if f == nil {
-		f = &Failures{Endpoint: l.name, Classes: map[string]int64{}}
-		r.failures[l.name] = f
+		f = &Failures{Endpoint: endpoint, Classes: map[string]int64{}}
+		r.failures[endpoint] = f
 	}
 	f.Count += count
 	f.Classes[class] += count
