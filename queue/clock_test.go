@@ -157,3 +157,33 @@ func TestJumpsOfTheWallClockChangeNoPeriod(t *testing.T) {
 		}
 	}
 }
+
+// A machine that booted in 1970 is told the time while deliveries wait that were handed out and put back: they are no older for that.
+func TestADeliveryThatIsPutBackIsAsOldAsItIsWhateverTheClock(t *testing.T) {
+	t.Parallel()
+	var m machine
+	m.mono.Store(aDay)
+	m.wall.Store(5000)
+	b := openBench(t, m.change)
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), "first", "retried")
+	first, _ := crm.Take()
+	retried, _ := crm.Take()
+	m.pass(aHour)
+	crm.Release(first, time.Time{})
+	m.wall.Add(noonIn)
+	if retried.Age() != time.Hour {
+		t.Errorf("an attempt under way is of a delivery that is %s old, want 1h", retried.Age())
+	}
+	first, _ = crm.Take()
+	if first.Age() != time.Hour || first.Event.At != m.wall.Load()-aHour {
+		t.Errorf("what was put back is %s old, accepted at %d, want 1h and %d", first.Age(), first.Event.At, m.wall.Load()-aHour)
+	}
+	if at := crm.Stats().Oldest.UnixMilli(); at != m.wall.Load()-aHour {
+		t.Errorf("the oldest pending event is of %d, want %d", at, m.wall.Load()-aHour)
+	}
+	crm.Retry(retried, broken(1), time.Now())
+	if again, ok := crm.TakeDue(time.Now().Add(time.Hour)); !ok || again.Age() != time.Hour {
+		t.Errorf("a retry is %s old, want 1h", again.Age())
+	}
+}

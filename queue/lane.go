@@ -59,7 +59,7 @@ type Lane struct {
 	carriedListed uint64         // * below which the log was deleted when they were listed
 	finder        *log.Finder    // * finds blocks that have events for this lane
 	oldestLookup  chan struct{}  // closed when the look-up of the oldest event ends; nil while none runs
-	lastReadAt    int64          // when the last event that was read was accepted, Unix milliseconds, wall clock
+	lastReadAt    int64          // when the last event that was read was accepted, queue time
 
 	openAttempts int64 // first attempts handed out and not settled
 
@@ -123,7 +123,8 @@ type Delivery struct {
 	Attempts int       // made so far
 	Replay   uint64    // number of the replay that it is part of, 0 for none; see ReplayID
 	Due      time.Time // of a retry, when it was due
-	began    int64     // when that replay began, Unix milliseconds, wall clock
+	since    int64     // when the delivery came to be, queue time
+	q        *Queue
 	flight   *flight   // nil for a retry
 	retry    *retry
 }
@@ -213,10 +214,18 @@ func (l *Lane) Pause(reason string) error {
 	return nil
 }
 
-// CreatedAt is when the delivery came to be: when its event was accepted or, in a replay, when the replay began.
-func (d *Delivery) CreatedAt() time.Time {
-	if d.Replay != 0 {
-		return time.UnixMilli(d.began)
+// Age is how long ago the delivery came to be: its event was accepted or, in a replay, the replay began. A wall clock that is set
+// does not change it.
+func (d *Delivery) Age() time.Duration {
+	return time.Duration(d.q.now()-d.since) * time.Millisecond
+}
+
+// handOut makes the delivery of a first attempt. The flight's event has queue time, the delivery's the wall clock's as it is now.
+func (l *Lane) handOut(f *flight) *Delivery {
+	d := &Delivery{Event: f.ev, since: f.ev.At, q: l.q, flight: f}
+	d.Event.At = l.q.shown(f.ev.At)
+	if f.replay != nil {
+		d.Replay, d.since = f.replay.number, int64(f.replay.number)
 	}
-	return time.UnixMilli(d.Event.At)
+	return d
 }

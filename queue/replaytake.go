@@ -44,7 +44,7 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 		return nil, time.Time{}
 	}
 	if f := r.takeReleased(); f != nil {
-		return &Delivery{Event: f.ev, Replay: r.number, began: l.q.shown(int64(r.number)), flight: f}, time.Time{}
+		return l.handOut(f), time.Time{}
 	}
 	if r.due.After(now) {
 		return nil, r.due
@@ -148,7 +148,7 @@ func (l *Lane) takeUp(r *replay, ev Stored, failed bool, now time.Time) *Deliver
 		l.replaying = map[uint64]struct{}{}
 	}
 	l.replaying[ev.Seq] = struct{}{}
-	return &Delivery{Event: ev, Replay: r.number, began: l.q.shown(int64(r.number)), flight: f}
+	return l.handOut(f)
 }
 
 // replayCatchUp is how much of its rate a delayed replay makes up for.

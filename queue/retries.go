@@ -186,9 +186,12 @@ func (l *Lane) TakeDue(now time.Time) (d *Delivery, ok bool) {
 		}
 		r := l.popRetry()
 		l.mu.Unlock()
-		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, Due: r.due, began: l.q.shown(int64(r.replay)), retry: r}
+		d := &Delivery{Event: Stored{Seq: r.seq}, Attempts: r.attempts, Replay: r.replay, Due: r.due, since: int64(r.replay), q: l.q, retry: r}
 		ev, found, err := l.q.find(r.seq)
 		if err == nil && found {
+			if d.Replay == 0 {
+				d.since = ev.At
+			}
 			ev.At = l.q.shown(ev.At)
 			d.Event = ev
 			return d, true

@@ -25,13 +25,13 @@ func (l *Lane) take() (d *Delivery, more bool) {
 		return nil, false // the next save wakes the senders
 	}
 	if f := l.takeReleased(); f != nil {
-		return &Delivery{Event: f.ev, flight: f}, true
+		return l.handOut(f), true
 	}
 	f := l.advance()
 	if f == nil {
 		return nil, false
 	}
-	return &Delivery{Event: f.ev, flight: f}, l.waiting() > 0
+	return l.handOut(f), l.waiting() > 0
 }
 
 // advance puts the next pending event in flight, nil when there is none now. The caller holds logReading and mu; mu is not
@@ -47,7 +47,6 @@ func (l *Lane) advance() *flight {
 	if !ok {
 		return nil
 	}
-	ev.At = l.q.shown(ev.At)
 	l.lastReadAt = ev.At
 	f := &flight{ev: ev}
 	l.window = append(l.window, f)
@@ -62,6 +61,15 @@ func (l *Lane) waiting() int64 { return l.assignedCount() - l.passed.Load() - l.
 // is looked up; when the disk does not answer in time, the result is the time of the event that was read last, and the
 // oldest is no older than that. The caller holds mu, which is not held meanwhile.
 func (l *Lane) oldest() int64 {
+	at := l.findOldest()
+	if at == 0 {
+		return 0
+	}
+	return l.q.shown(at)
+}
+
+// findOldest is oldest in queue time; 0 when nothing was read yet.
+func (l *Lane) findOldest() int64 {
 	if at, ok := l.oldestInMemory(); ok {
 		return at
 	}
@@ -85,7 +93,7 @@ func (l *Lane) oldest() int64 {
 // oldestWait is how long Stats waits for the disk.
 const oldestWait = 100 * time.Millisecond
 
-// oldestInMemory is the acceptance of the oldest pending event that was read.
+// oldestInMemory is the acceptance of the oldest pending event that was read, queue time.
 func (l *Lane) oldestInMemory() (at int64, ok bool) {
 	for _, f := range l.window {
 		if !f.settled {

@@ -17,7 +17,7 @@ func (d *harness) outcome(l *Lane, o client.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o.At = d.now()
-	l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: o.At.UnixMilli(), Type: []byte("another")}}, &flight{generation: l.generation.Load()}, 1, &o, o.At)
+	l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: o.At.UnixMilli(), Type: []byte("another")}}, 0, &flight{generation: l.generation.Load()}, 1, &o, o.At)
 	l.saveHealthLocked()
 }
 

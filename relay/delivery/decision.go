@@ -21,18 +21,19 @@ type decision struct {
 	effects []effect
 }
 
-// judgeLocked decides on an outcome and has the gate learn from it. A delivery that is not charged, of an endpoint that holds its
-// deliveries, expires here: while it is a probe time after time, it is never due when the housekeeping looks for old ones.
-func (l *Lane) judgeLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) decision {
-	r, maxAge := l.decideLocked(d, f, number, o, now), f.generation.endpoint.Delivery.MaxAge
-	if why := l.gate.holdReason(); why != "" && !r.charged && !r.pauses && now.Sub(d.CreatedAt()) > maxAge {
+// judgeLocked decides on the outcome of an attempt of a delivery of some age, and has the gate learn from it. A delivery that is not
+// charged, of an endpoint that holds its deliveries, expires here: while it is a probe time after time, it is never due when the
+// housekeeping looks for old ones.
+func (l *Lane) judgeLocked(d *queue.Delivery, age time.Duration, f *flight, number int, o *client.Outcome, now time.Time) decision {
+	r, maxAge := l.decideLocked(d, age, f, number, o, now), f.generation.endpoint.Delivery.MaxAge
+	if why := l.gate.holdReason(); why != "" && !r.charged && !r.pauses && age > maxAge {
 		r.charged, r.verdict = true, Verdict{Kind: Failed, Reason: heldTooLong(maxAge, why) + ": " + r.verdict.Reason}
 	}
 	return r
 }
 
 // decideLocked is judgeLocked without the expiry.
-func (l *Lane) decideLocked(d *queue.Delivery, f *flight, number int, o *client.Outcome, now time.Time) (r decision) {
+func (l *Lane) decideLocked(d *queue.Delivery, age time.Duration, f *flight, number int, o *client.Outcome, now time.Time) (r decision) {
 	g, p := &l.gate, f.generation.endpoint.Delivery
 	r.verdict = Judge(*o, number, p)
 	v := &r.verdict
@@ -74,7 +75,7 @@ func (l *Lane) decideLocked(d *queue.Delivery, f *flight, number int, o *client.
 	}
 	if v.Kind == Delivered {
 		if d.Replay == 0 {
-			l.stats.delay.add(now, max(now.Sub(time.UnixMilli(d.Event.At)), 0))
+			l.stats.delay.add(now, max(age, 0))
 		} else {
 			l.stats.delay.tick(now) // the age of what is replayed says nothing
 		}
@@ -105,7 +106,7 @@ func (l *Lane) decideLocked(d *queue.Delivery, f *flight, number int, o *client.
 		if f.probe && g.isDown() {
 			g.NextProbe = l.probes.schedule(latest(g.HeldUntil, now.Add(probeEvery)), now)
 		}
-		if now.Sub(d.CreatedAt()) > p.MaxAge {
+		if age > p.MaxAge {
 			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}
 			return r
 		}

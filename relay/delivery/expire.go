@@ -135,7 +135,7 @@ func (l *Lane) expireSome(r *expiryRound, take func() *queue.Delivery) time.Dura
 		if d == nil {
 			return nextExpiryMax
 		}
-		left := r.maxAge - r.now.Sub(d.CreatedAt())
+		left := r.maxAge - d.Age()
 		if left < 0 && !l.isStillHeldFor(r.reason) {
 			left = 0
 		}

@@ -60,7 +60,7 @@ func lostTo(l *Lane, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := client.Outcome{At: now, Class: client.ClassConnectRefused, Err: "connect to 192.168.1.50:443: no route to host", Unreachable: true, Local: true}
-	return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{generation: l.generation.Load()}, 1, &o, now).charged
+	return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, 0, &flight{generation: l.generation.Load()}, 1, &o, now).charged
 }
 
 // What is on this machine, or the relay itself, is no proof that the cable is in.
@@ -75,7 +75,7 @@ func TestWhatIsOnThisMachineIsNoProofOfANetwork(t *testing.T) {
 		now = now.Add(time.Minute)
 		o.At = now
 		local.mu.Lock()
-		local.judgeLocked(&queue.Delivery{}, &flight{generation: local.generation.Load()}, 1, &o, now)
+		local.judgeLocked(&queue.Delivery{}, 0, &flight{generation: local.generation.Load()}, 1, &o, now)
 		local.mu.Unlock()
 		if now = now.Add(time.Minute); lostTo(crm, now) {
 			t.Errorf("charged after %+v elsewhere", o)
@@ -83,7 +83,7 @@ func TestWhatIsOnThisMachineIsNoProofOfANetwork(t *testing.T) {
 	}
 	now = now.Add(time.Minute)
 	local.mu.Lock()
-	local.judgeLocked(&queue.Delivery{}, &flight{generation: local.generation.Load()}, 1, &client.Outcome{At: now, Status: 200}, now)
+	local.judgeLocked(&queue.Delivery{}, 0, &flight{generation: local.generation.Load()}, 1, &client.Outcome{At: now, Status: 200}, now)
 	local.mu.Unlock()
 	if now = now.Add(time.Minute); !lostTo(crm, now) {
 		t.Error("not charged although another machine answered")
@@ -115,11 +115,12 @@ func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
 	if s := d.status("crm"); s.State != StateOffline || s.Since.IsZero() || !strings.Contains(s.Reason, "no route") {
 		t.Errorf("it is %+v", s)
 	}
+	d.leap.Store(int64(100 * time.Hour))
 	if n := lane.expire(now); n != 3 {
 		t.Errorf("%d became failed, want 3", n)
 	}
 	lane.mu.Lock()
-	lane.judgeLocked(&queue.Delivery{}, &flight{generation: lane.generation.Load()}, 1, &client.Outcome{At: now, Status: 200}, now)
+	lane.judgeLocked(&queue.Delivery{}, 0, &flight{generation: lane.generation.Load()}, 1, &client.Outcome{At: now, Status: 200}, now)
 	lane.mu.Unlock()
 	if reported := statesOf(d.dispatcher.TakeTransitions()); fmt.Sprint(reported) != "[offline online]" {
 		t.Errorf("reported %v", reported)

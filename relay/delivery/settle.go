@@ -37,7 +37,7 @@ func (l *Lane) attempt(d *queue.Delivery, g *generation, number int) (o client.O
 
 // settle records the outcome, first in the lane's own state and then in the queue. It waits for the disk only to save a pause.
 func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome) {
-	now := l.now()
+	now, age := l.now(), d.Age()
 	defer l.ended(d, f, &o) // after the queue knows
 	if o.Aborted {
 		l.queueLane.Release(d, d.Due)
@@ -46,13 +46,13 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome
 	l.mu.Lock()
 	l.stats.attempts++
 	l.stats.took.time(now, o.Took)
-	r := l.judgeLocked(d, f, number, &o, now)
+	r := l.judgeLocked(d, age, f, number, &o, now)
 	if slices.Contains(r.effects, cameBack) {
 		l.bringForwardLocked(now)
 	}
 	l.saveHealthLocked()
 	l.mu.Unlock()
-	l.count(d, &o, &r, now)
+	l.count(d, age, &o, &r)
 	l.logEffects(r.effects, r.verdict.Reason)
 
 	attempt := attemptRecord(number, &o)
@@ -81,15 +81,15 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome
 }
 
 // count adds to what /metrics shows.
-func (l *Lane) count(d *queue.Delivery, o *client.Outcome, r *decision, now time.Time) {
+func (l *Lane) count(d *queue.Delivery, age time.Duration, o *client.Outcome, r *decision) {
 	l.tally.attempted(o, r.offline)
 	if d.Attempts == 0 && d.Replay == 0 {
-		l.tally.firstAttempt(d.Event.At, o.At)
+		l.tally.firstAttempt(age - o.Took)
 	}
 	switch {
 	case r.verdict.Kind == Delivered:
 		if d.Replay == 0 {
-			l.tally.latency.Add(int64(max(now.Sub(time.UnixMilli(d.Event.At)), 0)))
+			l.tally.latency.Add(int64(max(age, 0)))
 		}
 	case r.verdict.Kind == Failed:
 		l.tally.failed.Add(1)

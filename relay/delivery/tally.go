@@ -86,10 +86,8 @@ func (t *tally) attempted(o *client.Outcome, offline bool) {
 	t.attempt.Add(int64(o.Took))
 }
 
-// firstAttempt counts how long a delivery had waited for its first attempt, which began at at; accepted is in Unix milliseconds.
-func (t *tally) firstAttempt(accepted int64, at time.Time) {
-	t.age.Add(int64(max(at.Sub(time.UnixMilli(accepted)), 0)))
-}
+// firstAttempt counts how long a delivery had waited when its first attempt began.
+func (t *tally) firstAttempt(age time.Duration) { t.age.Add(int64(max(age, 0))) }
 
 // Tally is a snapshot of an endpoint's counters since the start. The buckets are in nanoseconds.
 type Tally struct {

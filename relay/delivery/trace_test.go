@@ -128,7 +128,7 @@ func (tr *trace) step() bool {
 	o := tr.receiver(tr, d.kind)
 	o.At = tr.now
 	c := charge{at: tr.now, down: g.isDown(), offline: g.offline}
-	r := l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: d.at.UnixMilli(), Type: []byte(d.kind)}}, f, d.charged+1, &o, tr.now)
+	r := l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: d.at.UnixMilli(), Type: []byte(d.kind)}}, tr.now.Sub(d.at), f, d.charged+1, &o, tr.now)
 	if g.end(f.probe); f.probe {
 		l.probes.end(0)
 	}
@@ -314,7 +314,7 @@ func TestWhatIsToldToWaitForeverBecomesFailedAfterMaxAge(t *testing.T) {
 	judge := func(status int) decision {
 		o := answerOf(status)
 		o.At = tr.now
-		return tr.lane.judgeLocked(&queue.Delivery{Event: queue.Stored{At: gateStart.UnixMilli(), Type: []byte("lead")}},
+		return tr.lane.judgeLocked(&queue.Delivery{Event: queue.Stored{At: gateStart.UnixMilli(), Type: []byte("lead")}}, tr.now.Sub(gateStart),
 			&flight{generation: tr.lane.generation.Load()}, 1, &o, tr.now)
 	}
 	for ; tr.now.Sub(gateStart) <= 72*time.Hour; tr.now = tr.now.Add(time.Hour) {

@@ -64,7 +64,7 @@ func TestSilenceIsNoProofThatThisMachineIsOnline(t *testing.T) {
 	judge := func(l *Lane, o client.Outcome, now time.Time) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, &flight{generation: l.generation.Load()}, 1, &o, now).charged
+		return l.judgeLocked(&queue.Delivery{Event: queue.Stored{At: now.UnixMilli()}}, 0, &flight{generation: l.generation.Load()}, 1, &o, now).charged
 	}
 	crm, mailer := d.dispatcher.Lane("crm"), d.dispatcher.Lane("mailer")
 	begin := time.Now()
