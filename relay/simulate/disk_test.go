@@ -22,14 +22,13 @@ import (
 type disk struct {
 	dir string
 
-	mu     sync.Mutex
-	rand   *rand.Rand
-	slow   time.Duration // most that a sync takes
-	gate   chan struct{} // closed when the writes that wait may go on; nil while none has to wait
-	fuse   int           // so many writes until burnt is told; 0 for never
-	burnt  chan struct{}
-	broken error
-	free   int64
+	mu    sync.Mutex
+	rand  *rand.Rand
+	slow  time.Duration // most that a sync takes
+	gate  chan struct{} // closed when the writes that wait may go on; nil while none has to wait
+	fuse  int           // so many writes until burnt is told; 0 for never
+	burnt chan struct{}
+	image string // what is on the disk for certain, while somebody is about to cut the power; else empty
 }
 
 // stops are the places at which a write can wait: nothing that others wait for is locked there.
@@ -43,6 +42,9 @@ var syncs = []string{journal.PlaceSync, log.PlaceSync, log.PlaceSeal}
 // fault is the queue's fault.Func.
 func (d *disk) fault(place string, made bool) error {
 	d.mu.Lock()
+	if made && d.image != "" {
+		d.keepLocked(place)
+	}
 	if slices.Contains(stops, place) {
 		if d.fuse > 0 {
 			if d.fuse--; d.fuse == 0 {
@@ -61,15 +63,11 @@ func (d *disk) fault(place string, made bool) error {
 	if !made && d.slow > 0 && slices.Contains(syncs, place) {
 		wait = time.Duration(d.rand.Int64N(int64(d.slow)))
 	}
-	err := d.broken
 	d.mu.Unlock()
 	if wait > 0 {
 		time.Sleep(wait)
 	}
-	if made || place == log.PlaceRead {
-		return nil
-	}
-	return err
+	return nil
 }
 
 func (d *disk) closeLocked() {
@@ -100,7 +98,7 @@ func (d *disk) thaw() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	close(d.gate)
-	d.gate, d.slow = nil, 0
+	d.gate = nil
 }
 
 func (d *disk) setSlow(most time.Duration) {
@@ -109,16 +107,51 @@ func (d *disk) setSlow(most time.Duration) {
 	d.slow = most
 }
 
-func (d *disk) setFree(bytes int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.free = bytes
+// space is how much is free on the disks of a world.
+type space struct {
+	mu      sync.Mutex
+	free    int64
+	changes []change
 }
 
-func (d *disk) freeBytes() (int64, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.free, nil
+type change struct {
+	at   time.Time
+	free int64
+}
+
+// What the manual says of free space (guarantees): below minFree events are refused and deliveries go on; below critical nothing is
+// saved any more and deliveries soon stop.
+const (
+	minFree  = 256 << 20
+	critical = 120 << 20 // 48 MiB, and room for what the queue itself holds back
+)
+
+func (s *space) set(free int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = free
+	s.changes = append(s.changes, change{time.Now(), free})
+}
+
+func (s *space) bytes() (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free, nil
+}
+
+// tight reports whether less than so much was free at some time since then.
+func (s *space) tight(since time.Time, least int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.changes) - 1; i >= 0; i-- {
+		if s.changes[i].free < least {
+			return true
+		}
+		if s.changes[i].at.Before(since) {
+			return false
+		}
+	}
+	return false
 }
 
 // copyTree copies files, without the zeros that fill most of them.

@@ -42,7 +42,7 @@ func (w *world) postedMeanwhile(e *event) bool {
 
 // judgeRefusal holds a 503 against what may cause one.
 func (w *world) judgeRefusal(m *machine, at time.Time, body string) {
-	if !m.troubledSince(at) && !w.diskTroubled(at) {
+	if !m.troubledSince(at) && !w.disk.tight(at.Add(-time.Second), minFree) {
 		w.fail("a post is refused, and nothing is wrong: %s", body)
 	}
 }
@@ -73,7 +73,7 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	h := r.health
 	r.mu.Unlock()
 	last := before[len(before)-1]
-	forgotten, failedDials := m.forgets(last.at, last.end), r.failedDials(last.at)
+	forgotten, failedDials := m.forgets(last.at, last.end), r.chargedDials(last.at)
 	if last.end.IsZero() && !forgotten && q.at.Sub(last.at) < ep.timeout-time.Second {
 		w.fail("%s got %s while its attempt %d is under way", r.endpoint, e.id, last.attempt)
 	}
@@ -177,7 +177,13 @@ func (w *world) subscribed(name string, e *event, from, to time.Time) (certainty
 func (w *world) judgeLiveness() {
 	m, now := w.relay(), time.Now()
 	runs, is := m.runsSince()
-	if !is || w.diskTroubled(now.Add(-10*time.Minute)) {
+	w.net.mu.Lock()
+	if w.net.upSince.After(runs) {
+		runs = w.net.upSince
+	}
+	is = is && w.net.down == none
+	w.net.mu.Unlock()
+	if !is || w.disk.tight(now.Add(-2*time.Minute), critical) {
 		return
 	}
 	for _, ep := range w.endpoints() {
@@ -293,7 +299,7 @@ type story struct {
 type failedDelivery struct {
 	ID, Class, Reason string
 	Attempts, Status  int
-	Accepted          time.Time
+	Accepted          time.Time `json:"accepted_at"`
 	FailedAt          time.Time `json:"failed_at"`
 }
 

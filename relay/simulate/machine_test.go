@@ -2,7 +2,9 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/rs/zerolog"
 
@@ -27,10 +30,11 @@ type machine struct {
 	intake, admin netip.AddrPort
 	ghosts        sync.WaitGroup // lives that were killed and have not come to their end
 	lives         int
-	booted        time.Time
-	boot          byte
+	off           atomic.Int64 // of the wall clock, nanoseconds
 
 	mu      sync.Mutex
+	booted  time.Time
+	boot    byte
 	life    *life // nil while the relay does not run
 	outages []outage
 }
@@ -68,11 +72,11 @@ func (m *machine) start(slow time.Duration, merges bool) {
 	w, dir := m.w, m.dataDir(m.lives)
 	cfg, err := config.Parse(m.configPath(), []byte(w.file.text(m, dir)), nil)
 	w.must(err)
-	l := &life{disk: &disk{dir: dir, rand: w.rand("disk of "+m.name, m.lives), slow: slow, free: w.disk.Load()}}
+	l := &life{disk: &disk{dir: dir, rand: w.rand("disk of "+m.name, m.lives), slow: slow}}
 	on := relay.Machine{
-		Machine: client.Machine{Dial: w.net.dialFrom(l)},
+		Machine: client.Machine{Now: m.now, Dial: w.net.dialFrom(l)},
 		Queue: func(o queue.Options) queue.Options {
-			o.Free = l.disk.freeBytes
+			o.Free, o.Now = w.disk.bytes, m.now
 			return o.On(queue.Machine{Fault: l.disk.fault, Up: m.up, Merges: merges, Disk: 16})
 		},
 	}
@@ -102,6 +106,8 @@ func (m *machine) start(slow time.Duration, merges bool) {
 
 // up is for how long the machine has been up, and which boot that is.
 func (m *machine) up() (int64, [16]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return time.Since(m.booted).Milliseconds() + 1, [16]byte{m.boot}
 }
 
@@ -135,8 +141,46 @@ func (m *machine) stop() {
 }
 
 // kill ends the relay between two writes, at the nth write from now or after so long, whichever comes first. The next life begins
-// with the files as they are then; harm may change them.
-func (m *machine) kill(nth int, within time.Duration, harm func(dir string) error) {
+// with the files as they are then.
+func (m *machine) kill(nth int, within time.Duration) { m.end(nth, within, "is killed", nil) }
+
+// cutPower is a kill that takes with it what was not synced, and a new boot.
+func (m *machine) cutPower(nth int, within time.Duration, r *rand.Rand) {
+	d := m.life.disk
+	m.w.must(d.expectCut(d.dir + ".image"))
+	m.end(nth, within, "loses its power", func(dir string) error { return d.cut(dir, r) })
+	m.reboot()
+}
+
+func (m *machine) reboot() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.booted, m.boot = time.Now(), m.boot+1
+}
+
+// setClock sets the wall clock so far off.
+func (m *machine) setClock(off time.Duration) {
+	m.off.Store(int64(off))
+	m.w.say(m.name, "its clock is %s off", off)
+}
+
+// now is the wall clock, with a reading of the monotonic one, which nobody can set. In a bubble time.Now has none.
+func (m *machine) now() time.Time {
+	passed := time.Since(m.w.began)
+	return reading(time.Now().Add(time.Duration(m.off.Load())), passed+1)
+}
+
+// reading is what time.Now returns when the wall clock and the monotonic one say so: in its first word a bit for that, the seconds
+// since 1885 and the nanoseconds, in its second word the monotonic clock.
+func reading(wall time.Time, mono time.Duration) (t time.Time) {
+	words := (*[2]uint64)(unsafe.Pointer(&t))
+	since := wall.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	words[0] = 1<<63 | uint64(since)<<30 | uint64(wall.Nanosecond())
+	words[1] = uint64(mono)
+	return t
+}
+
+func (m *machine) end(nth int, within time.Duration, how string, harm func(dir string) error) {
 	l := m.life
 	select {
 	case <-l.disk.burn(nth):
@@ -146,12 +190,13 @@ func (m *machine) kill(nth int, within time.Duration, harm func(dir string) erro
 	m.leave(true)
 	l.dead.Store(true)
 	m.w.net.cutOff(l)
-	m.w.say(m.name, "the relay is killed")
+	m.w.say(m.name, "the relay %s", how)
 	m.lives++
 	m.w.must(copyTree(m.dataDir(m.lives), l.disk.dir))
 	if harm != nil {
 		m.w.must(harm(m.dataDir(m.lives)))
 	}
+	l.disk.setSlow(0)
 	l.disk.thaw()
 	m.ghosts.Go(func() {
 		l.over()
@@ -161,7 +206,7 @@ func (m *machine) kill(nth int, within time.Duration, harm func(dir string) erro
 		ended, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()
 		_ = l.relay.Stop(ended)
-		_ = os.RemoveAll(l.disk.dir)
+		_ = errors.Join(os.RemoveAll(l.disk.dir), os.RemoveAll(l.disk.dir+".image"))
 	})
 }
 

@@ -82,6 +82,7 @@ type health struct {
 	localAt time.Time // when an attempt last failed because of this machine
 
 	good   time.Time // when it was last well
+	before int       // attempts that had failed in a row then
 	sure   int       // attempts that failed in a row for certain, so long after that no type can be to blame
 	downAt time.Time // when these were enough
 }
@@ -92,9 +93,10 @@ func (h *health) note(m meaning, at time.Time) {
 		if h.inRow >= downAfter {
 			h.downTil = at
 		}
-		h.inRow, h.sure, h.good = 0, 0, at
+		h.before, h.inRow, h.sure, h.good = h.inRow, 0, 0, at
 	case failing:
 		h.inRow++
+		h.mind(at)
 		if at.Sub(h.good) > blamesType {
 			if h.sure++; h.sure == downAfter {
 				h.downAt = at
@@ -102,7 +104,18 @@ func (h *health) note(m meaning, at time.Time) {
 		}
 	case unsure:
 		h.inRow++
+		h.mind(at)
 		h.sure = 0
+	}
+}
+
+// together is within what time answers may reach the relay in another order.
+const together = 300 * time.Millisecond
+
+// mind minds that a failure may have come before the success that is noted before it.
+func (h *health) mind(at time.Time) {
+	if at.Sub(h.good) < together && h.before+h.inRow >= downAfter {
+		h.downTil = at
 	}
 }
 

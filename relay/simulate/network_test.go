@@ -22,6 +22,8 @@ type network struct {
 	listeners map[netip.AddrPort]*listener
 	open      map[*conn]struct{}
 	forbidden []string // connections that no guard may allow
+	down      trouble  // of everybody: none, offline or failingName
+	upSince   time.Time
 }
 
 // host is a name of the world's DNS and where it leads. Its fields say what goes wrong now.
@@ -31,14 +33,23 @@ type host struct {
 	latency time.Duration
 	trouble trouble
 	dials   []dial // attempts that came to nothing before they were requests
-	failed  func(local bool)
+	failed  func(blame)
 }
 
 // dial is one that failed.
 type dial struct {
 	at, end time.Time
-	local   bool // this machine is to blame, or may be
+	blame   blame
 }
+
+// blame says who may be to blame.
+type blame int
+
+const (
+	theirs  blame = iota
+	perhaps       // this machine, by what it can know
+	ours
+)
 
 // trouble is what keeps connections to a host from being made.
 type trouble int
@@ -70,17 +81,33 @@ func (n *network) addHost(name string, latency time.Duration) *host {
 func (n *network) set(h *host, t trouble) {
 	n.mu.Lock()
 	h.trouble = t
-	var lost []*conn
+	n.mu.Unlock()
+	n.apply()
+}
+
+// setDown takes the network, or the name server, from the machines, or gives it back.
+func (n *network) setDown(t trouble) {
+	n.mu.Lock()
+	n.down, n.upSince = t, time.Now()
+	n.mu.Unlock()
+	n.apply()
+}
+
+// apply has open connections follow.
+func (n *network) apply() {
+	n.mu.Lock()
+	var broken []*conn
 	for c := range n.open {
-		if c.host == h {
-			c.lost.Store(t == silent || t == offline)
-			if t == refusing {
-				lost = append(lost, c)
-			}
+		if c.host.failed == nil {
+			continue // of a source, which is not far away
+		}
+		c.lost.Store(c.host.trouble == silent || n.down == offline)
+		if c.host.trouble == refusing {
+			broken = append(broken, c)
 		}
 	}
 	n.mu.Unlock()
-	for _, c := range lost {
+	for _, c := range broken {
 		c.reset()
 	}
 }
@@ -91,13 +118,19 @@ func (n *network) dialFrom(l *life) func(context.Context, string, string, func(c
 		name, _, _ := net.SplitHostPort(address)
 		n.mu.Lock()
 		h := n.names[name]
-		t := h.trouble
+		t, who := h.trouble, theirs
+		switch {
+		case n.down != none:
+			t, who = n.down, ours
+		case t == failingName:
+			who = perhaps
+		}
 		n.mu.Unlock()
 		at := time.Now()
 		c, err := n.connect(ctx, h, t, l, guard)
 		if err != nil {
 			if !l.dead.Load() {
-				n.failed(h, at, t == offline || t == failingName)
+				n.failed(h, at, who)
 			}
 			return nil, err
 		}
@@ -106,12 +139,12 @@ func (n *network) dialFrom(l *life) func(context.Context, string, string, func(c
 }
 
 // failed notes an attempt that came to nothing before it was a request.
-func (n *network) failed(h *host, at time.Time, local bool) {
+func (n *network) failed(h *host, at time.Time, who blame) {
 	n.mu.Lock()
-	h.dials = append(h.dials, dial{at, time.Now(), local})
+	h.dials = append(h.dials, dial{at, time.Now(), who})
 	n.mu.Unlock()
 	if h.failed != nil {
-		h.failed(local)
+		h.failed(who)
 	}
 }
 
@@ -257,7 +290,7 @@ func (c *conn) ReadNow(p []byte) (int, error) { return c.in.read(p, false) }
 func (c *conn) Write(p []byte) (int, error) {
 	if c.lost.Load() || c.peer.lost.Load() {
 		if c.of != nil && c.host.failed != nil {
-			c.net.failed(c.host, time.Now(), false)
+			c.net.failed(c.host, time.Now(), perhaps)
 		}
 		return len(p), nil
 	}

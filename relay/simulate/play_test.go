@@ -158,6 +158,7 @@ func (w *world) play() {
 	}
 	w.newOperator(m, pick(20*time.Minute, time.Hour, 6*time.Hour))
 	w.newFate(m, pick(20*time.Minute, time.Hour, 6*time.Hour), merges)
+	w.newLine(pick(time.Hour, 3*time.Hour, 12*time.Hour))
 	w.act("judge", func(*rand.Rand) time.Duration { return time.Minute }, func(*rand.Rand) { w.judgeLiveness() })
 
 	time.Sleep(time.Until(w.ends))
@@ -169,6 +170,9 @@ func (w *world) play() {
 // end makes all well, waits until all that is due must have come, and judges the end.
 func (w *world) end(m *machine) {
 	w.say("world", "all is made well")
+	w.net.setDown(none)
+	w.disk.set(1 << 40)
+	m.setClock(0)
 	if _, runs := m.runsSince(); !runs {
 		m.start(0, false)
 	}

@@ -56,16 +56,7 @@ func (w *world) newReceiver(endpoint string, h *host) *receiver {
 	r := &receiver{w: w, endpoint: endpoint, host: h, deliveries: map[string]*delivery{}}
 	r.tempers = []temper{{name: "well", since: w.began, answer: well}}
 	w.ledger.receivers[endpoint] = r
-	h.failed = func(local bool) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if local {
-			r.health.note(unsure, time.Now())
-			r.health.localAt = time.Now()
-		} else {
-			r.health.note(failing, time.Now())
-		}
-	}
+	h.failed = r.failed
 	ln := w.net.listen(netip.AddrPortFrom(h.address, 80), nil)
 	r.close = ln.Close
 	go func() {
@@ -256,12 +247,39 @@ func (a answer) text() string {
 	return head + "Content-Length: 2\r\n\r\nok"
 }
 
+// failed notes an attempt that never became a request.
+func (r *receiver) failed(who blame) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if who == theirs {
+		r.health.note(failing, time.Now())
+		return
+	}
+	r.health.note(unsure, time.Now())
+	r.health.localAt = time.Now()
+}
+
 // failedDials is how many attempts came to nothing since a time before they were requests.
 func (r *receiver) failedDials(since time.Time) int {
 	r.w.net.mu.Lock()
 	defer r.w.net.mu.Unlock()
 	list := r.host.dials
 	return len(list) - sort.Search(len(list), func(i int) bool { return list[i].end.After(since) })
+}
+
+// chargedDials are those of them that may be charged: this machine had a network, or may not have known that it had none.
+func (r *receiver) chargedDials(since time.Time) (n int) {
+	r.w.net.mu.Lock()
+	defer r.w.net.mu.Unlock()
+	known := false // something else is wrong with the host, by which the relay may judge what follows
+	for i := len(r.host.dials) - 1; i >= 0 && r.host.dials[i].end.After(since); i-- {
+		known = known || r.host.dials[i].blame != ours
+		n++
+	}
+	if !known {
+		return 0
+	}
+	return n
 }
 
 // came notes a request, and judges it at once.

@@ -26,7 +26,7 @@ type world struct {
 	relays []*machine
 	file   *file
 	ledger *ledger
-	disk   atomic.Int64 // bytes that are free
+	disk   space
 
 	over   chan struct{} // closed when the play ends
 	actors sync.WaitGroup
@@ -41,7 +41,7 @@ type world struct {
 func newWorld(seed uint64, folder string, length time.Duration) *world {
 	w := &world{seed: seed, folder: folder, without: map[string]bool{}, level: zerolog.InfoLevel, began: time.Now(), net: newNetwork(), over: make(chan struct{})}
 	w.ends = w.began.Add(length)
-	w.disk.Store(1 << 40)
+	w.disk.set(1 << 40)
 	w.ledger = newLedger(w)
 	return w
 }
@@ -153,6 +153,3 @@ func (w *world) secretOf(name string) string {
 	}
 	return ""
 }
-
-// diskTroubled reports whether the disk was slow, full or broken since a time.
-func (w *world) diskTroubled(since time.Time) bool { return false }
