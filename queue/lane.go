@@ -125,7 +125,7 @@ type Delivery struct {
 	Due      time.Time // of a retry, when it was due
 	since    int64     // when the delivery came to be, queue time
 	q        *Queue
-	flight   *flight   // nil for a retry
+	flight   *flight // nil for a retry
 	retry    *retry
 }
 

@@ -60,6 +60,12 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 		return
 	}
 	w.judgePause(r, q)
+	r.mu.Lock()
+	held, heldAt := r.held, r.heldAt
+	r.mu.Unlock()
+	if q.at.Add(10*time.Millisecond).Before(held) && q.at.After(heldAt.Add(time.Second)) && !w.hastened(r.endpoint, heldAt) && !m.forgets(heldAt, heldAt) {
+		w.fail("%s got %s, and had asked to be left alone for another %s", r.endpoint, e.id, held.Sub(q.at))
+	}
 	if q.replay != "" || w.replayed(r.endpoint, e) {
 		return
 	}

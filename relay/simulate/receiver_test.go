@@ -32,6 +32,8 @@ type receiver struct {
 	deliveries map[string]*delivery
 	health     health
 	limited    time.Time // when it last said 429
+	held       time.Time // until when it asked, last,
+	heldAt     time.Time // and when that was
 	gone       time.Time // when it last said 410
 
 	open   []*event // that may not have been delivered; of whoever judges liveness, as is looked
@@ -337,6 +339,9 @@ func (r *receiver) ended(q *request, heard bool) {
 	switch means(q) {
 	case agreement:
 		r.limited = q.end
+		if q.end.Sub(r.health.good) > blamesType && heldUntil(q).After(r.held) { // else it may be one type's alone
+			r.held, r.heldAt = heldUntil(q), q.end
+		}
 	case gone:
 		r.gone = q.end
 	}
