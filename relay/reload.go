@@ -104,7 +104,7 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	r.certificate.Reload()
 	r.adminCertificate.Reload()
 	for _, change := range changes {
-		if change.NeedsStart {
+		if change.NeedsRestart {
 			r.log.Warn().Str("setting", change.Section).Strs("keys", change.Keys).Msg("reload: this setting needs a restart")
 		}
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestWrongTokensWaitLongerEachTime(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	var waits []time.Duration
 	o.wrongTokens.sleep = func(d time.Duration) { waits = append(waits, d) }
 	now := time.Now()
@@ -62,7 +62,7 @@ func TestWrongTokensWaitLongerEachTime(t *testing.T) {
 // While as many wrong tokens wait as may, one more is refused at once, and the right one is answered: by its own address and
 // at the sign-in too, since behind a proxy everybody has one address.
 func TestTheRightTokenIsAnsweredWhileWrongOnesWait(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	leave := make(chan struct{})
 	o.wrongTokens.sleep = func(time.Duration) { <-leave }
 	for range freeGuesses {
@@ -98,7 +98,7 @@ func TestTheRightTokenIsAnsweredWhileWrongOnesWait(t *testing.T) {
 
 // However many addresses guess, so many guesses are dealt with; those beyond are turned away, and the right token is not.
 func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	now := time.Now()
 	o.wrongTokens.now = func() time.Time { return now }
 	address := netip.MustParseAddr("10.0.0.0")
@@ -130,10 +130,10 @@ func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
 	}
 }
 
-// Behind a proxy each client has strikes of its own, those that share an IPv6 network together; what a client says of itself
+// Behind a proxy each client has wrong tokens of its own, those that share an IPv6 network together; what a client says of itself
 // without a proxy that is trusted gives it no new ones.
 func TestStrikesCountForTheClientThatAProxyNames(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	waited := 0
 	o.wrongTokens.sleep = func(time.Duration) { waited++ }
 	now := time.Now()
@@ -193,7 +193,7 @@ func TestStrikesTakeLittleMemory(t *testing.T) {
 }
 
 func TestStrangersDoNotFillTheLog(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	begin := time.Now()
 	for range 50 {
 		o.ask("GET", "/stats")
@@ -205,7 +205,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 }
 
 func TestHealthTellsAForeignPageNoReasons(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	if status, body := o.ask("POST", "/endpoints/crm/pause"); status != 200 {
 		t.Fatalf("pause: %d %s", status, body)
 	}

@@ -72,7 +72,7 @@ type Lines interface {
 	Trouble() string // why lines are not written now, in one line; "" when they are
 }
 
-// Open begins to keep the history. Close has to follow.
+// Open begins to keep the history, in a goroutine that Close ends. It reads no disk.
 func (a *Admin) Open() { a.history.start(a.Dispatcher.Statuses) }
 
 // Close ends the history and the answers that go on, and waits for them until ctx is done. It is called once.

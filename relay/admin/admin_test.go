@@ -32,8 +32,8 @@ const (
 	patience  = 30 * time.Second
 )
 
-// office is an admin listener with everything behind it that it looks at.
-type office struct {
+// harness is an admin listener with everything behind it that it looks at.
+type harness struct {
 	*Admin
 	t      *testing.T
 	url    string
@@ -43,9 +43,9 @@ type office struct {
 	log    *strings.Builder
 }
 
-func openOffice(t *testing.T, token string) *office {
+func openHarness(t *testing.T, token string) *harness {
 	t.Helper()
-	o := &office{t: t, log: &strings.Builder{}}
+	o := &harness{t: t, log: &strings.Builder{}}
 	o.free.Store(10 << 30)
 	o.status.Store(200)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +107,7 @@ func openOffice(t *testing.T, token string) *office {
 }
 
 // ask returns status and body of an answer. headers are "Name: value"; a Host among them replaces the address.
-func (o *office) ask(method, path string, headers ...string) (int, string) {
+func (o *harness) ask(method, path string, headers ...string) (int, string) {
 	o.t.Helper()
 	return o.askFrom(http.DefaultClient, method, path, headers...)
 }
@@ -115,7 +115,7 @@ func (o *office) ask(method, path string, headers ...string) (int, string) {
 // byProxy asks from 127.0.0.2, which is believed when it says who a client is.
 var byProxy = &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
 
-func (o *office) askFrom(client *http.Client, method, path string, headers ...string) (int, string) {
+func (o *harness) askFrom(client *http.Client, method, path string, headers ...string) (int, string) {
 	o.t.Helper()
 	r, err := http.NewRequest(method, o.url+path, nil)
 	if err != nil {
@@ -145,7 +145,7 @@ func (o *office) askFrom(client *http.Client, method, path string, headers ...st
 }
 
 // read asks for an object.
-func (o *office) read(path string) (status int, object map[string]any) {
+func (o *harness) read(path string) (status int, object map[string]any) {
 	o.t.Helper()
 	status, body := o.ask("GET", path)
 	if err := json.Unmarshal([]byte(body), &object); err != nil {
@@ -154,7 +154,7 @@ func (o *office) read(path string) (status int, object map[string]any) {
 	return status, object
 }
 
-func (o *office) accept(ids ...string) {
+func (o *harness) accept(ids ...string) {
 	o.t.Helper()
 	for _, id := range ids {
 		body := `{"id":"` + id + `","type":"lead.created","timestamp":"2024-01-15T10:30:00Z","data":{"note":"<b>"}}`
@@ -166,7 +166,7 @@ func (o *office) accept(ids ...string) {
 }
 
 // until waits for the endpoint to be as wanted.
-func (o *office) until(what string, wanted func(delivery.Status) bool) {
+func (o *harness) until(what string, wanted func(delivery.Status) bool) {
 	o.t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -193,7 +193,7 @@ func code(body string) string {
 }
 
 func TestTokenIsAskedFor(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	for _, path := range []string{"/stats", "/events/evt_1", "/endpoints/crm/pause", "/nothing", "/stream", "/live", "/history", "/config", "/backup"} {
 		for _, header := range []string{"X-None: ", "Authorization: Bearer ", "Authorization: Bearer wrong", "Authorization: " + testToken} {
 			if status, body := o.ask("POST", path, header); status != 401 || code(body) != "unauthorized" {
@@ -213,7 +213,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 }
 
 func TestForeignPagesAreRefused(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	own := strings.TrimPrefix(o.url, "http://")
 	tests := []struct {
 		method, path string
@@ -243,7 +243,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 }
 
 func TestForeignOriginIsRefusedDespiteTheToken(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	status, body := o.ask("POST", "/endpoints/crm/pause", "Authorization: Bearer "+testToken, "Origin: http://evil.example")
 	if status != 403 || code(body) != "foreign_origin" {
 		t.Errorf("answered %d %s", status, body)
@@ -251,7 +251,7 @@ func TestForeignOriginIsRefusedDespiteTheToken(t *testing.T) {
 }
 
 func TestUnknownPathsAndMethodsHaveTheErrorForm(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	tests := []struct {
 		method, path string
 		status       int
@@ -284,7 +284,7 @@ func TestUnknownPathsAndMethodsHaveTheErrorForm(t *testing.T) {
 // accepted: the page says why.
 func TestOptionsSayThatTheListenerAnswers(t *testing.T) {
 	waits := &Waiting{Token: sign.NewSecret(testToken), Log: zerolog.Nop(), Why: func() error { return io.ErrUnexpectedEOF }}
-	for of, handle := range map[string]func(*fasthttp.RequestCtx){"the relay": openOffice(t, testToken).Handle, "one without a queue": waits.Handle} {
+	for of, handle := range map[string]func(*fasthttp.RequestCtx){"the relay": openHarness(t, testToken).Handle, "one without a queue": waits.Handle} {
 		for target, want := range map[string]int{"/": 204, "*": 204, "/?x=1": 204, "/stats": 401, "/health": 405} {
 			var ctx fasthttp.RequestCtx
 			ctx.Request.Header.SetMethod("OPTIONS")
@@ -298,7 +298,7 @@ func TestOptionsSayThatTheListenerAnswers(t *testing.T) {
 }
 
 func TestHealthSaysHowTheRelayIs(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	expect := func(status int, word string, reasons ...string) {
 		t.Helper()
 		got, object := o.read("/health")
@@ -331,7 +331,7 @@ func TestHealthSaysHowTheRelayIs(t *testing.T) {
 }
 
 func TestHealthTellsReasonsToThoseWithTheTokenOnly(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	if err := o.Dispatcher.Lane("crm").Pause("paused by the operator"); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func TestHealthTellsReasonsToThoseWithTheTokenOnly(t *testing.T) {
 }
 
 func TestStatsHaveTheDocumentedFields(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.accept("evt_1", "evt_2")
 	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 2 && s.Pending == 0 })
 	o.status.Store(500)
@@ -384,7 +384,7 @@ func TestStatsHaveTheDocumentedFields(t *testing.T) {
 }
 
 func TestEventTellsItsStory(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.accept("evt_well")
 	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 1 && s.Pending == 0 })
 	o.status.Store(500)
@@ -418,7 +418,7 @@ func TestEventTellsItsStory(t *testing.T) {
 }
 
 func TestPauseHoldsUntilResume(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	if status, body := o.ask("POST", "/endpoints/crm/pause"); status != 200 || !strings.Contains(body, `"paused"`) {
 		t.Fatalf("answered %d %s", status, body)
 	}
@@ -433,7 +433,7 @@ func TestPauseHoldsUntilResume(t *testing.T) {
 }
 
 func TestWhatIsLeftOfAnEndpointCanBeGivenUp(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.ask("POST", "/endpoints/crm/pause")
 	o.accept("evt_1", "evt_2")
 	if err := o.Dispatcher.Apply(nil); err != nil {

@@ -17,7 +17,7 @@ import (
 const filled = 200
 
 // fill has the queue keep them, each of 128 KiB that can't be packed.
-func (o *office) fill() {
+func (o *harness) fill() {
 	o.t.Helper()
 	noise := rand.New(rand.NewSource(1))
 	for i := range filled {
@@ -31,7 +31,7 @@ func (o *office) fill() {
 }
 
 // begin asks for a backup. The answer's body is the caller's.
-func (o *office) begin(header ...string) *http.Response {
+func (o *harness) begin(header ...string) *http.Response {
 	o.t.Helper()
 	r, err := http.NewRequest("GET", o.url+"/backup", nil)
 	if err != nil {
@@ -49,7 +49,7 @@ func (o *office) begin(header ...string) *http.Response {
 }
 
 func TestABackupIsAnAnswerThatEnds(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	o.fill()
 	answer := o.begin("Authorization", "Bearer "+testToken)
 	report, err := queue.ExamineBackup(answer.Body)
@@ -70,7 +70,7 @@ func TestABackupIsAnAnswerThatEnds(t *testing.T) {
 
 // Each holds what retention would delete, so there is one, and it ends with its reader.
 func TestABackupEndsWithItsReader(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.fill()
 	answer := o.begin()
 	if _, err := io.ReadFull(answer.Body, make([]byte, 1<<10)); err != nil {
@@ -97,7 +97,7 @@ func TestABackupEndsWithItsReader(t *testing.T) {
 
 // What breaks off is no answer that ended, and no backup.
 func TestABackupThatBreaksOffIsNone(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.fill()
 	answer := o.begin()
 	if _, err := io.ReadFull(answer.Body, make([]byte, 1<<10)); err != nil {

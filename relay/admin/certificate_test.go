@@ -12,7 +12,7 @@ import (
 )
 
 func TestCertificatesThatEndSoonMakeItDegraded(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	if status, text := o.ask("GET", "/health"); status != 200 || !strings.Contains(text, `"ok"`) {
 		t.Errorf("got %d %s", status, text)
 	}

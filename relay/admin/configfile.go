@@ -28,7 +28,7 @@ type ConfigFile struct {
 // NewConfigFile begins with a file that was loaded just now.
 func NewConfigFile(path string) *ConfigFile { return &ConfigFile{path: path, loaded: time.Now()} }
 
-// Loaded notes how loading the file ended. It waits while State reads the file.
+// Loaded notes how loading the file ended. It waits for the lock that State holds while it reads the file.
 func (f *ConfigFile) Loaded(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

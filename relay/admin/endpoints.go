@@ -6,6 +6,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
 )
@@ -70,4 +71,24 @@ func (a *Admin) discard(ctx *fasthttp.RequestCtx, t target) {
 		}
 		a.done(ctx, t.name, "discarded", err)
 	}
+}
+
+// queueLane finds the queue's lane of an endpoint, configured or orphaned; nil when there is none.
+func (a *Admin) queueLane(name string) *queue.Lane {
+	for _, l := range a.Queue.Lanes() {
+		if l.Name() == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// status finds the status of an endpoint, configured or orphaned; nil when there is none.
+func status(statuses []delivery.Status, name string) *delivery.Status {
+	for i := range statuses {
+		if statuses[i].Name == name {
+			return &statuses[i]
+		}
+	}
+	return nil
 }

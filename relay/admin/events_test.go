@@ -16,7 +16,7 @@ import (
 )
 
 // acceptTyped stores one event of a type.
-func (o *office) acceptTyped(id, kind string) {
+func (o *harness) acceptTyped(id, kind string) {
 	o.t.Helper()
 	events := []queue.Event{{ID: []byte(id), Type: []byte(kind), Body: []byte(`{"id":"` + id + `"}`), Lanes: o.Dispatcher.Route([]byte(kind))}}
 	if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
@@ -25,7 +25,7 @@ func (o *office) acceptTyped(id, kind string) {
 }
 
 // findIDs returns the ids on all pages.
-func (o *office) findIDs(path string) (ids []string) {
+func (o *harness) findIDs(path string) (ids []string) {
 	o.t.Helper()
 	for after := ""; ; {
 		status, body := o.ask("GET", path+after)
@@ -47,7 +47,7 @@ func (o *office) findIDs(path string) (ids []string) {
 }
 
 func TestEventsAreFoundByTypeStatusEndpointAndTime(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.acceptTyped("evt_1", "lead.created")
 	o.acceptTyped("evt_2", "lead.scored")
 	o.acceptTyped("evt_3", "bot.created")
@@ -90,7 +90,7 @@ func TestEventsAreFoundByTypeStatusEndpointAndTime(t *testing.T) {
 }
 
 func TestMisspelledFiltersAreRefused(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	for _, path := range []string{
 		"/events?types=lead.created", "/events?status=gone", "/events?endpoint=nobody", "/events?since=yesterday", "/events?until=-1h",
 		"/events?limit=0", "/events?limit=1001", "/events?limit=x", "/events?after=x", "/events?after=0", "/events?type=lead*", "/events?type=a,,b",
@@ -102,7 +102,7 @@ func TestMisspelledFiltersAreRefused(t *testing.T) {
 }
 
 func TestEventTellsWhomItIsNotForAndWhatComesNext(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	other := o.crm
 	other.Name, other.Events = "bots", []string{"bot.*"}
 	off := o.crm
@@ -139,14 +139,14 @@ func TestEventTellsWhomItIsNotForAndWhatComesNext(t *testing.T) {
 }
 
 // story is an event's first delivery.
-func (o *office) story(id string) map[string]any {
+func (o *harness) story(id string) map[string]any {
 	o.t.Helper()
 	_, got := o.read("/events/" + id)
 	return got["deliveries"].([]any)[0].(map[string]any)
 }
 
 func TestEndpointsShowTheirConfigurationWithoutSecrets(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.crm.URL = config.NewURL(o.crm.URL.Reveal() + "/hook?key=hidden-in-query")
 	o.crm.Headers = map[string]sign.Secret{"X-Key": sign.NewSecret("hidden-in-header")}
 	if err := o.Dispatcher.Apply([]config.Endpoint{o.crm}); err != nil {

@@ -101,7 +101,7 @@ func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
 	q := readQuery(ctx)
 	filter := failedFilter(q)
 	wanted := queue.Query{
-		State: queue.Failed, Lane: t.kept, Types: filter.Types, Classes: filter.Classes, FailedSince: filter.Since, FailedUntil: filter.Until,
+		State: queue.Failed, Lane: t.queueLane, Types: filter.Types, Classes: filter.Classes, FailedSince: filter.Since, FailedUntil: filter.Until,
 		Limit: q.limit(), Below: q.after(),
 	}
 	if q.refuse(ctx) {
@@ -112,7 +112,7 @@ func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
 		a.unread(ctx, err, "the failed deliveries could not be read")
 		return
 	}
-	page := failed{Endpoint: t.name, Failed: t.kept.Stats().Failed, Deliveries: []failedLine{}, Next: next(found.Next)}
+	page := failed{Endpoint: t.name, Failed: t.queueLane.Stats().Failed, Deliveries: []failedLine{}, Next: next(found.Next)}
 	for i := range found.Events {
 		if f := found.Events[i].Failure; f != nil {
 			page.Deliveries = append(page.Deliveries, failedLineOf(&found.Events[i], f))
@@ -135,7 +135,7 @@ func (a *Admin) discardFailed(ctx *fasthttp.RequestCtx, t target) {
 	if q.refuse(ctx) {
 		return
 	}
-	count, err := t.kept.DiscardFailed(filter)
+	count, err := t.queueLane.DiscardFailed(filter)
 	a.Log.Warn().Str("endpoint", t.name).Int64("deliveries", count).Strs("type", filter.Types).Strs("class", filter.Classes).
 		Msg("the operator discarded failed deliveries of this endpoint")
 	if err != nil {

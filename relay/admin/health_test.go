@@ -28,7 +28,7 @@ func TestACertificateThatEndsSoonIsAReason(t *testing.T) {
 }
 
 func TestStatsTellOfTheCertificate(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	if _, body := o.ask("GET", "/stats"); strings.Contains(body, `"certificate"`) {
 		t.Errorf("without TLS: %s", body)
 	}
@@ -39,7 +39,7 @@ func TestStatsTellOfTheCertificate(t *testing.T) {
 }
 
 func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	long, lately := rfc3339.At(time.Now().Add(-delivery.ReportAfter-time.Minute)), rfc3339.At(time.Now().Add(-time.Minute))
 	for _, c := range []struct {
 		status delivery.Status
@@ -61,7 +61,7 @@ func TestHealthTellsOfEndpointsThatLagAreOutOfReachOrAskForLong(t *testing.T) {
 }
 
 func TestHealthTellsWhatWasHeldTooLongForNobody(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	const orphan = `endpoint "crm" is not configured any more, and its lane holds 1 pending or retrying and 7 failed deliveries`
 	const remedy = ": bring the name back, or discard them with DELETE /endpoints/crm"
 	for _, c := range []struct {

@@ -81,7 +81,7 @@ func (a *Admin) ingestMetrics(e *exposition) {
 	}
 	e.family("relay_ingest_queued_bytes")
 	for _, t := range tallies {
-		e.sample("relay_ingest_queued_bytes", float64(t.KeptBytes), "source", t.Source)
+		e.sample("relay_ingest_queued_bytes", float64(t.QueuedBytes), "source", t.Source)
 	}
 	e.family("relay_ingest_max_queued_bytes")
 	for _, t := range tallies {

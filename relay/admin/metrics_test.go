@@ -17,7 +17,7 @@ import (
 
 // scrape reads /metrics as Prometheus does, strictly: each sample belongs to the family that was opened last, none is
 // there twice, and buckets grow up to their count. The samples are by name and labels.
-func (o *office) scrape() (samples map[string]float64, families map[string]bool) {
+func (o *harness) scrape() (samples map[string]float64, families map[string]bool) {
 	o.t.Helper()
 	answer, err := http.Get(o.url + "/metrics")
 	if err != nil {
@@ -71,7 +71,7 @@ func (o *office) scrape() (samples map[string]float64, families map[string]bool)
 }
 
 func TestMetricsCountWhatHappened(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	before, _ := o.scrape()
 	o.accept("evt_1", "evt_2")
 	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 2 && s.Pending == 0 })
@@ -114,7 +114,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 }
 
 func TestMetricsOutliveAReloadAndNeedTheToken(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.accept("evt_1")
 	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 1 && s.InFlight == 0 })
 	changed := o.crm
@@ -126,14 +126,14 @@ func TestMetricsOutliveAReloadAndNeedTheToken(t *testing.T) {
 	if n := after[`relay_delivery_attempts_total{endpoint="crm",result="delivered"}`]; n != 1 {
 		t.Errorf("after a reload %v attempts are counted", n)
 	}
-	if status, _ := openOffice(t, testToken).ask("GET", "/metrics"); status != 401 {
+	if status, _ := openHarness(t, testToken).ask("GET", "/metrics"); status != 401 {
 		t.Errorf("without the token answered %d", status)
 	}
 }
 
 // What the shipped rules and the dashboard ask for is there.
 func TestShippedMonitoringNamesMetricsThatExist(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.accept("evt_1")
 	o.until("settled", func(s delivery.Status) bool { return s.Delivered == 1 })
 	exist := map[string]bool{"relay_ingest_certificate_expiry_timestamp_seconds": true} // with TLS
@@ -164,7 +164,7 @@ func TestShippedMonitoringNamesMetricsThatExist(t *testing.T) {
 
 // TestMetricsComeInTheFormThatWasAskedFor: as Prometheus asks, which likes OpenMetrics best, as curl does, and compressed.
 func TestMetricsComeInTheFormThatWasAskedFor(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	get := func(accept, encoding string) (*http.Response, string) {
 		t.Helper()
 		r, err := http.NewRequest("GET", o.url+"/metrics", nil)

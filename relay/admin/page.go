@@ -123,9 +123,9 @@ func isManual(path string) bool { return strings.HasPrefix(path, "/manual/") }
 // liveStep is how often the page hears how the relay is.
 const liveStep = time.Second
 
-// news answers with how the relay is, every second: "stats" in the form of /stats, and "sample" with the newest sample of
+// liveStats answers with how the relay is, every second: "stats" in the form of /stats, and "sample" with the newest sample of
 // each endpoint's history when there is one.
-func (a *Admin) news(ctx *fasthttp.RequestCtx) {
+func (a *Admin) liveStats(ctx *fasthttp.RequestCtx) {
 	a.live(ctx, func(l *eventStream) {
 		_, seen := a.history.latest(0)
 		for {

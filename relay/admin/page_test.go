@@ -49,7 +49,7 @@ func TestThePageIsSmallAndKeepsToItself(t *testing.T) {
 }
 
 // exchange returns the whole answer; its body is read.
-func (o *office) exchange(method, path, body string, headers ...string) (*http.Response, string) {
+func (o *harness) exchange(method, path, body string, headers ...string) (*http.Response, string) {
 	o.t.Helper()
 	r, err := http.NewRequest(method, o.url+path, strings.NewReader(body))
 	if err != nil {
@@ -76,7 +76,7 @@ func (o *office) exchange(method, path, body string, headers ...string) (*http.R
 
 func TestThePageComesWithAStrictPolicy(t *testing.T) {
 	for _, token := range []string{"", testToken} {
-		o := openOffice(t, token)
+		o := openHarness(t, token)
 		for at, f := range pages {
 			answer, body := o.exchange("GET", at, "")
 			policy := answer.Header.Get("Content-Security-Policy")
@@ -95,7 +95,7 @@ func TestThePageComesWithAStrictPolicy(t *testing.T) {
 			t.Errorf("POST / is answered %d", answer.StatusCode)
 		}
 	}
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	for _, path := range []string{"/", "/manual/", "/manual/runbook", "/manual/none"} {
 		if answer, body := o.exchange("GET", path, "", "Host: rebound.example"); answer.StatusCode != 403 || code(body) != "foreign_host" {
 			t.Errorf("%s under a foreign name: %d %s", path, answer.StatusCode, body)
@@ -106,7 +106,7 @@ func TestThePageComesWithAStrictPolicy(t *testing.T) {
 // The manual is for all, with the page's policy: HTML for a browser, plain text for curl.
 func TestTheManualIsServed(t *testing.T) {
 	for _, token := range []string{"", testToken} {
-		o := openOffice(t, token)
+		o := openHarness(t, token)
 		for _, name := range append([]string{""}, manual.Names()...) {
 			document, _ := manual.HTML(name)
 			text, _ := manual.Text(name, manualColumns, false)
@@ -239,7 +239,7 @@ func TestTheLastHourIsKeptAndNoMore(t *testing.T) {
 }
 
 func TestThePageHearsHowTheRelayIs(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.Open()
 	defer o.Close(t.Context())
 	r := o.open("/live", "")

@@ -18,7 +18,7 @@ import (
 )
 
 // fetched is an answer of any type.
-func (o *office) fetched(method, path, token string) (status int, kind, body string) {
+func (o *harness) fetched(method, path, token string) (status int, kind, body string) {
 	o.t.Helper()
 	r, err := http.NewRequest(method, o.url+path, nil)
 	if err != nil {
@@ -51,7 +51,7 @@ func isGzip(profile string) bool {
 }
 
 func TestProfilesNeedTheToken(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	for _, path := range []string{"/debug/pprof", "/debug/pprof/heap", "/debug/pprof/profile?seconds=1", "/debug/pprof/none"} {
 		for _, token := range []string{"", "wrong"} {
 			if status, _, body := o.fetched("GET", path, token); status != 401 || code(body) != "unauthorized" {
@@ -91,7 +91,7 @@ func TestProfilesNeedTheToken(t *testing.T) {
 // Without a token whoever can connect would have the relay work for them: there is nothing then, whatever profile it is, but
 // for those who may do everything.
 func TestWithoutATokenThereAreNoProfiles(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	for _, path := range []string{"", "/heap", "/goroutine?debug=2", "/profile", "/profile?seconds=30", "/none"} {
 		status, body := o.ask("GET", "/debug/pprof"+path)
 		if _, elsewhere := o.ask("GET", "/nothing"); status != 404 || body != elsewhere {
@@ -107,7 +107,7 @@ func TestWithoutATokenThereAreNoProfiles(t *testing.T) {
 }
 
 func TestOneProfileOfTheProcessorAtATime(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,8 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
-	"realtorbot-relay/relay/delivery"
 )
 
 // query reads the values of parameters that the route has. It keeps the first mistake: a filter that is misspelled must not
@@ -168,24 +166,4 @@ func next(at uint64) string {
 		return ""
 	}
 	return strconv.FormatUint(at, 10)
-}
-
-// kept finds the lane of an endpoint, configured or orphaned; nil when there is none.
-func (a *Admin) kept(name string) *queue.Lane {
-	for _, l := range a.Queue.Lanes() {
-		if l.Name() == name {
-			return l
-		}
-	}
-	return nil
-}
-
-// status finds the status of an endpoint, configured or orphaned; nil when there is none.
-func status(statuses []delivery.Status, name string) *delivery.Status {
-	for i := range statuses {
-		if statuses[i].Name == name {
-			return &statuses[i]
-		}
-	}
-	return nil
 }

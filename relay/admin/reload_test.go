@@ -11,7 +11,7 @@ import (
 )
 
 func TestReloadAnswersWithChangesOrFaults(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	var asked []bool
 	var done Reload
 	var err error

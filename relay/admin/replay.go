@@ -75,14 +75,14 @@ func (a *Admin) replay(ctx *fasthttp.RequestCtx, t target) {
 	said := replayAnswer{Endpoint: t.name, DryRun: r.DryRun, Skipped: []skipped{}}
 	var err error
 	if len(r.IDs) > 0 {
-		if spec.Seqs, said.Skipped, err = a.replayed(t.kept, r.IDs); err != nil {
+		if spec.Seqs, said.Skipped, err = a.replayed(t.queueLane, r.IDs); err != nil {
 			a.unread(ctx, err, "the events could not be looked up")
 			return
 		}
 		said.Total = int64(len(spec.Seqs))
 	} else {
 		var complete bool
-		if said.Total, complete, err = t.kept.CountReplay(spec, countLimit); err != nil {
+		if said.Total, complete, err = t.queueLane.CountReplay(spec, countLimit); err != nil {
 			a.unread(ctx, err, "the deliveries could not be counted")
 			return
 		}
@@ -96,7 +96,7 @@ func (a *Admin) replay(ctx *fasthttp.RequestCtx, t target) {
 	if said.AtLeast {
 		total = -1
 	}
-	status, err := t.kept.StartReplay(spec, total)
+	status, err := t.queueLane.StartReplay(spec, total)
 	if errors.Is(err, queue.ErrReplays) {
 		answer.Error(ctx, 409, "too_many_replays", queue.ErrReplays.Error())
 		return
@@ -176,14 +176,14 @@ func (a *Admin) replayed(lane *queue.Lane, ids []string) (seqs []uint64, not []s
 
 func (a *Admin) listReplays(ctx *fasthttp.RequestCtx, t target) {
 	list := replays{Endpoint: t.name, Replays: []delivery.Replay{}}
-	for _, s := range t.kept.Replays() {
+	for _, s := range t.queueLane.Replays() {
 		list.Replays = append(list.Replays, delivery.ReplayOf(s))
 	}
 	answer.Value(ctx, 200, list)
 }
 
 func (a *Admin) cancelReplay(ctx *fasthttp.RequestCtx, t target) {
-	status, err := t.kept.CancelReplay(t.id)
+	status, err := t.queueLane.CancelReplay(t.id)
 	if errors.Is(err, queue.ErrNoReplay) {
 		answer.Error(ctx, 404, "no_replay", queue.ErrNoReplay.Error())
 		return

@@ -15,7 +15,7 @@ import (
 )
 
 // post sends a body and returns status and body of the answer.
-func (o *office) post(path, body string) (int, string) {
+func (o *harness) post(path, body string) (int, string) {
 	o.t.Helper()
 	answer, err := http.Post(o.url+path, "application/json", strings.NewReader(body))
 	if err != nil {
@@ -30,7 +30,7 @@ func (o *office) post(path, body string) (int, string) {
 }
 
 // failSome has lead events and bot events fail, and one be delivered.
-func (o *office) failSome() {
+func (o *harness) failSome() {
 	o.t.Helper()
 	o.acceptTyped("evt_well", "lead.created")
 	o.until("through", func(s delivery.Status) bool { return s.Delivered == 1 })
@@ -42,7 +42,7 @@ func (o *office) failSome() {
 }
 
 func TestFailedDeliveriesAreListedWithTheirReasons(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.failSome()
 	_, got := o.read("/endpoints/crm/failed?limit=2")
 	line := got["deliveries"].([]any)[0].(map[string]any)
@@ -111,7 +111,7 @@ func TestBinsTellWhoHasToDoSomething(t *testing.T) {
 }
 
 // replayDone waits until no replay runs and returns the latest.
-func (o *office) replayDone() map[string]any {
+func (o *harness) replayDone() map[string]any {
 	o.t.Helper()
 	o.until("done with its replays", func(s delivery.Status) bool { return len(s.Replays) == 0 })
 	_, got := o.read("/endpoints/crm/replays")
@@ -119,7 +119,7 @@ func (o *office) replayDone() map[string]any {
 }
 
 func TestAReplayOfWhatFailed(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.failSome()
 	status, body := o.post("/endpoints/crm/replay", `{"failed":true,"type":"lead.*","dry_run":true}`)
 	if status != 200 || !strings.Contains(body, `"total": 3`) || strings.Contains(body, `"replay"`) {
@@ -152,7 +152,7 @@ func TestAReplayOfWhatFailed(t *testing.T) {
 }
 
 func TestAReplayByIDsAndByTime(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.failSome()
 	o.status.Store(200)
 	other := o.crm
@@ -184,7 +184,7 @@ func TestAReplayByIDsAndByTime(t *testing.T) {
 }
 
 func TestAReplayIsShownAndCancelled(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.failSome()
 	o.ask("POST", "/endpoints/crm/pause")
 	var said struct{ Replay delivery.Replay }
@@ -215,7 +215,7 @@ func TestAReplayIsShownAndCancelled(t *testing.T) {
 }
 
 func TestReplaysThatMakeNoSenseAreRefused(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	for _, body := range []string{
 		``, `[]`, `{}`, `{"all":true}`, `{"failed":true} x`, `{"failed":true,"ids":["a"]}`, `{"ids":["a"],"since":"1h"}`, `{"ids":["a"],"type":"test"}`,
 		`{"since":"1h","class":"dns"}`, `{"since":"soon"}`, `{"until":"soon"}`, `{"failed":true,"rate":-1}`, `{"failed":true,"bin":"odd"}`,
@@ -233,7 +233,7 @@ func TestReplaysThatMakeNoSenseAreRefused(t *testing.T) {
 
 // What can't be read is told in words that say what to send, and none of them is from the language the relay is written in.
 func TestABodyThatCannotBeReadIsToldWhatToSend(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	const object = `the body must be an object such as {"failed":true}`
 	for body, want := range map[string]string{
 		``:                               object + ": unexpected end at byte 0",
@@ -267,7 +267,7 @@ func TestABodyThatCannotBeReadIsToldWhatToSend(t *testing.T) {
 }
 
 func TestFailedDeliveriesAreDiscarded(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.failSome()
 	if status, body := o.ask("DELETE", "/endpoints/crm/failed?type=bot.*"); status != 200 || !strings.Contains(body, `"deliveries": 3`) {
 		t.Fatalf("answered %d %s", status, body)

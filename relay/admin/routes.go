@@ -34,11 +34,11 @@ const (
 
 // target is what a request is about.
 type target struct {
-	name  string         // of the endpoint
-	lane  *delivery.Lane // nil for an orphan
-	kept  *queue.Lane
-	id    string
-	event string
+	name      string         // of the endpoint
+	lane      *delivery.Lane // nil for an orphan
+	queueLane *queue.Lane
+	id        string
+	event     string
 }
 
 var (
@@ -55,7 +55,7 @@ var routes = []route{
 	{"GET", "/stats", nil, 0, plain((*Admin).stats)},
 	{"GET", "/metrics", nil, 0, plain((*Admin).metrics)},
 	{"GET", "/stream", []string{"type", "last_event_id"}, 0, plain((*Admin).stream)},
-	{"GET", "/live", nil, 0, plain((*Admin).news)},
+	{"GET", "/live", nil, 0, plain((*Admin).liveStats)},
 	{"GET", "/backup", nil, 0, plain((*Admin).backup)},
 	{"GET", "/history", nil, 0, plain((*Admin).pastHour)},
 	{"GET", "/config", nil, 0, plain((*Admin).shownConfig)},
@@ -229,16 +229,17 @@ func notConfigured(ctx *fasthttp.RequestCtx, name string) {
 	answer.Error(ctx, 404, "no_endpoint", fmt.Sprintf("no endpoint of this name is configured: %q; bring the name back, or discard what is left of it with DELETE /endpoints/%s", name, name))
 }
 
-// Handle answers one request.
+// Handle answers one request, in the goroutine of its connection. Routes that find or tell events read the queue on disk; none holds a
+// lock meanwhile. What has no end of its own, /live, /stream and /backup, goes on in a goroutine that Close waits for.
 func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 	r, t, ok := a.enter(ctx)
 	if !ok {
 		return
 	}
 	if strings.Contains(r.path, "{name}") {
-		t.lane, t.kept = a.Dispatcher.Lane(t.name), a.kept(t.name)
+		t.lane, t.queueLane = a.Dispatcher.Lane(t.name), a.queueLane(t.name)
 		switch {
-		case t.kept == nil:
+		case t.queueLane == nil:
 			noEndpoint(ctx, t.name)
 			return
 		case t.lane == nil && r.flags&alsoOrphan == 0:

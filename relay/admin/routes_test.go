@@ -17,7 +17,7 @@ func (r *route) example() string {
 // A parameter that a route does not have, one that is given twice, and a body where none belongs are refused before anything is
 // done: who misspells a dry run must not have it run.
 func TestRoutesRefuseWhatDoesNotBelongToThem(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	reloads := 0
 	o.Reload = func(bool) (Reload, error) { reloads++; return Reload{}, nil }
 	for i := range routeTable {
@@ -57,7 +57,7 @@ func TestRoutesRefuseWhatDoesNotBelongToThem(t *testing.T) {
 }
 
 func TestYesAndNoAreSpelledInOneWay(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	var applied []bool
 	o.Reload = func(apply bool) (Reload, error) { applied = append(applied, apply); return Reload{}, nil }
 	for query, status := range map[string]int{

@@ -11,7 +11,7 @@ import (
 )
 
 // signedIn signs in and returns the cookie and the CSRF value.
-func (o *office) signIn() (cookie *http.Cookie, csrf string) {
+func (o *harness) signIn() (cookie *http.Cookie, csrf string) {
 	o.t.Helper()
 	answer, body := o.exchange("POST", "/session", `{"token":"`+testToken+`"}`, "Content-Type: application/json")
 	var said sessionState
@@ -23,7 +23,7 @@ func (o *office) signIn() (cookie *http.Cookie, csrf string) {
 
 // The cookie goes to every port of its host, so that it opens nothing without the other half, which no answer to it has.
 func TestASessionNeedsBothItsHalves(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	cookie, csrf := o.signIn()
 	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.MaxAge != 12*3600 || cookie.Secure || len(cookie.Value) < 26 {
 		t.Errorf("the cookie is %s", cookie)
@@ -81,7 +81,7 @@ func TestASessionNeedsBothItsHalves(t *testing.T) {
 }
 
 func TestSignInRefuses(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	right := `{"token":"` + testToken + `"}`
 	for _, c := range []struct {
 		body, kind, origin string
@@ -99,14 +99,14 @@ func TestSignInRefuses(t *testing.T) {
 			t.Errorf("%+v: %d %s", c, answer.StatusCode, body)
 		}
 	}
-	if answer, body := openOffice(t, "").exchange("POST", "/session", right, "Content-Type: application/json"); answer.StatusCode != 409 {
+	if answer, body := openHarness(t, "").exchange("POST", "/session", right, "Content-Type: application/json"); answer.StatusCode != 409 {
 		t.Errorf("without a token: %d %s", answer.StatusCode, body)
 	}
 }
 
 // Guessing at the sign-in is as slow as guessing elsewhere.
 func TestWrongTokensAtTheSignInAreStrikes(t *testing.T) {
-	o := openOffice(t, testToken)
+	o := openHarness(t, testToken)
 	var waits []time.Duration
 	o.wrongTokens.sleep = func(wait time.Duration) { waits = append(waits, wait) }
 	for range freeGuesses + 2 {
@@ -119,7 +119,7 @@ func TestWrongTokensAtTheSignInAreStrikes(t *testing.T) {
 	}
 	o.signIn()
 	if len(o.wrongTokens.byAddress) != 1 {
-		t.Error("the right token takes away strikes, which may be another's")
+		t.Error("the right token forgives wrong ones, which may be another's")
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // lines are those of the log that have one of the words.
-func (o *office) lines(words ...string) (found []string) {
+func (o *harness) lines(words ...string) (found []string) {
 	for line := range strings.Lines(o.log.String()) {
 		for _, word := range words {
 			if strings.Contains(line, word) {
@@ -23,7 +23,7 @@ func (o *office) lines(words ...string) (found []string) {
 }
 
 func TestTheLogSaysWhenEventsBeginToBeRefusedAndWhenThatEnds(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	ready := func(want bool) {
 		t.Helper()
 		for deadline := time.Now().Add(patience); (o.Queue.Ready() == nil) != want; time.Sleep(time.Millisecond) {
@@ -66,7 +66,7 @@ func TestTheLogSaysWhenEventsBeginToBeRefusedAndWhenThatEnds(t *testing.T) {
 
 // TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd: those that are logged where they happen excepted.
 func TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	known := knownStates{}
 	look := func() { t.Helper(); o.logChanges(known, o.states(o.Dispatcher.Statuses(), o.Queue.Stats()).list) }
 	look()
@@ -94,7 +94,7 @@ func TestEveryStateOfHealthHasALineAtItsBeginningAndAtItsEnd(t *testing.T) {
 
 // TestHealthOfBothListenersMetricsAndIntakeAgree: also while the relay stops.
 func TestHealthOfBothListenersMetricsAndIntakeAgree(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	agree := func(failing bool) {
 		t.Helper()
 		atIntake, _ := o.Intake.Health()

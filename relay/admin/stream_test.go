@@ -22,7 +22,7 @@ type reader struct {
 	lines  *bufio.Scanner
 }
 
-func (o *office) open(path, last string) *reader {
+func (o *harness) open(path, last string) *reader {
 	o.t.Helper()
 	r, err := http.NewRequest("GET", o.url+path, nil)
 	if err != nil {
@@ -67,7 +67,7 @@ func (r *reader) next() (id, event, data string, ok bool) {
 }
 
 // append accepts the event whose text this is.
-func (o *office) append(text string) {
+func (o *harness) append(text string) {
 	o.t.Helper()
 	var named struct{ ID, Type string }
 	if err := json.Unmarshal([]byte(text), &named); err != nil {
@@ -84,7 +84,7 @@ func eventText(id, eventType string) string {
 }
 
 func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	defer o.Close(t.Context())
 	o.append(eventText("evt_before", "lead.created"))
 	all, leads := o.open("/stream", ""), o.open("/stream?type=lead.*,test", "")
@@ -122,7 +122,7 @@ func TestAStreamHasEveryEventThatIsWanted(t *testing.T) {
 }
 
 func TestAStreamRefusesWhatItCantFollow(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	for path, header := range map[string]string{
 		"/stream?type=lead*": "Accept: */*", "/stream?type=lead.*,": "Accept: */*", "/stream": "Last-Event-ID: evt_1",
 	} {
@@ -137,7 +137,7 @@ func TestAStreamRefusesWhatItCantFollow(t *testing.T) {
 
 // A reader that takes nothing is held by its connection alone, and Close does not wait for it.
 func TestStreamsEndWhenTheRelayStops(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	slow, quick := o.open("/stream", ""), o.open("/stream", "")
 	large := `{"id":"evt_%d","type":"test","timestamp":"2024-01-15T10:30:00Z","data":{"text":"` + strings.Repeat("x", 512<<10) + `"}}`
 	for i := range 24 { // more than the sockets hold
@@ -166,7 +166,7 @@ func TestStreamsEndWhenTheRelayStops(t *testing.T) {
 }
 
 func TestSoManyStreamsAtATime(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	defer o.Close(t.Context())
 	var first *reader
 	for range maxStreams {
@@ -192,7 +192,7 @@ func TestSoManyStreamsAtATime(t *testing.T) {
 }
 
 // places is how many streams have a place.
-func (o *office) places() int {
+func (o *harness) places() int {
 	o.streams.mu.Lock()
 	defer o.streams.mu.Unlock()
 	return len(o.streams.open)
@@ -201,7 +201,7 @@ func (o *office) places() int {
 // A client that asks for a stream behind another request and resets its connection leaves no place taken: the stream may never
 // begin, and a place that nobody gives back is missing for ever, and waited for at a stop.
 func TestClientsThatResetTakeNoPlaces(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	address := strings.TrimPrefix(o.url, "http://")
 	for i := range 12 * maxStreams {
 		conn, err := net.Dial("tcp", address)
@@ -245,7 +245,7 @@ func TestClientsThatResetTakeNoPlaces(t *testing.T) {
 
 // A panic is one failed stream: its place is free again, and the others go on.
 func TestAPanicInAStreamIsOneFailedStream(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	defer o.Close(t.Context())
 	other := o.open("/stream", "")
 	here, there := net.Pipe()
@@ -265,7 +265,7 @@ func TestAPanicInAStreamIsOneFailedStream(t *testing.T) {
 
 // A stop waits for a stream until its time is over and no longer.
 func TestCloseIsBoundedByItsContext(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.read("/stats") // it serves: fasthttp forgets a stop that comes before
 	here, there := net.Pipe()
 	defer there.Close()

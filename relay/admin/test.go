@@ -50,7 +50,7 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 	id := "evt_test_" + ulid.Make().String()
 	body := `{"id":` + strconv.Quote(id) + `,"type":"test","timestamp":"` + now.UTC().Format(rfc3339.Layout) +
 		`","data":{"message":"This is a test webhook"}}`
-	trial, found, err := a.Dispatcher.SendTest(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
+	result, found, err := a.Dispatcher.SendTest(ctx, t.name, client.Request{ID: []byte(id), Type: []byte("test"), Body: []byte(body)}, conformance)
 	switch {
 	case !found:
 		notConfigured(ctx, t.name)
@@ -60,12 +60,12 @@ func (a *Admin) test(ctx *fasthttp.RequestCtx, t target) {
 		answer.Error(ctx, 500, "internal", "the test event could not be sent; the log says why")
 		return
 	}
-	a.Log.Info().Str("endpoint", t.name).Str("event", id).Int("status", trial.Outcome.Status).Str("class", string(trial.Outcome.Class)).
-		Int64("duration_ms", trial.Outcome.Took.Milliseconds()).Msg("the operator sent a test event")
-	told := testResult{Endpoint: t.name, ID: id, Delivered: trial.Delivered, receiverAnswer: testAnswer(&trial.Outcome)}
+	a.Log.Info().Str("endpoint", t.name).Str("event", id).Int("status", result.Outcome.Status).Str("class", string(result.Outcome.Class)).
+		Int64("duration_ms", result.Outcome.Took.Milliseconds()).Msg("the operator sent a test event")
+	told := testResult{Endpoint: t.name, ID: id, Delivered: result.Delivered, receiverAnswer: testAnswer(&result.Outcome)}
 	if conformance {
 		conforms := true
-		for _, c := range trial.Checks {
+		for _, c := range result.Checks {
 			conforms = conforms && c.Result == delivery.Passed
 			one := check{Check: c}
 			if c.Outcome != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestTestEventIsSentAtOnceAlsoToAPausedEndpoint(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.ask("POST", "/endpoints/crm/pause")
 	status, body := o.ask("POST", "/endpoints/crm/test")
 	var said map[string]any
@@ -36,7 +36,7 @@ func TestTestEventIsSentAtOnceAlsoToAPausedEndpoint(t *testing.T) {
 }
 
 func TestConformanceSaysWhatToFix(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	status, body := o.ask("POST", "/endpoints/crm/test?conformance=1")
 	var said struct {
 		Conforms bool
@@ -48,7 +48,7 @@ func TestConformanceSaysWhatToFix(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &said); err != nil || status != 200 {
 		t.Fatalf("answered %d %s", status, body)
 	}
-	// The office's receiver takes everything.
+	// The harness's receiver takes everything.
 	want := map[string]string{"accepts_signed": "pass", "answers_fast": "pass", "accepts_repeat": "pass", "refuses_wrong_signature": "fail", "refuses_unsigned": "fail"}
 	for _, c := range said.Checks {
 		if c.Result != want[c.Check] || c.Note == "" || c.Answer.Status != 200 {

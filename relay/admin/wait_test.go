@@ -8,7 +8,7 @@ import (
 )
 
 func TestAnEventIsWaitedForUntilItIsSettled(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	if status, body := o.ask("GET", "/events/evt_1?wait=30s"); status != 404 || code(body) != "no_event" {
 		t.Errorf("an event that never came is %d %s", status, body)
 	}
@@ -48,7 +48,7 @@ func stateOf(story map[string]any) any {
 }
 
 func TestOnlySoManyWaitForEvents(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.accept("evt_1")
 	o.until("through", func(s delivery.Status) bool { return s.Delivered == 1 })
 	for range maxWaiting {
@@ -75,7 +75,7 @@ func TestOnlySoManyWaitForEvents(t *testing.T) {
 
 // Without the stop this would wait for a thousand hours.
 func TestAStopEndsTheWaitForAnEvent(t *testing.T) {
-	o := openOffice(t, "")
+	o := openHarness(t, "")
 	o.ask("POST", "/endpoints/crm/pause")
 	o.accept("evt_1")
 	stopped := make(chan struct{})

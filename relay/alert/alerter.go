@@ -46,13 +46,13 @@ const (
 	maxUnsent = 256
 )
 
-// LowMark is the free disk, in bytes, below which relay.disk.low is raised: a quarter above what the queue needs. It is ok
-// again a quarter higher still, so that a disk at the mark is not told of all the time.
-func LowMark(s queue.Stats) int64 { return s.MinFree + s.MinFree/4 }
+// LowDiskLimit is the free disk, in bytes, below which relay.disk.low is raised: a quarter above what the queue needs. It is ok
+// again a quarter higher still, so that a disk at the limit is not told of all the time.
+func LowDiskLimit(s queue.Stats) int64 { return s.MinFree + s.MinFree/4 }
 
-func okMark(s queue.Stats) int64 { return s.MinFree + s.MinFree/2 }
+func okDiskLimit(s queue.Stats) int64 { return s.MinFree + s.MinFree/2 }
 
-// Run raises alerts until ctx is done.
+// Run raises alerts until ctx is done. Each waits for the queue to have it on disk, and no lock is held meanwhile.
 func (d *Alerter) Run(ctx context.Context) {
 	d.host, _ = os.Hostname() // empty when it can't be told
 	d.gather, d.ending = map[string]time.Time{}, map[string]time.Time{}
@@ -130,11 +130,11 @@ func (d *Alerter) lookAtDisk(now time.Time) {
 		return
 	}
 	switch {
-	case s.FreeDisk < 0 || s.MinFree == 0: // unknown, or there is no mark
-	case !d.isLow && s.FreeDisk < LowMark(s):
+	case s.FreeDisk < 0 || s.MinFree == 0: // unknown, or there is no limit
+	case !d.isLow && s.FreeDisk < LowDiskLimit(s):
 		d.isLow = true
 		d.raise(config.AlertDiskLow, now, ofDisk(config.AlertDiskLow, s.FreeDisk, s.MinFree))
-	case d.isLow && s.FreeDisk >= okMark(s):
+	case d.isLow && s.FreeDisk >= okDiskLimit(s):
 		d.isLow = false
 		d.raise(config.AlertDiskOK, now, ofDisk(config.AlertDiskOK, s.FreeDisk, s.MinFree))
 	}
@@ -161,7 +161,7 @@ func (d *Alerter) raise(kind string, at time.Time, data told) {
 	d.mu.Unlock()
 }
 
-// Raised counts the alerts since the start, by type.
+// Raised counts the alerts since the start, by type. It waits for nothing.
 func (d *Alerter) Raised() map[string]int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -204,12 +204,12 @@ func (d *Alerter) sendPast(ctx context.Context, a alert) {
 	for _, name := range d.Dispatcher.Subscribers(a.kind) {
 		all.Go(func() {
 			request := client.Request{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body}
-			trial, _, err := d.Dispatcher.SendTest(ctx, name, request, false)
-			e := d.Log.Warn().Str("endpoint", name).Str("event", a.id).Str("type", a.kind).Bool("delivered", trial.Delivered)
+			result, _, err := d.Dispatcher.SendTest(ctx, name, request, false)
+			e := d.Log.Warn().Str("endpoint", name).Str("event", a.id).Str("type", a.kind).Bool("delivered", result.Delivered)
 			if err != nil {
 				e = e.Err(err)
-			} else if trial.Outcome.Err != "" {
-				e = e.Str("reason", trial.Outcome.Err)
+			} else if result.Outcome.Err != "" {
+				e = e.Str("reason", result.Outcome.Err)
 			}
 			e.Msg("the disk has no room for this alert: it was sent past the queue, once")
 		})

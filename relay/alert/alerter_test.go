@@ -231,7 +231,7 @@ func TestEndpointsThatGoAndComeBackAreTold(t *testing.T) {
 	}
 }
 
-func TestLowDiskIsToldAboveTheMarkAndPastTheQueueBelowIt(t *testing.T) {
+func TestLowDiskIsToldAboveTheLimitAndPastTheQueueBelowIt(t *testing.T) {
 	b := openHarness(t)
 	ctx := context.Background()
 	at := func(free int64) {
@@ -241,7 +241,7 @@ func TestLowDiskIsToldAboveTheMarkAndPastTheQueueBelowIt(t *testing.T) {
 	}
 	at(1280 << 20)
 	b.mustBeQuiet()
-	at(1279 << 20) // a quarter above the mark, where the queue still takes it
+	at(1279 << 20) // a quarter above the limit, where the queue still takes it
 	if kind, data := b.next(); kind != "relay.disk.low" || data.FreeBytes != 1279<<20 || data.MinFree != 1<<30 {
 		t.Errorf("%s %+v", kind, data)
 	}

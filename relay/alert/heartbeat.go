@@ -37,7 +37,7 @@ func NewHeartbeat(c config.Heartbeat, well func() bool, version string, log zero
 	return h
 }
 
-// Set has it go on with another configuration. One that is the same changes nothing.
+// Set has it go on with another configuration, from its next call on. It does not wait for the call under way.
 func (h *Heartbeat) Set(c config.Heartbeat) {
 	old := h.config.Swap(&c)
 	if old.URL.Equal(c.URL) && old.Every == c.Every && old.AllowPrivate == c.AllowPrivate {
@@ -49,7 +49,7 @@ func (h *Heartbeat) Set(c config.Heartbeat) {
 	}
 }
 
-// Run calls until ctx is done, at once and then every so often. It logs when calls begin to fail and when they go well
+// Run calls until ctx is done, at once and then every so often; a call takes beatTime at most. It logs when calls begin to fail and when they go well
 // again. The URL is in no line: it is a secret.
 func (h *Heartbeat) Run(ctx context.Context) {
 	failing := false

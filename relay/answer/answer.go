@@ -37,7 +37,7 @@ func begin(ctx *fasthttp.RequestCtx, status int) {
 	ctx.Response.SetStatusCode(status)
 }
 
-// Value answers with v as indented JSON, for those who read it with curl.
+// Value answers with v as indented JSON, for those who read it with curl. All of it is in memory.
 func Value(ctx *fasthttp.RequestCtx, status int, v any) {
 	var body bytes.Buffer
 	e := json.NewEncoder(&body)

@@ -51,7 +51,7 @@ func (s fileState) is(other fileState) bool {
 // connects.
 const checkEvery = 2 * time.Second
 
-// NewCertificate reads the files; it returns nil when none are configured.
+// NewCertificate reads the files from disk; it returns nil when none are configured.
 func NewCertificate(f config.TLSFiles, log zerolog.Logger) (*Certificate, error) {
 	if f.Cert == "" {
 		return nil, nil
@@ -119,7 +119,7 @@ func (c *Certificate) fileStates() (now [3]fileState) {
 	return now
 }
 
-// Reload reads the files again if they were changed, and logs what came of it. It waits for the disk.
+// Reload reads the files again if they were changed, and logs the result. It reads disk under the lock that State takes, too.
 func (c *Certificate) Reload() {
 	if c == nil {
 		return

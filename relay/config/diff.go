@@ -7,12 +7,12 @@ import (
 
 // Change is one difference between two configurations. It names what differs and shows no value, so it holds no secret.
 type Change struct {
-	Section    string   `json:"section"`                 // as the file has it: server, source, endpoint, …
-	Name       string   `json:"name,omitempty"`          // of the source or endpoint
-	Change     string   `json:"change"`                  // Added, Removed or Changed
-	Keys       []string `json:"keys,omitempty"`          // of what was changed: which keys, in the order of the manual
-	NeedsStart bool     `json:"needs_restart,omitempty"` // a running relay can't apply it
-	Means      string   `json:"means,omitempty"`         // for what is queued; filled in by whoever knows that
+	Section      string   `json:"section"`                 // as the file has it: server, source, endpoint, …
+	Name         string   `json:"name,omitempty"`          // of the source or endpoint
+	Change       string   `json:"change"`                  // Added, Removed or Changed
+	Keys         []string `json:"keys,omitempty"`          // of what was changed: which keys, in the order of the manual
+	NeedsRestart bool     `json:"needs_restart,omitempty"` // a running relay can't apply it
+	Means        string   `json:"means,omitempty"`         // for what is queued; filled in by whoever knows that
 }
 
 // What happened to a part of the configuration.
@@ -33,7 +33,7 @@ func (c Change) String() string {
 	if len(c.Keys) > 0 {
 		b.WriteString(" (" + strings.Join(c.Keys, ", ") + ")")
 	}
-	if c.NeedsStart {
+	if c.NeedsRestart {
 		b.WriteString(", needs a restart")
 	}
 	if c.Means != "" {
@@ -53,7 +53,7 @@ func Diff(old, now *Config) (changes []Change) {
 			changes = append(changes, s.diffList(before, after)...)
 		case s.name != "delivery":
 			if keys := s.changed(before, after); len(keys) > 0 {
-				changes = append(changes, Change{Section: s.name, Change: Changed, Keys: each(keys, keyName), NeedsStart: s.restart})
+				changes = append(changes, Change{Section: s.name, Change: Changed, Keys: each(keys, keyName), NeedsRestart: s.restart})
 			}
 		}
 	}

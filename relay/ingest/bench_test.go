@@ -15,7 +15,7 @@ import (
 	"realtorbot-relay/sign"
 )
 
-// void is a Keeper that keeps nothing: what is left is the way of a request.
+// void is a Queue that keeps nothing: what is left is the way of a request.
 type void struct{}
 
 func (void) AppendWithin(int64, string, []queue.Event, []queue.Receipt) error { return nil }

@@ -14,7 +14,7 @@ import (
 )
 
 // budget is memory in bytes that requests may make the relay hold, together and each party to it. A party that holds its
-// share, or a budget that is used up, makes room by giving up the request of the client that has kept us waiting for the
+// share, or a budget that is used up, makes room by cutting the connection of the client that has kept us waiting for the
 // longest, as connections do. Safe for concurrent use.
 type budget struct {
 	all int64 // bytes, of all parties together
@@ -41,9 +41,9 @@ type party struct {
 }
 
 const (
-	// small is what a hold has when it is not worth giving up.
+	// small is what a hold has when it is not worth being cut.
 	small = 16 << 10
-	// grace is how long a client may keep us waiting before its request may be given up for another's.
+	// grace is how long a client may keep us waiting before its connection may be cut for another's request.
 	grace = time.Second
 	// roomWait is how long a request waits for room, bytes that others are about to give back.
 	roomWait = 500 * time.Millisecond
@@ -150,7 +150,7 @@ func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
 	if bytes > min(share, b.all) {
 		return errNoRoom
 	}
-	b.giveUpLocked(p, b.parties[p]+bytes > share)
+	b.cutSlowestLocked(p, b.parties[p]+bytes > share)
 	if whom.hasty {
 		return errNoRoom
 	}
@@ -178,7 +178,7 @@ func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
 			b.waiting = slices.Delete(b.waiting, at, at+1)
 			return errNoRoom
 		}
-		b.giveUpLocked(p, b.parties[p]+bytes > share)
+		b.cutSlowestLocked(p, b.parties[p]+bytes > share)
 	}
 }
 
@@ -207,7 +207,7 @@ func (b *budget) freeLocked(p party, bytes int64) {
 	})
 }
 
-// noteLocked remembers what h holds, and keeps it among those that may be given up while that is worth it.
+// noteLocked remembers what h holds, and keeps it among those that may be cut while that is worth it.
 func (h *hold) noteLocked(more int64) {
 	h.bytes += more
 	b := h.of
@@ -224,9 +224,9 @@ func (h *hold) noteLocked(more int64) {
 	}
 }
 
-// giveUpLocked cuts the connection of the client that has kept us waiting for the longest, if that was longer than grace:
+// cutSlowestLocked cuts the connection of the client that has kept us waiting for the longest, if that was longer than grace:
 // of one party or of all.
-func (b *budget) giveUpLocked(p party, ofParty bool) {
+func (b *budget) cutSlowestLocked(p party, ofParty bool) {
 	var longest *hold
 	least := time.Now().Add(-grace)
 	for _, o := range b.holds {

@@ -23,7 +23,7 @@ import (
 	"realtorbot-relay/sign"
 )
 
-// stuck is a Keeper that is at work until its gate opens.
+// stuck is a Queue that is at work until its gate opens.
 type stuck struct {
 	gate  chan struct{}
 	here  atomic.Int64 // requests
@@ -262,7 +262,7 @@ func TestStrangersLeaveTheBudgetToOthers(t *testing.T) {
 			t.Errorf("a batch with the token is answered %d %.200s", status, said)
 		}
 	}
-	// One that signs has to wait for a stranger that is given up, and is served from the same address.
+	// One that signs has to wait for a stranger that is cut, and is served from the same address.
 	signed := longEvent("evt_signed", 300_000)
 	eventually(t, "one that signs is served", func() bool {
 		conn := say(t, address, fmt.Sprintf("POST /edge HTTP/1.1\r\nHost: localhost\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", asJSON, realtorBotHeader(signed), len(signed), signed))

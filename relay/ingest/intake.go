@@ -17,8 +17,8 @@ import (
 	"realtorbot-relay/relay/config"
 )
 
-// Keeper is what the intake needs of the queue.
-type Keeper interface {
+// Queue is what the intake needs of the queue.
+type Queue interface {
 	// AppendWithin stores all events or none; when it returns nil they are on disk. It copies what it is given. Unless most is
 	// 0, at most that many bytes of the source's events are kept, which is ErrSourceFull; receipts then tell which are repeats.
 	AppendWithin(most int64, source string, events []queue.Event, receipts []queue.Receipt) error
@@ -30,10 +30,10 @@ type Keeper interface {
 
 // Intake answers the requests of the sources. All methods are safe for concurrent use.
 type Intake struct {
-	keeper  Keeper
+	queue   Queue
 	route   func(eventType []byte) queue.LaneSet
 	log     zerolog.Logger // what goes wrong here
-	door    zerolog.Logger // whom it refused
+	refused zerolog.Logger // the requests that it refused
 	now     func() time.Time
 	bodies  *bodies
 	memory  memory
@@ -56,15 +56,15 @@ type Counts struct {
 
 // New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. route
 // says where events of a type go.
-func New(sources []config.Source, maxBody int, keeper Keeper, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
-	in := &Intake{keeper: keeper, route: route, now: time.Now, bodies: newBodies(maxBody), memory: newMemory(maxBody), work: newWorks()}
+func New(sources []config.Source, maxBody int, q Queue, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
+	in := &Intake{queue: q, route: route, now: time.Now, bodies: newBodies(maxBody), memory: newMemory(maxBody), work: newWorks()}
 	// A stranger must not be able to fill the log, nor to keep our own trouble out of it.
 	in.log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
-	in.door = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
+	in.refused = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
 	return in, in.SetSources(sources)
 }
 
-// SetSources replaces the sources at once, for requests that begin from now on.
+// SetSources replaces the sources at once, for requests that begin from now on. It reads no disk and waits for nobody.
 func (in *Intake) SetSources(sources []config.Source) error {
 	byPath, list := make(map[string]*source, len(sources)), make([]*source, 0, len(sources))
 	for _, c := range sources {
@@ -85,10 +85,10 @@ func (in *Intake) SetSources(sources []config.Source) error {
 	return nil
 }
 
-// Close makes every further request be answered 503, while those under way end as they would.
+// Close has every further request answered 503. It does not wait: requests under way end as they would.
 func (in *Intake) Close() { in.closing.Store(true) }
 
-// Counts tells what came in.
+// Counts are counted on by the intake: the caller loads each by itself.
 func (in *Intake) Counts() *Counts { return &in.counts }
 
 // Refuses reports whether Handle will refuse a request by its headers alone, whatever its body.
@@ -131,7 +131,8 @@ func pathOf(h *fasthttp.RequestHeader) []byte {
 	return target
 }
 
-// Handle answers one request.
+// Handle answers one request, in the goroutine of its connection. It waits for the body as it comes, for memory up to roomWait, and for
+// the queue to have the events on disk; it holds no lock while it waits.
 func (in *Intake) Handle(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Request.Header
 	if string(pathOf(h)) == "/health" {
@@ -177,12 +178,12 @@ func (in *Intake) health(ctx *fasthttp.RequestCtx) {
 }
 
 // Ready says why an event would be refused now, nil when it would be accepted. It is the one judgement that the intake's own
-// health, the admin listener's, metrics, alerts, heartbeat and page go by; the queue asks itself the same before each event.
+// health, the admin listener's, metrics, alerts, heartbeat and page go by; the queue asks itself the same before each event. It reads no disk.
 func (in *Intake) Ready() error {
 	if in.closing.Load() {
 		return queue.ErrClosed
 	}
-	return in.keeper.Ready()
+	return in.queue.Ready()
 }
 
 // LastUnavailable is why a request was last answered 503, "" when none was.
@@ -266,7 +267,7 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 		return false
 	}
 	w.dropBodies()
-	err = in.keeper.AppendWithin(s.MaxQueued, s.Name, w.events, w.receipts)
+	err = in.queue.AppendWithin(s.MaxQueued, s.Name, w.events, w.receipts)
 	switch {
 	case errors.Is(err, queue.ErrSourceFull):
 		s.tally.lacks(w.events, w.receipts, now)
@@ -470,7 +471,7 @@ func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
 		in.unavailable.Store(&why.message)
 	}
 	if said != "" {
-		answer.From(in.door.Warn().Str("source", s.Name), answer.Client(ctx)).Msg(said)
+		answer.From(in.refused.Warn().Str("source", s.Name), answer.Client(ctx)).Msg(said)
 	}
 	why.answer(ctx)
 }

@@ -18,7 +18,7 @@ import (
 	"realtorbot-relay/sign"
 )
 
-// shelf is a Keeper in memory that fails when it is told to.
+// shelf is a Queue in memory that fails when it is told to.
 type shelf struct {
 	mu     sync.Mutex
 	err    error

@@ -73,9 +73,9 @@ type SourceTally struct {
 	Requests           map[string]int64 // by status of the answer, "other" for those that are none of the usual
 	Refused            map[string]int64 // requests answered 503, by reason
 
-	KeptEvents, KeptBytes int64 // of its events, now
-	MaxQueued             int64 // bytes that may be kept of them; 0: any number
-	Full                  bool  // the request that was refused last for want of that would be refused now, too
+	QueuedEvents, QueuedBytes int64 // of its events, now
+	MaxQueued                 int64 // bytes that may be kept of them; 0: any number
+	Full                      bool  // the request that was refused last for want of that would be refused now, too
 }
 
 // Tallies tells what was counted about the sources, in the order of the configuration.
@@ -94,8 +94,8 @@ func (in *Intake) Tallies() []SourceTally {
 			t.Refused[reason] = s.tally.refused[i].Load()
 		}
 		t.MaxQueued = s.MaxQueued
-		t.KeptEvents, t.KeptBytes = in.keeper.Usage(s.Name)
-		t.Full = s.MaxQueued > 0 && s.tally.lacked.Load() > 0 && t.KeptBytes+min(s.tally.lacked.Load(), s.MaxQueued) > s.MaxQueued
+		t.QueuedEvents, t.QueuedBytes = in.queue.Usage(s.Name)
+		t.Full = s.MaxQueued > 0 && s.tally.lacked.Load() > 0 && t.QueuedBytes+min(s.tally.lacked.Load(), s.MaxQueued) > s.MaxQueued
 		list = append(list, t)
 	}
 	return list

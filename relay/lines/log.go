@@ -51,7 +51,7 @@ func open(out io.Writer, form func(io.Writer) io.Writer, level string) *Log {
 	return l
 }
 
-// Dropped is how many lines were lost since the log was opened, since nobody read it or it could not be written.
+// Dropped is how many lines were lost since the log was opened: nobody read it, or it could not be written. It takes no lock.
 func (l *Log) Dropped() int64 { return l.w.dropped.Load() }
 
 // Trouble says in one line what is wrong with the log, "" when nothing is.

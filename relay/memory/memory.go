@@ -13,7 +13,7 @@ import (
 )
 
 // Available is how many bytes this process may use at most: those of the machine, or fewer in a control group with a limit.
-// Zero when neither can be told.
+// Zero when neither can be told. It reads /proc and the control groups each time.
 func Available() uint64 {
 	machine := uint64(math.MaxUint64)
 	var info unix.Sysinfo_t

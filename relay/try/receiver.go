@@ -70,19 +70,19 @@ func (r *receiver) serve(ctx *fasthttp.RequestCtx) {
 		}
 	}
 	finding, admitted := r.examine(a)
-	struck := r.trouble.strikes()
-	if admitted && struck != 0 {
-		finding += "  " + r.colors.in(yellow, fmt.Sprintf("answered %d on purpose", struck))
+	status := r.trouble.decide()
+	if admitted && status != 0 {
+		finding += "  " + r.colors.in(yellow, fmt.Sprintf("answered %d on purpose", status))
 	}
 	r.print(a, finding)
 	r.trouble.wait()
 	switch {
 	case !admitted:
 		answerError(ctx, fasthttp.StatusUnauthorized, "unauthorized", "no signature matches the secret")
-	case struck >= 300:
-		answerError(ctx, struck, "rehearsed", "answered so on purpose")
-	case struck != 0:
-		ctx.SetStatusCode(struck)
+	case status >= 300:
+		answerError(ctx, status, "rehearsed", "answered so on purpose")
+	case status != 0:
+		ctx.SetStatusCode(status)
 	}
 }
 

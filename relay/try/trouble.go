@@ -58,8 +58,8 @@ func (t *trouble) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// strikes decides what becomes of one event: the status to answer with, 0 for what is right.
-func (t *trouble) strikes() int {
+// decide says what becomes of one event: the status to answer with, 0 for what is right.
+func (t *trouble) decide() int {
 	if t.fail > 0 && t.chance() < t.fail {
 		return t.status
 	}

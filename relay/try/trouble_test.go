@@ -45,11 +45,11 @@ func TestTheShareOfTrouble(t *testing.T) {
 	}
 	for chance, want := range map[float64]int{0: 500, 0.29: 500, 0.3: 0, 0.99: 0} {
 		rehearsed.chance = func() float64 { return chance }
-		if got := rehearsed.strikes(); got != want {
+		if got := rehearsed.decide(); got != want {
 			t.Errorf("at chance %v: %d, want %d", chance, got, want)
 		}
 	}
-	if none, _ := newTrouble(t.Context(), "0", 503, 0); none.strikes() != 0 || none.String() != "" {
+	if none, _ := newTrouble(t.Context(), "0", 503, 0); none.decide() != 0 || none.String() != "" {
 		t.Errorf("-fail 0 rehearses %q", none.String())
 	}
 }

@@ -1,3 +1,6 @@
+// assault tries to break the promises that nobody gets in and that nobody is disturbed: every attack at once, in 256
+// MiB.
+
 package main
 
 import (

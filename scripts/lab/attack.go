@@ -1,3 +1,5 @@
+// attack tries to break the promise that nobody gets in: framing, credentials, bodies and memory.
+
 package main
 
 import (

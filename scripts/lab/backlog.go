@@ -1,3 +1,6 @@
+// backlog tries to break the promise that an endpoint that is down costs nothing per event: a million events pile up
+// behind one.
+
 package main
 
 import (

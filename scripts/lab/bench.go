@@ -1,3 +1,6 @@
+// bench measures whether an acknowledged event costs little more than its own sync: the intake and the whole way beside
+// a yardstick.
+
 package main
 
 import (

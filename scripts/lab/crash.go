@@ -1,3 +1,6 @@
+// crash tries to break the promise that an event answered 200 survives kill -9 and is delivered: it kills the relay
+// under load, again and again.
+
 package main
 
 import (

@@ -1,3 +1,6 @@
+// crowd tries to break the promise that endpoints do not disturb each other: ten beside a thousand that hang, in 256
+// MiB.
+
 package main
 
 import (

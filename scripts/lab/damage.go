@@ -1,3 +1,6 @@
+// damage tries to break the promise that nothing is dropped silently: it spoils files of the queue, and looks for what
+// is missing and not told.
+
 package main
 
 import (

@@ -1,3 +1,6 @@
+// diskfull tries to break the promise that a full disk loses nothing and that the relay refuses before: another program
+// fills it under load.
+
 package main
 
 import (

@@ -1,3 +1,6 @@
+// disksick tries to break the promise that no 200 leaves without its sync: the disk fails under load, in one way after
+// the other.
+
 package main
 
 import (

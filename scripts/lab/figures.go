@@ -1,3 +1,6 @@
+// figures tries to break the promise that cost grows with what happens, and not with what is queued or kept: queues of
+// millions of events.
+
 package main
 
 import (

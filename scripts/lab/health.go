@@ -1,3 +1,6 @@
+// health tries to break the promise that no well receiver is held back and none is charged for what it did not do: it
+// audits every attempt.
+
 package main
 
 import (

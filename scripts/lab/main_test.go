@@ -54,3 +54,22 @@ func TestEveryCommandHasItsPlaceInTheList(t *testing.T) {
 		}
 	}
 }
+
+// Who opens the file of a command reads first which promise it tries to break, or what it measures.
+func TestFilesOfCommandsSayFirstWhatTheyBreak(t *testing.T) {
+	found := 0
+	for _, c := range commands {
+		text, err := os.ReadFile(c.name + ".go")
+		if err != nil {
+			continue // its command is in a file of another
+		}
+		if strings.HasPrefix(string(text), "// "+c.name+" tries to break ") || strings.HasPrefix(string(text), "// "+c.name+" measures ") {
+			found++
+		} else if !strings.Contains("receive load ask attackers", c.name) { // what others are made of
+			t.Errorf("%s.go begins with %.60q", c.name, text)
+		}
+	}
+	if found < 20 {
+		t.Errorf("%d files say it", found)
+	}
+}

@@ -1,3 +1,6 @@
+// neighbours tries to break the promise that endpoints do not disturb each other: one beside one that hangs and one
+// that refuses.
+
 package main
 
 import (

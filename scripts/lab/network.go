@@ -1,3 +1,6 @@
+// network tries to break the promise that each accepted event arrives: loss, delay, resets, silence and a cable that is
+// out.
+
 package main
 
 import (

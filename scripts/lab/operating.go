@@ -1,3 +1,6 @@
+// operating tries to break the promise that the relay says when it is unwell: it uses up what it needs, and stops
+// whoever watches it.
+
 package main
 
 import (

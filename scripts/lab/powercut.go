@@ -1,3 +1,6 @@
+// powercut tries to break the promise that an event answered 200 is on disk: the disk keeps only what was synced, and
+// some of the rest.
+
 package main
 
 import (

@@ -1,3 +1,6 @@
+// replay tries to break the promise that a replay delivers all that failed and disturbs no new event: it kills the
+// relay in the middle.
+
 package main
 
 import (

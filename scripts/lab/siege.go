@@ -1,3 +1,5 @@
+// siege tries to break the promise that strangers keep no honest source out: slow clients in three ways.
+
 package main
 
 import (

@@ -1,3 +1,5 @@
+// soak tries to break all promises at once for ten minutes, and the one that the relay returns to where it began.
+
 package main
 
 import (

@@ -1,3 +1,6 @@
+// storesick tries to break the promise that what was acknowledged has no copy in the store alone: each of its system
+// calls fails in turn.
+
 package main
 
 import (

@@ -1,3 +1,6 @@
+// synctrace tries to break the promise that a sync precedes each 200: it reads the order of writes, syncs and answers
+// from a trace.
+
 package main
 
 import (
