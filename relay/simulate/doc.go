@@ -14,5 +14,5 @@
 //	network    network_test.go          disk      disk_test.go, power_test.go        machine   machine_test.go
 //	world      world_test.go            actors    source_test.go, receiver_test.go, operator_test.go, fate_test.go
 //	ledger     ledger_test.go           model     model_test.go      judged    invariants_test.go
-//	seeds      play_test.go              controls  mutants_test.go
+//	seeds      play_test.go, shrink_test.go          controls  mutants_test.go
 package simulate

@@ -7,7 +7,7 @@ import (
 
 // newFate has things happen to a machine and the relay on it.
 func (w *world) newFate(m *machine, mean time.Duration, merges bool) {
-	w.act("fate of "+m.name, func(r *rand.Rand) time.Duration { return around(mean, r) }, func(r *rand.Rand) {
+	w.act("fate-"+m.name, func(r *rand.Rand) time.Duration { return around(mean, r) }, func(r *rand.Rand) {
 		pause, slow := time.Duration(0), time.Duration(0)
 		if r.IntN(3) == 0 {
 			pause = around(10*time.Minute, r)

@@ -87,6 +87,7 @@ func TestOneLife(t *testing.T) {
 	for _, fault := range w.broken() {
 		t.Error(fault)
 	}
+	fmt.Println(w.tellActors())
 	fmt.Printf("%sseed %d, %s in %s: %d events, %d requests, %d lives, %d steps\n", told, *firstSeed, *length,
 		time.Since(began).Round(10*time.Millisecond), len(w.ledger.order), w.events.Load(), w.relay().lives+1, w.steps.Load())
 }

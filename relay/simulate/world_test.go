@@ -35,11 +35,12 @@ type world struct {
 
 	mu     sync.Mutex
 	log    []string
-	faults []string // what was found
+	faults []string       // what was found
+	taken  map[string]int // steps, by actor
 }
 
 func newWorld(seed uint64, folder string, length time.Duration) *world {
-	w := &world{seed: seed, folder: folder, without: map[string]bool{}, level: zerolog.InfoLevel, began: time.Now(), net: newNetwork(), over: make(chan struct{})}
+	w := &world{seed: seed, folder: folder, without: map[string]bool{}, taken: map[string]int{}, level: zerolog.InfoLevel, began: time.Now(), net: newNetwork(), over: make(chan struct{})}
 	w.ends = w.began.Add(length)
 	w.disk.set(1 << 40)
 	w.ledger = newLedger(w)
@@ -68,6 +69,9 @@ func (w *world) act(actor string, wait func(*rand.Rand) time.Duration, do func(*
 			if w.without[actor] || w.without[fmt.Sprint(actor, "/", step)] {
 				continue
 			}
+			w.mu.Lock()
+			w.taken[actor] = step + 1
+			w.mu.Unlock()
 			w.steps.Add(1)
 			do(r)
 		}
