@@ -15,7 +15,7 @@ type ledger struct {
 	events    map[string]*event
 	order     []*event
 	receivers map[string]*receiver // by endpoint
-	commands  []command
+	commands  []*command
 }
 
 // event is one id.
@@ -103,9 +103,24 @@ func (l *ledger) event(id, typ, body string) *event {
 	return e
 }
 
+// begin notes a command, which may have its effect before it is answered; finish notes its answer.
+func (l *ledger) begin(what, endpoint string) *command {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := &command{at: time.Now(), what: what, endpoint: endpoint}
+	l.commands = append(l.commands, c)
+	return c
+}
+
+func (l *ledger) finish(c *command) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.done = time.Now()
+}
+
 // commandsOn returns what was done to an endpoint since a time.
 func (l *ledger) commandsOn(endpoint string, since time.Time, what ...string) bool {
-	return slices.ContainsFunc(l.commands, func(c command) bool {
+	return slices.ContainsFunc(l.commands, func(c *command) bool {
 		return (c.endpoint == endpoint || c.endpoint == "") && (c.done.IsZero() || !c.done.Before(since)) && slices.Contains(what, c.what)
 	})
 }
@@ -128,7 +143,7 @@ func (w *world) edited(endpoint string, since time.Time) bool {
 func (w *world) replayed(endpoint string, e *event) bool {
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
-	return slices.ContainsFunc(w.ledger.commands, func(c command) bool {
+	return slices.ContainsFunc(w.ledger.commands, func(c *command) bool {
 		return c.endpoint == endpoint && c.what == "replay" && (c.ids == nil || slices.Contains(c.ids, e.id))
 	})
 }

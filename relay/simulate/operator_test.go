@@ -36,25 +36,22 @@ func (w *world) newOperator(m *machine, mean time.Duration) {
 
 // order has the relay do something, and notes it.
 func (w *world) order(m *machine, what, endpoint string) (done bool) {
-	c := command{at: time.Now(), what: what, endpoint: endpoint}
+	c := w.ledger.begin(what, endpoint)
 	w.exchange(m.admin, "POST", "/endpoints/"+endpoint+"/"+what, adminToken, "", func(status int, body []byte) {
 		if done = status == 200; !done && !m.troubledSince(c.at) {
 			w.fail("%s of %s is answered %d: %s", what, endpoint, status, body)
 		}
 	})
 	if done {
-		c.done = time.Now()
+		w.ledger.finish(c)
 	}
 	w.say("operator", "%s %s, done %v", what, endpoint, done)
-	w.ledger.mu.Lock()
-	defer w.ledger.mu.Unlock()
-	w.ledger.commands = append(w.ledger.commands, c)
 	return done
 }
 
 // reload edits the file and has the relay follow it. A relay that does not run follows it when it starts.
 func (w *world) reload(m *machine, name string, edit func()) {
-	c := command{at: time.Now(), what: "edit", endpoint: name}
+	c := w.ledger.begin("edit", name)
 	w.file.change(func([]*endpoint) { edit() })
 	w.writeFile(m)
 	followed := false
@@ -65,12 +62,9 @@ func (w *world) reload(m *machine, name string, edit func()) {
 	})
 	if followed {
 		w.file.follow()
-		c.done = time.Now()
+		w.ledger.finish(c)
 	}
 	w.say("operator", "edits %s, followed %v", name, followed)
-	w.ledger.mu.Lock()
-	defer w.ledger.mu.Unlock()
-	w.ledger.commands = append(w.ledger.commands, c)
 }
 
 // writeFile writes the file as it is for the machine's present life.
