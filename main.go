@@ -49,9 +49,10 @@ const usage = `Usage: realtorbot-relay COMMAND [FLAG…]
 A relay that runs:
   status                   how it is, and each endpoint
   pause   ENDPOINT         hold an endpoint
-  resume  ENDPOINT         let it go on
+  resume  ENDPOINT         let it go on; have what waits for it attempted now
   replay  ENDPOINT [ID…]   deliver again: these events, -failed ones, or those -since a time
   failed  ENDPOINT         its failed deliveries, with their reasons
+  discard ENDPOINT         delete what is left of one that is not configured, or -failed deliveries
   events  [ID]             find events; the story of one
   reload                   read the configuration file again
   backup  > FILE           a copy of its queue as it is, which restore takes

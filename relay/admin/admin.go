@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -90,7 +89,11 @@ func (a *Admin) done(ctx *fasthttp.RequestCtx, name, what string, err error) {
 		a.unsaved(ctx, err, name)
 		return
 	}
-	a.Log.Info().Str("endpoint", name).Msg("endpoint " + strings.ReplaceAll(what, "_", " ") + " by the operator")
+	message := "endpoint " + what + " by the operator"
+	if what == "not_paused" {
+		message = "what waits for this endpoint is attempted now, as the operator asked; it was not paused"
+	}
+	a.Log.Info().Str("endpoint", name).Msg(message)
 	answer.Value(ctx, 200, map[string]string{"endpoint": name, "status": what})
 }
 

@@ -53,7 +53,11 @@ func (a *Admin) pause(ctx *fasthttp.RequestCtx, t target) {
 }
 
 func (a *Admin) resume(ctx *fasthttp.RequestCtx, t target) {
-	a.done(ctx, t.name, "resumed", t.lane.Resume())
+	what := "resumed"
+	if !t.lane.IsPaused() {
+		what = "not_paused"
+	}
+	a.done(ctx, t.name, what, t.lane.Resume())
 }
 
 // discard deletes what is left of an endpoint that is not configured any more.
@@ -64,12 +68,12 @@ func (a *Admin) discard(ctx *fasthttp.RequestCtx, t target) {
 		answer.Error(ctx, 409, "configured", "the endpoint is configured: take it out of the configuration first")
 	case !found:
 		noEndpoint(ctx, t.name)
+	case err != nil:
+		a.unsaved(ctx, err, t.name)
 	default:
-		if err == nil {
-			a.Log.Warn().Str("endpoint", t.name).Int64("pending", left.Pending).Int64("retrying", left.Retrying).Int64("failed", left.Failed).
-				Msg("the operator discarded what was left of this endpoint")
-		}
-		a.done(ctx, t.name, "discarded", err)
+		a.Log.Warn().Str("endpoint", t.name).Int64("pending", left.Pending).Int64("retrying", left.Retrying).Int64("failed", left.Failed).
+			Msg("the operator discarded what was left of this endpoint")
+		answer.Value(ctx, 200, map[string]string{"endpoint": t.name, "status": "discarded"})
 	}
 }
 

@@ -133,6 +133,9 @@ func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story 
 	}
 	for i := range ev.Deliveries {
 		told := deliveryStoryOf(&ev.Deliveries[i])
+		if s := status(statuses, told.Endpoint); s != nil && told.State == queue.Retrying {
+			told.NextAttempt = s.Attempted(ev.Deliveries[i].Next)
+		}
 		told.Note = whatNext(&ev.Deliveries[i], status(statuses, told.Endpoint))
 		s.Deliveries = append(s.Deliveries, told)
 	}
@@ -206,7 +209,7 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 func deliveryStoryOf(d *queue.DeliveryStory) deliveryStory {
 	s := deliveryStory{Endpoint: d.Lane, State: d.State, DeadLetter: deadLetterOf(d.Letter), Attempts: []attemptStory{}}
 	if d.State == queue.Retrying {
-		s.NextAttempt, s.Replay = rfc3339.At(d.Next), queue.ReplayID(d.Replay)
+		s.Replay = queue.ReplayID(d.Replay)
 	}
 	if d.Failure != nil {
 		s.FailedAt, s.Reason = rfc3339.At(d.Failure.At), d.Failure.Reason

@@ -118,7 +118,16 @@ func (a *Admin) manual(ctx *fasthttp.RequestCtx, t target) {
 	}
 }
 
-func isManual(path string) bool { return strings.HasPrefix(path, "/manual/") }
+// toManual leads to the list of the manual's pages, whose links need the slash. It is relative: a proxy may give the relay a prefix.
+func (a *Admin) toManual(ctx *fasthttp.RequestCtx) {
+	if a.foreign(ctx) {
+		return
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderLocation, "manual/")
+	ctx.SetStatusCode(308)
+}
+
+func isManual(path string) bool { return path == "/manual" || strings.HasPrefix(path, "/manual/") }
 
 // liveStep is how often the page hears how the relay is.
 const liveStep = time.Second

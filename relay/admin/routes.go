@@ -73,6 +73,7 @@ var routes = []route{
 	{"POST", "/endpoints/{name}/replay", nil, takesBody, (*Admin).replay},
 	{"GET", "/endpoints/{name}/replays", nil, alsoOrphan, (*Admin).listReplays},
 	{"DELETE", "/endpoints/{name}/replays/{id}", nil, alsoOrphan, (*Admin).cancelReplay},
+	{"GET", "/manual", nil, forAll, plain((*Admin).toManual)},
 	{"GET", "/manual/", nil, forAll, (*Admin).manual},
 	{"GET", "/manual/{id}", nil, forAll, (*Admin).manual},
 	{"GET", "/debug/pprof", nil, 0, plain((*Admin).listProfiles)},

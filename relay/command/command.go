@@ -37,10 +37,11 @@ type verb struct {
 var verbs = map[string]verb{
 	"status":  {"", 0, 0, "Says how the relay is, and each endpoint.", status, false},
 	"pause":   {"ENDPOINT", 1, 1, "Holds an endpoint: it is sent nothing, and what is accepted for it waits. It outlives a restart.", pause, false},
-	"resume":  {"ENDPOINT", 1, 1, "Lets a paused endpoint go on, and one that is down be attempted now.", resume, false},
-	"replay":  {"ENDPOINT [ID…]", 1, 1 + mostIDs, "Delivers again: the events of these ids, with -failed what failed, else what was accepted from -since on.", replay, false},
+	"resume":  {"ENDPOINT", 1, 1, "Lets a paused endpoint go on. Whatever its state, what waits for it is attempted now, retries too.", resume, false},
+	"replay":  {"ENDPOINT [ID…]", 1, 1 + mostIDs, "Delivers again: the events of these ids, with -failed what failed, else what was accepted from -since on. -list tells of the replays that run or have ended, -cancel ends one. Fails when of the ids nothing goes.", replay, false},
 	"failed":  {"ENDPOINT", 1, 1, "Lists an endpoint's failed deliveries, the newest event first, each with its reason.", failed, false},
 	"events":  {"[ID]", 0, 1, "Lists events, newest first, or tells the story of one.", events, false},
+	"discard": {"ENDPOINT", 1, 1, "Deletes for good what is left of an endpoint that is not configured any more, or with -failed the failed deliveries of any.", discard, false},
 	"reload":  {"", 0, 0, "Has the relay read its configuration file again, and says what that changed. Fails when the file was refused.", reload, false},
 	"backup":  {"", 0, 0, "Writes a copy of the queue as it is to standard output (> FILE), compressed; of a relay that is stopped, too. It fails unless all of it was written and is as it was sent.", backup, false},
 	"restore": {"FILE", 1, 1, "Makes a queue of a backup, in the empty directory that queue.dir names, and says what it holds. Nothing is written unless all of the backup is as it was written.", restore, true},
@@ -67,6 +68,8 @@ type call struct {
 
 	query             url.Values // the filters that were given, by their names in the API
 	failed, dryRun    bool
+	list              bool
+	cancel            string
 	conformance       bool
 	rate              float64
 	limit             int
@@ -118,8 +121,13 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 		return complain("%d arguments too many", len(c.args)-v.most)
 	}
 	c.filters(flags)
-	if some := len(c.args) > 1; name == "replay" && (some == (c.failed || c.since != "")) {
+	switch ids := len(c.args) > 1; {
+	case name == "replay" && (c.list || c.cancel != "") && (ids || c.failed || c.since != "" || c.list && c.cancel != ""):
+		return complain("-list and -cancel stand alone")
+	case name == "replay" && !c.list && c.cancel == "" && ids == (c.failed || c.since != ""):
 		return complain("say what to deliver again: ids, or -failed, or -since for what was accepted from then on, and only one of these")
+	case name == "discard" && !c.failed && len(c.query) > 0:
+		return complain("filters go with -failed: without it, all that is left of the endpoint is deleted")
 	}
 	if name == "backup" && isTerminal(stdout) {
 		return complain("a backup is nothing to be read: write it to a file, with > FILE")
@@ -128,7 +136,7 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 	if v.alone {
 		c.config, _, err = config.LoadOutside(c.file)
 	} else {
-		c.relay, err = find(ctx, c.file, flagGiven(flags, "config"))
+		c.relay, err = c.find(flagGiven(flags, "config"))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -145,18 +153,23 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 }
 
 // find is the relay to ask. Inside of the service, where systemd reloads it, its own control socket is asked whatever the
-// file holds: that may be what is wrong.
-func find(ctx context.Context, path string, given bool) (*reach.Relay, error) {
+// file holds: that may be what is wrong. So is the admin listener, when the file is well as far as it says where that is.
+func (c *call) find(given bool) (*reach.Relay, error) {
 	if reach.OwnControl() != "" || !given && os.Geteuid() == 0 {
 		if control := reach.Control(); control != nil {
 			return control, nil
 		}
 	}
-	cfg, _, err := config.LoadOutside(path)
+	cfg, _, err := config.LoadOutside(c.file)
 	if err != nil {
-		return nil, err
+		admin, ok := config.AdminOf(c.file)
+		if !ok {
+			return nil, err
+		}
+		fmt.Fprintf(c.aside, "warning: the file is bad, and the relay is asked where it says:\n%s\n", err)
+		cfg = &config.Config{Path: c.file, Admin: admin}
 	}
-	return reach.Find(ctx, cfg), nil
+	return reach.Find(c.ctx, cfg), nil
 }
 
 func flagGiven(flags *flag.FlagSet, name string) (given bool) {

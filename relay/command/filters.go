@@ -30,6 +30,12 @@ func (c *call) flags(name string, flags *flag.FlagSet) {
 		bins()
 		flags.Float64Var(&c.rate, "rate", 0, "at most `N` attempts a second; 0 for no limit")
 		flags.BoolVar(&c.dryRun, "dry-run", false, "only say how many")
+		flags.BoolVar(&c.list, "list", false, "only list the replays of the endpoint that run, and the latest that ended")
+		flags.StringVar(&c.cancel, "cancel", "", "cancel this `REPLAY`: it takes up nothing more")
+	case "discard":
+		flags.BoolVar(&c.failed, "failed", false, "failed deliveries, of a configured endpoint too")
+		span("with -failed, failed")
+		bins()
 	case "failed":
 		span("that became failed")
 		bins()

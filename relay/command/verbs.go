@@ -101,13 +101,83 @@ func resume(c *call) error { return c.turn("resume") }
 func (c *call) turn(what string) error {
 	var s struct{ Endpoint, Status string }
 	printed, err := c.ask("POST", c.path("/"+what), nil, &s)
+	if err != nil || printed {
+		return err
+	}
+	if s.Status == "not_paused" {
+		s.Status = "it was not paused; what waits for it is attempted now"
+	}
+	c.say("endpoint %s: %s\n", s.Endpoint, s.Status)
+	return nil
+}
+
+// deliveries is how many there are, in words.
+func deliveries(n int64) string {
+	if n == 1 {
+		return "1 delivery"
+	}
+	return fmt.Sprintf("%d deliveries", n)
+}
+
+// goes is "goes" for one delivery, "go" for several.
+func goes(n int64) string {
+	if n == 1 {
+		return "goes"
+	}
+	return "go"
+}
+
+func discard(c *call) error {
+	path, what := c.path(""), "what was left of it"
+	if c.failed {
+		path = c.withQuery(c.path("/failed"))
+	}
+	var s struct{ Deliveries int64 }
+	printed, err := c.ask("DELETE", path, nil, &s)
+	if err != nil || printed {
+		return err
+	}
+	if c.failed {
+		what = deliveries(s.Deliveries) + " that failed"
+	}
+	c.say("endpoint %s: %s: discarded\n", c.args[0], what)
+	return nil
+}
+
+func listReplays(c *call) error {
+	var s struct{ Replays []delivery.Replay }
+	printed, err := c.ask("GET", c.path("/replays"), nil, &s)
+	if err != nil || printed {
+		return err
+	}
+	rows := [][]string{{"REPLAY", "STATE", "BEGAN", "TAKEN UP", "OF", "DELIVERED", "RETRYING", "FAILED", "SKIPPED"}}
+	for _, r := range s.Replays {
+		of := "-"
+		if r.Total != nil {
+			of = text(*r.Total)
+		}
+		rows = append(rows, []string{r.ID, r.State, r.Began.UTC().Format(time.RFC3339), text(r.TakenUp), of, text(r.Delivered), text(r.Retrying), text(r.Failed), text(r.Skipped)})
+	}
+	c.table(rows)
+	return nil
+}
+
+func cancelReplay(c *call) error {
+	var r delivery.Replay
+	printed, err := c.ask("DELETE", c.path("/replays/"+url.PathEscape(c.cancel)), nil, &r)
 	if err == nil && !printed {
-		c.say("endpoint %s: %s\n", s.Endpoint, s.Status)
+		c.say("replay %s: %s after %s\n", r.ID, r.State, deliveries(r.TakenUp))
 	}
 	return err
 }
 
 func replay(c *call) error {
+	if c.list {
+		return listReplays(c)
+	}
+	if c.cancel != "" {
+		return cancelReplay(c)
+	}
 	body := map[string]any{"dry_run": c.dryRun}
 	if ids := c.args[1:]; len(ids) > 0 {
 		body["ids"] = ids
@@ -138,9 +208,9 @@ func replay(c *call) error {
 	}
 	switch {
 	case s.Replay != nil:
-		c.say("replay %s: %s%d deliveries go to %s again; realtorbot-relay status shows them go\n", s.Replay.ID, more, s.Total, c.args[0])
+		c.say("replay %s: %s%s %s to %s again; realtorbot-relay status shows how far it is\n", s.Replay.ID, more, deliveries(s.Total), goes(s.Total), c.args[0])
 	case c.dryRun:
-		c.say("%s%d deliveries would go to %s again\n", more, s.Total, c.args[0])
+		c.say("%s%s would go to %s again\n", more, deliveries(s.Total), c.args[0])
 	default:
 		c.say("there is nothing to do\n")
 	}

@@ -109,6 +109,23 @@ func LogOf(path string) Log {
 	return log
 }
 
+// AdminOf is what a file says of the admin listener, whatever is wrong with the rest of it. A token that can't be had here is empty.
+// ok is false when that can't be told.
+func AdminOf(path string) (admin Admin, ok bool) {
+	text, _, err := readConfig(path)
+	if err != nil {
+		return admin, false
+	}
+	values, lines, fault := decode(path, string(text))
+	if fault != nil {
+		return admin, false
+	}
+	admin = defaults().Admin
+	r := &reader{file: path, lines: lines, secrets: ResolveSecret, outside: true}
+	sectionOf("admin").read((&table{reader: r, values: values}).sub("admin"), &admin)
+	return admin, len(r.faults) == 0
+}
+
 // Parse is Load without the file: name stands for its path in messages, secrets finds what references lead to (nil: as
 // Load does). The error is always Faults. It doesn't keep text.
 func Parse(name string, text []byte, secrets Resolver) (*Config, error) {
@@ -159,8 +176,9 @@ func decode(name, text string) (values map[string]any, lines lineMap, fault *Fau
 	fault = &Fault{File: name, Text: "is not valid TOML"}
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
-		fault.Line = syntax.Position.Line
-		fault.Text += ": " + notTOML(syntax.Message, text[min(syntax.Position.Start, len(text)):])
+		at := min(syntax.Position.Start, len(text))
+		fault.Line = 1 + strings.Count(text[:at], "\n") // the library's is one too far where a name in brackets has no end
+		fault.Text += ": " + notTOML(syntax.Message, text[at:])
 	}
 	return nil, nil, fault
 }

@@ -277,3 +277,16 @@ func TestAFileThatIsBeingWrittenIsWaitedFor(t *testing.T) {
 		t.Errorf("a file that is written all the time: %v", err)
 	}
 }
+
+// The library names the line behind the one on which a name in brackets has no end.
+func TestATOMLErrorNamesTheLineThatIsWrong(t *testing.T) {
+	for text, want := range map[string]int{
+		"[log]\n[server\nlisten = \"x\"\n": 2, "[log]\n[[endpoint]\nname = \"a\"\n": 2, "[log]\nlevel = \"info\n[server]\n": 2, "[log]\nlevel = \n": 2,
+		"[log]\nlevel\nformat = \"json\"\n": 2, "[log]\r\n[server\r\nlisten = 1\r\n": 2, "[events]\ncustom = [\"a.b\",\n  c]\n": 3, "[log": 1,
+	} {
+		var faults Faults
+		if _, err := Parse("c.toml", []byte(text), nil); !errors.As(err, &faults) || len(faults) != 1 || faults[0].Line != want {
+			t.Errorf("%q: %v, want line %d", text, err, want)
+		}
+	}
+}

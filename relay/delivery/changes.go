@@ -13,7 +13,7 @@ import (
 func ExplainChanges(changes []config.Change, endpoints []config.Endpoint, statuses []Status) {
 	backlogs := map[string]backlog{}
 	for _, s := range statuses {
-		backlogs[s.Name] = backlog{s.Pending, s.Retrying, s.Failed}
+		backlogs[s.Name] = backlog{s.Pending, s.Retrying, s.Failed, s.paused}
 	}
 	for i := range changes {
 		c := &changes[i]
@@ -26,7 +26,10 @@ func ExplainChanges(changes []config.Change, endpoints []config.Endpoint, status
 }
 
 // backlog counts the deliveries that a lane holds.
-type backlog struct{ pending, retrying, failed int64 }
+type backlog struct {
+	pending, retrying, failed int64
+	paused                    bool
+}
 
 // String is the backlog in words, as in "3 pending, 1 failed".
 func (b backlog) String() string {
@@ -47,7 +50,7 @@ func (b backlog) String() string {
 
 // after says what a change of an endpoint means for its backlog. enabled is what the endpoint will be.
 func (b backlog) after(c *config.Change, enabled bool) string {
-	none := b == backlog{}
+	none := b.pending+b.retrying+b.failed == 0
 	has := func(key string) bool { return slices.Contains(c.Keys, key) }
 	switch {
 	case c.Change == config.Removed && none:
@@ -62,6 +65,8 @@ func (b backlog) after(c *config.Change, enabled bool) string {
 		return b.String() + " held, and new events are not for it"
 	case none:
 		return ""
+	case b.paused:
+		return b.String() + " held until it is resumed"
 	case has("enabled"):
 		return b.String() + " go on"
 	case has("url"):

@@ -195,17 +195,20 @@ func TestDisabledEndpointKeepsWhatItHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.accept("lead.created", "evt_2")
-	if err := d.dispatcher.Lane("crm").Resume(); !errors.Is(err, ErrDisabled) {
-		t.Errorf("resume: %v", err)
-	}
-	d.mustHold("crm")
-	if s := d.status("crm"); s.State != StateDisabled || s.Pending != 1 {
-		t.Errorf("%s, pending %d, want disabled, 1", s.State, s.Pending)
-	}
-	if err := d.dispatcher.Apply([]config.Endpoint{ep}); err != nil {
-		t.Fatal(err)
+	if s := d.status("crm"); s.State != StateDisabled || s.Reason != "disabled in the configuration, and paused by the operator" {
+		t.Errorf("%s: %s; the pause is not told", s.State, s.Reason)
 	}
 	if err := d.dispatcher.Lane("crm").Resume(); err != nil {
+		t.Errorf("the pause of a disabled endpoint can't be ended: %v", err)
+	}
+	if err := d.dispatcher.Lane("crm").Resume(); !errors.Is(err, ErrDisabled) {
+		t.Errorf("resume of what is not paused: %v", err)
+	}
+	d.mustHold("crm")
+	if s := d.status("crm"); s.State != StateDisabled || s.Pending != 1 || s.Reason != "disabled in the configuration" {
+		t.Errorf("%s: %s, pending %d, want disabled, 1", s.State, s.Reason, s.Pending)
+	}
+	if err := d.dispatcher.Apply([]config.Endpoint{ep}); err != nil {
 		t.Fatal(err)
 	}
 	a := mustArrive(t, arrivals)

@@ -28,19 +28,21 @@ func (l *Lane) pauseLocked(reason string) {
 // ErrDisabled: only the configuration can enable the endpoint again.
 var ErrDisabled = errors.New("the endpoint is disabled in the configuration")
 
-// Resume ends a pause. It also forgets that the endpoint was down or asked to wait, so that all that waits is attempted now. It
-// takes effect at once, and then writes to disk; an error says that the change is not on disk or, as ErrDisabled, that nothing was
-// changed.
+// Resume ends a pause, also of an endpoint that is disabled, which stays so. It also forgets that the endpoint was down or asked to
+// wait, and makes its retries due, so that all that waits is attempted now. It takes effect at once, and then writes to disk; an
+// error says that the change is not on disk or, as ErrDisabled, that there was no pause to end.
 func (l *Lane) Resume() error {
 	l.mu.Lock()
-	if l.gate.disabled {
+	wasPaused := l.gate.pauseReason != ""
+	if l.gate.disabled && !wasPaused {
 		l.mu.Unlock()
 		return ErrDisabled
 	}
-	if l.gate.pauseReason != "" {
+	if wasPaused {
 		l.report(Transition{State: TransitionResumed, At: l.now(), Since: l.gate.Paused})
 	}
 	l.gate.pauseReason, l.gate.Paused = "", time.Time{}
+	l.bringForwardLocked(l.now())
 	l.resetLocked()
 	l.noWake.Store(false)
 	l.mu.Unlock()
@@ -78,6 +80,9 @@ func (l *Lane) savePause() error {
 		}
 	}
 }
+
+// IsPaused reports whether all deliveries are held until Resume. It reads memory.
+func (l *Lane) IsPaused() bool { return l.pauseReason() != "" }
 
 func (l *Lane) pauseReason() string {
 	l.mu.Lock()

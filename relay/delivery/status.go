@@ -24,7 +24,7 @@ type Status struct {
 	Attempts    int64        `json:"attempts"`    // since the start
 	LagSeconds  float64      `json:"lag_seconds"` // age of the oldest pending event
 	Lagging     bool         `json:"lagging,omitempty"`
-	NextRetry   rfc3339.Time `json:"next_retry_at,omitzero"`
+	NextRetry   rfc3339.Time `json:"next_retry_at,omitzero"` // missing while something other than a time decides
 	HoldEnds    rfc3339.Time `json:"hold_ends_at,omitzero"`  // it asked to wait until then
 	NextProbe   rfc3339.Time `json:"next_probe_at,omitzero"` // while it is down or offline
 	Concurrency int          `json:"concurrency,omitempty"`  // attempts at a time that it takes, when these are fewer than configured
@@ -43,6 +43,20 @@ type Status struct {
 
 	CertificateExpires       rfc3339.Time `json:"certificate_expires_at,omitzero"`        // the receiver's, as last seen
 	ClientCertificateExpires rfc3339.Time `json:"client_certificate_expires_at,omitzero"` // the one of client_cert
+
+	paused bool // also while it is disabled
+}
+
+// Attempted is when a retry that is due then is attempted, as the endpoint stands: not before the wait that it asked for is over,
+// and at no time that is known while it is neither up nor limited.
+func (s *Status) Attempted(due time.Time) (at rfc3339.Time) {
+	if due.IsZero() || s.State != StateUp && s.State != StateLimited {
+		return at
+	}
+	if s.HoldEnds.After(due) {
+		return s.HoldEnds
+	}
+	return rfc3339.At(due)
 }
 
 // The states of an endpoint.
@@ -56,7 +70,8 @@ const (
 	StateOrphaned = "orphaned"
 )
 
-// Statuses describes all endpoints: those configured, in their order, and then those of which only a lane is left. It takes one lane's
+// Statuses describes all endpoints: those configured, in their order, and then those of which only a lane is left that holds
+// something. It takes one lane's
 // lock after the other, and for each waits for the disk for 0.1 s at most.
 func (d *Dispatcher) Statuses() []Status {
 	now := d.now()
@@ -69,11 +84,14 @@ func (d *Dispatcher) Statuses() []Status {
 	}
 	for _, queueLane := range d.queue.Lanes() {
 		if !configured[queueLane.Name()] {
-			s := queueLane.Stats()
+			s, replays := queueLane.Stats(), runningReplays(queueLane)
+			if s.Pending+s.Retrying+s.Failed == 0 && len(replays) == 0 {
+				continue // it holds nothing
+			}
 			list = append(list, Status{
 				Name: queueLane.Name(), State: StateOrphaned, Reason: "no endpoint of this name is configured; its deliveries are held", Since: rfc3339.At(s.Unserved),
 				Pending: s.Pending, Retrying: s.Retrying, Failed: s.Failed, Expired: s.Expired, Delivered: s.Delivered,
-				LagSeconds: ageSeconds(now, s.Oldest), NextRetry: rfc3339.At(s.NextRetry), Replays: runningReplays(queueLane),
+				LagSeconds: ageSeconds(now, s.Oldest), Replays: replays,
 			})
 		}
 	}
@@ -90,7 +108,7 @@ func (l *Lane) status(now time.Time) Status {
 		Name: l.name, State: StateUp,
 		Pending: stats.Pending, Retrying: stats.Retrying, Failed: stats.Failed, Expired: stats.Expired, Delivered: stats.Delivered,
 		InFlight: g.inFlight, Attempts: l.stats.attempts,
-		LagSeconds: ageSeconds(now, stats.Oldest), Lagging: !g.Lagging.IsZero(), NextRetry: rfc3339.At(stats.NextRetry),
+		LagSeconds: ageSeconds(now, stats.Oldest), Lagging: !g.Lagging.IsZero(),
 		PerSecond: roundRate(l.stats.delay.perSecond(now)), FailPerSec: roundRate(l.stats.failing.perSecond(now)),
 		SuccessRate: l.stats.successRate(now), AttemptMS: l.stats.took.quantiles(now), DeliveryMS: l.stats.delay.quantiles(now),
 		LastSuccess: rfc3339.At(g.LastSuccess), LastError: g.LastError, LastErrorAt: rfc3339.At(g.LastErrorAt), Replays: replays,
@@ -105,6 +123,9 @@ func (l *Lane) status(now time.Time) Status {
 	switch {
 	case g.disabled:
 		s.State, s.Reason, s.Since = StateDisabled, "disabled in the configuration", rfc3339.At(stats.Unserved)
+		if g.pauseReason != "" {
+			s.Reason += ", and " + g.pauseReason
+		}
 	case g.pauseReason != "":
 		s.State, s.Reason, s.Since = StatePaused, g.pauseReason, rfc3339.At(g.Paused)
 	case g.offline:
@@ -120,6 +141,8 @@ func (l *Lane) status(now time.Time) Status {
 	if g.HeldUntil.After(now) {
 		s.HoldEnds = rfc3339.At(g.HeldUntil)
 	}
+	s.NextRetry = s.Attempted(stats.NextRetry)
+	s.paused = g.pauseReason != ""
 	if most := g.maxInFlight(); most < g.policy.Concurrency && !g.isProbed() {
 		s.Concurrency = most
 	}

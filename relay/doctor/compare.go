@@ -37,7 +37,7 @@ func Check(ctx context.Context, path string, stdout, stderr io.Writer) error {
 	description, warnings := cfg.Describe(), cfg.Warnings
 	if len(absent) > 0 {
 		if !hasSecrets(asked, p, cfg.Path, absent) {
-			return absent
+			return lacking(asked, absent)
 		}
 		fmt.Fprintf(stderr, "%s: only the relay that runs has %s: it was asked\n", path, keysOf(absent))
 		if description, warnings = reach.Plain(p.Description), nil; description == "" {
@@ -65,6 +65,21 @@ func hasSecrets(asked error, p plan, path string, absent config.Faults) bool {
 	return len(no.Faults) > 0 && !slices.ContainsFunc(absent, func(a config.Fault) bool {
 		return slices.ContainsFunc(no.Faults, func(f config.Fault) bool { return f.Key == a.Key })
 	})
+}
+
+// lacking is what of absent the relay lacks as well, as far as it says so.
+func lacking(asked error, absent config.Faults) config.Faults {
+	var no *reach.Refused
+	if !errors.As(asked, &no) {
+		return absent
+	}
+	both := slices.DeleteFunc(slices.Clone(absent), func(a config.Fault) bool {
+		return !slices.ContainsFunc(no.Faults, func(f config.Fault) bool { return f.Key == a.Key })
+	})
+	if len(both) == 0 {
+		return absent
+	}
+	return both
 }
 
 func keysOf(faults config.Faults) string {

@@ -375,7 +375,7 @@ func TestARelayIsOperatedAsTheManualSays(t *testing.T) {
 	s.awaitState("evt_2", "crm", "delivered")
 	mustPrint(t, s.follow(t, commands(t, "operate", "The page")[0], home), "localforward 8081 ["+strings.Replace(s.adminAt, ":", "]:", 1))
 	mustPrint(t, s.follow(t, commands(t, "operate", "Find events")[0], home), `"id": "evt_1"`, `"state": "failed"`)
-	mustPrint(t, s.follow(t, commands(t, "operate", "Commands")[0], home), "ENDPOINT", "endpoint crm: paused", "endpoint crm: resumed", "evt_1", "1 deliveries would go to crm again", "delivered: 200")
+	mustPrint(t, s.follow(t, commands(t, "operate", "Commands")[0], home), "ENDPOINT", "endpoint crm: paused", "endpoint crm: resumed", "evt_1", "1 delivery would go to crm again", "delivered: 200")
 	if info, err := os.Stat(filepath.Join(home, "relay.backup")); err != nil || info.Size() == 0 {
 		t.Error("there is no backup", err)
 	}

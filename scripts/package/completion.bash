@@ -4,7 +4,7 @@ _realtorbot_relay() {
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        serve | check | schema | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version | help)
+        serve | check | schema | doctor | status | pause | resume | replay | failed | discard | events | reload | backup | restore | test | listen | send | verify | version | help)
             command=$word
             break
             ;;
@@ -36,7 +36,8 @@ _realtorbot_relay() {
         fi
         ;;
     status | pause | resume) words="-config -json" ;;
-    replay) words="-config -json -failed -since -until -type -class -bin -rate -dry-run" ;;
+    replay) words="-config -json -failed -since -until -type -class -bin -rate -dry-run -list -cancel" ;;
+    discard) words="-config -json -failed -since -until -type -class -bin" ;;
     failed) words="-config -json -since -until -type -class -bin -limit -after" ;;
     events) words="-config -json -since -until -type -status -endpoint -limit -after" ;;
     reload) words="-config -json -dry-run" ;;
@@ -46,7 +47,7 @@ _realtorbot_relay() {
     help) words="install configure post receive develop operate routes alerts log runbook proxies schedules names guarantees damage backup security measured inside" ;;
     verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
-    if [ "$COMP_CWORD" = 1 ]; then words="serve check schema doctor status pause resume replay failed events reload backup restore test listen send verify version help $words"; fi
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check schema doctor status pause resume replay failed discard events reload backup restore test listen send verify version help $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 complete -F _realtorbot_relay realtorbot-relay

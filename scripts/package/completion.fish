@@ -1,6 +1,6 @@
 # fish completion for realtorbot-relay
 set -l relay realtorbot-relay
-set -l commands serve check schema doctor status pause resume replay failed events reload backup restore test listen send verify version help
+set -l commands serve check schema doctor status pause resume replay failed discard events reload backup restore test listen send verify version help
 set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
     appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
 set -l none "not __fish_seen_subcommand_from $commands"
@@ -15,6 +15,7 @@ complete -c $relay -n $none -a pause -d 'hold an endpoint'
 complete -c $relay -n $none -a resume -d 'let an endpoint go on'
 complete -c $relay -n $none -a replay -d 'deliver again'
 complete -c $relay -n $none -a failed -d 'failed deliveries of an endpoint'
+complete -c $relay -n $none -a discard -d 'delete for good what is left of an endpoint'
 complete -c $relay -n $none -a events -d 'find events; the story of one'
 complete -c $relay -n $none -a reload -d 'read the configuration file again'
 complete -c $relay -n $none -a backup -d 'a copy of the queue as it is'
@@ -55,6 +56,18 @@ complete -c $relay -n $on -o class -x -d 'failed with this class'
 complete -c $relay -n $on -o bin -x -d 'refused, unreached, expired or unreadable'
 complete -c $relay -n $on -o rate -x -d 'at most so many attempts a second'
 complete -c $relay -n $on -o dry-run -d 'only say what would be done'
+complete -c $relay -n $on -o list -d 'only list the replays'
+complete -c $relay -n $on -o cancel -x -d 'cancel this replay'
+
+set -l on "__fish_seen_subcommand_from discard"
+complete -c $relay -n $on -o config -r -F -d 'the configuration'
+complete -c $relay -n $on -o json -d 'the answer as it came'
+complete -c $relay -n $on -o failed -d 'failed deliveries'
+complete -c $relay -n $on -o since -x -d 'from this time on, as in 2h'
+complete -c $relay -n $on -o until -x -d 'before this time'
+complete -c $relay -n $on -o type -x -a "$types" -d 'of these types'
+complete -c $relay -n $on -o class -x -d 'failed with this class'
+complete -c $relay -n $on -o bin -x -d 'refused, unreached, expired or unreadable'
 
 set -l on "__fish_seen_subcommand_from failed"
 complete -c $relay -n $on -o config -r -F -d 'the configuration'

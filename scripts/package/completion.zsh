@@ -11,6 +11,7 @@ local -a commands=(
     'resume:let an endpoint go on'
     'replay:deliver again'
     'failed:failed deliveries of an endpoint'
+    'discard:delete for good what is left of an endpoint'
     'events:find events; the story of one'
     'reload:read the configuration file again'
     'backup:a copy of the queue as it is'
@@ -34,7 +35,7 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | schema | doctor | status | pause | resume | replay | failed | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
+serve | check | schema | doctor | status | pause | resume | replay | failed | discard | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
@@ -45,7 +46,10 @@ status | pause | resume)
     _arguments $config '-json[the answer as it came]' '*:argument:'
     ;;
 replay)
-    _arguments $config '-json[the answer as it came]' '-failed[what failed]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '-rate[attempts a second]:n:' '-dry-run[only say what would be done]' '*:argument:'
+    _arguments $config '-json[the answer as it came]' '-failed[what failed]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '-rate[attempts a second]:n:' '-dry-run[only say what would be done]' '-list[only list the replays]' '-cancel[cancel this replay]:replay:' '*:argument:'
+    ;;
+discard)
+    _arguments $config '-json[the answer as it came]' '-failed[failed deliveries]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '*:argument:'
     ;;
 failed)
     _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
