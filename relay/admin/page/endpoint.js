@@ -29,7 +29,7 @@ function duties(name, said) {
     }
   })
   const pause = h('button', { type: 'button', onclick: does('POST', '/pause', 'Paused. Events are accepted for it and wait.') }, 'Pause')
-  const resume = h('button', { type: 'button', class: 'main', onclick: does('POST', '/resume', 'Resumed.') }, 'Resume')
+  const resume = h('button', { type: 'button', class: 'main', onclick: does('POST', '/resume', 'Resumed. What waits is attempted now.') }, 'Resume')
   const discard = h('button', {
     type: 'button', class: 'danger',
     async onclick(event) {

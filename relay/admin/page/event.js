@@ -44,7 +44,7 @@ function delivery(event, one, again) {
         : step('', h('p', {}, h('b', {}, `Accepted from ${event.source}`)), h('p', { class: 'quiet' }, at(event.accepted_at, true))),
       one.attempts.map(attempt),
       one.failed_at && step('ill', h('p', {}, h('b', {}, 'Failed')), h('p', { class: 'quiet' }, at(one.failed_at, true), one.reason ? ` · ${one.reason}` : '')),
-      one.state !== 'delivered' && step('next', h('p', {}, 'Next: ', one.next), one.next_attempt && h('p', { class: 'quiet' }, 'at ', at(one.next_attempt_at)))),
+      one.state !== 'delivered' && step('next', h('p', {}, 'Next: ', one.note), one.next_attempt_at && h('p', { class: 'quiet' }, 'at ', at(one.next_attempt_at)))),
     (settled || pressed) && h('div', { class: 'actions' }, button, said))
 }
 
