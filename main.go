@@ -37,45 +37,36 @@ import (
 // version is set by the linker: -X main.version=1.2.3.
 var version = "0.1.0-dev"
 
-const usage = `Usage: realtorbot-relay COMMAND [FLAG…]
-
-  serve   -config FILE     receive, keep and deliver events (also without a command, given -config)
-  check   -config FILE     validate a configuration and say what it would do, also to a relay that runs
-  schema                   print the JSON Schema of the configuration, for editors
-  doctor  -config FILE     look at disk, clock, names, limits and the relay that runs; say what to do
-  doctor  -backup FILE     read a backup to its end; say what it holds, or what is wrong with it
-  restore FILE             make a queue of a backup, in an empty queue.dir
-
-A relay that runs:
-  status                   how it is, and each endpoint
-  pause   ENDPOINT         hold an endpoint
-  resume  ENDPOINT         let it go on; have what waits for it attempted now
-  replay  ENDPOINT [ID…]   deliver again: these events, -failed ones, or those -since a time
-  failed  ENDPOINT         its failed deliveries, with their reasons
-  discard ENDPOINT         delete what is left of one that is not configured, or -failed deliveries
-  events  [ID]             find events; the story of one
-  reload                   read the configuration file again
-  backup  > FILE           a copy of its queue as it is, which restore takes
-  test    ENDPOINT         send the test event once, and say what the endpoint answers
-
-Developing a receiver:
-  listen  [-addr :3000] [-secret S]
-                           a local receiver that verifies and shows what arrives
-  listen  -from URL [-forward URL]
-                           the events of a running relay, for a receiver on this machine
-  send    -type T [-data JSON] [-url …]
-                           post one event to a relay
-  verify  -secret S -header H < body
-                           say whether a signature matches and, if not, why
-  version                  print the version
-
-Without -config it is ` + command.DefaultConfig + `.
-COMMAND -h tells more. Exit codes: 0 well, 1 failed, 2 bad usage or configuration.
-`
+// commands are those that are not of package command, in the order of the list. Two lines are of one command.
+var commands = []struct {
+	group                  string // the title before it, "" for that of the one before
+	name, arguments, brief string
+	run                    func(ctx context.Context, args []string) int
+}{
+	{"", "serve", "-config FILE", "receive, keep and deliver events (also without a command, given -config)", serve},
+	{"", "check", "-config FILE", "validate a configuration and say what it would do, also to a relay that runs", check},
+	{"", "schema", "", "print the JSON Schema of the configuration, for editors", schema},
+	{"", "doctor", "-config FILE", "look at disk, clock, names, limits and the relay that runs; say what to do", examine},
+	{"", "doctor", "-backup FILE", "read a backup to its end; say what it holds, or what is wrong with it", examine},
+	{"Developing a receiver", "listen", "[-addr :3000] [-secret S]", "a local receiver that verifies and shows what arrives", listen},
+	{"", "listen", "-from URL [-forward URL]", "the events of a running relay, for a receiver on this machine", listen},
+	{"", "send", "-type T [-data JSON] [-url …]", "post one event to a relay", send},
+	{"", "verify", "-secret S -header H < body", "say whether a signature matches and, if not, why", verify},
+	{"", "version", "", "print the version", printVersion},
+}
 
 // instructions are the usage and the pages of the manual.
 func instructions() string {
-	text, line := usage, "help PAGE is a page of the manual:"
+	text := "Usage: realtorbot-relay COMMAND [FLAG…]\n\n"
+	for _, c := range commands {
+		if c.group != "" {
+			text += command.List(true) + "\nA relay that runs:\n" + command.List(false) + "\n" + c.group + ":\n"
+		}
+		text += command.Line(c.name, c.arguments, c.brief)
+	}
+	text += "\nWithout -config it is " + command.DefaultConfig + ".\n" +
+		"COMMAND -h tells more. Exit codes: 0 well, 1 failed, 2 bad usage or configuration.\n"
+	line := "help PAGE is a page of the manual:"
 	for _, page := range manual.Names() {
 		if len(line)+len(page) > 76 {
 			text, line = text+line+"\n", "   "
@@ -111,30 +102,33 @@ func run(args []string) int {
 	if command.Is(name) {
 		return command.Run(ctx, name, version, rest, os.Stdout, os.Stderr)
 	}
-	switch name {
-	case "serve":
-		return serve(rest)
-	case "check":
-		return check(ctx, rest)
-	case "doctor":
-		return examine(ctx, rest)
-	case "listen":
-		return try.Listen(ctx, rest, os.Stdout, os.Stderr)
-	case "send":
-		return try.Send(ctx, rest, os.Stdin, os.Stdout, os.Stderr)
-	case "verify":
-		return try.Verify(ctx, rest, os.Stdin, os.Stdout, os.Stderr)
-	case "schema":
-		return schema(rest)
-	case "version":
-		fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-		return exitWell
-	case "help":
+	if name == "help" {
 		return help(rest)
-	default:
-		fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, instructions())
-		return exitUsage
 	}
+	for _, c := range commands {
+		if c.name == name {
+			return c.run(ctx, rest)
+		}
+	}
+	fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, instructions())
+	return exitUsage
+}
+
+func listen(ctx context.Context, args []string) int {
+	return try.Listen(ctx, args, os.Stdout, os.Stderr)
+}
+
+func send(ctx context.Context, args []string) int {
+	return try.Send(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+}
+
+func verify(ctx context.Context, args []string) int {
+	return try.Verify(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+}
+
+func printVersion(context.Context, []string) int {
+	fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return exitWell
 }
 
 // help prints what there is, or a page of the manual.
@@ -167,7 +161,7 @@ func screen() (width int, bold bool) {
 }
 
 // schema prints the JSON Schema of the configuration.
-func schema(args []string) int {
+func schema(_ context.Context, args []string) int {
 	const help = `Usage: realtorbot-relay schema > config.schema.json
 
 Prints the JSON Schema of the configuration: every key with its type, bounds, default and meaning. An editor that knows TOML
@@ -245,7 +239,7 @@ func examine(ctx context.Context, args []string) int {
 }
 
 // serve runs the relay until a signal ends it.
-func serve(args []string) int {
+func serve(_ context.Context, args []string) int {
 	// From here on a SIGHUP ends nothing; those that pile up are one reload. A reader of standard error or output that has
 	// ended is no reason to end either.
 	reloads := make(chan os.Signal, 1)

@@ -24,36 +24,6 @@ const (
 	exitUsage  = 2
 )
 
-// verb is one command. Its run gets the arguments that are no flags.
-type verb struct {
-	arguments string // as the usage shows them
-	least     int    // how many arguments there must be
-	most      int
-	about     string
-	run       func(*call) error
-	alone     bool // it asks no relay
-}
-
-var verbs = map[string]verb{
-	"status":  {"", 0, 0, "Says how the relay is, and each endpoint.", status, false},
-	"pause":   {"ENDPOINT", 1, 1, "Holds an endpoint: it is sent nothing, and what is accepted for it waits. It outlives a restart.", pause, false},
-	"resume":  {"ENDPOINT", 1, 1, "Lets a paused endpoint go on. Whatever its state, what waits for it is attempted now, retries too.", resume, false},
-	"replay":  {"ENDPOINT [ID…]", 1, 1 + mostIDs, "Delivers again: the events of these ids, with -failed what failed, else what was accepted from -since on. -list tells of the replays that run or have ended, -cancel ends one. Fails when of the ids nothing goes.", replay, false},
-	"failed":  {"ENDPOINT", 1, 1, "Lists an endpoint's failed deliveries, the newest event first, each with its reason.", failed, false},
-	"events":  {"[ID]", 0, 1, "Lists events, newest first, or tells the story of one.", events, false},
-	"discard": {"ENDPOINT", 1, 1, "Deletes for good what is left of an endpoint that is not configured any more, or with -failed the failed deliveries of any.", discard, false},
-	"reload":  {"", 0, 0, "Has the relay read its configuration file again, and says what that changed. Fails when the file was refused.", reload, false},
-	"backup":  {"", 0, 0, "Writes a copy of the queue as it is to standard output (> FILE), compressed; of a relay that is stopped, too. It fails unless all of it was written and is as it was sent.", backup, false},
-	"restore": {"FILE", 1, 1, "Makes a queue of a backup, in the empty directory that queue.dir names, and says what it holds. Nothing is written unless all of the backup is as it was written.", restore, true},
-	"test":    {"ENDPOINT", 1, 1, "Sends the test event once, now, past the queue, and says what the endpoint answered.", test, false},
-}
-
-// mostIDs is how many ids fit into what the relay reads of a request.
-const mostIDs = 1000
-
-// Is reports whether there is a command of this name here.
-func Is(name string) bool { _, ok := verbs[name]; return ok }
-
 // call is one invocation.
 type call struct {
 	ctx     context.Context
@@ -83,12 +53,14 @@ var errNotWell = errors.New("")
 // Run runs a command and returns how to exit: 1 when the relay could not be asked or said no, 2 for bad usage or a bad
 // configuration. version is that of this program.
 func Run(ctx context.Context, name, version string, args []string, stdout, stderr io.Writer) int {
-	v := verbs[name]
+	v := named(name)
 	c := &call{ctx: ctx, version: version, out: stdout, aside: stderr, query: url.Values{}}
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // its own complaints are several lines long
 	flags.StringVar(&c.file, "config", DefaultConfig, "the configuration `FILE` that the relay runs with")
-	c.flags(name, flags)
+	if v.flags != nil {
+		v.flags(c, flags)
+	}
 	complain := func(format string, args ...any) int {
 		fmt.Fprintf(stderr, "realtorbot-relay %s: %s (realtorbot-relay %s -h shows how)\n", name, fmt.Sprintf(format, args...), name)
 		return exitUsage
@@ -96,7 +68,7 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 	for rest := args; ; { // flags may stand behind arguments
 		err := flags.Parse(rest)
 		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintf(stdout, "Usage: %s\n\n%s\n\n", strings.TrimSpace("realtorbot-relay "+name+" "+v.arguments)+" [FLAG…]", v.about)
+			fmt.Fprintf(stdout, "Usage: %s\n\n%s\n\n", strings.TrimSpace("realtorbot-relay "+name+" [FLAG…] "+v.arguments), v.about)
 			flags.SetOutput(stdout)
 			flags.PrintDefaults()
 			return exitWell
@@ -121,16 +93,10 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 		return complain("%d arguments too many", len(c.args)-v.most)
 	}
 	c.filters(flags)
-	switch ids := len(c.args) > 1; {
-	case name == "replay" && (c.list || c.cancel != "") && (ids || c.failed || c.since != "" || c.list && c.cancel != ""):
-		return complain("-list and -cancel stand alone")
-	case name == "replay" && !c.list && c.cancel == "" && ids == (c.failed || c.since != ""):
-		return complain("say what to deliver again: ids, or -failed, or -since for what was accepted from then on, and only one of these")
-	case name == "discard" && !c.failed && len(c.query) > 0:
-		return complain("filters go with -failed: without it, all that is left of the endpoint is deleted")
-	}
-	if name == "backup" && isTerminal(stdout) {
-		return complain("a backup is nothing to be read: write it to a file, with > FILE")
+	if v.wrong != nil {
+		if wrong := v.wrong(c); wrong != "" {
+			return complain("%s", wrong)
+		}
 	}
 	var err error
 	if v.alone {

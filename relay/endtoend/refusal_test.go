@@ -142,7 +142,7 @@ func TestCommandsThatGoWellExitWithZero(t *testing.T) {
 		"version":                   "realtorbot-relay ",
 		"--version":                 "realtorbot-relay ",
 		"":                          "Usage: realtorbot-relay",
-		"replay -h":                 "Usage: realtorbot-relay replay ENDPOINT [ID…] [FLAG…]",
+		"replay -h":                 "Usage: realtorbot-relay replay [FLAG…] ENDPOINT [ID…]",
 		"-h":                        "Usage: realtorbot-relay",
 		"serve -h":                  "Usage: realtorbot-relay serve",
 	} {
