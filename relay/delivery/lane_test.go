@@ -123,6 +123,35 @@ func TestRetriesFollowTheScheduleAndThenFail(t *testing.T) {
 	}
 }
 
+// Each retry waits longer by a random time of its own, never shorter than the schedule says, and exactly as long without jitter.
+func TestJitterSpreadsRetriesBehindTheirSchedule(t *testing.T) {
+	url, _ := quickReceiver(t, func(*http.Request) int { return 422 })
+	exact, spread := subscriber("exact", url), subscriber("spread", url)
+	exact.Delivery.Retry, spread.Delivery.Retry = []time.Duration{time.Hour}, []time.Duration{time.Hour}
+	spread.Delivery.Jitter = 100 * time.Hour
+	d := openHarness(t, exact, spread)
+	const events = 64
+	d.accept("lead.created", numbered(events)...)
+	failed := func(n int64) func(Status) bool {
+		return func(s Status) bool { return s.Failed >= n && s.InFlight == 0 && s.Failed+s.Retrying == events }
+	}
+	for _, name := range []string{"exact", "spread"} {
+		d.until(name, "retrying", failed(0))
+	}
+	d.skip(time.Hour - patience)
+	d.mustHold("exact")
+	d.mustHold("spread")
+	d.skip(patience + time.Second)
+	d.until("exact", "through at once", failed(events))
+	d.skip(time.Second) // once more, so that what is due is taken
+	d.until("spread", "at rest", failed(0))
+	if s := d.status("spread"); s.Failed > 2 { // one of 64 may fall into these seconds of 100 hours
+		t.Errorf("%d retries came as if there were no jitter", s.Failed)
+	}
+	d.skip(100 * time.Hour)
+	d.until("spread", "through", failed(events))
+}
+
 func TestRateIsKept(t *testing.T) {
 	url, got := quickReceiver(t, well)
 	ep := subscriber("crm", url)
