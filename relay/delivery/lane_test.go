@@ -361,7 +361,7 @@ func TestOnlyWhatIsHeldExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.accept("lead.created", "evt_old")
-	d.leap.Add(int64(ep.Delivery.MaxAge))
+	d.leap.Add(int64(ep.Delivery.MaxAge + time.Second))
 	d.accept("lead.created", "evt_young")
 	lane.expire(late)
 	if s := d.status("crm"); s.Failed != 1 || s.Pending != 2 {
