@@ -104,7 +104,8 @@ func (l *Lane) decideLocked(d *queue.Delivery, age time.Duration, f *flight, num
 			r.due = g.HeldUntil
 		}
 		if f.probe && g.isDown() {
-			g.NextProbe = l.probes.schedule(latest(g.HeldUntil, now.Add(probeEvery)), now)
+			// The time that it asked for is no place in the budget: all others would come behind it.
+			g.NextProbe = latest(g.HeldUntil, l.probes.schedule(now.Add(probeEvery), now))
 		}
 		if age > p.MaxAge {
 			r.charged, *v = true, Verdict{Kind: Failed, Reason: "not taken for longer than max_age (" + p.MaxAge.String() + "): " + plain}

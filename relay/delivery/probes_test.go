@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/delivery/client"
 )
 
 // probed is an endpoint of a simulation in which all are down.
@@ -80,5 +83,26 @@ func TestProbesShareABudgetAndNobodyWaitsLongerThanTenMinutes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An endpoint that is down and asks for an hour waits for an hour, and its neighbours that are down do not.
+func TestAnEndpointThatAsksToWaitHoldsUpNoOthersProbe(t *testing.T) {
+	d := openHarness(t, subscriber("patient", "http://127.0.0.1:1/"), subscriber("crm", "http://127.0.0.1:1/"))
+	now := d.now()
+	judge := func(name string, o client.Outcome) time.Time {
+		l := d.dispatcher.Lane(name)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.gate.Down, l.gate.Failures = now, downAfter
+		o.At = now
+		l.judgeLocked(&queue.Delivery{}, 0, &flight{generation: l.generation.Load(), probe: true}, 1, &o, now)
+		return l.gate.NextProbe
+	}
+	if next := judge("patient", client.Outcome{Status: 503, Class: client.ClassStatus, RetryAfter: time.Hour}); next.Before(now.Add(time.Hour)) {
+		t.Errorf("the endpoint that asked for an hour is probed after %s", next.Sub(now))
+	}
+	if next := judge("crm", client.Outcome{Status: 500, Class: client.ClassStatus}); next.After(now.Add(probeEvery + time.Second)) {
+		t.Errorf("its neighbour is probed after %s, want %s", next.Sub(now), probeEvery)
 	}
 }

@@ -444,6 +444,19 @@ func (s *stream) read(p []byte, wait bool) (int, error) {
 	}
 }
 
+// closeAll breaks what is open at the end: a side whose other side was lost would wait for ever.
+func (n *network) closeAll() {
+	n.mu.Lock()
+	var list []*conn
+	for c := range n.open {
+		list = append(list, c)
+	}
+	n.mu.Unlock()
+	for _, c := range list {
+		c.reset()
+	}
+}
+
 // check reports what the network saw that must never be.
 func (n *network) check() error {
 	n.mu.Lock()

@@ -195,5 +195,6 @@ func (w *world) end(m *machine) {
 		_ = r.close()
 	}
 	m.ghosts.Wait()
+	w.net.closeAll()
 	time.Sleep(11 * time.Second) // a server leaves a goroutine that sleeps for ten
 }
