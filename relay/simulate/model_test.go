@@ -83,11 +83,11 @@ type health struct {
 
 	good   time.Time // when it was last well
 	before int       // attempts that had failed in a row then
-	sure   int       // attempts that failed in a row for certain, so long after that no type can be to blame
+	sure   int       // attempts that failed in a row for certain, so long after that no type can be to blame: twice as many as it takes
 	downAt time.Time // when these were enough
 }
 
-func (h *health) note(m meaning, at time.Time) {
+func (h *health) note(m meaning, at time.Time, surely bool) {
 	switch m {
 	case delivered, refusesIt:
 		if h.inRow >= downAfter {
@@ -97,8 +97,8 @@ func (h *health) note(m meaning, at time.Time) {
 	case failing:
 		h.inRow++
 		h.mind(at)
-		if at.Sub(h.good) > blamesType {
-			if h.sure++; h.sure == downAfter {
+		if surely && at.Sub(h.good) > blamesType {
+			if h.sure++; h.sure == 2*downAfter {
 				h.downAt = at
 			}
 		}
@@ -109,8 +109,8 @@ func (h *health) note(m meaning, at time.Time) {
 	}
 }
 
-// together is within what time answers may reach the relay in another order.
-const together = 300 * time.Millisecond
+// together is within what time answers may reach the relay in another order, and it may go down and up again.
+const together = 2 * time.Second
 
 // mind minds that a failure may have come before the success that is noted before it.
 func (h *health) mind(at time.Time) {
@@ -123,11 +123,11 @@ func (h *health) mind(at time.Time) {
 const blamesType = 10 * time.Minute
 
 // isDown reports whether the endpoint is down for certain, unless somebody resumed it or the relay was away since then.
-func (h *health) isDown() (since time.Time, is bool) { return h.downAt, h.sure >= downAfter }
+func (h *health) isDown() (since time.Time, is bool) { return h.downAt, h.sure >= 2*downAfter }
 
 // mayBeDown reports whether it may have been down at some time since then.
 func (h *health) mayBeDown(since time.Time) bool {
-	return h.inRow >= downAfter || !h.downTil.Before(since) && !h.downTil.IsZero() || !h.localAt.Before(since) && !h.localAt.IsZero()
+	return h.inRow >= downAfter || !h.downTil.Add(together).Before(since) && !h.downTil.IsZero() || !h.localAt.Before(since) && !h.localAt.IsZero()
 }
 
 // heldUntil is until when an endpoint asked to be left alone (operate: "limited"; at most an hour).
@@ -147,7 +147,8 @@ const (
 )
 
 // due is when a delivery must have been attempted again at the latest, by a relay that runs and an endpoint that is well since then.
-func (e *endpoint) due(accepted, wellSince time.Time, requests []*request, troubled bool) time.Time {
+// Others that wait for the endpoint may go first, one after the other.
+func (e *endpoint) due(accepted, wellSince time.Time, requests []*request, troubled bool, others int) time.Time {
 	from := accepted
 	if wellSince.After(from) {
 		from = wellSince
@@ -162,5 +163,5 @@ func (e *endpoint) due(accepted, wellSince time.Time, requests []*request, troub
 		}
 		from = from.Add(max(waits, 15*time.Second) + e.jitter)
 	}
-	return from.Add(promptly)
+	return from.Add(promptly + time.Duration(others)*4*e.host.latency)
 }

@@ -38,7 +38,7 @@ func (w *world) newOperator(m *machine, mean time.Duration) {
 func (w *world) order(m *machine, what, endpoint string) (done bool) {
 	c := w.ledger.begin(what, endpoint)
 	w.exchange(m.admin, "POST", "/endpoints/"+endpoint+"/"+what, adminToken, "", func(status int, body []byte) {
-		if done = status == 200; !done && !m.troubledSince(c.at) {
+		if done = status == 200; !done && !m.troubledSince(c.at) && !w.disk.tight(c.at, critical) {
 			w.fail("%s of %s is answered %d: %s", what, endpoint, status, body)
 		}
 	})

@@ -254,10 +254,10 @@ func (r *receiver) failed(who blame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if who == theirs {
-		r.health.note(failing, time.Now())
+		r.health.note(failing, time.Now(), true)
 		return
 	}
-	r.health.note(unsure, time.Now())
+	r.health.note(unsure, time.Now(), false)
 	r.health.localAt = time.Now()
 }
 
@@ -335,7 +335,7 @@ func (r *receiver) ended(q *request, heard bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q.end, q.heard = time.Now(), heard
-	r.health.note(means(q), q.end)
+	r.health.note(means(q), q.end, !breaks(q)) // an attempt may be two requests when its connection is broken
 	switch means(q) {
 	case agreement:
 		r.limited = q.end
