@@ -81,10 +81,10 @@ type health struct {
 	downTil time.Time // when it was last not taken for down any more
 	localAt time.Time // when an attempt last failed because of this machine
 
-	good   time.Time // when it was last well
-	before int       // attempts that had failed in a row then
-	sure   int       // attempts that failed in a row for certain, so long after that no type can be to blame: twice as many as it takes
-	downAt time.Time // when these were enough
+	good   time.Time            // when it was last well
+	latest [downAfter]time.Time // failures
+	sure   int                  // attempts that failed in a row for certain, so long after that no type can be to blame: twice as many as it takes
+	downAt time.Time            // when these were enough
 }
 
 func (h *health) note(m meaning, at time.Time, surely bool) {
@@ -93,7 +93,7 @@ func (h *health) note(m meaning, at time.Time, surely bool) {
 		if h.inRow >= downAfter {
 			h.downTil = at
 		}
-		h.before, h.inRow, h.sure, h.good = h.inRow, 0, 0, at
+		h.inRow, h.sure, h.good = 0, 0, at
 	case failing:
 		h.inRow++
 		h.mind(at)
@@ -112,9 +112,11 @@ func (h *health) note(m meaning, at time.Time, surely bool) {
 // together is within what time answers may reach the relay in another order, and it may go down and up again.
 const together = 2 * time.Second
 
-// mind minds that a failure may have come before the success that is noted before it.
+// mind minds that failures may have come in a row before the successes that are noted between them.
 func (h *health) mind(at time.Time) {
-	if at.Sub(h.good) < together && h.before+h.inRow >= downAfter {
+	copy(h.latest[:], h.latest[1:])
+	h.latest[downAfter-1] = at
+	if at.Sub(h.latest[0]) < together {
 		h.downTil = at
 	}
 }
