@@ -187,19 +187,19 @@ func isQuotedID(value []byte) bool {
 	if value[0] != '"' {
 		return false
 	}
-	text := value[1 : len(value)-1]
-	if bytes.IndexByte(text, '\\') < 0 {
-		return isID(text)
-	}
-	var meant [maxID + 1]byte
+	text, length := value[1:len(value)-1], 0
 	for i := 0; i < len(text); i++ {
-		if text[i] == '\\' && text[i+1] != '"' && text[i+1] != '\\' {
+		switch b := text[i]; {
+		case b == '\\':
+			if i++; text[i] != '"' && text[i] != '\\' {
+				return false
+			}
+		case b <= ' ' || b > '~':
 			return false
-		} else if text[i] == '\\' {
-			i++
 		}
+		length++
 	}
-	return len(text) <= 2*maxID && isID(appendUnescaped(meant[:0], text))
+	return length > 0 && length <= maxID
 }
 
 // appendUnescaped adds what the text of an id in canonical form means.
