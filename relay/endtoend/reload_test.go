@@ -27,7 +27,7 @@ func TestLookingAtStatsDisturbsNoDelivery(t *testing.T) {
 			}
 		}()
 	}
-	deliverInTurn(t, r, crm, 1000)
+	deliverInTurn(t, r, crm, 3000)
 }
 
 func TestAnAttemptUnderWayAtAReloadKeepsItsSchedule(t *testing.T) {

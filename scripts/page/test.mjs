@@ -119,6 +119,8 @@ try {
     await eventually('something has failed for good', async () => (await relay.endpoint('crm')).failed >= 2)
     for (let i = 2; i < 12; i++) await relay.post(event(`evt_bad_${i}`))
     await page.locator('.title').getByText('down').waitFor()
+    await go('/events/evt_bad_11')
+    await page.getByText(/^Next: waits until the endpoint is back/).waitFor()
     await go('/')
     await heading('Something needs a look.')
     await page.getByText('endpoint "crm" is down').waitFor()
