@@ -14,8 +14,7 @@ import (
 
 // The store is the result of applying the entries in their order, here and nowhere else: as they are saved, at a start those that
 // it lacks, and all of them when it is made again. The places of carried events are no entries: see carry.go and retain.go.
-// Applying an entry twice changes nothing. A transaction ends with an
-// entry, so one number says what the store has applied.
+// Applying an entry twice changes nothing. A transaction ends with an entry, so one number says what the store has applied.
 
 // placedBlock is the place of a block of events, for the store.
 type placedBlock struct {

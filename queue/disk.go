@@ -20,9 +20,8 @@ import (
 // is free, only deletions are written to the store: what lanes do stays in memory, and a lane stops when its part of that is
 // full. Below cleanFree nothing is written at all.
 //
-// So that the queue's own data leaves room to delete some of it, the queue holds a ballast: a file of allocated blocks.
-// Half of it goes to what lanes have to save, the rest to deletions. It is made again when
-// there is room.
+// So that the queue's own data leaves room to delete some of it, the queue holds a ballast: a file of allocated blocks. Half of it
+// goes to what lanes have to save, the rest to deletions. It is made again when there is room.
 const (
 	criticalFree = 48 << 20
 	cleanFree    = criticalFree / 2

@@ -50,7 +50,8 @@
 //
 //	queue ─▶ log, format1, journal, store, backup, directory ─▶ entry, fault, codec
 //
-// Imports run that way only: none of these packages imports queue, and of those in the middle only store imports another (directory).
+// Imports run that way only: none of these packages imports queue, and of those in the middle only store imports another
+// (directory).
 //
 // The directory has FORMAT; lock, so that a binary of format 1 stops; journal/, log/, store/; mark, the checkpoint: how far all
 // had come, and the clocks then (checkpoint.go); ballast; and, when damage was found, aside/.

@@ -79,9 +79,9 @@ func (l *Lane) owesLetters() bool {
 	return l.letters.on
 }
 
-// PostLetters makes some of the letters that the lane owes, appends them for the lane target, and reports whether there may be more. After an
-// error, which is Append's, ErrUnsaved or one of a read, they are still owed. One caller at a time. It reads disk, holds no
-// lock meanwhile, and waits for a sync: letters that it made are durable when it returns.
+// PostLetters makes some of the letters that the lane owes, appends them for the lane target, and reports whether there may be
+// more. After an error, which is Append's, ErrUnsaved or one of a read, they are still owed. One caller at a time. It reads disk,
+// holds no lock meanwhile, and waits for a sync: letters that it made are durable when it returns.
 func (l *Lane) PostLetters(target *Lane) (more bool, err error) {
 	seqs, doubt, err := l.lettersOwed()
 	if err != nil || len(seqs) == 0 {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// badgerLogger passes on what Badger warns of, one line each. It keeps the lines until pass is called: of a
-// start that is tried again, since something is used up, the error says enough. It is safe for concurrent use.
+// badgerLogger passes on what Badger warns of, one line each. It keeps the lines until pass is called: of a start that is tried
+// again, since something is used up, the error says enough. It is safe for concurrent use.
 type badgerLogger struct {
 	notice func(string)
 

@@ -7,9 +7,8 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// Batch gathers writes, which Commit makes in one transaction. A value passed to it must not change until Commit has
-// returned. One goroutine uses it, one at a time, and each once:
-// whoever opens the queue, and from then on the writer.
+// Batch gathers writes, which Commit makes in one transaction. A value passed to it must not change until Commit has returned. One
+// goroutine uses it, one at a time, and each once: whoever opens the queue, and from then on the writer.
 type Batch struct {
 	store   *Store
 	writes  []write

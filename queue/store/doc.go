@@ -1,6 +1,6 @@
-// Package store is the index over the log: where each block of events lies, and the lanes, retries, replays and failed
-// deliveries as they are now. It is Badger, which nothing else opens or writes; package format1
-// reads the files of the format before with its parsers.
+// Package store is the index over the log: where each block of events lies, and the lanes, retries, replays and failed deliveries
+// as they are now. It is Badger, which nothing else opens or writes; package format1 reads the files of the format before with its
+// parsers.
 //
 // Nothing has its only copy here: every record can be made again from the log. In return the store has to notice when a record
 // is missing or wrong, since Badger 4.9.6 does not:

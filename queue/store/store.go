@@ -27,8 +27,8 @@ type Options struct {
 	Fresh bool
 }
 
-// Store is an open store. One goroutine writes, with Batch. Everything else may be called by any goroutine at
-// any time: readers see the newest state and wait for no write.
+// Store is an open store. One goroutine writes, with Batch. Everything else may be called by any goroutine at any time: readers see
+// the newest state and wait for no write.
 type Store struct {
 	db        *badger.DB
 	dir       string

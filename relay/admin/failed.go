@@ -122,10 +122,9 @@ func (a *Admin) listFailed(ctx *fasthttp.RequestCtx, t target) {
 }
 
 func failedLineOf(ev *queue.FoundEvent, f *queue.Failure) failedLine {
-	line := failedLine{
+	return failedLine{
 		ID: ev.ID, Type: ev.Type, FailedAt: rfc3339.At(f.At), Accepted: rfc3339.Milli(ev.At), Attempts: f.Attempts, Status: f.Status, Class: f.Class, Bin: binOf(f.Class), Reason: f.Reason,
 	}
-	return line
 }
 
 // discardFailed deletes failed deliveries for good.

@@ -230,8 +230,8 @@ func notConfigured(ctx *fasthttp.RequestCtx, name string) {
 	answer.Error(ctx, 404, "no_endpoint", fmt.Sprintf("no endpoint of this name is configured: %q; bring the name back, or discard what is left of it with DELETE /endpoints/%s", name, name))
 }
 
-// Handle answers one request, in the goroutine of its connection. Routes that find or tell events read the queue on disk; none holds a
-// lock meanwhile. What has no end of its own, /live, /stream and /backup, goes on in a goroutine that Close waits for.
+// Handle answers one request, in the goroutine of its connection. Routes that find or tell events read the queue on disk; none
+// holds a lock meanwhile. What has no end of its own, /live, /stream and /backup, goes on in a goroutine that Close waits for.
 func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 	r, t, ok := a.enter(ctx)
 	if !ok {

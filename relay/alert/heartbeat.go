@@ -49,8 +49,8 @@ func (h *Heartbeat) Set(c config.Heartbeat) {
 	}
 }
 
-// Run calls until ctx is done, at once and then every so often; a call takes beatTime at most. It logs when calls begin to fail and when they go well
-// again. The URL is in no line: it is a secret.
+// Run calls until ctx is done, at once and then every so often; a call takes beatTime at most. It logs when calls begin to fail and
+// when they go well again. The URL is in no line: it is a secret.
 func (h *Heartbeat) Run(ctx context.Context) {
 	failing := false
 	for {

@@ -12,7 +12,8 @@ import (
 const tooMany = `{"error":{"code":"unavailable","message":"the relay has too many connections"}}` + "\n"
 
 const (
-	// refusalTime is how long a connection that gets no place may take to ask and to read the answer, refusalBytes how much of what it sends is read.
+	// refusalTime is how long a connection that gets no place may take to ask and to read the answer, refusalBytes how much of what
+	// it sends is read.
 	refusalTime  = 500 * time.Millisecond
 	refusalBytes = 64 << 10
 	// maxRefusals of them are answered at a time, and so many of one address; more are closed without an answer.

@@ -11,7 +11,7 @@ type verb struct {
 	name      string
 	arguments string                     // as the usage shows them
 	least     int                        // how many arguments there must be
-	most      int                        //
+	most      int                        // how many at most
 	brief     string                     // for the list of all commands
 	about     string                     // for its own help
 	flags     func(*call, *flag.FlagSet) // those that it has beside -config; nil for none

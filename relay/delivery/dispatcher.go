@@ -51,8 +51,7 @@ type Dispatcher struct {
 const housekeepingEvery = 10 * time.Second
 
 // NewDispatcher finds or makes the lanes of the endpoints and starts delivering; rateBytes bounds the bytes of bodies that all of
-// them together send a second, 0 for no bound. version goes into User-Agent. It writes to disk for each
-// endpoint that is new.
+// them together send a second, 0 for no bound. version goes into User-Agent. It writes to disk for each endpoint that is new.
 func NewDispatcher(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64, version string, log zerolog.Logger, m client.Machine) (*Dispatcher, error) {
 	if m.Now == nil {
 		m.Now = time.Now

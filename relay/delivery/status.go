@@ -71,8 +71,7 @@ const (
 )
 
 // Statuses describes all endpoints: those configured, in their order, and then those of which only a lane is left that holds
-// something. It takes one lane's
-// lock after the other, and for each waits for the disk for 0.1 s at most.
+// something. It takes one lane's lock after the other, and for each waits for the disk for 0.1 s at most.
 func (d *Dispatcher) Statuses() []Status {
 	now := d.now()
 	table := d.table.Load()

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"realtorbot-relay/sign"
-
 	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/sign"
 )
 
 // stamp is what a request of the source supplies for an event without an id or a timestamp. With Standard Webhooks the id

@@ -131,8 +131,8 @@ func pathOf(h *fasthttp.RequestHeader) []byte {
 	return target
 }
 
-// Handle answers one request, in the goroutine of its connection. It waits for the body as it comes, for memory up to roomWait, and for
-// the queue to have the events on disk; it holds no lock while it waits.
+// Handle answers one request, in the goroutine of its connection. It waits for the body as it comes, for memory up to roomWait, and
+// for the queue to have the events on disk; it holds no lock while it waits.
 func (in *Intake) Handle(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Request.Header
 	if string(pathOf(h)) == "/health" {
@@ -178,7 +178,8 @@ func (in *Intake) health(ctx *fasthttp.RequestCtx) {
 }
 
 // Ready says why an event would be refused now, nil when it would be accepted. It is the one judgement that the intake's own
-// health, the admin listener's, metrics, alerts, heartbeat and page go by; the queue asks itself the same before each event. It reads no disk.
+// health, the admin listener's, metrics, alerts, heartbeat and page go by; the queue asks itself the same before each event. It
+// reads no disk.
 func (in *Intake) Ready() error {
 	if in.closing.Load() {
 		return queue.ErrClosed

@@ -47,8 +47,8 @@ const ControlFile = "control.sock"
 // runtimeDirectory is where the installed service has it.
 const runtimeDirectory = "/run/realtorbot-relay"
 
-// Find returns the relay that runs with the file of cfg, which it asks for up to askTime: at its control socket, when there is one that this user may open, else
-// at admin.listen.
+// Find returns the relay that runs with the file of cfg, which it asks for up to askTime: at its control socket, when there is one
+// that this user may open, else at admin.listen.
 func Find(ctx context.Context, cfg *config.Config) *Relay {
 	if control := Control(); control != nil && control.follows(ctx, cfg.Path) {
 		return control
@@ -157,8 +157,8 @@ type Refused struct {
 // Error is one line.
 func (r *Refused) Error() string { return fmt.Sprintf("it answered %d: %s", r.Status, r.Message) }
 
-// Ask makes a request, with v as JSON when it is not nil, and reads the answer into answer, within askTime. Errors are ErrAbsent, *Refused,
-// or a reason in one line.
+// Ask makes a request, with v as JSON when it is not nil, and reads the answer into answer, within askTime. Errors are ErrAbsent,
+// *Refused, or a reason in one line.
 func (r *Relay) Ask(ctx context.Context, method, path string, v, answer any) error {
 	var body io.Reader
 	if v != nil {
@@ -213,8 +213,8 @@ func (r *Relay) request(ctx context.Context, client *http.Client, method, path s
 // silence is how long the relay may write nothing of an answer that goes on.
 const silence = time.Minute
 
-// Copy asks for something of any length and copies the answer to w as it comes, unless nothing comes for as long as silence says. Errors are ErrAbsent, *Refused, that of w, or
-// a reason in one line.
+// Copy asks for something of any length and copies the answer to w as it comes, unless nothing comes for as long as silence says.
+// Errors are ErrAbsent, *Refused, that of w, or a reason in one line.
 func (r *Relay) Copy(ctx context.Context, path string, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

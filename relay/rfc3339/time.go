@@ -1,4 +1,5 @@
-// Package rfc3339 writes a time as every answer of the relay, its alerts and its log have it.
+// Package rfc3339 writes a time as every answer of the relay and its alerts have it. Its log has the same layout, in the machine's
+// time zone.
 package rfc3339
 
 import "time"
