@@ -108,9 +108,16 @@ func (q *Queue) clockState() clockState {
 	return s
 }
 
-// due converts the queue time at which a retry is due to a time that follows the monotonic clock, as lanes use it.
-func (q *Queue) due(at time.Time) time.Time {
+// loaded converts a queue time that was saved to a time of this process, as lanes use it: it has a reading of the monotonic clock, so
+// that it stays as far away as it is, whatever the wall clock is set to.
+func (q *Queue) loaded(at time.Time) time.Time {
 	return q.opts.Now().Add(time.Duration(at.UnixMilli()-q.now()) * time.Millisecond)
+}
+
+// toSave converts a time of this process to queue time, by the monotonic clock where t has a reading of it: the wall clock may have been
+// set since t was read. It is the inverse of loaded, but for a millisecond.
+func (q *Queue) toSave(t time.Time) time.Time {
+	return time.UnixMilli(q.now() + t.Sub(q.opts.Now()).Round(time.Millisecond).Milliseconds())
 }
 
 // shown converts a queue time to the wall clock's, Unix milliseconds.
@@ -122,7 +129,7 @@ func (q *Queue) shown(at int64) int64 {
 	return at
 }
 
-// stamp converts a wall clock's time to queue time.
+// stamp converts a time that somebody read off the wall clock as it is now to queue time; see toSave.
 func (q *Queue) stamp(t time.Time) int64 { return 2*t.UnixMilli() - q.shown(t.UnixMilli()) }
 
 func unixMilli(t time.Time) int64 {

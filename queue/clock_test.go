@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -185,5 +186,55 @@ func TestADeliveryThatIsPutBackIsAsOldAsItIsWhateverTheClock(t *testing.T) {
 	crm.Retry(retried, broken(1), time.Now())
 	if again, ok := crm.TakeDue(time.Now().Add(time.Hour)); !ok || again.Age() != time.Hour {
 		t.Errorf("a retry is %s old, want 1h", again.Age())
+	}
+}
+
+// A wall clock that is set between a time was read and the time was saved, or after it was loaded, moves nothing: an endpoint that asked
+// for an hour gets its hour.
+func TestTimesThatAreSavedAreMeasuredByTheMonotonicClock(t *testing.T) {
+	t.Parallel()
+	for _, jump := range []time.Duration{2 * time.Hour, -2 * time.Hour, 0} {
+		t.Run(jump.String(), func(t *testing.T) {
+			t.Parallel()
+			var ahead atomic.Int64 // of the wall clock, milliseconds
+			began := time.Now()
+			mono := func() int64 { return time.Since(began).Milliseconds() }
+			b := openBench(t, func(o *Options) {
+				o.Now = time.Now // its readings have the monotonic clock, which counts
+				o.clocks = func() (int64, int64) { return mono(), time.Now().UnixMilli() + ahead.Load() }
+				o.up = func() (int64, [16]byte) { return aDay + mono(), [16]byte{1} }
+				o.saveEvery = time.Hour
+			})
+			crm := b.lane("crm")
+			b.append(NewLaneSet(crm.ID()), "a")
+			inAnHour := time.Now().Add(time.Hour)
+			crm.SetHealth(Health{HeldUntil: inAnHour})
+			crm.Retry(mustTake(t, crm, "a"), broken(1), inAnHour)
+			check := func(when string, at time.Time) {
+				t.Helper()
+				if off := at.Sub(inAnHour).Abs(); off > 10*time.Second { // of an hour, on a slow machine
+					t.Errorf("%s: it is %s, want %s", when, at, inAnHour)
+				}
+				if !strings.Contains(at.String(), " m=") {
+					t.Errorf("%s: %s moves when somebody sets the wall clock", when, at)
+				}
+			}
+			ahead.Add(jump.Milliseconds())
+			b.saveAll()
+			for range 2 { // what was loaded is saved again
+				b.reopen()
+				crm = b.lane("crm")
+				check("held until", crm.Health().HeldUntil)
+				check("retry", crm.Outlook().Due)
+				crm.SetHealth(Health{HeldUntil: crm.Health().HeldUntil, LastError: "answered 503"})
+				d, due := crm.TakeDue(time.Now().Add(2 * time.Hour))
+				if !due {
+					t.Fatal("no retry is due within two hours")
+				}
+				crm.Release(d, d.Due)
+				ahead.Add(jump.Milliseconds())
+				b.saveAll()
+			}
+		})
 	}
 }

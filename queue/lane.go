@@ -150,7 +150,7 @@ func newLane(q *Queue, id LaneID, r laneRecord) *Lane {
 	l := &Lane{
 		q: q, id: id, name: r.name, cursor: newCursor(r.cursor, r.settled), saved: r.cursor, paused: r.paused,
 		delivered: r.delivered, retrying: r.retrying, failed: r.failed, born: r.born, replayed: r.replayed, unserved: r.unserved,
-		health: r.health.moved(func(t time.Time) time.Time { return time.UnixMilli(q.shown(t.UnixMilli())) }),
+		health: r.health.moved(q.loaded),
 	}
 	l.assigned.matched, l.assigned.counted, l.countSaved, l.countedTo = r.matched, r.counted, r.matched, r.counted
 	l.excerptsUntil = r.excerpts

@@ -76,7 +76,7 @@ func (q *Queue) loadLanes() error {
 		if err != nil {
 			return false, err
 		}
-		r.due = q.due(r.due)
+		r.due = q.loaded(r.due)
 		lanes[key.Lane].addRetry(r)
 		return true, nil
 	})

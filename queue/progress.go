@@ -2,7 +2,6 @@ package queue
 
 import (
 	"math"
-	"time"
 
 	"realtorbot-relay/queue/entry"
 )
@@ -109,7 +108,7 @@ func (l *Lane) record() *laneRecord {
 		name: l.name, paused: l.paused,
 		passed: l.passed.Load(), delivered: l.delivered, retrying: l.retrying, failed: l.failed,
 		born: l.born, replayed: l.replayed, unserved: l.unserved,
-		health: l.health.moved(func(t time.Time) time.Time { return time.UnixMilli(l.q.stamp(t)) }),
+		health: l.health.moved(l.q.toSave),
 	}
 	r.matched, r.counted = l.counts()
 	r.excerpts = l.excerptsUntil

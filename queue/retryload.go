@@ -115,7 +115,7 @@ func (ld *retryLoad) readPage(at int) error {
 			if err != nil {
 				return err
 			}
-			r.due = l.q.due(r.due)
+			r.due = l.q.loaded(r.due)
 			unsavedRetries = append(unsavedRetries, r)
 		}
 	}
@@ -172,7 +172,7 @@ func (ld *retryLoad) scan(from, to uint64, inUnsaved map[uint64]bool) (list []*r
 		}
 		r, err := parseRetry(key.Number, record)
 		if err == nil {
-			r.due = l.q.due(r.due)
+			r.due = l.q.loaded(r.due)
 			list = append(list, r)
 		}
 		return err == nil, err

@@ -119,7 +119,7 @@ func (l *Lane) queueRetry(r *retry, due time.Time) {
 	r.due, r.queued = due, l.q.now()
 	l.addRetry(r)
 	stamped := *r
-	stamped.due = time.UnixMilli(l.q.stamp(due))
+	stamped.due = l.q.toSave(due)
 	l.change(entry.Retry, r.seq, appendRetry(nil, &stamped))
 }
 
