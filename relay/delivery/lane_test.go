@@ -303,6 +303,38 @@ func TestDownEndpointIsProbedWithOneDelivery(t *testing.T) {
 	}
 }
 
+// An endpoint that is down until an attempt succeeds that was under way had no outage: what failed waits as the schedule says. It was
+// attempted again at once, again and again, and of a schedule of 30 s the last attempt was made after 0.08 s.
+func TestRetriesOfAnEndpointThatWasDownForAMomentFollowTheSchedule(t *testing.T) {
+	url, arrivals := slowReceiver(t)
+	ep := subscriber("crm", url)
+	ep.Delivery.Concurrency = downAfter + 1
+	d := openHarness(t, ep)
+	d.accept("lead.created", "good")
+	good := mustArrive(t, arrivals)
+	d.accept("email.opened", numbered(downAfter)...)
+	for range downAfter {
+		mustArrive(t, arrivals).answer <- 500
+	}
+	d.until("crm", "down", func(s Status) bool { return s.State == StateDown && s.InFlight == 1 })
+	good.answer <- 200
+	d.until("crm", "up", func(s Status) bool { return s.State == StateUp && s.Delivered == 1 && s.InFlight == 0 })
+	d.mustHold("crm")
+	mustStaySilent(t, arrivals)
+	if next := d.status("crm").NextRetry.Sub(d.now()); next < time.Hour-patience {
+		t.Errorf("the next retry is due in %s, want an hour", next)
+	}
+	d.skip(time.Hour)
+	for range downAfter {
+		if a := mustArrive(t, arrivals); a.attempt != 2 {
+			t.Errorf("attempt %d of %s, want 2", a.attempt, a.id)
+		} else {
+			a.answer <- 200
+		}
+	}
+	d.until("crm", "settled", settled)
+}
+
 // What comes after a look, or could not be given up in it since its retry was not due, waits for no longer than it must.
 func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
 	ep := subscriber("crm", "http://127.0.0.1:1/")

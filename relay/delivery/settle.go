@@ -46,8 +46,11 @@ func (l *Lane) settle(d *queue.Delivery, f *flight, number int, o client.Outcome
 	l.mu.Lock()
 	l.stats.attempts++
 	l.stats.took.time(now, o.Took)
+	down := l.gate.Down
 	r := l.judgeLocked(d, age, f, number, &o, now)
-	if slices.Contains(r.effects, cameBack) {
+	if slices.Contains(r.effects, cameBack) && now.Sub(down) >= probeEvery {
+		// No probe has ended a shorter time down, but an attempt that was under way: retries wait as the schedule says, not because
+		// of an outage. They may have been charged an attempt a moment ago.
 		l.bringForwardLocked(now)
 	}
 	l.saveHealthLocked()
