@@ -93,7 +93,7 @@ func (h *health) note(m meaning, at time.Time, surely bool) {
 		if h.inRow >= downAfter {
 			h.downTil = at
 		}
-		h.inRow, h.sure, h.good = 0, 0, at
+		h.inRow, h.sure, h.good = h.justFailed(at), 0, at
 	case failing:
 		h.inRow++
 		h.mind(at)
@@ -119,6 +119,16 @@ func (h *health) mind(at time.Time) {
 	if at.Sub(h.latest[0]) < together {
 		h.downTil = at
 	}
+}
+
+// justFailed is how many attempts failed so shortly before a success that they may have come after it.
+func (h *health) justFailed(success time.Time) (n int) {
+	for _, failed := range h.latest {
+		if success.Sub(failed) < together {
+			n++
+		}
+	}
+	return n
 }
 
 // blamesType is for how long after a success a type that fails may be blamed for it, and not the endpoint.
