@@ -569,7 +569,7 @@ func TestARestoredQueueGoesOnInItsOwnTime(t *testing.T) {
 	wall.Store(time.Now().UnixMilli())
 	b := openBench(t, func(o *Options) {
 		o.Now = func() time.Time { return time.UnixMilli(wall.Load()) }
-		o.clocks = func() (int64, int64) { return mono.Load(), wall.Load() }
+		o.clocks = func() (time.Time, int64, int64) { return o.Now(), mono.Load(), wall.Load() }
 	})
 	set := NewLaneSet(b.lane("crm").ID())
 	b.append(set, "evt_1")

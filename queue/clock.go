@@ -59,12 +59,12 @@ func near(a, b int64) bool { return max(a-b, b-a) <= clockTolerance }
 // at is the queue time at a reading of the monotonic clock.
 func (c *clock) at(mono int64) int64 { return c.base + mono - c.anchor }
 
-// readClocks returns a function that reads the monotonic and the wall clock, in milliseconds.
-func readClocks(now func() time.Time) func() (mono, wall int64) {
+// readClocks returns a function that reads the clocks at one moment: as now does, and the monotonic and the wall clock in milliseconds.
+func readClocks(now func() time.Time) func() (n time.Time, mono, wall int64) {
 	start := now()
-	return func() (mono, wall int64) {
-		n := now()
-		return n.Sub(start).Milliseconds(), n.UnixMilli()
+	return func() (n time.Time, mono, wall int64) {
+		n = now()
+		return n, n.Sub(start).Milliseconds(), n.UnixMilli()
 	}
 }
 
@@ -84,7 +84,7 @@ func sinceBoot() (up int64, boot [16]byte) {
 func (q *Queue) startClock(last clockState) {
 	var read clockState
 	var mono int64
-	mono, read.wall = q.opts.clocks()
+	_, mono, read.wall = q.opts.clocks()
 	if q.opts.up != nil {
 		read.up, read.boot = q.opts.up()
 	}
@@ -94,13 +94,13 @@ func (q *Queue) startClock(last clockState) {
 
 // now is the queue time, Unix milliseconds.
 func (q *Queue) now() int64 {
-	mono, _ := q.opts.clocks()
+	_, mono, _ := q.opts.clocks()
 	return q.clock.at(mono)
 }
 
 // clockState reads all clocks.
 func (q *Queue) clockState() clockState {
-	mono, wall := q.opts.clocks()
+	_, mono, wall := q.opts.clocks()
 	s := clockState{now: q.clock.at(mono), wall: max(wall, q.clock.wall+mono-q.clock.anchor), boot: q.boot}
 	if q.opts.up != nil {
 		s.up, _ = q.opts.up()
@@ -108,21 +108,34 @@ func (q *Queue) clockState() clockState {
 	return s
 }
 
+// sameTime is below what difference two times are one, each of which was rounded to milliseconds.
+const sameTime = 10 * time.Millisecond
+
 // loaded converts a queue time that was saved to a time of this process, as lanes use it: it has a reading of the monotonic clock, so
 // that it stays as far away as it is, whatever the wall clock is set to.
 func (q *Queue) loaded(at time.Time) time.Time {
-	return q.opts.Now().Add(time.Duration(at.UnixMilli()-q.now()) * time.Millisecond)
+	n, mono, _ := q.opts.clocks()
+	t := n.Add(time.Duration(at.UnixMilli()-q.clock.at(mono)) * time.Millisecond)
+	if off := at.Sub(t); off.Abs() < sameTime {
+		t = t.Add(off)
+	}
+	return t
 }
 
 // toSave converts a time of this process to queue time, by the monotonic clock where t has a reading of it: the wall clock may have been
-// set since t was read. It is the inverse of loaded, but for a millisecond.
+// set since t was read. It is the inverse of loaded.
 func (q *Queue) toSave(t time.Time) time.Time {
-	return time.UnixMilli(q.now() + t.Sub(q.opts.Now()).Round(time.Millisecond).Milliseconds())
+	n, mono, _ := q.opts.clocks()
+	saved := time.UnixMilli(q.clock.at(mono) + t.Sub(n).Milliseconds())
+	if saved.Sub(t).Abs() < sameTime {
+		return time.UnixMilli(t.UnixMilli())
+	}
+	return saved
 }
 
 // shown converts a queue time to the wall clock's, Unix milliseconds.
 func (q *Queue) shown(at int64) int64 {
-	mono, wall := q.opts.clocks()
+	_, mono, wall := q.opts.clocks()
 	if now := q.clock.at(mono); !near(now, wall) {
 		return at + wall - now
 	}

@@ -93,7 +93,7 @@ func (m *machine) pass(ms int64) {
 
 func (m *machine) change(o *Options) {
 	o.Now = func() time.Time { return time.UnixMilli(m.wall.Load()) }
-	o.clocks = func() (int64, int64) { return m.mono.Load(), m.wall.Load() }
+	o.clocks = func() (time.Time, int64, int64) { return o.Now(), m.mono.Load(), m.wall.Load() }
 	o.up = func() (int64, [16]byte) { return m.mono.Load(), [16]byte{1} }
 	o.DedupWindow, o.Retention, o.FailedRetention = 3*time.Hour, 3*time.Hour, 3*time.Hour
 	o.saveEvery = time.Hour // nothing is saved but on purpose
@@ -201,7 +201,7 @@ func TestTimesThatAreSavedAreMeasuredByTheMonotonicClock(t *testing.T) {
 			mono := func() int64 { return time.Since(began).Milliseconds() }
 			b := openBench(t, func(o *Options) {
 				o.Now = time.Now // its readings have the monotonic clock, which counts
-				o.clocks = func() (int64, int64) { return mono(), time.Now().UnixMilli() + ahead.Load() }
+				o.clocks = func() (time.Time, int64, int64) { return time.Now(), mono(), time.Now().UnixMilli() + ahead.Load() }
 				o.up = func() (int64, [16]byte) { return aDay + mono(), [16]byte{1} }
 				o.saveEvery = time.Hour
 			})
@@ -214,6 +214,9 @@ func TestTimesThatAreSavedAreMeasuredByTheMonotonicClock(t *testing.T) {
 				t.Helper()
 				if off := at.Sub(inAnHour).Abs(); off > 10*time.Second { // of an hour, on a slow machine
 					t.Errorf("%s: it is %s, want %s", when, at, inAnHour)
+				}
+				if jump == 0 && at.UnixMilli() != inAnHour.UnixMilli() {
+					t.Errorf("%s: it is %s, and nobody set a clock, want %s", when, at, inAnHour)
 				}
 				if !strings.Contains(at.String(), " m=") {
 					t.Errorf("%s: %s moves when somebody sets the wall clock", when, at)

@@ -61,7 +61,7 @@ type Options struct {
 	files       func() int64  // how many files can be made on the file system of Dir; nil: statfs
 	ballast     int64         // bytes of the file that is deleted when the disk is full
 	noMerges    bool          // Badger's own goroutines merge no tables
-	clocks      func() (mono, wall int64)
+	clocks      func() (n time.Time, mono, wall int64)
 	up          func() (int64, [16]byte) // as sinceBoot; nil when a test sets Now
 	fault       fault.Func
 }
