@@ -108,7 +108,7 @@ func (q *Queue) clockState() clockState {
 	return s
 }
 
-// sameTime is below what difference two times are one, each of which was rounded to milliseconds.
+// sameTime is more than what rounding to milliseconds makes of a time: times that differ by less are the same one.
 const sameTime = 10 * time.Millisecond
 
 // loaded converts a queue time that was saved to a time of this process, as lanes use it: it has a reading of the monotonic clock, so
