@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/memory"
 )
 
 const (
@@ -51,7 +52,7 @@ func (b *bodies) read(ctx *fasthttp.RequestCtx, buf []byte, h *hold) ([]byte, er
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		body := ctx.Request.Body()
-		buf, err := grown(h, buf, len(body))
+		buf, err := memory.Grow(h, buf, len(body))
 		if err != nil {
 			return buf, err
 		}
@@ -69,7 +70,7 @@ func (b *bodies) read(ctx *fasthttp.RequestCtx, buf []byte, h *hold) ([]byte, er
 
 // fill appends a stream to its end to buf, which is empty. likely is how much it may hold.
 func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte, error) {
-	buf, err := grown(h, buf, max(1, min(likely, firstBytes)))
+	buf, err := memory.Grow(h, buf, max(1, min(likely, firstBytes)))
 	if err != nil {
 		return buf, err
 	}
@@ -92,7 +93,7 @@ func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte
 		}
 		// What is left may be less than doubling would make room for.
 		if len(buf) == cap(buf) {
-			if buf, err = enlarged(h, buf, min(max(2*cap(buf), 64), b.most+1)); err != nil {
+			if buf, err = memory.GrowTo(h, buf, min(max(2*cap(buf), 64), b.most+1)); err != nil {
 				return buf, err
 			}
 		}
@@ -104,7 +105,7 @@ func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte
 func (b *bodies) decompress(in []byte, encoding int, buf []byte, h *hold, windows *budget) ([]byte, error) {
 	var window hold
 	window.begin(windows, party{}, windows.all, nil)
-	if err := window.take(ifElse(encoding == gzipped, gzipBytes, zstdBytes)); err != nil {
+	if err := window.Take(ifElse(encoding == gzipped, gzipBytes, zstdBytes)); err != nil {
 		return buf, err
 	}
 	defer window.end()

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"realtorbot-relay/relay/answer"
 )
@@ -76,8 +75,8 @@ func (h *hold) begin(b *budget, p party, share int64, conn net.Conn) {
 	h.ahead, h.hasty = 0, false
 }
 
-// take adds bytes to what is held, before they are allocated. It may wait, up to roomWait.
-func (h *hold) take(bytes int) error {
+// Take adds bytes to what is held, before they are allocated. It may wait, up to roomWait.
+func (h *hold) Take(bytes int) error {
 	if h == nil {
 		return nil
 	}
@@ -96,7 +95,7 @@ func (h *hold) take(bytes int) error {
 
 // takeAhead takes bytes that will be used at a turn, where there is no waiting: others wait for the turn.
 func (h *hold) takeAhead(bytes int) error {
-	if err := h.take(bytes); err != nil {
+	if err := h.Take(bytes); err != nil {
 		return err
 	}
 	h.ahead, h.hasty = int64(bytes), true
@@ -105,12 +104,12 @@ func (h *hold) takeAhead(bytes int) error {
 
 // settle gives back what was taken ahead and not used.
 func (h *hold) settle() {
-	h.give(int(h.ahead))
+	h.Give(int(h.ahead))
 	h.ahead, h.hasty = 0, false
 }
 
-// give gives back what was taken.
-func (h *hold) give(bytes int) {
+// Give gives back what was taken.
+func (h *hold) Give(bytes int) {
 	if h == nil || bytes == 0 {
 		return
 	}
@@ -121,7 +120,7 @@ func (h *hold) give(bytes int) {
 }
 
 // end gives back all.
-func (h *hold) end() { h.give(int(h.bytes)) }
+func (h *hold) end() { h.Give(int(h.bytes)) }
 
 // move makes another party, of another budget, hold what h does. After an error all is as before.
 func (h *hold) move(to *budget, p party, share int64) error {
@@ -241,25 +240,4 @@ func (b *budget) cutSlowestLocked(p party, ofParty bool) {
 		answer.Cut(longest.conn) // whoever reads from it notices, and gives back
 		longest.conn = nil
 	}
-}
-
-// grown makes room for more elements behind those of s, having taken it from h.
-func grown[T any](h *hold, s []T, more int) ([]T, error) {
-	if cap(s)-len(s) >= more {
-		return s, nil
-	}
-	return enlarged(h, s, max(len(s)+more, 2*cap(s), 8))
-}
-
-// enlarged moves s to an array of so many elements, having taken it from h.
-func enlarged[T any](h *hold, s []T, to int) ([]T, error) {
-	var one T
-	size := int(unsafe.Sizeof(one))
-	if err := h.take(to * size); err != nil {
-		return s, err
-	}
-	room := make([]T, len(s), to)
-	copy(room, s)
-	h.give(cap(s) * size)
-	return room, nil
 }

@@ -202,7 +202,7 @@ func TestAllThatIsLargeIsTakenFromTheBudgetFirst(t *testing.T) {
 			where := allocatedBy(at.stack[:])
 			seen[where] = true
 			switch where {
-			case "", "enlarged[...]", "(*canon).room": // take first
+			case "", "GrowTo[...]", "(*canon).room": // take first
 			case "linger": // one of these for a connection, whose buffers have no other size
 				if size > 8<<10 {
 					t.Errorf("%d bytes at a time are allocated by %s", size, where)
@@ -216,7 +216,7 @@ func TestAllThatIsLargeIsTakenFromTheBudgetFirst(t *testing.T) {
 			}
 		}
 	}
-	if !seen["enlarged[...]"] || !seen["(*canon).room"] {
+	if !seen["GrowTo[...]"] || !seen["(*canon).room"] {
 		t.Errorf("seen %v: this test shows nothing", seen)
 	}
 }
@@ -228,7 +228,7 @@ func allocatedBy(stack []uintptr) string {
 	}
 	for frames := runtime.CallersFrames(stack); ; {
 		frame, more := frames.Next()
-		for _, room := range []string{"/relay/ingest.", "/relay/answer."} {
+		for _, room := range []string{"/relay/ingest.", "/relay/answer.", "/relay/memory."} {
 			if _, name, ours := strings.Cut(frame.Function, room); ours {
 				if strings.HasSuffix(frame.File, "_test.go") {
 					return ""
@@ -283,11 +283,11 @@ func TestSharesOfABudget(t *testing.T) {
 	h.begin(b, one, 600, nil)
 	other.begin(b, one, 600, nil)
 	last.begin(b, two, 600, nil)
-	if h.take(500) != nil || other.take(200) == nil || last.take(500) != nil || last.take(1) == nil {
+	if h.Take(500) != nil || other.Take(200) == nil || last.Take(500) != nil || last.Take(1) == nil {
 		t.Errorf("held %d of 1000: %v", b.held, b.parties)
 	}
-	h.give(200)
-	if err := other.take(200); err != nil {
+	h.Give(200)
+	if err := other.Take(200); err != nil {
 		t.Errorf("beside %v: %v", b.parties, err)
 	}
 	to := newBudget(1000)

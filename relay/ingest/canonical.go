@@ -3,6 +3,8 @@ package ingest
 import (
 	"fmt"
 	"runtime"
+
+	"realtorbot-relay/relay/memory"
 )
 
 const (
@@ -43,8 +45,8 @@ type canon struct {
 	spare   []byte   // scratch of whoever writes to it last, never across a call
 	digits  digits   // scratch of appendNumber
 	fault   fault
-	hold    *hold // what all of this is taken from
-	worked  uint8 // wraps around
+	account memory.Account // what all of this is taken from before it is allocated
+	worked  uint8          // wraps around
 
 	shuffles []shuffle // the objects read so far whose members are to be put into order
 	strays   []member  // their members
@@ -54,9 +56,9 @@ type canon struct {
 type fault struct {
 	reason  string
 	at      int
-	notJSON bool // no JSON parser would take it, as opposed to JSON that we refuse
-	many    bool // there is more of something than may be
-	noRoom  bool // there is no memory for it
+	notJSON bool  // no JSON parser would take it, as opposed to JSON that we refuse
+	many    bool  // there is more of something than may be
+	memory  error // why there is no memory for it
 }
 
 // text says what is wrong to a client. line is where in an NDJSON body canon.in was found, counted from 1; 0 means that
@@ -94,8 +96,8 @@ func (c *canon) room(more int) bool {
 		return true
 	}
 	want := max(len(c.out)+more, 2*cap(c.out))
-	if c.hold.take(want) != nil { // and the old one stays, in which there may be events
-		return c.full()
+	if err := memory.Take(c.account, want); err != nil { // and the old one stays, in which there may be events
+		return c.full(err)
 	}
 	out := make([]byte, len(c.out), want)
 	copy(out, c.out)
@@ -204,8 +206,8 @@ func (c *canon) object(depth int) bool {
 		m.end = int32(len(c.out))
 		if len(c.members) == cap(c.members) {
 			var err error
-			if c.members, err = grown(c.hold, c.members, 1); err != nil {
-				return c.full()
+			if c.members, err = memory.Grow(c.account, c.members, 1); err != nil {
+				return c.full(err)
 			}
 		}
 		c.members = append(c.members, m)
@@ -373,7 +375,7 @@ func (c *canon) exceeds(reason string, at int) bool {
 }
 
 // full ends the reading because there is no memory for more.
-func (c *canon) full() bool {
-	c.fault = fault{reason: errNoRoom.Error(), at: -1, noRoom: true}
+func (c *canon) full(err error) bool {
+	c.fault = fault{memory: err}
 	return false
 }

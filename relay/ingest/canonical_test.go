@@ -272,10 +272,10 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		var p, q Parser
-		one, oneErr := p.One(body, testStamp)
+		one, oneErr := one(&p, body, testStamp)
 		events, single, err := q.JSON(body, testStamp)
 		if single && ((oneErr == nil) != (err == nil) || err == nil && !bytes.Equal(one.Body, events[0].Body)) {
-			t.Fatalf("%q: One gave %q (%v), JSON %q (%v)", body, one.Body, oneErr, events, err)
+			t.Fatalf("%q: one gave %q (%v), JSON %q (%v)", body, one.Body, oneErr, events, err)
 		}
 		checkEvents(t, body, events)
 		events, _ = q.Lines(body, testStamp)
@@ -287,7 +287,7 @@ func FuzzParse(f *testing.F) {
 func checkEvents(t *testing.T, body []byte, events []Event) {
 	var p Parser
 	for _, e := range events {
-		again, err := p.One(e.Body, Stamp{})
+		again, err := one(&p, e.Body, Stamp{})
 		if err != nil || !bytes.Equal(again.Body, e.Body) || !bytes.Equal(again.ID, e.ID) || !bytes.Equal(again.Type, e.Type) {
 			t.Fatalf("%q gave %s and that %s (%v)", body, e, again, err)
 		}
@@ -324,7 +324,7 @@ func BenchmarkCanonical(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := p.One(body, testStamp); err != nil {
+				if _, err := one(&p, body, testStamp); err != nil {
 					b.Fatal(err)
 				}
 			}

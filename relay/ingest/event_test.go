@@ -17,6 +17,18 @@ var testStamp = Stamp{
 	NewID: func(dst []byte) []byte { return append(dst, "evt_new"...) },
 }
 
+// one reads a text that is one event, as the object of a body and a line of NDJSON are read.
+func one(p *Parser, text []byte, s Stamp) (Event, error) {
+	e, ok := Event{}, p.start(text)
+	if ok {
+		e, ok = p.alone(s)
+	}
+	if !ok {
+		return Event{}, p.invalid(-1, 0)
+	}
+	return e, nil
+}
+
 func TestWhatAClientLeavesOutIsPutInWhereTheFormatHasIt(t *testing.T) {
 	const stamped = `"timestamp":"2024-01-15T10:30:00.123Z"`
 	cases := []struct{ name, in, want, id string }{
@@ -32,7 +44,7 @@ func TestWhatAClientLeavesOutIsPutInWhereTheFormatHasIt(t *testing.T) {
 	}
 	var p Parser
 	for _, tc := range cases {
-		e, err := p.One([]byte(tc.in), testStamp)
+		e, err := one(&p, []byte(tc.in), testStamp)
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)
 			continue
@@ -93,7 +105,7 @@ func TestEventIsRefusedWithItsReason(t *testing.T) {
 	}
 	var p Parser
 	for _, tc := range cases {
-		e, err := p.One([]byte(tc.in), testStamp)
+		e, err := one(&p, []byte(tc.in), testStamp)
 		var inv *Invalid
 		if !errors.As(err, &inv) {
 			t.Errorf("%s: became %s (%v)", tc.in, e.Body, err)
@@ -101,7 +113,7 @@ func TestEventIsRefusedWithItsReason(t *testing.T) {
 			t.Errorf("%s: refused as %+v, want %q (not JSON: %v)", tc.in, *inv, tc.want, tc.notJSON)
 		}
 	}
-	if _, err := p.One([]byte(`{"id":"`+longID[:maxID]+`","type":"`+long[:128]+`","data":{}}`), testStamp); err != nil {
+	if _, err := one(&p, []byte(`{"id":"`+longID[:maxID]+`","type":"`+long[:128]+`","data":{}}`), testStamp); err != nil {
 		t.Errorf("the longest id and type: %v", err)
 	}
 }
@@ -130,7 +142,7 @@ func TestIDsAndTypesAreWhatTheirTextMeans(t *testing.T) {
 	for _, id := range oddIDs {
 		body := `{"id":"` + plain(id) + `","type":"` + typed + `","timestamp":"2024-01-15T10:30:00Z","data":{}}`
 		for _, in := range []string{body, `{"\u0069d":"` + escapedAll(id) + `","type":"` + escapedAll(typed) + `","timestamp":"2024-01-15T10:30:00Z","data":{}}`} {
-			e, err := p.One([]byte(in), testStamp)
+			e, err := one(&p, []byte(in), testStamp)
 			if err != nil || string(e.ID) != id || string(e.Type) != typed || string(e.Body) != body {
 				t.Errorf("%s: id %q, type %q, body %s (%v)", in, e.ID, e.Type, e.Body, err)
 			}
@@ -141,7 +153,7 @@ func TestIDsAndTypesAreWhatTheirTextMeans(t *testing.T) {
 	array = append(append([]byte{'['}, array[:len(array)-1]...), ']')
 	for name, parse := range map[string]func() ([]Event, error){
 		"lines": func() ([]Event, error) { return p.Lines(lines, testStamp) },
-		"array": func() ([]Event, error) { return p.Array(array, testStamp) },
+		"array": func() ([]Event, error) { events, _, err := p.JSON(array, testStamp); return events, err },
 	} {
 		events, err := parse()
 		if err != nil || len(events) != 2*len(oddIDs) {
@@ -162,7 +174,7 @@ func TestAnIDThatIsPutInIsEscaped(t *testing.T) {
 	for _, id := range oddIDs {
 		stamp := testStamp
 		stamp.NewID = func(dst []byte) []byte { return append(dst, id...) }
-		e, err := p.One([]byte(`{"type":"a","data":{}}`), stamp)
+		e, err := one(&p, []byte(`{"type":"a","data":{}}`), stamp)
 		var said struct{ ID, Type, Timestamp string }
 		if err != nil || string(e.ID) != id || json.Unmarshal(e.Body, &said) != nil || said.ID != id || said.Type != "a" || said.Timestamp == "" {
 			t.Errorf("%q became %q in %s (%v)", id, e.ID, e.Body, err)
@@ -199,9 +211,8 @@ func TestTimestampIsRFC3339(t *testing.T) {
 
 func TestBatchNamesItsFirstBadEvent(t *testing.T) {
 	const ok = `{"id":"e","type":"a","timestamp":"2024-01-15T10:30:00Z","data":{}}`
-	array := func(p *Parser, b []byte) ([]Event, error) { return p.Array(b, testStamp) }
 	lines := func(p *Parser, b []byte) ([]Event, error) { return p.Lines(b, testStamp) }
-	either := func(p *Parser, b []byte) ([]Event, error) { e, _, err := p.JSON(b, testStamp); return e, err }
+	body := func(p *Parser, b []byte) ([]Event, error) { e, _, err := p.JSON(b, testStamp); return e, err }
 	cases := []struct {
 		name  string
 		parse func(*Parser, []byte) ([]Event, error)
@@ -209,20 +220,18 @@ func TestBatchNamesItsFirstBadEvent(t *testing.T) {
 		count int
 		want  Invalid
 	}{
-		{"array of one", array, `[` + ok + `]`, 1, Invalid{}},
-		{"array of three", array, " [ " + ok + ",\n" + ok + " , " + ok + "] ", 3, Invalid{}},
-		{"empty array", array, ` [ ] `, 0, Invalid{-1, "the batch holds no event", false, false}},
-		{"empty array and more", array, `[]]`, 0, Invalid{-1, "unexpected character at byte 2", true, false}},
-		{"no array", array, ok, 0, Invalid{-1, "a batch must be an array", false, false}},
-		{"no JSON", array, `x`, 0, Invalid{-1, "unexpected text without quotes at byte 0: " + hints[bareWord], true, false}},
-		{"no event", array, `[` + ok + `,5]`, 0, Invalid{1, "an event must be an object", false, false}},
-		{"array in an array", array, `[[` + ok + `]]`, 0, Invalid{0, "an event must be an object", false, false}},
-		{"bad event", array, `[` + ok + `,` + ok + `,{"type":"a","data":7},{}]`, 0, Invalid{2, "data must be an object", false, false}},
-		{"bad JSON", array, `[{"type":"a","data":{}},{"a":tru}]`, 0, Invalid{1, "unexpected text without quotes at byte 29: " + hints[bareWord], true, false}},
-		{"comma too many", array, `[{"type":"a","data":{}},]`, 0, Invalid{1, "unexpected end of an object or array behind a comma at byte 24: take the comma away", true, false}},
-		{"comma too few", array, `[{"type":"a","data":{}} {}]`, 0, Invalid{-1, "unexpected character at byte 24", true, false}},
-		{"open array", array, `[{"type":"a","data":{}}`, 0, Invalid{-1, "unexpected end at byte 23", true, false}},
-		{"more behind the array", array, `[` + ok + `]{}`, 0, Invalid{-1, fmt.Sprintf("unexpected character at byte %d", len(ok)+2), true, false}},
+		{"array of one", body, `[` + ok + `]`, 1, Invalid{}},
+		{"array of three", body, " [ " + ok + ",\n" + ok + " , " + ok + "] ", 3, Invalid{}},
+		{"empty array", body, ` [ ] `, 0, Invalid{-1, "the batch holds no event", false, false}},
+		{"empty array and more", body, `[]]`, 0, Invalid{-1, "unexpected character at byte 2", true, false}},
+		{"no event", body, `[` + ok + `,5]`, 0, Invalid{1, "an event must be an object", false, false}},
+		{"array in an array", body, `[[` + ok + `]]`, 0, Invalid{0, "an event must be an object", false, false}},
+		{"bad event", body, `[` + ok + `,` + ok + `,{"type":"a","data":7},{}]`, 0, Invalid{2, "data must be an object", false, false}},
+		{"bad JSON", body, `[{"type":"a","data":{}},{"a":tru}]`, 0, Invalid{1, "unexpected text without quotes at byte 29: " + hints[bareWord], true, false}},
+		{"comma too many", body, `[{"type":"a","data":{}},]`, 0, Invalid{1, "unexpected end of an object or array behind a comma at byte 24: take the comma away", true, false}},
+		{"comma too few", body, `[{"type":"a","data":{}} {}]`, 0, Invalid{-1, "unexpected character at byte 24", true, false}},
+		{"open array", body, `[{"type":"a","data":{}}`, 0, Invalid{-1, "unexpected end at byte 23", true, false}},
+		{"more behind the array", body, `[` + ok + `]{}`, 0, Invalid{-1, fmt.Sprintf("unexpected character at byte %d", len(ok)+2), true, false}},
 		{"one line", lines, ok, 1, Invalid{}},
 		{"lines", lines, "\n" + ok + "\r\n \t\r\n\n" + ok + "\n" + ok + "\n\n", 3, Invalid{}},
 		{"no lines", lines, "", 0, Invalid{-1, "the batch holds no event", false, false}},
@@ -234,14 +243,14 @@ func TestBatchNamesItsFirstBadEvent(t *testing.T) {
 		{"two on a line", lines, ok + " " + ok, 0, Invalid{0, fmt.Sprintf("unexpected character at byte %d of line 1", len(ok)+1), true, false}},
 		{"event over two lines", lines, "{\"type\":\n\"a\"}", 0, Invalid{0, "unexpected end at byte 8 of line 1", true, false}},
 		{"array on a line", lines, "[" + ok + "]", 0, Invalid{0, "an event must be an object", false, false}},
-		{"either, array", either, "\r\n[" + ok + "," + ok + "]", 2, Invalid{}},
-		{"either, one", either, " " + ok, 1, Invalid{}},
-		{"either, bad one", either, `{"type":"a","data":0}`, 0, Invalid{-1, "data must be an object", false, false}},
-		{"either, bad in an array", either, `[{"type":"a","data":0}]`, 0, Invalid{0, "data must be an object", false, false}},
-		{"either, empty", either, " \n", 0, Invalid{-1, "the body is empty", true, false}},
-		{"either, neither", either, ` "text"`, 0, Invalid{-1, "the body must be an event or an array of events", false, false}},
-		{"either, no JSON", either, `type=a`, 0, Invalid{-1, "unexpected text without quotes at byte 0: " + hints[bareWord], true, false}},
-		{"either, byte order mark", either, "\uFEFF" + ok, 0, Invalid{-1, "unexpected byte order mark at byte 0: send UTF-8 without one", true, false}},
+		{"array", body, "\r\n[" + ok + "," + ok + "]", 2, Invalid{}},
+		{"one", body, " " + ok, 1, Invalid{}},
+		{"bad one", body, `{"type":"a","data":0}`, 0, Invalid{-1, "data must be an object", false, false}},
+		{"bad in an array", body, `[{"type":"a","data":0}]`, 0, Invalid{0, "data must be an object", false, false}},
+		{"empty", body, " \n", 0, Invalid{-1, "the body is empty", true, false}},
+		{"neither", body, ` "text"`, 0, Invalid{-1, "the body must be an event or an array of events", false, false}},
+		{"no JSON", body, `type=a`, 0, Invalid{-1, "unexpected text without quotes at byte 0: " + hints[bareWord], true, false}},
+		{"byte order mark", body, "\uFEFF" + ok, 0, Invalid{-1, "unexpected byte order mark at byte 0: send UTF-8 without one", true, false}},
 	}
 	var p Parser
 	for _, tc := range cases {
@@ -299,7 +308,7 @@ func TestParserIsAsNewAfterARefusal(t *testing.T) {
 		if _, _, err := p.JSON([]byte(bad), testStamp); err == nil {
 			t.Fatalf("%s was taken", bad)
 		}
-		e, err := p.One([]byte(leadCreated), testStamp)
+		e, err := one(&p, []byte(leadCreated), testStamp)
 		if err != nil || string(e.Body) != leadCreated {
 			t.Errorf("after %s: %s (%v)", bad, e.Body, err)
 		}
@@ -310,7 +319,7 @@ func TestBodyOfARequestIsNeitherKeptNorChanged(t *testing.T) {
 	body := []byte(`{"z":"\u0061","1":1,"type":"a","data":{}}`)
 	before := bytes.Clone(body)
 	var p Parser
-	e, err := p.One(body, testStamp)
+	e, err := one(&p, body, testStamp)
 	if err != nil || !bytes.Equal(body, before) {
 		t.Fatalf("the body became %s (%v)", body, err)
 	}
@@ -321,12 +330,12 @@ func TestBodyOfARequestIsNeitherKeptNorChanged(t *testing.T) {
 	}
 }
 
-func TestOneDoesNotAllocate(t *testing.T) {
+func TestAnEventIsReadWithoutAnAllocation(t *testing.T) {
 	for _, in := range []string{leadCreated, `{"type":"a","9":1,"data":{"price":1299.990,"at":40.712775999999998,"big":12345678901234567890,"e":"\u00e9"}}`} {
 		var p Parser
 		body := []byte(in)
 		if n := testing.AllocsPerRun(100, func() {
-			if _, err := p.One(body, testStamp); err != nil {
+			if _, err := one(&p, body, testStamp); err != nil {
 				t.Fatal(err)
 			}
 		}); n != 0 {

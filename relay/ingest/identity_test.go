@@ -23,7 +23,7 @@ func TestNobodyPostsAsTheRelay(t *testing.T) {
 		t.Errorf("another type is answered %d %s", answer.status, got)
 	}
 	var p Parser
-	if _, err := p.One([]byte(eventText("evt_1", "relay.endpoint.down")), Stamp{Own: true}); err != nil {
+	if _, _, err := p.JSON([]byte(eventText("evt_1", "relay.endpoint.down")), Stamp{Own: true}); err != nil {
 		t.Errorf("the relay's own alert: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/memory"
 )
 
 // Queue is what the intake needs of the queue.
@@ -36,7 +37,7 @@ type Intake struct {
 	refused zerolog.Logger // the requests that it refused
 	now     func() time.Time
 	bodies  *bodies
-	memory  memory
+	memory  budgets
 	sources atomic.Pointer[map[string]*source] // by path
 	listed  atomic.Pointer[[]*source]          // the same, in the order of the configuration
 	closing atomic.Bool
@@ -57,7 +58,7 @@ type Counts struct {
 // New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. route
 // says where events of a type go.
 func New(sources []config.Source, maxBody int, q Queue, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
-	in := &Intake{queue: q, route: route, now: time.Now, bodies: newBodies(maxBody), memory: newMemory(maxBody), work: newWorks()}
+	in := &Intake{queue: q, route: route, now: time.Now, bodies: newBodies(maxBody), memory: newBudgets(maxBody), work: newWorks()}
 	// A stranger must not be able to fill the log, nor to keep our own trouble out of it.
 	in.log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
 	in.refused = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
@@ -307,10 +308,10 @@ func (in *Intake) parse(body []byte, kind int, w *work, stamp Stamp) (err error)
 		events, w.single, err = w.parser.JSON(body, stamp)
 	}
 	if err == nil {
-		w.events, err = grown(&w.hold, w.events[:0], len(events))
+		w.events, err = memory.Grow(&w.hold, w.events[:0], len(events))
 	}
 	if err == nil {
-		w.receipts, err = grown(&w.hold, w.receipts[:0], len(events))
+		w.receipts, err = memory.Grow(&w.hold, w.receipts[:0], len(events))
 	}
 	if err != nil {
 		return err
@@ -345,7 +346,7 @@ func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work) bool
 	in.counts.Duplicates.Add(int64(duplicates))
 	s.tally.events.Add(int64(len(w.events) - duplicates))
 	s.tally.duplicates.Add(int64(duplicates))
-	out, err := grown(&w.hold, w.out[:0], likely+resultBytes)
+	out, err := memory.Grow(&w.hold, w.out[:0], likely+resultBytes)
 	if err != nil { // a client that posts again is told of duplicates
 		in.refuse(ctx, s, overloaded)
 		return false

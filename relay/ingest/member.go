@@ -3,6 +3,8 @@ package ingest
 import (
 	"bytes"
 	"hash/maphash"
+
+	"realtorbot-relay/relay/memory"
 )
 
 // member says where in canon.out a member of an object was written. Bodies are far smaller than what its places can tell.
@@ -83,8 +85,8 @@ func (n *names) grow(c *canon, members []member) bool {
 	}
 	n.size *= 2
 	var err error
-	if c.tables, err = grown(c.hold, c.tables[:n.at], n.size); err != nil {
-		return c.full()
+	if c.tables, err = memory.Grow(c.account, c.tables[:n.at], n.size); err != nil {
+		return c.full(err)
 	}
 	c.tables = c.tables[:n.at+n.size]
 	table := c.tables[n.at:]

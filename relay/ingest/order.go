@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+
+	"realtorbot-relay/relay/memory"
 )
 
 // shuffle is an object that was written with its members in the order of the text, which is not JavaScript's. All places are
@@ -18,11 +20,11 @@ type shuffle struct {
 // doing it here would copy what is inside once for each object around it.
 func (c *canon) stray(open int, members []member) bool {
 	var err error
-	if c.shuffles, err = grown(c.hold, c.shuffles, 1); err == nil {
-		c.strays, err = grown(c.hold, c.strays, len(members))
+	if c.shuffles, err = memory.Grow(c.account, c.shuffles, 1); err == nil {
+		c.strays, err = memory.Grow(c.account, c.strays, len(members))
 	}
 	if err != nil {
-		return c.full()
+		return c.full(err)
 	}
 	c.shuffles = append(c.shuffles, shuffle{int32(open), int32(len(c.out)), int32(len(c.strays)), int32(len(members))})
 	c.strays = append(c.strays, members...)
@@ -36,8 +38,8 @@ func (c *canon) settle(start int, top []member) bool {
 		return true
 	}
 	var err error
-	if c.spare, err = grown(c.hold, c.spare[:0], len(c.out)-start); err != nil {
-		return c.full()
+	if c.spare, err = memory.Grow(c.account, c.spare[:0], len(c.out)-start); err != nil {
+		return c.full(err)
 	}
 	c.spare = append(c.spare, c.out[start:]...)
 	c.out = c.out[:start]

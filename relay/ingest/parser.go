@@ -3,6 +3,8 @@ package ingest
 import (
 	"bytes"
 	"unsafe"
+
+	"realtorbot-relay/relay/memory"
 )
 
 // What a body is refused for as a whole.
@@ -10,7 +12,6 @@ const (
 	emptyBody  = "the body is empty"
 	emptyBatch = "the batch holds no event"
 	neither    = "the body must be an event or an array of events"
-	notArray   = "a batch must be an array"
 )
 
 // stampRoom is how many bytes an id and a timestamp that are put in take.
@@ -19,28 +20,28 @@ const stampRoom = 128
 // Parser turns what clients post into events in canonical form. An event that it refuses refuses the batch.
 //
 // It holds scratch memory, so it is to be reused, and by one goroutine at a time. The bytes of the events it returns,
-// and the slice they are in, are the Parser's and hold until its next use. It keeps nothing of a body. The zero Parser
-// is ready for use. Every error it returns is an *Invalid, or says that there is no memory left.
+// and the slice they are in, are the Parser's and hold until its next use. The zero Parser is ready for use. Every error it
+// returns is an *Invalid, or one of the account.
 type Parser struct {
 	canon  canon
 	events []Event
 }
 
-// One reads a body that is one event.
-func (p *Parser) One(body []byte, s Stamp) (Event, error) {
-	e, ok := Event{}, p.reset(body)
-	if ok {
-		e, ok = p.alone(s)
-	}
-	if !ok {
-		return Event{}, p.invalid(-1, 0)
-	}
-	return e, nil
+// TakeFrom has what the Parser allocates taken from an account from here on. The caller has counted what it holds already.
+func (p *Parser) TakeFrom(a memory.Account) { p.canon.account = a }
+
+// DropBody forgets the body that was read last. The events stay.
+func (p *Parser) DropBody() { p.canon.in = nil }
+
+// Reset ends the use of an account, and the last body and its events. The scratch stays, for the next use.
+func (p *Parser) Reset() {
+	clear(p.events)
+	p.canon.in, p.canon.account = nil, nil
 }
 
 // JSON reads a body that is one event or an array of them, whichever its first byte that is not space announces.
 func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err error) {
-	if !p.reset(body) {
+	if !p.start(body) {
 		return nil, false, p.invalid(-1, 0)
 	}
 	c := &p.canon
@@ -71,32 +72,16 @@ func (p *Parser) JSON(body []byte, s Stamp) (events []Event, single bool, err er
 // Canonical reads a body that is one JSON value and returns its canonical form, with nothing put in. The bytes hold until
 // the Parser's next use.
 func (p *Parser) Canonical(body []byte) (form []byte, err error) {
-	if !p.reset(body) || !p.canon.alone() {
+	if !p.start(body) || !p.canon.alone() {
 		return nil, p.invalid(-1, 0)
 	}
 	return p.canon.out, nil
 }
 
-// Array reads a body that is a JSON array of events.
-func (p *Parser) Array(body []byte, s Stamp) ([]Event, error) {
-	if !p.reset(body) {
-		return nil, p.invalid(-1, 0)
-	}
-	c := &p.canon
-	c.space()
-	if c.peek() != '[' {
-		if c.alone() {
-			c.refuse(notArray, -1)
-		}
-		return nil, p.invalid(-1, 0)
-	}
-	return p.array(s)
-}
-
 // Lines reads a body that is NDJSON: one event per line. Lines may end in \r\n, blank ones are skipped, and the index of
 // an event does not count them.
 func (p *Parser) Lines(body []byte, s Stamp) ([]Event, error) {
-	if !p.reset(nil) || !p.canon.room(len(body)+stampRoom) {
+	if !p.start(nil) || !p.canon.room(len(body)+stampRoom) {
 		return nil, p.invalid(-1, 0)
 	}
 	for line := 1; len(body) > 0; line++ {
@@ -168,8 +153,8 @@ func (p *Parser) add(e Event) bool {
 		return p.canon.exceeds(manyEvents, -1)
 	}
 	var err error
-	if p.events, err = grown(p.canon.hold, p.events, 1); err != nil {
-		return p.canon.full()
+	if p.events, err = memory.Grow(p.canon.account, p.events, 1); err != nil {
+		return p.canon.full(err)
 	}
 	p.events = append(p.events, e)
 	return true
@@ -182,8 +167,8 @@ func (p *Parser) alone(s Stamp) (Event, bool) {
 	return e, ok && p.canon.ended()
 }
 
-// reset makes the Parser ready for a body. What it made of the last one is void from here on.
-func (p *Parser) reset(body []byte) bool {
+// start makes the Parser ready for a body. What it made of the last one is void from here on.
+func (p *Parser) start(body []byte) bool {
 	c := &p.canon
 	clear(p.events)
 	p.events = p.events[:0]
@@ -191,8 +176,8 @@ func (p *Parser) reset(body []byte) bool {
 	return c.read(body)
 }
 
-// held is how many bytes of scratch there are.
-func (p *Parser) held() int {
+// Size is how many bytes of scratch there are.
+func (p *Parser) Size() int {
 	c := &p.canon
 	return cap(c.out) + cap(c.spare) + 4*cap(c.tables) + int(unsafe.Sizeof(member{}))*(cap(c.members)+cap(c.strays)) +
 		int(unsafe.Sizeof(shuffle{}))*cap(c.shuffles) + int(unsafe.Sizeof(Event{}))*cap(p.events)
@@ -201,8 +186,8 @@ func (p *Parser) held() int {
 // invalid makes the error of the fault that the reading ended with. line is the line of an NDJSON body, or 0.
 func (p *Parser) invalid(index, line int) error {
 	f := p.canon.fault
-	if f.noRoom {
-		return errNoRoom
+	if f.memory != nil {
+		return f.memory
 	}
 	return &Invalid{Index: index, Reason: f.text(line), NotJSON: f.notJSON, TooMany: f.many}
 }

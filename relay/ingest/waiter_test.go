@@ -27,7 +27,7 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 		b := newBudget(1000)
 		first := new(hold)
 		first.begin(b, party{source: "first"}, 1000, nil)
-		if err := first.take(950); err != nil {
+		if err := first.Take(950); err != nil {
 			t.Fatal(err)
 		}
 		took := make(chan error, waiters)
@@ -35,7 +35,7 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 			go func() {
 				h := new(hold)
 				h.begin(b, party{source: "other"}, 1000, nil)
-				err := h.take(100)
+				err := h.Take(100)
 				took <- err
 				if err == nil {
 					h.end()
@@ -45,9 +45,9 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 		synctest.Wait()
 		before := woken()
 		for range gives {
-			first.give(1)
+			first.Give(1)
 			synctest.Wait() // whoever was woken waits again
-			if err := first.take(1); err != nil {
+			if err := first.Take(1); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -75,15 +75,15 @@ func TestRoomGoesToThoseForWhomThereIsEnough(t *testing.T) {
 		for _, h := range []*hold{first, large, small} {
 			h.begin(b, party{}, 1000, nil)
 		}
-		if err := first.take(1000); err != nil {
+		if err := first.Take(1000); err != nil {
 			t.Fatal(err)
 		}
 		tookLarge, tookSmall := make(chan error, 1), make(chan error, 1)
-		go func() { tookLarge <- large.take(900) }()
+		go func() { tookLarge <- large.Take(900) }()
 		synctest.Wait()
-		go func() { tookSmall <- small.take(200) }()
+		go func() { tookSmall <- small.Take(200) }()
 		synctest.Wait()
-		first.give(300)
+		first.Give(300)
 		if err := <-tookSmall; err != nil {
 			t.Error(err)
 		}

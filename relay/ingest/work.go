@@ -26,16 +26,16 @@ type work struct {
 
 // held is how many bytes a work is.
 func (w *work) held() int {
-	return cap(w.posted) + cap(w.plain) + w.parser.held() + cap(w.out) +
+	return cap(w.posted) + cap(w.plain) + w.parser.Size() + cap(w.out) +
 		cap(w.events)*int(unsafe.Sizeof(queue.Event{})) + cap(w.receipts)*int(unsafe.Sizeof(queue.Receipt{}))
 }
 
 // dropBodies gives back the bodies of a request whose events have been read, when they are large: the way to disk is long.
 func (w *work) dropBodies() {
-	w.parser.canon.in = nil
+	w.parser.DropBody()
 	for _, body := range []*[]byte{&w.posted, &w.plain} {
 		if cap(*body) > keptBody {
-			w.hold.give(cap(*body))
+			w.hold.Give(cap(*body))
 			*body = nil
 		}
 	}
@@ -45,7 +45,7 @@ func (w *work) dropBodies() {
 func (w *work) dropAllButAnswer() {
 	w.hold.settle()
 	w.posted, w.plain, w.parser, w.events, w.receipts = nil, nil, Parser{}, nil, nil
-	w.hold.give(int(w.hold.bytes) - cap(w.out))
+	w.hold.Give(int(w.hold.bytes) - cap(w.out))
 }
 
 const (
@@ -80,10 +80,10 @@ func (ws works) get(h *fasthttp.RequestHeader) *work {
 // putAway ends the use of a work.
 func (in *Intake) putAway(w *work) {
 	w.hold.end()
-	w.hold.conn, w.parser.canon.hold = nil, nil
+	w.hold.conn = nil
+	w.parser.Reset()
 	w.posted, w.plain, w.out = w.posted[:0], w.plain[:0], w.out[:0]
 	clear(w.events)
-	clear(w.parser.events)
 	size := w.held()
 	if size > keptBytes && size <= mostKept {
 		select {
@@ -98,10 +98,10 @@ func (in *Intake) putAway(w *work) {
 	in.work.small.Put(w)
 }
 
-// memory is what all requests may hold together: those that have shown their credential in shares by source, the others in
+// budgets are what all requests may hold together: those that have shown their credential in shares by source, the others in
 // shares by address, and the turns at which large bodies are worked on. All that is large is taken from it before it is
 // allocated.
-type memory struct {
+type budgets struct {
 	known, strangers *budget
 	addressShare     int64
 	parsing, proving turns
@@ -118,33 +118,33 @@ const (
 	turnWait = 10 * time.Second
 )
 
-func newMemory(maxBody int) memory {
+func newBudgets(maxBody int) budgets {
 	all, body := min(max(debug.SetMemoryLimit(-1)/3, leastMemory), mostMemory), int64(maxBody)
 	strange, processors := max(all/2, bodiesStrange*body), runtime.GOMAXPROCS(0)
-	return memory{
+	return budgets{
 		known: newBudget(max(all, bodiesKnown*body)), strangers: newBudget(strange), addressShare: max(strange/4, bodiesAddress*body),
 		parsing: make(turns, processors), proving: make(turns, max(1, processors/2)),
 	}
 }
 
 // open begins to count what w holds, for a client that is proven or is none yet.
-func (m *memory) open(w *work, s *source, ctx *fasthttp.RequestCtx, proven bool) error {
+func (m *budgets) open(w *work, s *source, ctx *fasthttp.RequestCtx, proven bool) error {
 	if proven {
 		w.hold.begin(m.known, party{source: s.Name}, m.share(s), ctx.Conn())
 	} else {
 		w.hold.begin(m.strangers, party{address: answer.Group(answer.Client(ctx))}, m.addressShare, ctx.Conn())
 	}
-	w.parser.canon.hold = &w.hold
-	return w.hold.take(w.held())
+	w.parser.TakeFrom(&w.hold)
+	return w.hold.Take(w.held())
 }
 
 // prove counts what w holds as its source's from here on.
-func (m *memory) prove(w *work, s *source) error {
+func (m *budgets) prove(w *work, s *source) error {
 	return w.hold.move(m.known, party{source: s.Name}, m.share(s))
 }
 
 // share is the most that the requests of a source may hold together. One that has others beside it leaves them a quarter.
-func (m *memory) share(s *source) int64 {
+func (m *budgets) share(s *source) int64 {
 	if s.alone {
 		return m.known.all
 	}

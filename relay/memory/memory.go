@@ -1,4 +1,4 @@
-// Package memory knows how much memory this process may use.
+// Package memory knows how much memory this process may use, keeps it within that, and counts what is about to be allocated.
 package memory
 
 import (
