@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"realtorbot-relay/queue"
-	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/relay/canonical"
 )
 
 // member is a member that a posted object may have.
@@ -37,7 +37,7 @@ func (t *texts) UnmarshalJSON(raw []byte) error {
 // readObject reads a body that is one JSON object with members of these names, in that case. It returns what is wrong, in the
 // intake's words where it is no JSON, or "".
 func readObject(body []byte, example string, known []member) (wrong string) {
-	var p ingest.Parser
+	var p canonical.Parser
 	text, err := p.Canonical(body)
 	if err != nil {
 		return "the body must be an object such as " + example + ": " + err.Error()

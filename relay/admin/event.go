@@ -11,8 +11,8 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/delivery"
-	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/relay/rfc3339"
 )
 
@@ -128,7 +128,7 @@ func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story 
 		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: rfc3339.Milli(ev.At), Settled: ev.IsSettled(),
 		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(ev),
 	}
-	if kept := ingest.KeptNumber(ev.Body); kept != nil {
+	if kept := canonical.KeptNumber(ev.Body); kept != nil {
 		s.Note = "the documented receiver will refuse this, unless its endpoint has numbers = \"javascript\": JavaScript writes another number than " + clipNumber(kept)
 	}
 	for i := range ev.Deliveries {

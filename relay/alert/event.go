@@ -7,9 +7,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
-	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/relay/rfc3339"
 )
 
@@ -49,8 +49,8 @@ func newAlert(kind string, at time.Time, data told) (alert, error) {
 	if err != nil {
 		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
 	}
-	var p ingest.Parser
-	events, _, err := p.JSON(text, ingest.Stamp{Now: at, Own: true})
+	var p canonical.Parser
+	events, _, err := p.JSON(text, canonical.Stamp{Now: at, Own: true})
 	if err != nil {
 		return alert{}, fmt.Errorf("write alert %q: %w", kind, err)
 	}

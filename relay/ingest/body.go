@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/memory"
 )
 
@@ -160,7 +161,7 @@ func (b *bodies) unzstd(in, buf []byte, h *hold) ([]byte, error) {
 
 // refuseBody answers a request whose body could not be had, or holds no events.
 func (in *Intake) refuseBody(ctx *fasthttp.RequestCtx, s *source, err error) {
-	var bad *Invalid
+	var bad *canonical.Invalid
 	switch {
 	case errors.As(err, &bad):
 		in.counts.Invalid.Add(1)

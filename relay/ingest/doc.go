@@ -1,12 +1,12 @@
-// Package ingest is the intake: it takes requests of the sources, checks their credentials, turns bodies into events in
-// canonical form, has the queue keep them, and answers.
+// Package ingest is the intake: it takes requests of the sources, checks their credentials, has package canonical turn bodies into
+// events, has the queue keep them, and answers.
 //
-//	headers ─▶ source (path), token, types ─▶ address, rate ─▶ body ─▶ signature, over its bytes ─▶ Parser: events
+//	headers ─▶ source (path), token, types ─▶ address, rate ─▶ body ─▶ signature, over its bytes ─▶ canonical.Parser: events
 //	                                                                           200 ◀─ queue.Append ◀─ route: lanes ◀─┘
 //
 // What the headers decide is answered before the body is read. A body takes memory as it comes, not as it is announced; a
 // compressed one is bounded by what comes out of it, and its signature is over that. Everything that is held for a request,
-// from the body to the answer, is taken from a budget before it is allocated (see memory): until the request has shown its
+// from the body to the answer, is taken from a budget before it is allocated (see budgets): until the request has shown its
 // credential from that of strangers.
 //
 // Nothing of a request is kept: the queue copies what it stores before Append returns. If we die before Append has

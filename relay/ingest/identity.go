@@ -12,18 +12,19 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/sign"
 )
 
 // stamp is what a request of the source supplies for an event without an id or a timestamp. With Standard Webhooks the id
 // that was signed is the idempotency key: what is posted twice under it is one event. The events of a batch have it with
 // their place in the batch.
-func (s *source) stamp(h *fasthttp.RequestHeader, now time.Time) Stamp {
+func (s *source) stamp(h *fasthttp.RequestHeader, now time.Time) canonical.Stamp {
 	if s.Secret.IsZero() || s.Scheme != sign.SchemeStandard {
-		return Stamp{Now: now, NewID: newID}
+		return canonical.Stamp{Now: now, NewID: newID}
 	}
 	key, place := bytes.Clone(h.Peek("Webhook-Id")), 0
-	return Stamp{Now: now, NewID: func(dst []byte) []byte {
+	return canonical.Stamp{Now: now, NewID: func(dst []byte) []byte {
 		dst = appendKey(dst, key, place)
 		place++
 		return dst
@@ -33,7 +34,7 @@ func (s *source) stamp(h *fasthttp.RequestHeader, now time.Time) Stamp {
 // appendKey adds an id made of a key: for the first event without an id the key itself, where that is one. For those behind
 // it, it is a digest of key and place: whatever could be read in it, the sender may give to another message.
 func appendKey(dst, key []byte, place int) []byte {
-	if place == 0 && isID(key) {
+	if place == 0 && canonical.IsID(key) {
 		return append(dst, key...)
 	}
 	if place > 0 { // no header holds a line feed

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/sign"
 )
@@ -15,15 +16,15 @@ import (
 func TestNobodyPostsAsTheRelay(t *testing.T) {
 	c := openCounter(t)
 	for _, body := range []string{eventText("evt_1", "relay.endpoint.down"), `{"type":"\u0072elay.x","data":{}}`} {
-		if answer, got := c.ask("POST", "/events", body, asJSON); answer.status != 400 || got != refused("invalid_event", ownType) {
+		if answer, got := c.ask("POST", "/events", body, asJSON); answer.status != 400 || got != refused("invalid_event", "types that begin with relay. are the relay's own") {
 			t.Errorf("%s is answered %d %s", body, answer.status, got)
 		}
 	}
 	if answer, got := c.ask("POST", "/events", eventText("evt_1", "relayed.x"), asJSON); answer.status != 200 {
 		t.Errorf("another type is answered %d %s", answer.status, got)
 	}
-	var p Parser
-	if _, _, err := p.JSON([]byte(eventText("evt_1", "relay.endpoint.down")), Stamp{Own: true}); err != nil {
+	var p canonical.Parser
+	if _, _, err := p.JSON([]byte(eventText("evt_1", "relay.endpoint.down")), canonical.Stamp{Own: true}); err != nil {
 		t.Errorf("the relay's own alert: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/memory"
 )
@@ -299,8 +300,8 @@ func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *work, encoding in
 }
 
 // parse reads the events of a body, and where they go, into w.
-func (in *Intake) parse(body []byte, kind int, w *work, stamp Stamp) (err error) {
-	var events []Event
+func (in *Intake) parse(body []byte, kind int, w *work, stamp canonical.Stamp) (err error) {
+	var events []canonical.Event
 	if kind == typeLines {
 		w.single = false
 		events, err = w.parser.Lines(body, stamp)
@@ -340,7 +341,7 @@ func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work) bool
 		if w.receipts[i].Duplicate {
 			duplicates++
 		}
-		likely += len(w.events[i].ID) + escapes(w.events[i].ID) + resultBytes
+		likely += len(w.events[i].ID) + canonical.Escapes(w.events[i].ID) + resultBytes
 	}
 	in.counts.Accepted.Add(int64(len(w.events) - duplicates))
 	in.counts.Duplicates.Add(int64(duplicates))
@@ -402,7 +403,7 @@ func (o *outgoing) Close() error {
 // appendResult writes what became of one event.
 func appendResult(out []byte, ev *queue.Event, r queue.Receipt) []byte {
 	out = append(out, `{"id":"`...)
-	out = appendEscaped(out, ev.ID)
+	out = canonical.AppendEscaped(out, ev.ID)
 	if r.Duplicate {
 		return append(out, `","status":"duplicate"}`...)
 	}

@@ -221,6 +221,9 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// What package canonical takes of one batch and of one event.
+const maxEvents, maxMembers = 10_000, 100_000
+
 func TestMoreThanABatchMayHaveIsTooLarge(t *testing.T) {
 	c := openCounter(t)
 	one := `{"type":"a","data":{}}`

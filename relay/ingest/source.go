@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/sign"
 )
@@ -152,7 +153,7 @@ func (s *source) unsigned() refusal {
 // admit checks the signature over the body. What Realtor Bot's documentation signs is the body as JSON.stringify writes
 // it, which a proxy on the way may have written differently: so when the bytes as they came don't match, that form is
 // tried, unless that would be much work for a stranger. The error is errNoRoom.
-func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *Parser, now time.Time) (refusal, error) {
+func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *canonical.Parser, now time.Time) (refusal, error) {
 	if s.verify(h, body, now, true) == nil {
 		return refusal{}, nil
 	}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"realtorbot-relay/relay/canonical"
 )
 
 // woken is about how many times a goroutine was woken so far. The runtime counts one in eight.
@@ -110,8 +112,8 @@ func TestALargeBodyLeavesTheProcessorToOthersNowAndThen(t *testing.T) {
 		turns int64
 		do    func() error
 	}{
-		"values": {500, func() error { _, err := new(Parser).Canonical([]byte(numbers)); return err }},
-		"order":  {500, func() error { _, err := new(Parser).Canonical([]byte(strays)); return err }},
+		"values": {500, func() error { _, err := new(canonical.Parser).Canonical([]byte(numbers)); return err }},
+		"order":  {500, func() error { _, err := new(canonical.Parser).Canonical([]byte(strays)); return err }},
 		"unpacking": {5, func() error {
 			_, err := newBodies(1<<20).decompress(packed, gzipped, nil, nil, newBudget(1<<20))
 			return err

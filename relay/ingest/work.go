@@ -11,13 +11,14 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/canonical"
 )
 
 // work is what one request needs for a moment, and what it holds of the memory that there is for all.
 type work struct {
 	hold          hold
 	posted, plain []byte // the body as it came, and decompressed
-	parser        Parser
+	parser        canonical.Parser
 	events        []queue.Event
 	receipts      []queue.Receipt
 	single        bool // the body was one event, not a batch
@@ -44,7 +45,7 @@ func (w *work) dropBodies() {
 // dropAllButAnswer gives back what sending the answer does not need.
 func (w *work) dropAllButAnswer() {
 	w.hold.settle()
-	w.posted, w.plain, w.parser, w.events, w.receipts = nil, nil, Parser{}, nil, nil
+	w.posted, w.plain, w.parser, w.events, w.receipts = nil, nil, canonical.Parser{}, nil, nil
 	w.hold.Give(int(w.hold.bytes) - cap(w.out))
 }
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
-	"realtorbot-relay/relay/ingest"
 )
 
 // slackLimit is how many bytes a text may have: Discord refuses more than 2,000 characters; the others take more.
@@ -17,11 +17,11 @@ const slackLimit = 1900
 // asJavaScript returns r with the numbers of its body as JavaScript writes them; r itself when they are so already. What it
 // returns is signed and sent.
 func asJavaScript(r *Request) *Request {
-	if ingest.KeptNumber(r.Body) == nil {
+	if canonical.KeptNumber(r.Body) == nil {
 		return r
 	}
 	sent := *r
-	sent.Body = ingest.AppendJavaScript(make([]byte, 0, len(r.Body)), r.Body)
+	sent.Body = canonical.AppendJavaScript(make([]byte, 0, len(r.Body)), r.Body)
 	return &sent
 }
 

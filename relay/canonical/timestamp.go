@@ -1,4 +1,4 @@
-package ingest
+package canonical
 
 // isTimestamp reports whether value, in canonical form, is a string that holds an RFC 3339 date-time (section 5.6). It
 // is as strict as the grammar there, with the days of each month: no comma for the point, no space for the T, which may

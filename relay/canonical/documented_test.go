@@ -1,4 +1,4 @@
-package ingest_test
+package canonical_test
 
 import (
 	"bufio"
@@ -20,8 +20,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"realtorbot-relay/relay"
+	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
-	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/scripts/needed"
 )
 
@@ -74,7 +74,7 @@ func TestDocumentedReceiverVerifiesWhatTheRelaySends(t *testing.T) {
 		var body bytes.Buffer
 		for i := range min(batch, *payloads-len(posted)) {
 			id := fmt.Sprintf("evt_%d", len(posted))
-			posted[id] = ingest.Payload(random, id)
+			posted[id] = canonical.Payload(random, id)
 			body.WriteByte("[,"[min(i, 1)])
 			body.Write(posted[id])
 		}

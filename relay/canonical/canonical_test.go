@@ -1,4 +1,4 @@
-package ingest
+package canonical
 
 import (
 	"bytes"
@@ -296,7 +296,7 @@ func checkEvents(t *testing.T, body []byte, events []Event) {
 			t.Fatalf("%q gave %s, which encoding/json refuses: %v", body, e, err)
 		}
 		var id, kind string
-		if json.Unmarshal(members["id"], &id) != nil || json.Unmarshal(members["type"], &kind) != nil || id != string(e.ID) || kind != string(e.Type) || !isID(e.ID) || !config.IsType(kind) {
+		if json.Unmarshal(members["id"], &id) != nil || json.Unmarshal(members["type"], &kind) != nil || id != string(e.ID) || kind != string(e.Type) || !IsID(e.ID) || !config.IsType(kind) {
 			t.Fatalf("%q gave %s, in which encoding/json finds id %s and type %s", body, e, id, kind)
 		}
 	}

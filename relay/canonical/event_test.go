@@ -1,4 +1,4 @@
-package ingest
+package canonical
 
 import (
 	"bytes"
@@ -135,7 +135,7 @@ func TestIDsAndTypesAreWhatTheirTextMeans(t *testing.T) {
 		}
 		return b.String()
 	}
-	plain := func(text string) string { return string(appendEscaped(nil, []byte(text))) }
+	plain := func(text string) string { return string(AppendEscaped(nil, []byte(text))) }
 	const typed = "Odd.Type:a/b"
 	var p Parser
 	var lines, array []byte

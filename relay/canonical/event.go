@@ -1,4 +1,4 @@
-package ingest
+package canonical
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ func (e *Invalid) Status() int {
 type Stamp struct {
 	Now   time.Time               // the time of receipt, for an event without a timestamp
 	Own   bool                    // the relay's own types may be used
-	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; isID must hold for it
+	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; IsID must hold for it
 }
 
 // maxID is the most bytes that an event id may have.
@@ -133,8 +133,8 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		added, ok := c.putIn(front, `"id":"`, func(dst []byte) []byte {
 			at := len(dst)
 			dst = s.NewID(dst)
-			if escapes(dst[at:]) > 0 {
-				dst = appendEscaped(dst[:at], bytes.Clone(dst[at:]))
+			if Escapes(dst[at:]) > 0 {
+				dst = AppendEscaped(dst[:at], bytes.Clone(dst[at:]))
 			}
 			return dst
 		}, `",`)
@@ -171,8 +171,8 @@ func (c *canon) putIn(at int32, before string, value func(dst []byte) []byte, be
 	return int32(len(c.spare)), true
 }
 
-// isID reports whether an event may have the id.
-func isID(id []byte) bool {
+// IsID reports whether an event may have the id.
+func IsID(id []byte) bool {
 	for _, b := range id {
 		if b <= ' ' || b > '~' {
 			return false
@@ -213,11 +213,11 @@ func appendUnescaped(dst, text []byte) []byte {
 	return dst
 }
 
-// escapes is how many characters of an id are escaped in JSON.
-func escapes(id []byte) int { return bytes.Count(id, []byte{'"'}) + bytes.Count(id, []byte{'\\'}) }
+// Escapes is how many characters of an id are escaped in JSON.
+func Escapes(id []byte) int { return bytes.Count(id, []byte{'"'}) + bytes.Count(id, []byte{'\\'}) }
 
-// appendEscaped adds an id as it stands between the quotes of a JSON string.
-func appendEscaped(dst, id []byte) []byte {
+// AppendEscaped adds an id as it stands between the quotes of a JSON string.
+func AppendEscaped(dst, id []byte) []byte {
 	for _, b := range id {
 		if b == '"' || b == '\\' {
 			dst = append(dst, '\\')
