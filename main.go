@@ -26,7 +26,6 @@ import (
 	"realtorbot-relay/relay/command"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
-	"realtorbot-relay/relay/ingest"
 	"realtorbot-relay/relay/lines"
 	"realtorbot-relay/relay/manual"
 	"realtorbot-relay/relay/memory"
@@ -332,7 +331,7 @@ func begin(cfg *config.Config, log *lines.Log, stops <-chan os.Signal) (r *relay
 			return it.relay, intake, adm, exitWell
 		}
 		log.Logger.Error().Msg(it.err.Error())
-		if errors.Is(it.err, ingest.ErrOpen) {
+		if errors.Is(it.err, relay.ErrOpen) {
 			return nil, nil, nil, exitUsage
 		}
 		return nil, nil, nil, exitFailed

@@ -26,6 +26,9 @@ import (
 	"realtorbot-relay/relay/ownership"
 )
 
+// ErrOpen is why Start refuses an intake that others reach while a source asks for no credential: the configuration is at fault.
+var ErrOpen = ingest.ErrOpen
+
 // Relay is a running relay. Its exported methods may be called by several goroutines at once, but for Watch, ReturnMemory and
 // Stop, each of which is one caller's.
 type Relay struct {
