@@ -158,3 +158,11 @@ func (q *Queue) stampOrZero(t time.Time) int64 {
 	}
 	return q.stamp(t)
 }
+
+var started = time.Now()
+
+// uptime is the time since the process began, in nanoseconds, by the monotonic clock; never 0.
+func uptime() int64 { return int64(time.Since(started)) + 1 }
+
+// since is the time that has passed since a reading of uptime.
+func since(began int64) time.Duration { return time.Duration(uptime() - began) }

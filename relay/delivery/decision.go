@@ -139,84 +139,10 @@ func (l *Lane) decideLocked(d *queue.Delivery, age time.Duration, f *flight, num
 	return r
 }
 
-func (l *Lane) onlineLocked(now time.Time) effect {
-	g := &l.gate
-	if !g.ToldOffline.IsZero() {
-		l.report(Transition{State: TransitionOnline, At: now, Since: g.ToldOffline})
-		g.ToldOffline = time.Time{}
-	}
-	return g.online()
-}
-
-func (l *Lane) answeredLocked(now time.Time, delivered bool) effect {
-	g := &l.gate
-	c := g.answered(now, delivered)
-	if t, report := l.flaps.up(&g.Health, c == cameBack, now); report {
-		l.report(t)
-	}
-	if !g.ToldLimited.IsZero() {
-		l.report(Transition{State: StateUp, At: now, Since: g.ToldLimited})
-		g.ToldLimited = time.Time{}
-	}
-	return c
-}
-
-func (l *Lane) failedLocked(now time.Time, reason string, r *decision) effect {
-	g := &l.gate
-	c := g.failed(now)
-	switch c {
-	case wentDown:
-		if t, report := l.flaps.down(&g.Health, reason, now); report {
-			l.report(t)
-		}
-	case stayedDown:
-		r.pauses = true
-		l.pauseLocked("nothing was delivered for " + g.policy.DisableAfter.String() + " (disable_after): " + reason)
-	}
-	if g.isDown() {
-		g.NextProbe = l.probes.schedule(now.Add(probeEvery), now)
-	}
-	return c
-}
-
 // jitter is a random time from 0 to most.
 func jitter(most time.Duration) time.Duration {
 	if most <= 0 {
 		return 0
 	}
 	return rand.N(most)
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// isSilent reports whether an attempt that may have left this machine got no answer.
-func isSilent(o *client.Outcome) bool {
-	return !o.Local && (o.Class == client.ClassConnectTimeout || o.Class == client.ClassTimeout && o.Status == 0 && o.Timing.FirstByte == 0)
-}
-
-// provesNetwork reports whether something beyond this machine must have answered for this outcome. Silence proves nothing, since the
-// line may just have been cut; nor does an error of this machine itself.
-func provesNetwork(o *client.Outcome) bool {
-	if o.Local {
-		return false
-	}
-	switch o.Class {
-	case client.ClassConnectTimeout, client.ClassBlockedAddress, client.ClassDNS, client.ClassInternal:
-		return false
-	case client.ClassTimeout:
-		return o.Status != 0 || o.Timing.FirstByte > 0
-	}
-	return true
 }

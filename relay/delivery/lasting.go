@@ -43,33 +43,3 @@ func (l *Lane) reportLasting(now time.Time) {
 	}
 	l.saveHealthLocked()
 }
-
-// lagGrace is how long an endpoint may lag before that is reported: after an outage it soon takes what has waited.
-const lagGrace = time.Minute
-
-// updateLag judges by how long the oldest pending event has waited. An endpoint that is held back doesn't begin to lag: the reason is
-// reported anyway.
-func (g *gate) updateLag(waited time.Duration, now time.Time) {
-	switch {
-	case g.Lagging.IsZero() && waited > g.policy.Lag && !g.holdsBack():
-		g.Lagging = now
-	case !g.Lagging.IsZero() && waited <= g.policy.Lag/2:
-		g.Lagging = time.Time{}
-	}
-}
-
-// holdsBack reports whether events wait because of the gate, and not because the endpoint is slow.
-func (g *gate) holdsBack() bool { return g.isPausedOrDisabled() || g.isProbed() || g.isLimited() }
-
-// retryInFlightLocked reports whether a retry is under way, or may be about to be, since a sender asks the queue.
-func (l *Lane) retryInFlightLocked() bool {
-	if !l.askingSince.IsZero() {
-		return true
-	}
-	for _, f := range l.inFlight {
-		if !f.first {
-			return true
-		}
-	}
-	return false
-}

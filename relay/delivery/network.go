@@ -42,3 +42,23 @@ func (n *network) lastReached() time.Time {
 	}
 	return time.Time{}
 }
+
+// isSilent reports whether an attempt that may have left this machine got no answer.
+func isSilent(o *client.Outcome) bool {
+	return !o.Local && (o.Class == client.ClassConnectTimeout || o.Class == client.ClassTimeout && o.Status == 0 && o.Timing.FirstByte == 0)
+}
+
+// provesNetwork reports whether something beyond this machine must have answered for this outcome. Silence proves nothing, since the
+// line may just have been cut; nor does an error of this machine itself.
+func provesNetwork(o *client.Outcome) bool {
+	if o.Local {
+		return false
+	}
+	switch o.Class {
+	case client.ClassConnectTimeout, client.ClassBlockedAddress, client.ClassDNS, client.ClassInternal:
+		return false
+	case client.ClassTimeout:
+		return o.Status != 0 || o.Timing.FirstByte > 0
+	}
+	return true
+}

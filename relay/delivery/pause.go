@@ -60,13 +60,6 @@ func (l *Lane) resetLocked() {
 	l.saveHealthLocked()
 }
 
-// bringForwardLocked makes all retries due now, since the endpoint is back. After a restart the lane does so again, as long as some
-// of them were not attempted.
-func (l *Lane) bringForwardLocked(now time.Time) {
-	l.gate.Hastened = now
-	l.queueLane.Hasten(now)
-}
-
 // savePause writes to disk whether the lane is paused. If somebody changed that meanwhile it writes again, so that memory and disk
 // agree in the end, whoever pauses and resumes at the same time. The lane decides; the queue only saves it.
 func (l *Lane) savePause() error {

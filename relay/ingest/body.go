@@ -11,8 +11,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/valyala/fasthttp"
 
-	"realtorbot-relay/relay/answer"
-	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/memory"
 )
 
@@ -157,22 +155,4 @@ func (b *bodies) unzstd(in, buf []byte, h *hold) ([]byte, error) {
 		return buf, errTooLarge
 	}
 	return buf, err
-}
-
-// refuseBody answers a request whose body could not be had, or holds no events.
-func (in *Intake) refuseBody(ctx *fasthttp.RequestCtx, s *source, err error) {
-	var bad *canonical.Invalid
-	switch {
-	case errors.As(err, &bad):
-		in.counts.Invalid.Add(1)
-		answer.ErrorAt(ctx, bad.Status(), bad.Code(), bad.Reason, bad.Index)
-	case errors.Is(err, errNoRoom):
-		ctx.SetConnectionClose() // what is left of the body is not read
-		in.refuse(ctx, s, overloaded)
-	case errors.Is(err, errCorrupt):
-		in.counts.Invalid.Add(1)
-		answer.Error(ctx, 400, "invalid_encoding", errCorrupt.Error())
-	default:
-		answer.Unreadable(ctx, err)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/canonical"
@@ -60,4 +61,14 @@ func (s *source) admitsHost(h *fasthttp.RequestHeader, here net.Addr) bool {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	address, err := netip.ParseAddr(host)
 	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") || err == nil && address.Unmap().IsLoopback()
+}
+
+// newID makes an id whose text sorts by time.
+func newID(dst []byte) []byte {
+	id := ulid.Make()
+	dst = append(dst, "evt_"...)
+	at := len(dst)
+	dst = append(dst, make([]byte, ulid.EncodedSize)...)
+	_ = id.MarshalTextTo(dst[at:]) // the only error is a buffer of the wrong size
+	return dst
 }

@@ -1,12 +1,10 @@
 package ingest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -54,47 +52,6 @@ func newSource(c config.Source) (*source, error) {
 		s.limit = rate.NewLimiter(rate.Limit(c.Rate), max(1, int(math.Ceil(min(c.Rate, math.MaxInt32)))))
 	}
 	return s, nil
-}
-
-// refusal is why a request is answered with an error; its zero value is none.
-type refusal struct {
-	status     int
-	code       string
-	message    string
-	retryAfter int    // seconds; 0 for none
-	reason     string // of reasons, with 503
-}
-
-var (
-	notFound    = refusal{status: 404, code: "not_found", message: "no source has this path"}
-	notPosted   = refusal{status: 405, code: "method_not_allowed", message: "events are posted: use POST"}
-	notAllowed  = refusal{status: 403, code: "forbidden", message: "this source takes no requests from this address"}
-	notHere     = refusal{status: 403, code: "forbidden", message: "this source asks for no credential and takes requests to localhost alone, which Host is not: set its token"}
-	noToken     = unauthorized("this source asks for \"Authorization: Bearer\" with its token, which is missing or wrong")
-	noSignature = unauthorized("this source asks for a signature of the body in X-RealtorBot-Signature, which is missing or wrong")
-	noStandard  = unauthorized("this source asks for a Standard Webhooks signature, which is missing, wrong or too old")
-	noMedia     = refusal{status: 415, code: "unsupported_media_type", message: "the header Content-Type must be application/json or application/x-ndjson (with curl: -H 'Content-Type: application/json')"}
-	noCoding    = refusal{status: 415, code: "unsupported_media_type", message: "the header Content-Encoding must be gzip or zstd, or be left out"}
-	stopping    = unavailable("stopping", "the relay is stopping", 2)
-	reloaded    = unavailable("reloaded", "the relay was reloaded while this request came", 1)
-	overloaded  = unavailable("overloaded", "the relay is overloaded", 1)
-	full        = refusal{status: 503, code: SourceFull, message: "the relay keeps as much of this source's events as its max_queued allows: post again later, with the same id",
-		retryAfter: 60, reason: SourceFull}
-	aboveShare = refusal{status: 413, code: "too_large", message: "the events of this request are, in the form in which they are kept, more than this source's max_queued: post fewer at a time"}
-)
-
-func unauthorized(message string) refusal {
-	return refusal{status: 401, code: "unauthorized", message: message}
-}
-
-func unavailable(reason, why string, retryAfter int) refusal {
-	return refusal{status: 503, code: "unavailable", message: why, retryAfter: retryAfter, reason: reason}
-}
-
-// tooMany is for a client that posts faster than the source's rate.
-func tooMany(wait time.Duration) refusal {
-	return refusal{status: 429, code: "too_many_requests", message: "this source takes no more requests for now",
-		retryAfter: int(math.Ceil(wait.Seconds()))}
 }
 
 // admitsFrom reports whether clients at this address may post here.
@@ -184,54 +141,4 @@ func (s *source) pace(now time.Time) refusal {
 	}
 	r.CancelAt(now)
 	return tooMany(wait)
-}
-
-// The content types, and the ways to compress them, that bodies may have.
-const (
-	typeJSON = 1 + iota
-	typeLines
-
-	plain
-	gzipped
-	zstandard
-)
-
-// kindOf reads how a body is written; 0 for a way that nobody here knows.
-func kindOf(h *fasthttp.RequestHeader) (kind, encoding int) {
-	switch name := mediaType(h.ContentType()); {
-	case bytes.EqualFold(name, []byte("application/json")):
-		kind = typeJSON
-	case bytes.EqualFold(name, []byte("application/x-ndjson")):
-		kind = typeLines
-	}
-	switch name := h.ContentEncoding(); {
-	case len(name) == 0 || bytes.EqualFold(name, []byte("identity")):
-		encoding = plain
-	case bytes.EqualFold(name, []byte("gzip")):
-		encoding = gzipped
-	case bytes.EqualFold(name, []byte("zstd")):
-		encoding = zstandard
-	}
-	return kind, encoding
-}
-
-func mediaType(contentType []byte) []byte {
-	if i := bytes.IndexByte(contentType, ';'); i >= 0 {
-		contentType = contentType[:i]
-	}
-	return bytes.TrimSpace(contentType)
-}
-
-// answer answers a request with a refusal.
-func (r refusal) answer(ctx *fasthttp.RequestCtx) {
-	switch r.status {
-	case 401:
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-	case 405:
-		ctx.Response.Header.Set(fasthttp.HeaderAllow, "POST")
-	}
-	if r.retryAfter > 0 {
-		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(r.retryAfter))
-	}
-	answer.Error(ctx, r.status, r.code, r.message)
 }

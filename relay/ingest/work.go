@@ -2,15 +2,12 @@ package ingest
 
 import (
 	"runtime"
-	"runtime/debug"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/queue"
-	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/canonical"
 )
 
@@ -97,88 +94,4 @@ func (in *Intake) putAway(w *work) {
 		w = new(work)
 	}
 	in.work.small.Put(w)
-}
-
-// budgets are what all requests may hold together: those that have shown their credential in shares by source, the others in
-// shares by address, and the turns at which large bodies are worked on. All that is large is taken from it before it is
-// allocated.
-type budgets struct {
-	known, strangers *budget
-	addressShare     int64
-	parsing, proving turns
-}
-
-const (
-	// leastMemory and mostMemory bound what is held for requests with a credential, in bytes; between them it is a third of
-	// what the process may take.
-	leastMemory, mostMemory = 16 << 20, 64 << 20
-	// bodiesKnown, bodiesStrange and bodiesAddress are how many of the largest bodies there is room for, whatever the
-	// machine: with a credential, without one, and without one from one address. A request takes up to four times its body.
-	bodiesKnown, bodiesStrange, bodiesAddress = 8, 6, 4
-	// turnWait is how long a large body waits for its turn.
-	turnWait = 10 * time.Second
-)
-
-func newBudgets(maxBody int) budgets {
-	all, body := min(max(debug.SetMemoryLimit(-1)/3, leastMemory), mostMemory), int64(maxBody)
-	strange, processors := max(all/2, bodiesStrange*body), runtime.GOMAXPROCS(0)
-	return budgets{
-		known: newBudget(max(all, bodiesKnown*body)), strangers: newBudget(strange), addressShare: max(strange/4, bodiesAddress*body),
-		parsing: make(turns, processors), proving: make(turns, max(1, processors/2)),
-	}
-}
-
-// open begins to count what w holds, for a client that is proven or is none yet.
-func (m *budgets) open(w *work, s *source, ctx *fasthttp.RequestCtx, proven bool) error {
-	if proven {
-		w.hold.begin(m.known, party{source: s.Name}, m.share(s), ctx.Conn())
-	} else {
-		w.hold.begin(m.strangers, party{address: answer.Group(answer.Client(ctx))}, m.addressShare, ctx.Conn())
-	}
-	w.parser.TakeFrom(&w.hold)
-	return w.hold.Take(w.held())
-}
-
-// prove counts what w holds as its source's from here on.
-func (m *budgets) prove(w *work, s *source) error {
-	return w.hold.move(m.known, party{source: s.Name}, m.share(s))
-}
-
-// share is the most that the requests of a source may hold together. One that has others beside it leaves them a quarter.
-func (m *budgets) share(s *source) int64 {
-	if s.alone {
-		return m.known.all
-	}
-	return m.known.all * 3 / 4
-}
-
-// turns are those at which large bodies are worked on: what they take of processors and memory follows from how many
-// there are, not from how many clients come.
-type turns chan struct{}
-
-// during does what is to be done at its turn, at once if it is not large: then body is 0, and else the bytes of the body,
-// twice of which w takes ahead. It reports false when there is no room or the turn did not come.
-func (t turns) during(w *work, body int, do func()) bool {
-	if body == 0 {
-		do()
-		return true
-	}
-	if w.hold.takeAhead(2*body) != nil {
-		return false
-	}
-	defer w.hold.settle()
-	select {
-	case t <- struct{}{}:
-	default:
-		late := time.NewTimer(turnWait)
-		defer late.Stop()
-		select {
-		case t <- struct{}{}:
-		case <-late.C:
-			return false
-		}
-	}
-	defer func() { <-t }()
-	do()
-	return true
 }
