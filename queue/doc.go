@@ -28,8 +28,9 @@
 //
 // # Where what is
 //
-//	opening       open.go, openlog.go, openstore.go, openlanes.go, recount.go; takeover.go (format 1)
-//	accepting     append.go, commit.go, share.go (a source's share), shedder.go (overload), disk.go (full disks)
+//	opening       queue.go, options.go, open.go, openlog.go, openstore.go, openlanes.go, recount.go; takeover.go (format 1)
+//	accepting     append.go, commit.go, share.go (a source's share), shedder.go (overload)
+//	full disks    disk.go (thresholds), ballast.go, shortage.go
 //	writing       writer.go, waiting.go (for it), draft.go, apply.go, snapshot.go, checkpoint.go
 //	the store     index.go, record.go, remake.go, makestore.go
 //	a lane        lane.go, cursor.go, take.go, carried.go, settle.go, retries.go, retrypages.go, retryload.go, progress.go,
@@ -37,7 +38,7 @@
 //	replays       replay.go, replaytake.go, replayread.go, replayrecord.go
 //	retention     retain.go, needed.go, carry.go
 //	reading       read.go, tail.go, follow.go, lost.go; search.go, criteria.go, story.go, state.go
-//	figures       queue.go, lanestats.go, histogram.go
+//	figures       stats.go, lanestats.go, histogram.go
 //	backup        backup.go, restore.go
 //
 // And in packages of their own:
@@ -98,7 +99,7 @@
 //
 // # Full disks
 //
-// disk.go has the thresholds of free space and the ballast. A write that meets a full disk all the same either finds its blocks
+// disk.go has the thresholds of free space, ballast.go the ballast. A write that meets a full disk all the same either finds its blocks
 // reserved or returns an error: a slot that can't be made means a full journal; a save of the log or a transaction of the store
 // is tried again; anything else fails the queue, which is then opened again. queue/store says why a full disk is no SIGBUS.
 //

@@ -8,8 +8,9 @@
 //	Lane.take ┤                     ├▶ client.Attempt ─▶ Lane.settle (decision: Judge) ─▶ queue: delivered, retry at T, failed
 //	          └─ next of the log ───┘
 //
-//	lane         lane.go, ask.go (take), settle.go, generation.go, pause.go, expire.go
-//	policy       verdict.go and decision.go (one attempt), gate.go and health.go (one endpoint), flapping.go, poison.go, throughput.go
+//	lane         lane.go, ask.go (take), deliver.go, settle.go, generation.go, pause.go, forward.go, expire.go
+//	policy       verdict.go and decision.go (one attempt), gate.go, health.go, transitions.go and lag.go (one endpoint), flapping.go,
+//	             poison.go, throughput.go
 //	shared       probes.go, memorybudget.go, silentlanes.go, uplink.go, network.go
 //	all lanes    dispatcher.go, routes.go, changes.go, deadletters.go, lasting.go, stalled.go
 //	statistics   status.go, tally.go, meter.go, replay.go

@@ -186,7 +186,7 @@ func TestThePageOfNamesHasThoseOfTheProgram(t *testing.T) {
 	lines := map[string]string{"level": "zerolog", "message": "zerolog", "time": "zerolog", "error": "zerolog"}
 	sources(t, func(path, text string) {
 		room := filepath.Dir(path)
-		if slices.Contains([]string{"relay/admin", "relay/delivery", "relay/alert", "relay/answer", "relay/ingest"}, room) || path == "relay/config/diff.go" {
+		if slices.Contains([]string{"relay/admin", "relay/delivery", "relay/alert", "relay/answer", "relay/ingest", "relay/canonical"}, room) || path == "relay/config/diff.go" {
 			for _, m := range field.FindAllStringSubmatch(text, -1) {
 				fields[m[1]+m[2]] = path
 			}
