@@ -26,6 +26,7 @@ import (
 	"realtorbot-relay/relay/command"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/doctor"
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/relay/lines"
 	"realtorbot-relay/relay/manual"
 	"realtorbot-relay/relay/memory"
@@ -75,12 +76,6 @@ func instructions() string {
 	return text + line + "\n"
 }
 
-const (
-	exitWell   = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
@@ -110,7 +105,7 @@ func run(args []string) int {
 		}
 	}
 	fmt.Fprintf(os.Stderr, "realtorbot-relay: there is no command %q\n\n%s", name, instructions())
-	return exitUsage
+	return exit.Usage
 }
 
 func listen(ctx context.Context, args []string) int {
@@ -127,25 +122,25 @@ func verify(ctx context.Context, args []string) int {
 
 func printVersion(context.Context, []string) int {
 	fmt.Printf("realtorbot-relay %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return exitWell
+	return exit.Well
 }
 
 // help prints what there is, or a page of the manual.
 func help(args []string) int {
 	if len(args) == 0 || args[0] == "" || args[0][0] == '-' {
 		fmt.Print(instructions())
-		return exitWell
+		return exit.Well
 	}
 	width, bold := screen()
 	if len(args) == 1 {
 		if text, ok := manual.Text(args[0], width, bold); ok {
 			fmt.Print(text)
-			return exitWell
+			return exit.Well
 		}
 	}
 	list, _ := manual.Text("", width, false)
 	fmt.Fprintf(os.Stderr, "realtorbot-relay help: there is no page %q\n\n%s", strings.Join(args, " "), list)
-	return exitUsage
+	return exit.Usage
 }
 
 // screen is how many columns the terminal has, and whether standard output is one, which shows what is bold. A page that goes to a
@@ -169,16 +164,16 @@ completes and checks with it a file beside it whose first line is:  #:schema ./c
 	switch {
 	case len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
 		fmt.Print(help)
-		return exitWell
+		return exit.Well
 	case len(args) > 0:
 		fmt.Fprintf(os.Stderr, "realtorbot-relay schema: unexpected argument %q\n\n%s", args[0], help)
-		return exitUsage
+		return exit.Usage
 	}
 	if _, err := os.Stdout.Write(config.Schema()); err != nil {
 		fmt.Fprintf(os.Stderr, "realtorbot-relay schema: %v\n", err)
-		return exitFailed
+		return exit.Failed
 	}
-	return exitWell
+	return exit.Well
 }
 
 // configFlag parses the flag that serve, check and doctor have. more adds those that one of them has beside it, and says what
@@ -194,7 +189,7 @@ func configFlag(name string, args []string, more ...func(*flag.FlagSet) (help st
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(help)
-		return "", exitWell, false
+		return "", exit.Well, false
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: %v\n\n%s", name, err, help)
 	case flags.NArg() > 0:
@@ -202,9 +197,9 @@ func configFlag(name string, args []string, more ...func(*flag.FlagSet) (help st
 	case path == "":
 		fmt.Fprintf(os.Stderr, "realtorbot-relay %s: -config is empty\n\n%s", name, help)
 	default:
-		return path, exitWell, true
+		return path, exit.Well, true
 	}
-	return "", exitUsage, false
+	return "", exit.Usage, false
 }
 
 // check says what a configuration would do, and what a reload of it would change about the relay that runs with it. It
@@ -216,9 +211,9 @@ func check(ctx context.Context, args []string) int {
 	}
 	if err := doctor.Check(ctx, path, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return exitUsage
+		return exit.Usage
 	}
-	return exitWell
+	return exit.Well
 }
 
 // examine looks at the machine, the configuration and the relay that runs with it, or at a backup.
@@ -251,7 +246,7 @@ func serve(_ context.Context, args []string) int {
 	cfg, err := config.Load(path)
 	if err != nil {
 		refuse(path, err)
-		return exitUsage
+		return exit.Usage
 	}
 	defer memory.Bound()()
 	log := lines.Open(os.Stderr, cfg.Log)
@@ -313,7 +308,7 @@ func begin(cfg *config.Config, log *lines.Log, stops <-chan os.Signal) (r *relay
 	atIntake, atAdmin, err := listeners(cfg)
 	if err != nil {
 		log.Logger.Error().Msg(err.Error())
-		return nil, nil, nil, exitFailed
+		return nil, nil, nil, exit.Failed
 	}
 	intake, adm = atIntake[0].Addr(), atAdmin[0].Addr()
 	type result struct {
@@ -328,19 +323,19 @@ func begin(cfg *config.Config, log *lines.Log, stops <-chan os.Signal) (r *relay
 	select {
 	case it := <-began:
 		if it.err == nil {
-			return it.relay, intake, adm, exitWell
+			return it.relay, intake, adm, exit.Well
 		}
 		log.Logger.Error().Msg(it.err.Error())
 		if errors.Is(it.err, relay.ErrOpen) {
-			return nil, nil, nil, exitUsage
+			return nil, nil, nil, exit.Usage
 		}
-		return nil, nil, nil, exitFailed
+		return nil, nil, nil, exit.Failed
 	case s := <-stops:
 		for _, ln := range append(atIntake, atAdmin...) {
 			_ = ln.Close() // which removes a socket's file
 		}
 		log.Logger.Warn().Stringer("signal", s).Msg("stopped before the queue was open")
-		return nil, nil, nil, exitWell
+		return nil, nil, nil, exit.Well
 	}
 }
 
@@ -352,7 +347,7 @@ func attend(r *relay.Relay, cfg *config.Config, log zerolog.Logger, stops, reloa
 	notify(daemon.SdNotifyReady)
 	beat := time.NewTicker(beatEvery())
 	defer beat.Stop()
-	code, stalls := exitWell, false
+	code, stalls := exit.Well, false
 	var reloaded chan struct{} // closed when the reload under way is over; nil when none is
 serving:
 	for {
@@ -375,7 +370,7 @@ serving:
 			r.ReturnMemory()
 		case err := <-r.Broken():
 			log.Error().Msg(err.Error())
-			code = exitFailed
+			code = exit.Failed
 			break serving
 		case s := <-stops:
 			log.Info().Stringer("signal", s).Str("timeout", cfg.Server.ShutdownTimeout.String()).Msg("stopping; a second signal ends at once")
@@ -399,7 +394,7 @@ serving:
 	case err := <-stopped:
 		if err != nil {
 			log.Error().Msg(err.Error())
-			return exitFailed
+			return exit.Failed
 		}
 		log.Info().Msg("stopped")
 		return code
@@ -409,7 +404,7 @@ serving:
 		log.Error().Msg("the stop does not end: ending at once; what was under way is attempted again after the next start")
 		logStacks(log, "what a goroutine was doing at the stop")
 	}
-	return exitFailed
+	return exit.Failed
 }
 
 // closeTime is what a stop has beyond server.shutdown_timeout to save the queue. The unit's TimeoutStopSec is above both.

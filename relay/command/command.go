@@ -11,18 +11,12 @@ import (
 	"strings"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/relay/reach"
 )
 
 // DefaultConfig is where the installed service has its configuration.
 const DefaultConfig = "/etc/realtorbot-relay/config.toml"
-
-// The exit codes of all commands.
-const (
-	exitWell   = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
 
 // call is one invocation.
 type call struct {
@@ -63,7 +57,7 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 	}
 	complain := func(format string, args ...any) int {
 		fmt.Fprintf(stderr, "realtorbot-relay %s: %s (realtorbot-relay %s -h shows how)\n", name, fmt.Sprintf(format, args...), name)
-		return exitUsage
+		return exit.Usage
 	}
 	for rest := args; ; { // flags may stand behind arguments
 		err := flags.Parse(rest)
@@ -71,7 +65,7 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 			fmt.Fprintf(stdout, "Usage: %s\n\n%s\n\n", strings.TrimSpace("realtorbot-relay "+name+" [FLAG…] "+v.arguments), v.about)
 			flags.SetOutput(stdout)
 			flags.PrintDefaults()
-			return exitWell
+			return exit.Well
 		}
 		if err != nil {
 			return complain("%v", err)
@@ -106,16 +100,16 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
-		return exitUsage
+		return exit.Usage
 	}
 	switch err := v.run(c); {
 	case errors.Is(err, errNotWell):
-		return exitFailed
+		return exit.Failed
 	case err != nil:
 		fmt.Fprintf(stderr, "realtorbot-relay %s: %s\n", name, c.explain(err))
-		return exitFailed
+		return exit.Failed
 	}
-	return exitWell
+	return exit.Well
 }
 
 // find is the relay to ask. Inside of the service, where systemd reloads it, its own control socket is asked whatever the

@@ -3,6 +3,8 @@ package command
 import (
 	"strings"
 	"testing"
+
+	"realtorbot-relay/relay/exit"
 )
 
 // What the table says of a command is enough to list it, to help and to run it.
@@ -22,11 +24,11 @@ func TestEveryCommandIsWhole(t *testing.T) {
 			t.Errorf("%q is not in one list", v.name)
 		}
 		var said strings.Builder
-		if code := Run(t.Context(), v.name, "", []string{"-h"}, &said, &said); code != exitWell || !strings.Contains(said.String(), v.about) || !strings.Contains(said.String(), "-config FILE") {
+		if code := Run(t.Context(), v.name, "", []string{"-h"}, &said, &said); code != exit.Well || !strings.Contains(said.String(), v.about) || !strings.Contains(said.String(), "-config FILE") {
 			t.Errorf("%q -h: %d %s", v.name, code, said.String())
 		}
 		if v.least > 0 {
-			if code := Run(t.Context(), v.name, "", nil, &said, &said); code != exitUsage || !strings.Contains(said.String(), words[0]+" is missing") {
+			if code := Run(t.Context(), v.name, "", nil, &said, &said); code != exit.Usage || !strings.Contains(said.String(), words[0]+" is missing") {
 				t.Errorf("%q without arguments: %d %s", v.name, code, said.String())
 			}
 		}

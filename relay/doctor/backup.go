@@ -6,16 +6,17 @@ import (
 	"os"
 
 	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/relay/reach"
 )
 
 // Backup reads a backup to its end and writes what it holds, or what is wrong with it, in the form of Examine. It returns how
 // to exit.
 func Backup(path string, stdout io.Writer) int {
-	code := exitWell
+	code := exit.Well
 	for _, f := range examineBackup(path) {
 		if f.verdict == fail {
-			code = exitFailed
+			code = exit.Failed
 		}
 		fmt.Fprintf(stdout, "%-4s  %-12s  %s\n", f.verdict, f.about, reach.Plain(f.says))
 	}

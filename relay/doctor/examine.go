@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/relay/reach"
 )
 
@@ -62,13 +63,6 @@ type running struct {
 	}
 }
 
-// The exit codes of the command.
-const (
-	exitWell   = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
 // Examine looks at the relay of a configuration file and writes one line for each check: ok, warn or fail, and what to do.
 // It returns how to exit: with 1 when a check failed, with 2 when the file is bad. Secrets that only the relay itself can
 // have are no fault of the file.
@@ -76,14 +70,14 @@ func Examine(ctx context.Context, path string, stdout, stderr io.Writer) int {
 	cfg, absent, err := config.LoadOutside(path)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
-		return exitUsage
+		return exit.Usage
 	}
 	p := &patient{config: cfg, absent: absent, now: time.Now()}
-	code := exitWell
+	code := exit.Well
 	say := func(findings ...finding) {
 		for _, f := range findings {
 			if f.verdict == fail {
-				code = exitFailed
+				code = exit.Failed
 			}
 			fmt.Fprintf(stdout, "%-4s  %-12s  %s\n", f.verdict, f.about, f.says)
 		}

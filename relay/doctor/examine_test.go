@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/exit"
 )
 
 // examined is the report on a configuration, beside a relay that answers /stats with said and whose reload changes
@@ -48,10 +49,10 @@ func examined(t *testing.T, text string, said map[string]any) (report string, we
 	}
 	var out, complaint strings.Builder
 	code := Examine(context.Background(), path, &out, &complaint)
-	if code == exitUsage {
+	if code == exit.Usage {
 		t.Fatal(complaint.String())
 	}
-	return out.String(), code == exitWell
+	return out.String(), code == exit.Well
 }
 
 func mustSay(t *testing.T, report string, lines ...string) {

@@ -10,14 +10,8 @@ import (
 	"strings"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/sign"
-)
-
-// The exit codes of all commands.
-const (
-	exitWell   = 0
-	exitFailed = 1
-	exitUsage  = 2
 )
 
 // inputMax bounds what is read from stdin or a file, in bytes: the largest max_body that a relay can be configured with.
@@ -46,13 +40,13 @@ func (c *command) parse(args []string) (code int, done bool) {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		c.help(c.stdout)
-		return exitWell, true
+		return exit.Well, true
 	case err != nil:
 		return c.usage("%v", err), true
 	case c.flags.NArg() > 0: // not shown: it may be the second half of a secret
 		return c.usage("%d arguments too many: quote values that hold spaces", c.flags.NArg()), true
 	}
-	return exitWell, false
+	return exit.Well, false
 }
 
 func (c *command) help(w io.Writer) {
@@ -64,13 +58,13 @@ func (c *command) help(w io.Writer) {
 // usage complains about the arguments and returns the exit code for it.
 func (c *command) usage(format string, args ...any) int {
 	fmt.Fprintf(c.stderr, "%s: %s (realtorbot-relay %s -h shows how)\n", c.name, fmt.Sprintf(format, args...), c.name)
-	return exitUsage
+	return exit.Usage
 }
 
 // fail complains about what happened and returns the exit code for it.
 func (c *command) fail(format string, args ...any) int {
 	fmt.Fprintf(c.stderr, "%s: %s\n", c.name, fmt.Sprintf(format, args...))
-	return exitFailed
+	return exit.Failed
 }
 
 // given reports whether the flag stands in the arguments, also with an empty value.

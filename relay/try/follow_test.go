@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/sign"
 )
 
@@ -80,7 +81,7 @@ func TestListenFollowsARelayAndForwards(t *testing.T) {
 	defer receiver.Close()
 	code, shown, complaints := runFollow(t, `evt_3  attempt 1  → 200`, "-from", relay.URL+"/relay/", "-types", "lead.*",
 		"-token", "example-admin-token", "-forward", receiver.URL, "-secret", testSecret)
-	if code != exitWell || complaints != "" {
+	if code != exit.Well || complaints != "" {
 		t.Errorf("exit %d, %s", code, complaints)
 	}
 	if strings.Join(got, "\n") != strings.Join(events, "\n") {
@@ -108,18 +109,18 @@ func TestListenSaysWhyItCantFollow(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"-from", relay.URL + "/relay", "-types", "lead.*", "-token", "wrong"}, exitFailed, "refuses with 401 unauthorized: this listener asks"},
-		{[]string{"-from", gone.URL}, exitFailed, "is -from the relay's admin.listen?"},
-		{[]string{"-from", "ftp://example.com"}, exitUsage, "-from must be http://"},
-		{[]string{"-from", "http://u:hidden@example.com"}, exitUsage, "without a user name"},
-		{[]string{"-from", gone.URL, "-forward", "localhost:3000"}, exitUsage, "-forward must be http://"},
-		{[]string{"-from", gone.URL, "-status", "503"}, exitUsage, "-status is for a receiver of its own"},
-		{[]string{"-forward", gone.URL}, exitUsage, "name that with -from"},
-		{[]string{"-all"}, exitUsage, "name that with -from"},
-		{[]string{"-status", "99"}, exitUsage, "-status 99 is not between"},
-		{[]string{"-fail", "101%"}, exitUsage, "is not a share as in 30%"},
-		{[]string{"-fail", "NaN"}, exitUsage, "is not a share as in 30%"},
-		{[]string{"-delay", "-1s"}, exitUsage, "-delay -1s is not between"},
+		{[]string{"-from", relay.URL + "/relay", "-types", "lead.*", "-token", "wrong"}, exit.Failed, "refuses with 401 unauthorized: this listener asks"},
+		{[]string{"-from", gone.URL}, exit.Failed, "is -from the relay's admin.listen?"},
+		{[]string{"-from", "ftp://example.com"}, exit.Usage, "-from must be http://"},
+		{[]string{"-from", "http://u:hidden@example.com"}, exit.Usage, "without a user name"},
+		{[]string{"-from", gone.URL, "-forward", "localhost:3000"}, exit.Usage, "-forward must be http://"},
+		{[]string{"-from", gone.URL, "-status", "503"}, exit.Usage, "-status is for a receiver of its own"},
+		{[]string{"-forward", gone.URL}, exit.Usage, "name that with -from"},
+		{[]string{"-all"}, exit.Usage, "name that with -from"},
+		{[]string{"-status", "99"}, exit.Usage, "-status 99 is not between"},
+		{[]string{"-fail", "101%"}, exit.Usage, "is not a share as in 30%"},
+		{[]string{"-fail", "NaN"}, exit.Usage, "is not a share as in 30%"},
+		{[]string{"-delay", "-1s"}, exit.Usage, "-delay -1s is not between"},
 	} {
 		code, _, complaints := runFollow(t, "", c.args...)
 		if code != c.code || !strings.Contains(complaints, c.want) || strings.Contains(complaints, "hidden") {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/sign"
 )
 
@@ -130,7 +131,7 @@ func Listen(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil && !wanted {
 		return c.fail("serve on %q: %v", *addr, err)
 	}
-	return exitWell
+	return exit.Well
 }
 
 // follow completes f from the flags and has it run.
@@ -162,7 +163,7 @@ func (c *command) follow(ctx context.Context, f *follower, from, types, forward 
 	if err := f.run(ctx); err != nil {
 		return c.fail("follow %s: %v", relay.Host, err)
 	}
-	return exitWell
+	return exit.Well
 }
 
 // parseURL takes http and https without credentials. The error doesn't show the URL: it may hold a password.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/sign"
 )
 
@@ -100,7 +101,7 @@ func TestListenShowsEventsReadably(t *testing.T) {
 	if shown != want {
 		t.Errorf("got:\n%s\nwant:\n%s", shown, want)
 	}
-	if code := l.stop(); code != exitWell {
+	if code := l.stop(); code != exit.Well {
 		t.Errorf("exit %d", code)
 	}
 }
@@ -182,7 +183,7 @@ func TestListenOnTakenPort(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	code := Listen(t.Context(), []string{"-addr", address}, &stdout, &stderr)
 	want := "listen: address " + address + " is taken by another program: stop that one, or choose another port with -addr\n"
-	if code != exitFailed || stderr.String() != want || stdout.Len() > 0 {
+	if code != exit.Failed || stderr.String() != want || stdout.Len() > 0 {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, &stdout, &stderr)
 	}
 }
@@ -190,7 +191,7 @@ func TestListenOnTakenPort(t *testing.T) {
 func TestListenStopsAlsoBeforeItServes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if code := Listen(ctx, []string{"-addr", "127.0.0.1:0"}, io.Discard, io.Discard); code != exitWell {
+	if code := Listen(ctx, []string{"-addr", "127.0.0.1:0"}, io.Discard, io.Discard); code != exit.Well {
 		t.Errorf("exit %d", code)
 	}
 }

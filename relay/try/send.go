@@ -15,6 +15,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/sign"
 )
 
@@ -168,10 +169,10 @@ func (c *command) report(response *fasthttp.Response, eventType string) int {
 			whereTo = "for 1 endpoint"
 		}
 		fmt.Fprintf(c.stdout, "accepted %s: %s\n", harmless(answer.ID), whereTo)
-		return exitWell
+		return exit.Well
 	case status == fasthttp.StatusOK && parsed && answer.Status == "duplicate":
 		fmt.Fprintf(c.stdout, "duplicate %s: accepted before, so it is not delivered again\n", harmless(answer.ID))
-		return exitWell
+		return exit.Well
 	case status == fasthttp.StatusOK:
 		return c.fail("answered 200, but not as a relay does: is -url the relay's intake?")
 	case parsed && answer.Error.Code != "":

@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/exit"
 )
 
 // startIntake stands in for a relay's intake: it answers with what the test wants to see reported.
@@ -95,7 +96,7 @@ func TestSendPostsOneSignedEvent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, stdout, stderr := runSend(t, c.stdin, append([]string{"-type", "test", "-url", url}, c.args...)...)
-			if code != exitWell {
+			if code != exit.Well {
 				t.Fatalf("exit %d: %s%s", code, stdout, stderr)
 			}
 			if request := <-requests; request != c.want {
@@ -117,14 +118,14 @@ func TestSendToNobody(t *testing.T) {
 	_ = listener.Close()
 	code, stdout, stderr := runSend(t, "", "-type", "test", "-url", "http://"+address+"/events")
 	want := "send: nothing listens on " + address + ": start the relay, or say where it is with -url\n"
-	if code != exitFailed || stdout != "" || stderr != want {
+	if code != exit.Failed || stdout != "" || stderr != want {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
 
 func TestSendWithoutFileSaysSo(t *testing.T) {
 	code, _, stderr := runSend(t, "", "-type", "test", "-data", "@/nonexistent.json")
-	if code != exitFailed || !strings.Contains(stderr, "/nonexistent.json") || strings.Count(stderr, "\n") != 1 {
+	if code != exit.Failed || !strings.Contains(stderr, "/nonexistent.json") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
 }
@@ -139,7 +140,7 @@ func TestSendStopsWithContext(t *testing.T) {
 	})
 	var stdout, stderr bytes.Buffer
 	code := Send(ctx, []string{"-type", "test", "-url", url}, strings.NewReader(""), &stdout, &stderr)
-	if code != exitFailed || !strings.Contains(stderr.String(), "may have been accepted") {
+	if code != exit.Failed || !strings.Contains(stderr.String(), "may have been accepted") {
 		t.Errorf("exit %d, stderr %q", code, &stderr)
 	}
 }
@@ -148,7 +149,7 @@ func TestSentEventReachesListen(t *testing.T) {
 	l := startListen(t, "-addr", "127.0.0.1:0", "-secret", testSecret)
 	// listen is no relay: send says so, and the event is shown as signed all the same.
 	code, _, _ := runSend(t, "", "-type", "lead.created", "-id", "evt_5", "-secret", testSecret, "-url", l.url)
-	if code != exitFailed {
+	if code != exit.Failed {
 		t.Errorf("exit %d", code)
 	}
 	l.screen.await(t, `lead\.created  evt_5  attempt -  signed ✓ realtorbot\n`)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"realtorbot-relay/relay/exit"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -163,7 +165,7 @@ func TestBadUsageExits2InOneLine(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run[c.command](strings.Fields(c.args), &stdout, &stderr)
 			complaint := stderr.String()
-			if code != exitUsage || !strings.Contains(complaint, c.want) || stdout.Len() > 0 {
+			if code != exit.Usage || !strings.Contains(complaint, c.want) || stdout.Len() > 0 {
 				t.Errorf("exit %d, stdout %q, stderr %q; want 2 and %q", code, &stdout, complaint, c.want)
 			}
 			if strings.Count(complaint, "\n") != 1 || strings.Contains(complaint, "hunter2") {
@@ -173,7 +175,7 @@ func TestBadUsageExits2InOneLine(t *testing.T) {
 	}
 	for name, command := range run {
 		var stdout, stderr bytes.Buffer
-		if code := command([]string{"-h"}, &stdout, &stderr); code != exitWell || stderr.Len() > 0 ||
+		if code := command([]string{"-h"}, &stdout, &stderr); code != exit.Well || stderr.Len() > 0 ||
 			!strings.Contains(stdout.String(), "usage: realtorbot-relay "+name) || !strings.Contains(stdout.String(), "-secret secret") {
 			t.Errorf("%s -h: exit %d, stdout %q, stderr %q", name, code, &stdout, &stderr)
 		}
@@ -193,7 +195,7 @@ func TestSecretsByEnvironmentAndFile(t *testing.T) {
 	const body = "what do ya want for nothing?" // RFC 4231, case 2
 	const header = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
 	for _, secret := range []string{"Jefe", "env:TRY_SECRET", "file:" + path, "file:" + crlf} {
-		if code, stdout, stderr := runVerify(t, body, "-secret", secret, "-header", header); code != exitWell {
+		if code, stdout, stderr := runVerify(t, body, "-secret", secret, "-header", header); code != exit.Well {
 			t.Errorf("%s: exit %d: %s%s", secret, code, stdout, stderr)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"realtorbot-relay/relay/exit"
 )
 
 // Verify is the command verify: says whether a signature is that of the body on stdin and, if not, why. It returns 0
@@ -61,10 +63,10 @@ func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr 
 	}
 	if why != "" {
 		fmt.Fprintf(stdout, "does NOT match (%s): %s\n", scheme, why)
-		return exitFailed
+		return exit.Failed
 	}
 	fmt.Fprintf(stdout, "matches: %s is right for these %d bytes\n", scheme, len(body))
-	return exitWell
+	return exit.Well
 }
 
 // headerValue takes the name from a header that was copied as a whole line, and tells which of the two kinds it is: by

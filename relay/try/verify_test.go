@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"realtorbot-relay/relay/exit"
 	"realtorbot-relay/sign"
 )
 
@@ -132,9 +133,9 @@ func TestVerifyExplainsStandardMismatch(t *testing.T) {
 
 func expectVerdict(t *testing.T, want string, code int, stdout, stderr string) {
 	t.Helper()
-	wantCode, wantStart := exitWell, "matches: "
+	wantCode, wantStart := exit.Well, "matches: "
 	if want != "" {
-		wantCode, wantStart = exitFailed, "does NOT match "
+		wantCode, wantStart = exit.Failed, "does NOT match "
 	}
 	if code != wantCode || !strings.HasPrefix(stdout, wantStart) || !strings.Contains(stdout, want) || stderr != "" {
 		t.Errorf("exit %d, stdout %q, stderr %q; want exit %d, %q", code, stdout, stderr, wantCode, want)
@@ -159,7 +160,7 @@ func TestVerifyReportsUnreadableBody(t *testing.T) {
 	for want, stdin := range map[string]io.Reader{"pipe broken": failing{}, "more than 16 MiB": endless{}} {
 		var stdout, stderr strings.Builder
 		code := Verify(t.Context(), []string{"-secret", "s", "-header", strings.Repeat("0", 64)}, stdin, &stdout, &stderr)
-		if code != exitFailed || stdout.Len() > 0 || stderr.String() != "verify: read body: "+want+"\n" {
+		if code != exit.Failed || stdout.Len() > 0 || stderr.String() != "verify: read body: "+want+"\n" {
 			t.Errorf("exit %d, stdout %q, stderr %q", code, &stdout, &stderr)
 		}
 	}
