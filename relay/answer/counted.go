@@ -27,6 +27,7 @@ type counted struct {
 	wire    wire // of its reader
 	once    sync.Once
 	refused atomic.Bool // a request was answered that may not have been read to its end
+	unclear atomic.Bool // what it sends can't be followed as requests any more
 }
 
 // Read reads what the client sends, as long as that is requests.
@@ -40,6 +41,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	}
 	if n > 0 {
 		if bad := c.wire.read(p[:n]); bad != nil {
+			c.unclear.Store(true)
 			return 0, bad
 		}
 	}
@@ -59,7 +61,11 @@ func (c *counted) Close() error {
 		has := c.place >= 0
 		c.at.mu.Unlock()
 		if has && c.refused.Load() {
-			linger(c.Conn, refusedTime, refusedBytes)
+			most := int64(refusedBytes)
+			if c.unclear.Load() {
+				most = unclearBytes
+			}
+			linger(c.Conn, refusedTime, most)
 		}
 		c.at.mu.Lock()
 		c.at.leaveLocked(c)

@@ -55,9 +55,11 @@ const (
 	// acceptPause is how long it takes until a connection is accepted after that has failed.
 	acceptPause = 5 * time.Millisecond
 	// refusedTime and refusedBytes bound what is still read of a request that was refused halfway: enough for a client to
-	// finish a body somewhat too large and find the answer.
+	// finish a body somewhat too large and find the answer. unclearBytes is for a client whose framing is wrong: enough
+	// to find the answer behind headers that are far too long.
 	refusedTime  = time.Second
 	refusedBytes = 32 << 20
+	unclearBytes = 2 << 20
 )
 
 // Accept returns the next connection that gets a place.

@@ -44,6 +44,11 @@ func openHallAt(t *testing.T, s Share, handle fasthttp.RequestHandler, now func(
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openHallOn(t, ln, s, handle, now)
+}
+
+func openHallOn(t *testing.T, ln net.Listener, s Share, handle fasthttp.RequestHandler, now func() time.Time) *hall {
+	t.Helper()
 	h := &hall{t: t, address: ln.Addr().String()}
 	h.limited = Limit(Introduced(ln, s.Proxies), s).(*limited)
 	h.limited.now = func() time.Time { return now().Add(time.Duration(h.ahead.Load())) }

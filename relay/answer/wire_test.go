@@ -1,11 +1,12 @@
 package answer
 
 import (
-	"bufio"
 	"io"
-	"net/http"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -85,24 +86,68 @@ func limitedServer(t *testing.T) string {
 	return serveOn(t, s, Share{All: 8, PerAddress: 8})
 }
 
-// A stranger's chunks of one byte have extensions of 30,000: what is read of them is not more than a line.
-func TestChunkExtensionsAreNotReadWithoutBound(t *testing.T) {
-	address := limitedServer(t)
-	conn := dial(t, address)
-	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"); err != nil {
-		t.Fatal(err)
+// metered counts what is read of its connections.
+type metered struct {
+	net.Listener
+	read atomic.Int64
+}
+
+func (m *metered) Accept() (net.Conn, error) {
+	conn, err := m.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
-	go func() {
-		chunk := "1;" + strings.Repeat("a", 30_000) + "\r\nx\r\n"
-		for range 30_000 { // 900 MB
-			if _, err := io.WriteString(conn, chunk); err != nil {
-				return
+	return &meteredConn{TCPConn: conn.(*net.TCPConn), read: &m.read}, nil
+}
+
+type meteredConn struct {
+	*net.TCPConn
+	read *atomic.Int64
+}
+
+func (c *meteredConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+// A stranger's chunks of one byte have extensions of 30,000: what is read of them is not more than a line, and of what the
+// stranger goes on sending no more than lets an honest client find its answer. The control is a body that is too large and
+// well framed, of which more is read.
+func TestChunkExtensionsAreNotReadWithoutBound(t *testing.T) {
+	for _, c := range []struct {
+		name, head, piece string
+		status            int
+		least, most       int64 // bytes that are read
+	}{
+		{"extensions", "Transfer-Encoding: chunked\r\n\r\n", "1;" + strings.Repeat("a", 30_000) + "\r\nx\r\n", 400, 1, unclearBytes + 64<<10},
+		{"control", "Content-Length: 900000000\r\n\r\n", strings.Repeat("a", 30_000), 413, unclearBytes + 64<<10 + 1, refusedBytes + 64<<10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-	}()
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || answer.StatusCode != 400 || !answer.Close {
-		t.Errorf("answered %v %v", answer, err)
+			m := &metered{Listener: ln}
+			h := openHallOn(t, m, Share{All: 8, PerAddress: 8}, welcome, time.Now)
+			conn := h.enter(1, "POST / HTTP/1.1\r\nHost: localhost\r\n"+c.head)
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				for range 30_000 { // 900 MB
+					if _, err := io.WriteString(conn, c.piece); err != nil {
+						return
+					}
+				}
+			}()
+			if status, _ := h.status(conn); status != c.status {
+				t.Errorf("answered %d", status)
+			}
+			<-sent // the relay has closed the connection
+			if n := m.read.Load(); n < c.least || n > c.most {
+				t.Errorf("%d bytes were read, not %d to %d", n, c.least, c.most)
+			}
+		})
 	}
 }
 
