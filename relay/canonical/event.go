@@ -120,7 +120,7 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 	}
 	if stamp.end == 0 { // where the documentation has it
 		added, ok := c.putIn(kind.end, `,"timestamp":"`, func(dst []byte) []byte {
-			return s.Now.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+			return append(dst, p.received(s.Now)...)
 		}, `"`)
 		if !ok {
 			return Event{}, false
@@ -159,6 +159,14 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		ID:   slices.Clip(c.out[idFrom:idTo]),
 		Type: slices.Clip(c.out[kind.value+1 : kind.end-1]),
 	}, true
+}
+
+// received is the timestamp of an event that has none. A batch has one for all.
+func (p *Parser) received(now time.Time) []byte {
+	if !now.Equal(p.now) || len(p.timestamp) == 0 {
+		p.now, p.timestamp = now, now.UTC().AppendFormat(p.timestamp[:0], "2006-01-02T15:04:05.000Z")
+	}
+	return p.timestamp
 }
 
 // putIn writes a member, or what there is of it, at a place of out, and returns how many bytes that takes.

@@ -2,6 +2,7 @@ package canonical
 
 import (
 	"bytes"
+	"time"
 	"unsafe"
 
 	"realtorbot-relay/relay/memory"
@@ -25,6 +26,9 @@ const stampRoom = 128
 type Parser struct {
 	canon  canon
 	events []Event
+
+	now       time.Time // of timestamp
+	timestamp []byte
 }
 
 // TakeFrom has what the Parser allocates taken from an account from here on. The caller has counted what it holds already.
