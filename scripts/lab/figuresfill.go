@@ -226,3 +226,9 @@ func gonePieces(data string) int {
 	list, _ := filepath.Glob(filepath.Join(data, "log", "*.gone")) // the pattern is well-formed
 	return len(list)
 }
+
+// segments counts the segments of a queue's log.
+func segments(data string) int {
+	list, _ := filepath.Glob(filepath.Join(data, "log", "*.seg")) // the pattern is well-formed
+	return len(list)
+}

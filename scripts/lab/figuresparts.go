@@ -151,7 +151,7 @@ func (f *figures) retention(ctx context.Context) error {
 		return err
 	}
 	had := diskUsage(r.data)
-	w, err := f.watchRetention(ctx, r, n/2, 1000)
+	w, err := f.watchRetention(ctx, r, 1000)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ type retained struct {
 }
 
 // watchRetention starts a relay that has events to delete, and watches until they are gone and the disk has their space.
-func (f *figures) watchRetention(ctx context.Context, r *relay, gone int, perSecond float64) (w retained, err error) {
+func (f *figures) watchRetention(ctx context.Context, r *relay, perSecond float64) (w retained, err error) {
 	if err := forgetPages(r.data); err != nil {
 		return w, err
 	}
@@ -228,27 +228,29 @@ func (f *figures) watchRetention(ctx context.Context, r *relay, gone int, perSec
 	if err != nil {
 		return w, err
 	}
-	var last uint64
+	// What is watched are the segments: with thousands of endpoints an answer of /stats costs more than deleting one.
 	var from, to time.Time
-	left := first
-	for to.IsZero() || time.Since(to) < 3*time.Second {
-		now, err := r.kept(ctx)
-		if err != nil {
-			return w, err
+	deleted := 0 // segments
+	for before, asked := segments(r.data), began; to.IsZero() || time.Since(to) < 3*time.Second; pause(ctx, time.Millisecond) {
+		now := segments(r.data)
+		if now < before {
+			deleted, to = deleted+before-now, time.Now()
+			if from.IsZero() {
+				from, w.began = to, asked
+			}
 		}
-		if now.events+uint64(gone)/100 < last && from.IsZero() {
-			from, w.began = time.Now(), time.Now()
-			left.events = last
-		}
-		if !from.IsZero() && now.events < last {
-			to = time.Now()
-			w.rate = float64(left.events-now.events) / max(to.Sub(from), time.Millisecond).Seconds() // one segment may be all
-		}
-		last = now.events
+		before, asked = now, time.Now()
 		if time.Since(began) > retentionLimit {
-			return w, fmt.Errorf("nothing of it was deleted for the last of %s: %d events are kept", retentionLimit, now.events)
+			return w, fmt.Errorf("of %d segments %d were deleted within %s, and it goes on", now+deleted, deleted, retentionLimit)
 		}
-		pause(ctx, 5*time.Millisecond)
+	}
+	left, err := r.kept(ctx)
+	if err != nil {
+		return w, err
+	}
+	// When the time begins, the first segment is gone. Beside posts more events are kept than were left.
+	if deleted > 1 && left.events < first.events {
+		w.rate = float64(first.events-left.events) * float64(deleted-1) / float64(deleted) / max(to.Sub(from), time.Millisecond).Seconds()
 	}
 	for w.disk = diskUsage(r.data); ; pause(ctx, 50*time.Millisecond) {
 		now := diskUsage(r.data)
@@ -293,7 +295,7 @@ func (f *figures) manyLanes(ctx context.Context) error {
 			if err := f.fillOld(ctx, r, n, names); err != nil {
 				return errors.Join(err, endRelay(r))
 			}
-			w, err := f.watchRetention(ctx, r, n, 0)
+			w, err := f.watchRetention(ctx, r, 0)
 			if err != nil {
 				return errors.Join(err, endRelay(r))
 			}
