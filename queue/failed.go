@@ -1,10 +1,45 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/store"
 )
+
+const (
+	// remadeWithin is how long an operator's command waits for a store that is made again.
+	remadeWithin = 10 * time.Second
+	remadePoll   = 20 * time.Millisecond
+)
+
+// requireFailures makes sure that the store has every failed delivery that its sums have, so that who looks for all of them
+// overlooks none. When it lost one and nobody noticed yet, requireFailures has the store made again from the log and waits
+// for that, at most remadeWithin. It reads all records of failed deliveries. The caller holds no lock.
+func (q *Queue) requireFailures() error {
+	began := uptime()
+	for since(began) < remadeWithin {
+		list, err := q.index.current().Check(store.Failed)
+		switch {
+		case err == nil && len(list) == 0:
+			return nil
+		case err == nil:
+			q.writer.suspectStore()
+		case !errors.Is(err, store.ErrClosed): // the store was replaced
+			return err
+		}
+		select {
+		case <-q.closing:
+			return ErrClosed
+		case <-q.failed:
+			return fmt.Errorf("%w: %w", ErrFailed, q.Err())
+		case <-time.After(remadePoll):
+		}
+	}
+	return errNotRemade
+}
 
 // deleteFailed deletes the records of those failed deliveries that are still failed and that fits accepts; the next save has
 // the deletions. It returns how many these are. A delivery that a replay has in flight stays.
@@ -39,8 +74,11 @@ func (l *Lane) deleteFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 // at a time, without holding a lock over it; when it returns nil the deletions are durable. If we die before that, the rest
 // still exists.
 func (l *Lane) DiscardFailed(spec ReplaySpec) (count int64, err error) {
-	if err = l.q.saveProgress(); err != nil {
-		return 0, err
+	if err = l.q.saveProgress(); err == nil {
+		err = l.q.requireFailures()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("discard failed deliveries of lane %q: %w", l.name, err)
 	}
 	spec.Failed = true
 	l.mu.Lock()

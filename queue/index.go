@@ -19,6 +19,13 @@ type index struct {
 	store *store.Store
 }
 
+// current is the store in use. Once it is replaced it answers with store.ErrClosed.
+func (x *index) current() *store.Store {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.store
+}
+
 func (x *index) get(key store.Key) (value []byte, err error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -123,7 +123,11 @@ func parseReplayID(id string) (number uint64) {
 // saves: deliveries that failed before are on disk when the replay begins, and the replay is durable when StartReplay
 // returns nil.
 func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
-	if err := l.q.writer.awaitSave(l.q); err != nil { // all that failed until now is on disk
+	err := l.q.writer.awaitSave(l.q) // all that failed until now is on disk
+	if err == nil && spec.Failed {
+		err = l.q.requireFailures()
+	}
+	if err != nil {
 		return ReplayStatus{}, fmt.Errorf("start replay of lane %q: %w", l.name, err)
 	}
 	l.mu.Lock()
@@ -188,7 +192,10 @@ func (l *Lane) forgetReplays() {
 // CountReplay counts the deliveries that a replay would take up now. complete is false when that took longer than limit. It
 // waits for a save and reads disk, without holding a lock over it.
 func (l *Lane) CountReplay(spec ReplaySpec, limit time.Duration) (count int64, complete bool, err error) {
-	if err := l.q.saveProgress(); err != nil {
+	if err = l.q.saveProgress(); err == nil && spec.Failed {
+		err = l.q.requireFailures()
+	}
+	if err != nil {
 		return 0, false, err
 	}
 	began := time.Now()

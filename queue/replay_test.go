@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue/store"
 )
 
 // givenUp stores events for the lane of which every third is delivered, and the others fail.
@@ -349,6 +351,42 @@ func TestAReplayWaitsForOneThatIsFarBehind(t *testing.T) {
 	crm.Delivered(slow, ok(1))
 	if d, _ := crm.TakeReplay(time.Now()); d == nil {
 		t.Error("nothing follows once it is settled")
+	}
+}
+
+// What Badger lost of a lane's failed deliveries is in the log: whoever asks for all of them before anybody noticed gets them
+// all.
+func TestNoFailedDeliveryIsOverlookedThatTheStoreLost(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(*bench, *Lane) (int64, error){
+		"discard": func(_ *bench, l *Lane) (int64, error) { return l.DiscardFailed(ReplaySpec{}) },
+		"count": func(_ *bench, l *Lane) (n int64, err error) {
+			n, _, err = l.CountReplay(ReplaySpec{Failed: true}, time.Minute)
+			return n, err
+		},
+		"replay": func(b *bench, l *Lane) (n int64, err error) {
+			if _, err = l.StartReplay(ReplaySpec{Failed: true}, -1); err == nil {
+				b.replayAll(l, func(d *Delivery) {
+					l.Delivered(d, ok(1))
+					n++
+				})
+			}
+			return n, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := openBench(t, nil)
+			crm := b.lane("crm")
+			b.givenUp(crm, 300)
+			await(t, "the start's comparison", func() bool { return !b.writer.checkRunning.Load() })
+			if err := b.update(func() error { return drop(b.index.store, store.Failed) }); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := ask(b, crm); n != 200 || err != nil {
+				t.Errorf("%d of 200 failed deliveries, %v", n, err)
+			}
+		})
 	}
 }
 
