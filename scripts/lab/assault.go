@@ -150,7 +150,7 @@ type assault struct {
 
 // relay attacks a relay of its own.
 func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
-	var wells []*receiver
+	var healthy []*receiver
 	var endpoints []endpoint
 	for i := range assaultWells {
 		well := newReceiver()
@@ -159,7 +159,7 @@ func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
 			return r, err
 		}
 		defer well.close()
-		wells = append(wells, well)
+		healthy = append(healthy, well)
 		endpoints = append(endpoints, endpoint{name: fmt.Sprintf("well-%d", i), url: "http://" + addr + "/events", events: []string{"lead.*"}})
 	}
 	var bad []string // addresses of the attackers' own receivers
@@ -207,14 +207,14 @@ func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
 		return r, err
 	}
 	missing := func() (missing uint64) {
-		for _, w := range wells {
+		for _, w := range healthy {
 			missing += r.Load.OK - min(w.unique(), r.Load.OK)
 		}
 		return missing
 	}
 	_ = waitUntil(ctx, crowdWait, crowdWait, missing, func() bool { return missing() == 0 || relay.alive() != nil })
 	r.Missing = missing()
-	for _, w := range wells {
+	for _, w := range healthy {
 		if q := w.latency.quantiles(); q.P99us >= r.Delivered.P99us {
 			r.Delivered = q
 		}

@@ -105,7 +105,7 @@ func provesToKill(mib int) error {
 // measureCrowd runs a relay of its own with n endpoints that hang.
 func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.Duration) (run crowdRun, err error) {
 	var endpoints []endpoint
-	var wells []*receiver
+	var healthy []*receiver
 	for i := range crowdWell {
 		well := newReceiver()
 		addr, err := startReceiver(well)
@@ -113,7 +113,7 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 			return run, err
 		}
 		defer well.close()
-		wells = append(wells, well)
+		healthy = append(healthy, well)
 		endpoints = append(endpoints, endpoint{name: fmt.Sprintf("well-%d", i), url: "http://" + addr + "/events", events: []string{"lead.*"}})
 	}
 	hangingAddr, err := freeAddress()
@@ -154,7 +154,7 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 		return run, err
 	}
 	missing := func() (missing uint64) {
-		for _, w := range wells {
+		for _, w := range healthy {
 			missing += run.Load.OK - min(w.unique(), run.Load.OK)
 		}
 		return missing
@@ -174,7 +174,7 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 	run.MemoryMiB = memory.max()
 	cpu, err := cpuTime(relay.proc.pid())
 	run.CPU = cpu.Seconds()
-	for _, w := range wells {
+	for _, w := range healthy {
 		if q := w.latency.quantiles(); q.P99us >= run.Delivered.P99us {
 			run.Delivered = q
 		}

@@ -32,11 +32,11 @@ type sickness struct {
 	tight  bool   // its image lies on a host too small for it
 	lives  bool   // what fails is the store's alone: the relay goes on and says so
 	// strike makes the disk fail, cure makes it well again; the relay has ended when cure is called.
-	strike, cure func(*sickbed) error
+	strike, cure func(*faultyDisk) error
 }
 
-// sickbed is a file system that can be made to fail.
-type sickbed struct {
+// faultyDisk is a file system that can be made to fail.
+type faultyDisk struct {
 	host *volume // the file system that holds the image; nil for a directory of this machine
 	disk *volume
 }
@@ -72,7 +72,7 @@ var sicknesses = []sickness{
 	{name: "EIO from msync", kind: "ext4", lives: true, inject: []string{"msync:error=EIO:when=3+"}},
 	{name: "a disk smaller than it claims (EIO)", kind: "ext4", tight: true, strike: fillHost, cure: emptyHost},
 	{name: "a file system that goes read-only", kind: "ext4", strike: goReadOnly, cure: remountWritable},
-	{name: "a file system that is shut down", kind: "xfs", strike: func(b *sickbed) error { return b.disk.shutdown() }, cure: remountWritable},
+	{name: "a file system that is shut down", kind: "xfs", strike: func(b *faultyDisk) error { return b.disk.shutdown() }, cure: remountWritable},
 }
 
 func runDisksick(ctx context.Context, args []string, out io.Writer) error {
@@ -126,7 +126,7 @@ func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 
 // fall is one round.
 func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result *disksickResult) error {
-	bed, err := newSickbed(d.site.dir, name, s)
+	bed, err := newFaultyDisk(d.site.dir, name, s)
 	if err != nil {
 		return err
 	}
@@ -293,8 +293,8 @@ func (d *disksickRun) judge(ctx context.Context, file string, result *disksickRe
 	return nil
 }
 
-func newSickbed(dir, name string, s sickness) (b *sickbed, err error) {
-	b = &sickbed{}
+func newFaultyDisk(dir, name string, s sickness) (b *faultyDisk, err error) {
+	b = &faultyDisk{}
 	if s.tight {
 		if b.host, err = newVolume(dir, name+"-host", "tmpfs", tightHost); err != nil {
 			return nil, err
@@ -308,7 +308,7 @@ func newSickbed(dir, name string, s sickness) (b *sickbed, err error) {
 	return b, nil
 }
 
-func (b *sickbed) close() {
+func (b *faultyDisk) close() {
 	if b.disk != nil {
 		b.disk.unmount() // for good measure: the mounts end with this program's namespace
 	}
@@ -318,12 +318,12 @@ func (b *sickbed) close() {
 }
 
 // fillHost takes the space that the image believes it has.
-func fillHost(b *sickbed) error {
+func fillHost(b *faultyDisk) error {
 	_, err := fill(b.host.at, 0)
 	return err
 }
 
-func emptyHost(b *sickbed) error {
+func emptyHost(b *faultyDisk) error {
 	if err := os.Remove(filepath.Join(b.host.at, "filler")); err != nil {
 		return fmt.Errorf("make room: %w", err)
 	}
@@ -331,7 +331,7 @@ func emptyHost(b *sickbed) error {
 }
 
 // goReadOnly has ext4 find an error in itself, which errors=remount-ro answers as its name says.
-func goReadOnly(b *sickbed) error {
+func goReadOnly(b *faultyDisk) error {
 	if err := b.disk.remount("errors=remount-ro"); err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func goReadOnly(b *sickbed) error {
 }
 
 // remountWritable does what an operator does: check the file system, and mount it.
-func remountWritable(b *sickbed) error {
+func remountWritable(b *faultyDisk) error {
 	if err := b.disk.unmount(); err != nil {
 		return err
 	}
