@@ -1,10 +1,7 @@
 package simulate
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -60,9 +57,13 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 		return
 	}
 	w.judgePause(r, q)
+	w.judgeConcurrency(r, q)
 	r.mu.Lock()
-	held, heldAt := r.held, r.heldAt
+	held, heldAt, goneAt := r.held, r.heldAt, r.gone
 	r.mu.Unlock()
+	if !goneAt.IsZero() && q.at.After(goneAt.Add(time.Second)) && !w.hastened(r.endpoint, goneAt) && !m.forgets(goneAt, goneAt) {
+		w.fail("%s got %s, and had said %s before that all is gone", r.endpoint, e.id, q.at.Sub(goneAt))
+	}
 	if q.at.Add(10*time.Millisecond).Before(held) && q.at.After(heldAt.Add(time.Second)) && !w.hastened(r.endpoint, heldAt) && !m.forgets(heldAt, heldAt) {
 		w.fail("%s got %s, and had asked to be left alone for another %s", r.endpoint, e.id, held.Sub(q.at))
 	}
@@ -102,7 +103,7 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	case agreement, gone:
 		most--
 	case failing, refusesIt:
-		if !down && !forgotten && !w.edited(r.endpoint, last.at) {
+		if !down && !forgotten && !w.moved(r.endpoint, last.at) {
 			least++
 		}
 	}
@@ -146,6 +147,30 @@ func (w *world) judgePause(r *receiver, q *request) {
 	}
 }
 
+// judgeConcurrency counts the attempts that are under way at an endpoint.
+func (w *world) judgeConcurrency(r *receiver, q *request) {
+	most, timeout := 0, time.Duration(0)
+	for _, v := range w.file.between(q.at.Add(-time.Minute), q.at) {
+		for _, e := range v.endpoints {
+			if e.name == r.endpoint {
+				most, timeout = max(most, e.concurrency), max(timeout, e.timeout)
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	r.underWay = slices.DeleteFunc(r.underWay, func(o *request) bool { return !o.end.IsZero() })
+	for _, o := range r.underWay {
+		if q.at.Sub(o.at) < timeout-time.Second { // else the relay may have given up
+			n++
+		}
+	}
+	if n > most {
+		w.fail("%s has %d attempts under way, and takes %d at a time", r.endpoint, n, most)
+	}
+}
+
 // certainty is what the world knows of whether a delivery exists.
 type certainty int
 
@@ -177,282 +202,3 @@ func (w *world) subscribed(name string, e *event, from, to time.Time) (certainty
 	}
 	return no, found
 }
-
-// What is judged every now and then: liveness.
-
-func (w *world) judgeLiveness() {
-	m, now := w.relay(), time.Now()
-	runs, is := m.runsSince()
-	w.net.mu.Lock()
-	if w.net.upSince.After(runs) {
-		runs = w.net.upSince
-	}
-	is = is && w.net.down == none
-	w.net.mu.Unlock()
-	if !is || w.disk.tight(now.Add(-2*time.Minute), critical) {
-		return
-	}
-	for _, ep := range w.endpoints() {
-		r := w.ledger.receivers[ep.name]
-		since, paused := w.freeSince(ep.name)
-		if paused {
-			continue
-		}
-		if runs.After(since) {
-			since = runs
-		}
-		r.mu.Lock()
-		tempers := slices.Clone(r.tempers)
-		limited := now.Sub(r.limited) < 2*afterLimits
-		r.mu.Unlock()
-		w.ledger.mu.Lock()
-		r.open = append(r.open, w.ledger.order[r.looked:]...)
-		r.looked = len(w.ledger.order)
-		w.ledger.mu.Unlock()
-		r.open = slices.DeleteFunc(r.open, func(e *event) bool { return w.judgeDue(r, &ep, e, tempers, since, limited) })
-	}
-}
-
-// judgeDue judges whether a delivery is late; it reports whether nothing more has to be asked of it.
-func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, since time.Time, limited bool) (over bool) {
-	now := time.Now()
-	w.ledger.mu.Lock()
-	acked := e.acked()
-	from, to := e.accepting()
-	w.ledger.mu.Unlock()
-	if acked.IsZero() {
-		return false
-	}
-	if is, _ := w.subscribed(ep.name, e, from, to); is != yes {
-		return true
-	}
-	well := wellSince(tempers, e)
-	if well.IsZero() {
-		return false
-	}
-	if since.After(well) {
-		well = since
-	}
-	r.mu.Lock()
-	var requests []*request
-	if d := r.deliveries[e.id]; d != nil {
-		requests = slices.Clone(d.requests)
-	}
-	r.mu.Unlock()
-	if w.isOver(r, ep, e, requests) || now.Sub(acked) > ep.maxAge {
-		return true
-	}
-	if n := len(requests); n > 0 && requests[n-1].end.IsZero() {
-		return false
-	}
-	due := ep.due(acked, well, requests, r.failedDials(from) > 0, len(r.open))
-	if limited {
-		due = due.Add(afterLimits)
-	}
-	if now.After(due) {
-		w.fail("%s, which is well since %s, did not get %s, accepted at %s, after %d requests", ep.name, w.at(well), e.id, w.at(acked), len(requests))
-		return true
-	}
-	return false
-}
-
-// wellSince is since when a receiver takes an event; zero when it does not.
-func wellSince(tempers []temper, e *event) (since time.Time) {
-	for i := len(tempers) - 1; i >= 0; i-- {
-		t := &tempers[i]
-		for nth := range uint64(8) {
-			a := t.answer(e, nth*12345)
-			if t.trouble != none || a.how != "" && a.how != "liar" || a.status != 200 || a.wait > 0 {
-				return since
-			}
-		}
-		since = t.since
-	}
-	return since
-}
-
-// isOver reports whether a delivery may be delivered, or failed after its last attempt.
-func (w *world) isOver(r *receiver, ep *endpoint, e *event, requests []*request) bool {
-	for _, q := range requests {
-		if !q.end.IsZero() && q.answer.status == 200 {
-			return true // or the relay does not know it, and sends it again
-		}
-		if q.attempt > len(ep.retry) && !q.end.IsZero() {
-			return true
-		}
-	}
-	// Attempts that never came so far as to be a request may have been its last.
-	failed, n := r.failedDials(e.posts[0].at), 0
-	if len(requests) > 0 {
-		n = requests[len(requests)-1].attempt
-	}
-	return failed > 0 && n+failed > len(ep.retry)
-}
-
-// What is judged at the end, when all is well and has been for long.
-
-type story struct {
-	ID         string
-	Deliveries []struct {
-		Endpoint, State, Reason string
-		Attempts                []struct {
-			Number, Status int
-			Class          string
-		}
-	}
-}
-
-type failedDelivery struct {
-	ID, Class, Reason string
-	Attempts, Status  int
-	Accepted          time.Time `json:"accepted_at"`
-	FailedAt          time.Time `json:"failed_at"`
-}
-
-func (w *world) judgeEnd() {
-	m := w.relay()
-	states := map[string]map[string]string{} // by endpoint and id
-	for _, ep := range w.endpoints() {
-		states[ep.name] = map[string]string{}
-	}
-	for _, e := range w.ledger.order {
-		found := w.story(m, e.id)
-		acked := e.acked()
-		if found == nil {
-			if !acked.IsZero() && time.Since(acked) < w.file.retention {
-				w.fail("%s was accepted at %s and has no story", e.id, w.at(acked))
-			}
-			continue
-		}
-		from, to := e.accepting()
-		if to.IsZero() {
-			w.fail("%s has a story, and was refused whenever it was posted", e.id)
-			continue
-		}
-		for _, d := range found.Deliveries {
-			if states[d.Endpoint] != nil {
-				states[d.Endpoint][e.id] = d.State
-			}
-		}
-		for _, ep := range w.endpoints() {
-			state, there := states[ep.name][e.id]
-			switch is, _ := w.subscribed(ep.name, e, from, to); {
-			case is == yes && !there:
-				w.fail("%s was accepted at %s and %s has no delivery of it", e.id, w.at(acked), ep.name)
-			case is == no && there:
-				w.fail("%s has a delivery of %s, to which it did not subscribe", ep.name, e.id)
-			}
-			if there && w.judgeState(&ep, e, state) {
-				continue
-			}
-		}
-	}
-	for _, ep := range w.endpoints() {
-		w.judgeCounters(m, &ep, states[ep.name])
-	}
-	if err := w.net.check(); err != nil {
-		w.fail("%v", err)
-	}
-}
-
-// judgeState holds what the relay says of a delivery against the receiver's ledger.
-func (w *world) judgeState(ep *endpoint, e *event, state string) bool {
-	r := w.ledger.receivers[ep.name]
-	var requests []*request
-	if d := r.deliveries[e.id]; d != nil {
-		requests = d.requests
-	}
-	took, maybeTook := false, false
-	for _, q := range requests {
-		took = took || means(q) == delivered && q.replay == "" && !w.relay().forgets(q.at, q.end)
-		maybeTook = maybeTook || q.answer.status == 200
-	}
-	switch {
-	case state == "delivered" && !maybeTook:
-		w.fail("%s is delivered, says the relay, and %s never took it", e.id, ep.name)
-	case state == "failed" && took:
-		w.fail("%s is failed, says the relay, and %s took it", e.id, ep.name)
-	case state != "delivered" && state != "failed":
-		w.fail("%s is still %s for %s, which has been well for long", e.id, state, ep.name)
-	}
-	return true
-}
-
-// judgeCounters holds an endpoint's counters and its failed list against the stories.
-func (w *world) judgeCounters(m *machine, ep *endpoint, states map[string]string) {
-	count := map[string]int{}
-	for _, state := range states {
-		count[state]++
-	}
-	var s struct {
-		Pending, Retrying, Failed, Delivered int
-	}
-	w.get(m, "/endpoints/"+ep.name, &s)
-	if s.Pending != 0 || s.Retrying != 0 || s.Failed != count["failed"] || s.Delivered != count["delivered"] {
-		w.fail("%s counts %d pending, %d retrying, %d failed, %d delivered; the stories have %d failed, %d delivered", ep.name, s.Pending, s.Retrying, s.Failed, s.Delivered, count["failed"], count["delivered"])
-	}
-	listed := 0
-	for after := ""; ; {
-		var page struct {
-			Deliveries []failedDelivery
-			Next       string
-		}
-		w.get(m, "/endpoints/"+ep.name+"/failed?limit=1000&after="+after, &page)
-		for _, f := range page.Deliveries {
-			listed++
-			w.judgeFailed(ep, &f, states[f.ID])
-		}
-		if after = page.Next; after == "" {
-			break
-		}
-	}
-	if listed != count["failed"] {
-		w.fail("%s lists %d failed deliveries, the stories have %d", ep.name, listed, count["failed"])
-	}
-}
-
-// judgeFailed holds the reason of a failed delivery against what happened.
-func (w *world) judgeFailed(ep *endpoint, f *failedDelivery, state string) {
-	if state != "failed" {
-		w.fail("%s lists %s as failed, and its story says %q", ep.name, f.ID, state)
-	}
-	r := w.ledger.receivers[ep.name]
-	var last *request
-	if d := r.deliveries[f.ID]; d != nil {
-		last = d.requests[len(d.requests)-1]
-	}
-	switch {
-	case f.Class == "expired":
-		if f.FailedAt.Sub(f.Accepted) < ep.maxAge {
-			w.fail("%s: %s expired after %s, of %s: %s", ep.name, f.ID, f.FailedAt.Sub(f.Accepted), ep.maxAge, f.Reason)
-		}
-	case f.Attempts != len(ep.retry)+1 && !strings.Contains(f.Reason, "max_age"):
-		w.fail("%s: %s is failed after %d attempts, of %d: %s", ep.name, f.ID, f.Attempts, len(ep.retry)+1, f.Reason)
-	case f.Class == "status" && (last == nil || last.answer.status != f.Status):
-		w.fail("%s: %s is failed with status %d, and the last answer was %v", ep.name, f.ID, f.Status, last)
-	}
-}
-
-func (w *world) story(m *machine, id string) (found *story) {
-	w.exchange(m.admin, "GET", "/events/"+id, adminToken, "", func(status int, body []byte) {
-		if status == 200 {
-			found = new(story)
-			w.must(json.Unmarshal(body, found))
-		}
-	})
-	return found
-}
-
-func (w *world) get(m *machine, path string, into any) {
-	if !w.exchange(m.admin, "GET", path, adminToken, "", func(status int, body []byte) {
-		if status != 200 {
-			w.fail("%s is answered %d: %s", path, status, body)
-			return
-		}
-		w.must(json.Unmarshal(body, into))
-	}) {
-		w.fail("%s is not answered", path)
-	}
-}
-
-func (w *world) at(t time.Time) string { return fmt.Sprint(t.Sub(w.began).Round(time.Millisecond)) }

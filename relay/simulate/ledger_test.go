@@ -82,7 +82,7 @@ type answer struct {
 // command is what an operator had the relay do with an endpoint.
 type command struct {
 	at, done time.Time // done is when it was answered; zero when it may or may not have been done
-	what     string    // pause, resume, replay, discard, edit
+	what     string    // pause, resume, replay, discard; move, edit: of the file
 	endpoint string
 	ids      []string
 }
@@ -125,18 +125,27 @@ func (l *ledger) commandsOn(endpoint string, since time.Time, what ...string) bo
 	})
 }
 
+// since reports whether anything was done to an endpoint since a command.
+func (l *ledger) since(endpoint string, than *command) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.commands, func(c *command) bool {
+		return c != than && (c.endpoint == endpoint || c.endpoint == "") && (c.done.IsZero() || !c.done.Before(than.at))
+	})
+}
+
 // hastened reports whether an operator did something that lets an endpoint's deliveries go at once.
 func (w *world) hastened(endpoint string, since time.Time) bool {
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
-	return w.ledger.commandsOn(endpoint, since, "resume", "edit")
+	return w.ledger.commandsOn(endpoint, since, "resume", "move")
 }
 
-// edited reports whether an endpoint was another one since then.
-func (w *world) edited(endpoint string, since time.Time) bool {
+// moved reports whether an endpoint was another receiver since then.
+func (w *world) moved(endpoint string, since time.Time) bool {
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
-	return w.ledger.commandsOn(endpoint, since, "edit")
+	return w.ledger.commandsOn(endpoint, since, "move")
 }
 
 // replayed reports whether an event may have been replayed.

@@ -222,6 +222,14 @@ func (m *machine) troubledSince(t time.Time) bool {
 	return false
 }
 
+// restartedSince reports whether the relay was started since then.
+func (m *machine) restartedSince(t time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.outages)
+	return n > 0 && (m.outages[n-1].until.IsZero() || !m.outages[n-1].until.Before(t))
+}
+
 // forgets reports whether a crash can have made the relay forget what was over at a time.
 func (m *machine) forgets(began, over time.Time) bool {
 	m.mu.Lock()

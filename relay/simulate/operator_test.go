@@ -3,7 +3,6 @@ package simulate
 import (
 	"math/rand/v2"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -14,11 +13,7 @@ func (w *world) newOperator(m *machine, mean time.Duration) {
 		switch r.IntN(6) {
 		case 0:
 			w.reload(m, e.name, func() {
-				if i := slices.Index(e.events, types[0]); i >= 0 && len(e.events) > 1 {
-					e.events = slices.Delete(slices.Clone(e.events), i, i+1)
-				} else if i < 0 {
-					e.events = append(slices.Clone(e.events), types[0])
-				}
+				e.events = subscription(r)
 			})
 		case 1:
 			w.reload(m, e.name, func() { e.concurrency = 1 + r.IntN(8) })
@@ -34,6 +29,17 @@ func (w *world) newOperator(m *machine, mean time.Duration) {
 	})
 }
 
+// subscription is to some types, or to all.
+func subscription(r *rand.Rand) (list []string) {
+	if r.IntN(2) == 0 {
+		return []string{"*"}
+	}
+	for _, i := range r.Perm(len(types))[:1+r.IntN(len(types))] {
+		list = append(list, types[i])
+	}
+	return list
+}
+
 // order has the relay do something, and notes it.
 func (w *world) order(m *machine, what, endpoint string) (done bool) {
 	c := w.ledger.begin(what, endpoint)
@@ -46,6 +52,9 @@ func (w *world) order(m *machine, what, endpoint string) (done bool) {
 		w.ledger.finish(c)
 	}
 	w.say("operator", "%s %s, done %v", what, endpoint, done)
+	if done && what == "resume" {
+		w.judgeResumed(m, endpoint, c)
+	}
 	return done
 }
 

@@ -132,13 +132,7 @@ func (w *world) play() {
 		if r.IntN(4) == 0 {
 			e.jitter = pick(time.Second, 30*time.Second)
 		}
-		if r.IntN(2) == 0 {
-			e.events = []string{"*"}
-		} else {
-			for _, i := range r.Perm(len(types))[:1+r.IntN(len(types))] {
-				e.events = append(e.events, types[i])
-			}
-		}
+		e.events = subscription(r)
 		w.file.endpoints = append(w.file.endpoints, e)
 		w.newReceiver(name, h)
 	}
@@ -159,6 +153,7 @@ func (w *world) play() {
 	}
 	w.newOperator(m, pick(20*time.Minute, time.Hour, 6*time.Hour))
 	w.newFate(m, pick(20*time.Minute, time.Hour, 6*time.Hour), merges)
+	w.newWatcher(m)
 	w.newLine(pick(time.Hour, 3*time.Hour, 12*time.Hour))
 	w.act("judge", func(*rand.Rand) time.Duration { return time.Minute }, func(*rand.Rand) { w.judgeLiveness() })
 

@@ -35,6 +35,10 @@ type receiver struct {
 	held       time.Time // until when it asked, last,
 	heldAt     time.Time // and when that was
 	gone       time.Time // when it last said 410
+	everGone   time.Time // when it last sent 410, whether or not that arrived
+	cameAt     time.Time // when a request last came
+	underWay   []*request
+	ends       []*request // those that have ended, in that order
 
 	open   []*event // that may not have been delivered; of whoever judges liveness, as is looked
 	looked int      // events of the ledger that were looked at
@@ -269,6 +273,18 @@ func (r *receiver) failedDials(since time.Time) int {
 	return len(list) - sort.Search(len(list), func(i int) bool { return list[i].end.After(since) })
 }
 
+// failedDialsWithin is failedDials between two times.
+func (r *receiver) failedDialsWithin(from, to time.Time) (n int) {
+	r.w.net.mu.Lock()
+	defer r.w.net.mu.Unlock()
+	for _, d := range r.host.dials {
+		if !d.end.Before(from) && !d.end.After(to) {
+			n++
+		}
+	}
+	return n
+}
+
 // chargedDials are those of them that may be charged: this machine had a network, or may not have known that it had none.
 func (r *receiver) chargedDials(since time.Time) (n int) {
 	r.w.net.mu.Lock()
@@ -323,6 +339,7 @@ func (r *receiver) came(got *http.Request, body string) *request {
 	}
 	before := append([]*request(nil), d.requests...)
 	d.requests = append(d.requests, q)
+	r.underWay, r.cameAt = append(r.underWay, q), now
 	r.mu.Unlock()
 	w.events.Add(1)
 	w.say(r.endpoint, "gets %s, attempt %d %s, will answer %v", id, q.attempt, q.replay, q.answer)
@@ -335,6 +352,10 @@ func (r *receiver) ended(q *request, heard bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q.end, q.heard = time.Now(), heard
+	r.ends = append(r.ends, q)
+	if q.answer.status == 410 {
+		r.everGone = q.end
+	}
 	r.health.note(means(q), q.end, !breaks(q)) // an attempt may be two requests when its connection is broken
 	switch means(q) {
 	case agreement:

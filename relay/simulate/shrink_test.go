@@ -20,10 +20,25 @@ func TestShrink(t *testing.T) {
 	if !*shrink {
 		t.Skip("for a seed that fails")
 	}
-	s := &shrinker{t: t, length: *length, without: strings.FieldsFunc(*leftOut, func(r rune) bool { return r == ',' })}
+	s := &shrinker{length: *length, without: strings.FieldsFunc(*leftOut, func(r rune) bool { return r == ',' }), play: playAlone}
+	if !s.shrink() {
+		t.Fatalf("seed %d does not fail within two tries", *firstSeed)
+	}
+	fmt.Printf("scripts/simulate -seed %d -seeds 1 -length %s -without %q -log\n", *firstSeed, s.length, strings.Join(s.without, ","))
+}
+
+// shrinker makes a failing life small.
+type shrinker struct {
+	length  time.Duration
+	without []string
+	play    func(length time.Duration, without []string) (out string, fails bool)
+}
+
+// shrink returns false when the life does not fail.
+func (s *shrinker) shrink() bool {
 	out, fails := s.fails(s.length, s.without)
 	if !fails {
-		t.Fatalf("seed %d does not fail within two tries", *firstSeed)
+		return false
 	}
 	if first := firstFault(out) + time.Second; first < s.length {
 		if _, fails := s.fails(first, s.without); fails {
@@ -40,26 +55,25 @@ func TestShrink(t *testing.T) {
 	for _, actor := range left {
 		s.dropSteps(actor, 0, steps[actor])
 	}
-	fmt.Printf("scripts/simulate -seed %d -seeds 1 -length %s -without %q -log\n", *firstSeed, s.length, strings.Join(s.without, ","))
-}
-
-type shrinker struct {
-	t       *testing.T
-	length  time.Duration
-	without []string
+	return true
 }
 
 // fails plays a life, a second time if it passes: not all of it comes from the seed.
 func (s *shrinker) fails(length time.Duration, without []string) (out string, fails bool) {
 	for range 2 {
-		cmd := exec.Command(os.Args[0], "-alone", "-seed", fmt.Sprint(*firstSeed), "-length", length.String(), "-without", strings.Join(without, ","),
-			"-test.run", "^TestOneLife$", "-test.timeout", patience.String())
-		raw, err := cmd.CombinedOutput()
-		if err != nil {
-			return string(raw), true
+		if out, fails = s.play(length, without); fails {
+			return out, true
 		}
 	}
 	return "", false
+}
+
+// playAlone plays -seed in a process of its own.
+func playAlone(length time.Duration, without []string) (out string, fails bool) {
+	cmd := exec.Command(os.Args[0], "-alone", "-seed", fmt.Sprint(*firstSeed), "-length", length.String(), "-without", strings.Join(without, ","),
+		"-test.run", "^TestOneLife$", "-test.timeout", patience.String())
+	raw, err := cmd.CombinedOutput()
+	return string(raw), err != nil
 }
 
 // tryWithout leaves out some more if the life fails without it as well.
@@ -137,4 +151,38 @@ func sortedKeys(m map[string]int) []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// What a life fails without is left out: of a life that fails after an hour, for what the operator did in its fourth step and crm in any,
+// nothing else is left. Each second play of it passes.
+func TestWhatALifeFailsWithoutIsLeftOut(t *testing.T) {
+	plays := 0 // every second one passes
+	s := &shrinker{length: 24 * time.Hour, without: []string{"line"}, play: func(length time.Duration, without []string) (string, bool) {
+		plays++
+		w := map[string]bool{}
+		for _, name := range without {
+			w[name] = true
+		}
+		if plays%2 == 0 || length < time.Hour || w["operator"] || w["operator/3"] || w["crm"] || w["crm/0"] && w["crm/1"] {
+			return "", false
+		}
+		return "    play_test.go:9: 0d 01:00:00.000 a promise is broken\n    " + toldActors + "crm: 2, mail: 3, operator: 9\n", true
+	}}
+	if !s.shrink() {
+		t.Fatal("the life does not fail")
+	}
+	if s.length != time.Hour+time.Second {
+		t.Errorf("%s long, want an hour", s.length)
+	}
+	want := []string{"line", "mail", "crm/0", "operator/0", "operator/1", "operator/2", "operator/4", "operator/5", "operator/6", "operator/7", "operator/8"}
+	got := slices.Clone(s.without)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("without %v, want %v", got, want)
+	}
+	never := &shrinker{length: time.Hour, play: func(time.Duration, []string) (string, bool) { return "", false }}
+	if never.shrink() {
+		t.Error("a life that does not fail is made smaller")
+	}
 }
