@@ -90,7 +90,7 @@ func (l *Lane) report(n Transition) {
 	if ep := l.endpoint(); ep == nil || ep.TakesAlerts() {
 		return
 	}
-	n.Endpoint = l.name
+	n.Endpoint, n.Since = l.name, byClockOf(n.At, n.Since)
 	r := l.reports
 	r.mu.Lock()
 	if len(r.transitions) == maxTransitions {

@@ -47,6 +47,14 @@ type Status struct {
 	paused bool // also while it is disabled
 }
 
+// byClockOf is t as it is told at now: by the wall clock as it is then, which may have been set since t was read.
+func byClockOf(now, t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return now.Add(t.Sub(now))
+}
+
 // Attempted is when a retry that is due then is attempted, as the endpoint stands: not before the wait that it asked for is over,
 // and at no time that is known while it is neither up nor limited.
 func (s *Status) Attempted(due time.Time) (at rfc3339.Time) {
@@ -103,6 +111,7 @@ func (l *Lane) status(now time.Time) Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := &l.gate
+	told := func(t time.Time) rfc3339.Time { return rfc3339.At(byClockOf(now, t)) }
 	s := Status{
 		Name: l.name, State: StateUp,
 		Pending: stats.Pending, Retrying: stats.Retrying, Failed: stats.Failed, Expired: stats.Expired, Delivered: stats.Delivered,
@@ -110,14 +119,14 @@ func (l *Lane) status(now time.Time) Status {
 		LagSeconds: ageSeconds(now, stats.Oldest), Lagging: !g.Lagging.IsZero(),
 		PerSecond: roundRate(l.stats.delay.perSecond(now)), FailPerSec: roundRate(l.stats.failing.perSecond(now)),
 		SuccessRate: l.stats.successRate(now), AttemptMS: l.stats.took.quantiles(now), DeliveryMS: l.stats.delay.quantiles(now),
-		LastSuccess: rfc3339.At(g.LastSuccess), LastError: g.LastError, LastErrorAt: rfc3339.At(g.LastErrorAt), Replays: replays,
+		LastSuccess: told(g.LastSuccess), LastError: g.LastError, LastErrorAt: told(g.LastErrorAt), Replays: replays,
 	}
 	if g := l.generation.Load(); g != nil {
 		receiver, own := g.client.Certificates()
 		s.CertificateExpires, s.ClientCertificateExpires = rfc3339.At(receiver), rfc3339.At(own)
 	}
 	if ahead, at := l.tally.skew.Last(); !at.IsZero() {
-		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), rfc3339.At(at)
+		s.ClockSkew, s.ClockSeen = new(math.Round(ahead.Seconds()*10)/10), told(at)
 	}
 	switch {
 	case g.disabled:
@@ -126,21 +135,21 @@ func (l *Lane) status(now time.Time) Status {
 			s.Reason += ", and " + g.pauseReason
 		}
 	case g.pauseReason != "":
-		s.State, s.Reason, s.Since = StatePaused, g.pauseReason, rfc3339.At(g.Paused)
+		s.State, s.Reason, s.Since = StatePaused, g.pauseReason, told(g.Paused)
 	case g.offline:
-		s.State, s.Reason, s.Since = StateOffline, g.LastError, rfc3339.At(g.unreachableSince)
+		s.State, s.Reason, s.Since = StateOffline, g.LastError, told(g.unreachableSince)
 	case g.isDown():
-		s.State, s.Reason, s.Since = StateDown, g.LastError, rfc3339.At(g.Down)
+		s.State, s.Reason, s.Since = StateDown, g.LastError, told(g.Down)
 	case g.isLimited():
-		s.State, s.Reason, s.Since = StateLimited, g.LastError, rfc3339.At(g.Limited)
+		s.State, s.Reason, s.Since = StateLimited, g.LastError, told(g.Limited)
 	}
 	if s.State == StateDown || s.State == StateOffline {
-		s.NextProbe = rfc3339.At(g.probeTime())
+		s.NextProbe = told(g.probeTime())
 	}
 	if g.HeldUntil.After(now) {
-		s.HoldEnds = rfc3339.At(g.HeldUntil)
+		s.HoldEnds = told(g.HeldUntil)
 	}
-	s.NextRetry = s.Attempted(stats.NextRetry)
+	s.NextRetry = s.Attempted(byClockOf(now, stats.NextRetry))
 	s.paused = g.pauseReason != ""
 	if most := g.maxInFlight(); most < g.policy.Concurrency && !g.isProbed() {
 		s.Concurrency = most
