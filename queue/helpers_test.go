@@ -93,7 +93,7 @@ func (b *bench) tidy() {
 	b.t.Helper()
 	err := b.update(func() error {
 		b.writer.retain.sweep.notBefore = 0
-		return b.writer.retain.run(b.Queue)
+		return b.writer.tidy(b.Queue)
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -103,7 +103,8 @@ func (w *writer) checkKinds(q *Queue, kinds []store.Kind) {
 func (w *writer) compareStore(q *Queue) error {
 	var what []string
 	list, err := q.index.store.Check()
-	if err == nil && len(list) == 0 && q.index.store.Cause() == nil {
+	unsure := q.index.store.Unsure()
+	if err == nil && len(list) == 0 && q.index.store.Cause() == nil && unsure == nil {
 		// What was missed is there: it was deleted, or read while it was being written. Only the log can say.
 		var lost bool
 		if lost, err = q.lostPlaces(); err == nil && !lost {
@@ -122,6 +123,9 @@ func (w *writer) compareStore(q *Queue) error {
 	}
 	if cause := q.index.store.Cause(); cause != nil && len(what) == 0 {
 		what = append(what, cause.Error())
+	}
+	if unsure != nil {
+		what = append(what, fmt.Sprintf("it can't be written (%v)", unsure))
 	}
 	if err := w.remake(q, strings.Join(what, "; ")); err != nil {
 		if q.disk.noteShortage(q, err) {

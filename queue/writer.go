@@ -104,10 +104,7 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 		case c := <-w.calls:
 			w.serveCall(q, c)
 		case <-tidy.C:
-			if err = w.retain.run(q); errors.Is(err, codec.ErrDamaged) {
-				q.opts.Notice(fmt.Sprintf("retention can't go on, since something can't be read: %v", err))
-				err = w.compareStore(q)
-			}
+			err = w.tidy(q)
 			if shorten == nil { // it may have deleted a segment
 				shorten = time.After(shortenEvery)
 			}
@@ -139,6 +136,19 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 			due = time.After(refusedPause)
 		}
 	}
+}
+
+// tidy deletes what nobody needs any more. A store that it can't read or write is made again.
+func (w *writer) tidy(q *Queue) error {
+	err := w.retain.run(q)
+	damaged := errors.Is(err, codec.ErrDamaged)
+	if damaged {
+		q.opts.Notice(fmt.Sprintf("retention can't go on, since something can't be read: %v", err))
+	}
+	if damaged || err != nil && q.index.store.Unsure() != nil {
+		err = w.compareStore(q)
+	}
+	return err
 }
 
 // save makes durable what the lanes did. Then it moves what the journal has into log and store: when all says so, when it is

@@ -145,6 +145,9 @@ func (b *Batch) Commit(applied uint64) error {
 	return s.commit(b.writes, next)
 }
 
+// Unsure is why a transaction failed of which nobody knows whether it was made; nil when there is none. It is the writer's.
+func (s *Store) Unsure() error { return s.unsure }
+
 func (s *Store) commit(writes []write, next state) error {
 	s.open.RLock()
 	defer s.open.RUnlock()
