@@ -47,12 +47,12 @@ type Status struct {
 	paused bool // also while it is disabled
 }
 
-// byClockOf is t as it is told at now: by the wall clock as it is then, which may have been set since t was read.
+// byClockOf is t as it is told at now: as it was read, or, when the wall clock was set since, by the wall clock as it is then.
 func byClockOf(now, t time.Time) time.Time {
-	if t.IsZero() {
-		return t
+	if told := now.Add(t.Sub(now)); !t.IsZero() && told.Round(0).Sub(t.Round(0)).Abs() >= time.Second {
+		return told
 	}
-	return now.Add(t.Sub(now))
+	return t // the two clocks never agree to the nanosecond, and a time that is told twice is the same
 }
 
 // Attempted is when a retry that is due then is attempted, as the endpoint stands: not before the wait that it asked for is over,
