@@ -97,7 +97,7 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	if breaks(last) && q.attempt == last.attempt && q.at.Sub(last.at) < ep.timeout {
 		return // the same attempt: its connection was broken before a byte of an answer
 	}
-	down := h.mayBeDown(last.at)
+	down := last.offline || h.mayBeDown(last.at)
 	most, least := last.attempt+1+failedDials, last.attempt
 	switch meant {
 	case agreement, gone:

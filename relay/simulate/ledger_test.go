@@ -69,6 +69,7 @@ type request struct {
 	answer  answer
 	heard   bool // the answer can't have failed to arrive in time
 	probe   bool // the endpoint was down, for certain
+	offline bool // nothing was answered since this machine may have had no network: this may be the probe that finds it has one
 }
 
 // answer is what a receiver does with a request.

@@ -337,6 +337,8 @@ func (r *receiver) came(got *http.Request, body string) *request {
 		runs, _ := w.relay().runsSince()
 		q.probe = now.Sub(since) > unsaved && since.After(runs) && !w.hastened(r.endpoint, since)
 	}
+	n := len(r.ends)
+	q.offline = !r.health.localAt.IsZero() && (n == 0 || !r.ends[n-1].end.After(r.health.localAt))
 	before := append([]*request(nil), d.requests...)
 	d.requests = append(d.requests, q)
 	r.underWay, r.cameAt = append(r.underWay, q), now
