@@ -70,7 +70,7 @@ func (l *Lane) deleteFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 }
 
 // DiscardFailed deletes, for good, the failed deliveries that a replay of spec would take up, and returns how many these
-// are. Deliveries that fail meanwhile stay, and so do those that a replay has in flight. It reads and writes disk, a batch
+// are. It first makes sure that the store has them all (requireFailures). Deliveries that fail meanwhile stay, and so do those that a replay has in flight. It reads and writes disk, a batch
 // at a time, without holding a lock over it; when it returns nil the deletions are durable. If we die before that, the rest
 // still exists.
 func (l *Lane) DiscardFailed(spec ReplaySpec) (count int64, err error) {

@@ -120,8 +120,8 @@ func parseReplayID(id string) (number uint64) {
 }
 
 // StartReplay begins a replay. total is what CountReplay counted, -1 when it did not come to the end. It waits for two
-// saves: deliveries that failed before are on disk when the replay begins, and the replay is durable when StartReplay
-// returns nil.
+// saves: deliveries that failed before are on disk when the replay begins, the store has them all
+// (requireFailures), and the replay is durable when StartReplay returns nil.
 func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
 	err := l.q.writer.awaitSave(l.q) // all that failed until now is on disk
 	if err == nil && spec.Failed {
@@ -190,7 +190,8 @@ func (l *Lane) forgetReplays() {
 }
 
 // CountReplay counts the deliveries that a replay would take up now. complete is false when that took longer than limit. It
-// waits for a save and reads disk, without holding a lock over it.
+// waits for a save and reads disk, without holding a lock over it. Of failed ones it first makes sure that the store has all,
+// which limit does not bound (requireFailures).
 func (l *Lane) CountReplay(spec ReplaySpec, limit time.Duration) (count int64, complete bool, err error) {
 	if err = l.q.saveProgress(); err == nil && spec.Failed {
 		err = l.q.requireFailures()
