@@ -60,6 +60,7 @@ func (l *Lane) deleteFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 			continue
 		}
 		l.failed--
+		l.discardedTo = max(l.discardedTo, seq+1)
 		l.change(entry.Failed, seq, nil)
 		n++
 	}
@@ -70,9 +71,9 @@ func (l *Lane) deleteFailed(seqs []uint64, fits func(*Failure) bool) (n int) {
 }
 
 // DiscardFailed deletes, for good, the failed deliveries that a replay of spec would take up, and returns how many these
-// are. It first makes sure that the store has them all (requireFailures). Deliveries that fail meanwhile stay, and so do those that a replay has in flight. It reads and writes disk, a batch
-// at a time, without holding a lock over it; when it returns nil the deletions are durable. If we die before that, the rest
-// still exists.
+// are. It first makes sure that the store has them all (requireFailures). Deliveries that fail meanwhile stay, and so do those
+// that a replay has in flight. It reads and writes disk, a batch at a time, without holding a lock over it; when it returns
+// nil the deletions are durable. If we die before that, the rest still exists.
 func (l *Lane) DiscardFailed(spec ReplaySpec) (count int64, err error) {
 	if err = l.q.saveProgress(); err == nil {
 		err = l.q.requireFailures()

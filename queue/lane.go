@@ -47,6 +47,7 @@ type Lane struct {
 	expired   int64 // deliveries that became failed for that, since the queue was opened
 
 	oldestFailed uint64 // no failed delivery of an event below it was recorded since retention looked
+	discardedTo  uint64 // no failed delivery of an event from it on was ever deleted
 
 	// The reader of the log (take.go). It is changed under both logReading and mu, so either is enough to look at it; a
 	// field marked * needs logReading.
@@ -153,7 +154,7 @@ func newLane(q *Queue, id LaneID, r laneRecord) *Lane {
 		health: r.health.moved(q.loaded),
 	}
 	l.assigned.matched, l.assigned.counted, l.countSaved, l.countedTo = r.matched, r.counted, r.matched, r.counted
-	l.excerptsUntil = r.excerpts
+	l.excerptsUntil, l.discardedTo = r.excerpts, r.discardedTo
 	l.passed.Store(r.passed)
 	return l
 }

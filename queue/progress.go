@@ -111,7 +111,7 @@ func (l *Lane) record() *laneRecord {
 		health: l.health.moved(l.q.toSave),
 	}
 	r.matched, r.counted = l.counts()
-	r.excerpts = l.excerptsUntil
+	r.excerpts, r.discardedTo = l.excerptsUntil, l.discardedTo
 	r.cursor, r.settled = l.position()
 	return r
 }

@@ -110,8 +110,10 @@ type laneRecord struct {
 	health    Health // in queue time
 	matched   int64  // deliveries that it was given, ever, of events below counted
 	counted   uint64
-	excerpts  int64 // queue time at which its budget of excerpts has come back; 0: it never took any. Older records lack this field and the next
+	excerpts  int64 // queue time at which its budget of excerpts has come back; 0: it never took any. Older records lack this field, or those behind it
 	unserved  int64 // since when it serves no endpoint, queue time; 0 while it serves one
+	// no failed delivery of an event from it on was ever deleted
+	discardedTo uint64
 }
 
 func (r *laneRecord) append(dst []byte) []byte {
@@ -134,7 +136,8 @@ func (r *laneRecord) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, r.matched)
 	dst = binary.AppendUvarint(dst, r.counted)
 	dst = binary.AppendVarint(dst, r.excerpts)
-	return binary.AppendVarint(dst, r.unserved)
+	dst = binary.AppendVarint(dst, r.unserved)
+	return binary.AppendUvarint(dst, r.discardedTo)
 }
 
 func parseLane(record []byte) (laneRecord, error) {
@@ -158,6 +161,9 @@ func parseLane(record []byte) (laneRecord, error) {
 	}
 	if len(d.Buf) > 0 {
 		r.unserved = d.Varint()
+	}
+	if len(d.Buf) > 0 {
+		r.discardedTo = d.Uvarint()
 	}
 	if !d.OK() {
 		return r, fmt.Errorf("read lane %q: %w", r.name, codec.ErrDamaged)

@@ -58,7 +58,7 @@ const (
 
 // Search finds events that are kept. Its cost depends on what it finds, not on how much is kept: the postings of the
 // segments say where to look. It reads disk and holds no lock meanwhile; the cost of one page is bounded. For Failed and
-// Retrying it first waits for a save.
+// Retrying it first waits for a save; and it waits for one when it has to find out whether deliveries are discarded.
 func (q *Queue) Search(query Query) (Found, error) {
 	s := search{
 		q: q, query: query, bytes: searchBytes, steps: searchSteps, limit: query.Limit,
@@ -80,6 +80,9 @@ func (q *Queue) Search(query Query) (Found, error) {
 		err = s.scanRecords(entry.Retry)
 	default:
 		err = s.scanLog()
+	}
+	if err == nil {
+		err = s.prove()
 	}
 	found := Found{Events: s.events}
 	if !s.exhausted {
@@ -103,6 +106,14 @@ type search struct {
 	finder  *log.Finder
 	frames  []*entry.Frame // of the block that was read last
 	matches []Stored       // events of one of them that match the criteria
+
+	unproven []unproven
+}
+
+// unproven is a delivery on the page that is delivered, or discarded: see deliveryState.
+type unproven struct {
+	event, delivery int // where on the page it is
+	attempted
 }
 
 // spent reports that the page is full or has cost enough.
@@ -118,7 +129,7 @@ func (s *search) scanLog() error {
 			if lowest == 0 || low < lowest {
 				lowest = low
 			}
-		case Delivered: // none is from high on
+		case Delivered, Discarded: // none is from high on
 			if l == s.query.Lane {
 				s.at = min(s.at, high)
 			}
@@ -372,20 +383,56 @@ func (s *search) addIfState(ev *Stored) error {
 		Seq: ev.Seq, At: s.q.shown(ev.At), Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{}, Letter: LetterOf(ev),
 	}
 	fits := s.query.State == ""
+	var open []unproven
 	for _, l := range s.q.Lanes() {
 		if !ev.Lanes.Has(l.id) {
 			continue
 		}
 		s.steps--
-		state, err := l.state(ev.Seq)
+		d, err := l.state(ev.Seq)
 		if err != nil {
 			return err
 		}
-		found.Deliveries = append(found.Deliveries, FoundDelivery{l.name, state})
-		fits = fits || state == s.query.State && (s.query.Lane == nil || s.query.Lane == l)
+		if d.unproven {
+			open = append(open, unproven{len(s.events), len(found.Deliveries), attempted{l.id, ev.Seq}})
+		}
+		found.Deliveries = append(found.Deliveries, FoundDelivery{l.name, d.state})
+		fits = fits || s.query.isFor(l.name, d.state) || d.unproven && s.query.isFor(l.name, Discarded)
 	}
 	if fits {
-		s.events = append(s.events, found)
+		s.events, s.unproven = append(s.events, found), append(s.unproven, open...)
+	}
+	return nil
+}
+
+// isFor reports whether the query is for deliveries to a lane that are in a state.
+func (q *Query) isFor(lane, state string) bool {
+	return state == q.State && (q.Lane == nil || q.Lane.name == lane)
+}
+
+// prove finds out which of the deliveries on the page are discarded, and takes those events off it that do not fit then.
+func (s *search) prove() error {
+	if len(s.unproven) == 0 {
+		return nil
+	}
+	// The states are as of now. Attempts that led to them may be in memory alone.
+	if err := s.q.saveProgress(); err != nil {
+		return err
+	}
+	reader := attemptReader{s.q, map[log.Place]map[attempted]bool{}}
+	for _, u := range s.unproven {
+		good, err := reader.wentWell(u.attempted)
+		if err != nil {
+			return err
+		}
+		if !good {
+			s.events[u.event].Deliveries[u.delivery].State = Discarded
+		}
+	}
+	if s.query.State == Delivered || s.query.State == Discarded {
+		s.events = slices.DeleteFunc(s.events, func(ev FoundEvent) bool {
+			return !slices.ContainsFunc(ev.Deliveries, func(d FoundDelivery) bool { return s.query.isFor(d.Lane, d.State) })
+		})
 	}
 	return nil
 }

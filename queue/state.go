@@ -1,23 +1,28 @@
 package queue
 
 import (
+	"errors"
 	"math"
 
+	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
+	"realtorbot-relay/queue/log"
 )
 
 // state returns the state of the delivery of an event that is for this lane. It may read the store, without mu.
-func (l *Lane) state(seq uint64) (string, error) {
+func (l *Lane) state(seq uint64) (deliveryState, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, err := l.deliveryState(seq)
-	return s.state, err
+	return l.deliveryState(seq)
 }
 
 // deliveryState is the state of a delivery, with its record when it is retrying or failed.
 type deliveryState struct {
 	state  string
 	record []byte
+	// It has no record, and the lane deleted records of failed deliveries of events as new as this one: without an attempt
+	// that went well the state is Discarded.
+	unproven bool
 }
 
 // deliveryState returns the state of a delivery. The caller holds mu; mu is not held while the store is read.
@@ -27,13 +32,13 @@ func (l *Lane) deliveryState(seq uint64) (deliveryState, error) {
 	case err != nil:
 		return deliveryState{}, err
 	case records[0] != nil:
-		return deliveryState{Failed, records[0]}, nil
+		return deliveryState{state: Failed, record: records[0]}, nil
 	case records[1] != nil:
-		return deliveryState{Retrying, records[1]}, nil
+		return deliveryState{state: Retrying, record: records[1]}, nil
 	case l.isPending(seq):
 		return deliveryState{state: Pending}, nil
 	}
-	return deliveryState{state: Delivered}, nil
+	return deliveryState{state: Delivered, unproven: seq < l.discardedTo}, nil
 }
 
 // recordsOf returns records of a delivery as of the moment at which it returns, also those that the store does not have yet;
@@ -101,4 +106,80 @@ const (
 	Retrying  = "retrying"
 	Delivered = "delivered"
 	Failed    = "failed"
+	Discarded = "discarded" // it had failed, and was deleted from the failed ones: by a command, or for its age
 )
+
+// attemptReader reads attempts from the log. It keeps the blocks that it read last.
+type attemptReader struct {
+	q      *Queue
+	blocks map[log.Place]map[attempted]bool
+}
+
+// attempted is the delivery of an event to a lane.
+type attempted struct {
+	lane LaneID
+	seq  uint64
+}
+
+// maxReaderBlocks bounds the blocks that an attemptReader keeps.
+const maxReaderBlocks = 64
+
+// wentWell reports whether the log has an attempt of a delivery that went well. It has those of a kept event as long as the
+// event, from the save on that followed them. wentWell reads disk.
+func (r *attemptReader) wentWell(d attempted) (bool, error) {
+	places, err := r.q.log.AttemptBlocks(d.seq)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range places {
+		good, had := r.blocks[p]
+		if !had {
+			if good, err = r.read(p); err != nil {
+				return false, err
+			}
+			if len(r.blocks) >= maxReaderBlocks {
+				clear(r.blocks)
+			}
+			r.blocks[p] = good
+		}
+		if good[d] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// read returns which deliveries have an attempt in a block that went well; none when the block is deleted or can't be read.
+func (r *attemptReader) read(p log.Place) (map[attempted]bool, error) {
+	good := map[attempted]bool{}
+	err := r.q.eachProgress(p, func(p *entry.Progress) {
+		for i := range p.Attempts {
+			if a := &p.Attempts[i]; a.WentWell() {
+				good[attempted{p.Lane, a.Seq}] = true
+			}
+		}
+	})
+	return good, err
+}
+
+// eachProgress calls fn with what lanes did, as a block of the log has it; not at all when the block is deleted or can't be
+// read. It reads disk.
+func (q *Queue) eachProgress(p log.Place, fn func(*entry.Progress)) error {
+	b, err := q.log.Read(p)
+	if err == nil {
+		err = b.Unpack(func(h entry.Header, raw []byte) error {
+			if h.Kind != entry.KindProgress {
+				return nil
+			}
+			progress, err := entry.ParseProgress(h, raw)
+			if err == nil {
+				fn(progress)
+			}
+			return err
+		})
+	}
+	if log.Gone(err) || errors.Is(err, codec.ErrDamaged) {
+		return nil
+	}
+	return err
+}

@@ -8,18 +8,19 @@ import (
 
 	"realtorbot-relay/queue/codec"
 	"realtorbot-relay/queue/entry"
-	"realtorbot-relay/queue/log"
 )
 
 // DeliveryStory is everything that is known of one event's delivery to one endpoint.
 type DeliveryStory struct {
 	Lane     string
-	State    string    // pending, retrying, delivered or failed
+	State    string    // pending, retrying, delivered, failed or discarded
 	Next     time.Time // when a retrying delivery is due
 	Replay   uint64    // number of the replay that a retrying delivery is part of; 0 for none
 	Attempts []Attempt // those whose records are kept, in order
 	Failure  *Failure  // of a failed delivery
 	Letter   *Letter   // set when the delivery is of a letter: what failed elsewhere
+
+	unproven bool // delivered only if one of its attempts went well: see deliveryState
 }
 
 // EventStory is an event with everything that happened to it.
@@ -141,7 +142,7 @@ func (q *Queue) eachOf(id []byte, fn func(ev *Stored) (more bool, err error)) er
 // Standing is the state of an event's delivery to a lane.
 type Standing struct {
 	Seq   uint64 // 0 when no such event is kept
-	State string // empty when the event is not for the lane
+	State string // empty when the event is not for the lane; Delivered for a discarded one, too
 }
 
 // Standings looks events up by their ids. It waits for a save, reads disk and holds no lock meanwhile.
@@ -158,9 +159,11 @@ func (q *Queue) Standings(l *Lane, ids []string) ([]Standing, error) {
 				return true, nil
 			}
 			if ev.Lanes.Has(l.id) {
-				if one.State, err = l.state(ev.Seq); err != nil {
+				s, err := l.state(ev.Seq)
+				if err != nil {
 					return false, err
 				}
+				one.State = s.state
 			}
 			if list[i].Seq == 0 || one.State == Failed {
 				list[i] = one
@@ -183,7 +186,7 @@ func (q *Queue) deliveryStory(l *Lane, seq uint64) (DeliveryStory, error) {
 	if err != nil {
 		return s, err
 	}
-	switch s.State = now.state; now.state {
+	switch s.State, s.unproven = now.state, now.unproven; now.state {
 	case Failed:
 		f, err := parseFailure(seq, now.record)
 		if err != nil {
@@ -209,30 +212,15 @@ func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) 
 		return err
 	}
 	for _, p := range places {
-		b, err := q.log.Read(p)
-		if log.Gone(err) || errors.Is(err, codec.ErrDamaged) {
-			continue // deleted, or it can't be read
-		}
-		if err != nil {
-			return err
-		}
-		err = b.Unpack(func(h entry.Header, raw []byte) error {
-			if h.Kind != entry.KindProgress {
-				return nil
-			}
-			progress, err := entry.ParseProgress(h, raw)
-			if err != nil {
-				return err
-			}
-			at := slices.IndexFunc(lanes, func(l *Lane) bool { return l.id == progress.Lane })
-			for _, m := range progress.Attempts {
+		err := q.eachProgress(p, func(p *entry.Progress) {
+			at := slices.IndexFunc(lanes, func(l *Lane) bool { return l.id == p.Lane })
+			for _, m := range p.Attempts {
 				if at >= 0 && m.Seq == seq {
 					stories[at].Attempts = append(stories[at].Attempts, m.Attempt)
 				}
 			}
-			return nil
 		})
-		if err != nil && !errors.Is(err, codec.ErrDamaged) {
+		if err != nil {
 			return err
 		}
 	}
@@ -246,6 +234,9 @@ func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) 
 			return a.At.Equal(b.At) && a.Number == b.Number && a.Replay == b.Replay && a.Took == b.Took
 		})
 		lanes[i].completeNewest(seq, stories[i].Attempts)
+		if stories[i].unproven && !slices.ContainsFunc(stories[i].Attempts, func(a Attempt) bool { return a.WentWell() }) {
+			stories[i].State = Discarded
+		}
 	}
 	return nil
 }

@@ -118,8 +118,8 @@ func TestTheStateOfADeliveryIsThatOfOneMoment(t *testing.T) {
 			over = true
 		default:
 		}
-		if state, err := crm.state(seq); err != nil || state != Retrying {
-			t.Fatalf("it is %s, %v", state, err)
+		if state, err := crm.state(seq); err != nil || state.state != Retrying {
+			t.Fatalf("it is %s, %v", state.state, err)
 		}
 	}
 }

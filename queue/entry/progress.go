@@ -41,6 +41,9 @@ type Attempt struct {
 	Replay    uint64 // number of the replay that made it; 0 for none
 }
 
+// WentWell reports whether the endpoint accepted the event.
+func (a *Attempt) WentWell() bool { return a.Class == "" }
+
 // EventAttempt is an attempt and the event that it delivered.
 type EventAttempt struct {
 	Seq uint64

@@ -43,7 +43,7 @@ type unmatched struct {
 
 type deliveryStory struct {
 	Endpoint    string         `json:"endpoint"`
-	State       string         `json:"state"` // pending, retrying, delivered or failed
+	State       string         `json:"state"` // pending, retrying, delivered, failed or discarded
 	NextAttempt rfc3339.Time   `json:"next_attempt_at,omitzero"`
 	FailedAt    rfc3339.Time   `json:"failed_at,omitzero"`
 	Replay      string         `json:"replay,omitempty"`      // that a retrying delivery is part of
@@ -190,6 +190,8 @@ func whatNext(d *queue.DeliveryStory, s *delivery.Status) string {
 	switch {
 	case d.State == queue.Delivered:
 		return "nothing: it was delivered"
+	case d.State == queue.Discarded:
+		return "nothing: it failed, and was discarded or became older than queue.failed_retention; a replay by its id sends it again"
 	case d.State == queue.Failed:
 		return "nothing, unless it is replayed; it is kept for queue.failed_retention"
 	case held != "":

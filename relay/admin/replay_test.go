@@ -272,6 +272,9 @@ func TestFailedDeliveriesAreDiscarded(t *testing.T) {
 	if status, body := o.ask("DELETE", "/endpoints/crm/failed?type=bot.*"); status != 200 || !strings.Contains(body, `"deliveries": 3`) {
 		t.Fatalf("answered %d %s", status, body)
 	}
+	if _, body := o.ask("GET", "/events?status=discarded&endpoint=crm"); strings.Count(body, `"state": "discarded"`) != 3 {
+		t.Errorf("3 are discarded, and a search for them says %s", body)
+	}
 	if err := o.Dispatcher.Apply(nil); err != nil { // of an orphan as well
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func wrongDiscard(c *call) string {
 func eventsFlags(c *call, flags *flag.FlagSet) {
 	asJSON(c, flags)
 	c.span(flags, "accepted")
-	c.text(flags, "status", "that are in this `STATE` at an endpoint: pending, retrying, delivered or failed")
+	c.text(flags, "status", "that are in this `STATE` at an endpoint: pending, retrying, delivered, failed or discarded")
 	c.text(flags, "endpoint", "that are for this `ENDPOINT`")
 	c.page(flags)
 }

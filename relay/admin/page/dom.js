@@ -118,6 +118,7 @@ export function at(moment, precise = false) {
 const states = {
   up: ['●', 'well'], delivered: ['●', 'well'], down: ['▼', 'ill'], failed: ['▼', 'ill'], offline: ['▼', 'ill'], limited: ['◔', 'care'],
   paused: ['❚❚', 'care'], retrying: ['↻', 'care'], pending: ['○', 'quiet'], disabled: ['○', 'quiet'], orphaned: ['◌', 'care'],
+  discarded: ['∅', 'quiet'],
 }
 
 // state is a word with a sign and a colour, so that none of the three has to carry it alone.

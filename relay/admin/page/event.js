@@ -34,7 +34,7 @@ function delivery(event, one, again) {
       }
     }),
   }, `Replay to ${one.endpoint}`)
-  const settled = one.state === 'delivered' || one.state === 'failed'
+  const settled = ['delivered', 'failed', 'discarded'].includes(one.state)
   const pressed = document.activeElement?.textContent === button.textContent // it keeps the focus
   return h('section', { 'aria-label': `To ${one.endpoint}` },
     h('div', { class: 'head' }, h('h2', {}, h('a', { href: `#/endpoints/${encodeURIComponent(one.endpoint)}` }, one.endpoint)), state(one.state)),
@@ -86,7 +86,7 @@ export function eventView(id) {
         shape = said
         show(event)
       }
-      if (event.deliveries.some((one) => one.state !== 'delivered') && now.connected) timer = setTimeout(load, 2500)
+      if (event.deliveries.some((one) => one.state !== 'delivered' && one.state !== 'discarded') && now.connected) timer = setTimeout(load, 2500)
     } catch (error) {
       if (!left && !shape) swap(node, node.firstChild, h('h1', {}, error.code === 'no_event' ? 'No such event is kept.' : 'The event can’t be shown.'), h('p', { class: 'quiet' }, error.message))
       else timer = setTimeout(load, 5000)

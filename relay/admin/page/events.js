@@ -56,7 +56,7 @@ export function eventsView(text = '') {
   const id = h('input', { id: 'by-id', name: 'id', autocomplete: 'off', spellcheck: 'false', placeholder: 'evt_…' })
   const type = h('input', { id: 'by-type', name: 'type', autocomplete: 'off', spellcheck: 'false', placeholder: 'lead.*', value: asked.get('type') ?? '' })
   const status = h('select', { id: 'by-state', name: 'status' }, option('', 'any', ''),
-    ['pending', 'retrying', 'delivered', 'failed'].map((word) => option(word, word, asked.get('status'))))
+    ['pending', 'retrying', 'delivered', 'failed', 'discarded'].map((word) => option(word, word, asked.get('status'))))
   const endpoint = h('select', { id: 'by-endpoint', name: 'endpoint' }, option('', 'any', ''),
     [...new Set([...names, given].filter(Boolean))].map((name) => option(name, name, given)))
   const field = (label, input) => h('div', {}, h('label', { for: input.id }, label), input)
