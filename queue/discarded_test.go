@@ -141,18 +141,7 @@ func TestACarriedEventTellsWhatWasDeliveredAndDiscarded(t *testing.T) {
 	}
 	want := map[string]string{"good": Delivered, "bad": Discarded}
 	b.mustTell("kept", "crm", want)
-	other := b.lane("other")
-	for i := range 4 {
-		b.addMany(clock, NewLaneSet(other.ID()), i*500, (i+1)*500)
-		b.drainAll(other)
-		if err := b.update(b.log.Seal); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b.rest(clock)
-	if low := b.log.FirstKeptEvent(); low <= 2 {
-		t.Fatalf("the segment of the events is there still: the log begins with %d", low)
-	}
+	b.outlive(clock, 2)
 	b.mustTellStories("carried", "mail", map[string]string{"good": Failed, "bad": Failed})
 	b.mustTellStories("carried", "crm", want)
 	b.saveAll()

@@ -97,23 +97,22 @@ func parseFailure(seq uint64, record []byte) (Failure, error) {
 
 // laneRecord is what a lane saves. Cursor, the settled events above it and the counters are the state of one moment.
 type laneRecord struct {
-	name      string
-	cursor    uint64   // no delivery below it is pending
-	settled   []uint64 // events at or above the cursor whose delivery is not pending any more, ascending
-	passed    int64    // deliveries that are not pending any more, ever
-	delivered int64
-	retrying  int64
-	failed    int64
-	paused    string // why, empty while it is not
-	born      uint64 // the end of the log when the lane was made; 0 when that is not known
-	replayed  int64  // deliveries that had gone well and were attempted again on purpose, ever
-	health    Health // in queue time
-	matched   int64  // deliveries that it was given, ever, of events below counted
-	counted   uint64
-	excerpts  int64 // queue time at which its budget of excerpts has come back; 0: it never took any. Older records lack this field, or those behind it
-	unserved  int64 // since when it serves no endpoint, queue time; 0 while it serves one
-	// no failed delivery of an event from it on was ever deleted
-	discardedTo uint64
+	name        string
+	cursor      uint64   // no delivery below it is pending
+	settled     []uint64 // events at or above the cursor whose delivery is not pending any more, ascending
+	passed      int64    // deliveries that are not pending any more, ever
+	delivered   int64
+	retrying    int64
+	failed      int64
+	paused      string // why, empty while it is not
+	born        uint64 // the end of the log when the lane was made; 0 when that is not known
+	replayed    int64  // deliveries that had gone well and were attempted again on purpose, ever
+	health      Health // in queue time
+	matched     int64  // deliveries that it was given, ever, of events below counted
+	counted     uint64
+	excerpts    int64  // queue time at which its budget of excerpts has come back; 0: it never took any. Older records lack this field, or those behind it
+	unserved    int64  // since when it serves no endpoint, queue time; 0 while it serves one
+	discardedTo uint64 // see Lane
 }
 
 func (r *laneRecord) append(dst []byte) []byte {

@@ -121,22 +121,26 @@ func (s *search) spent() bool { return len(s.events) >= s.limit || s.bytes <= 0 
 
 // scanLog looks at the events themselves.
 func (s *search) scanLog() error {
-	lowest := uint64(0)
+	lowest, discardedTo := uint64(0), uint64(0)
 	for _, l := range s.lanes() {
-		low, high := l.pendingSpan()
+		low, high, discarded := l.spans()
+		discardedTo = max(discardedTo, discarded)
 		switch s.query.State {
 		case Pending: // none is below low
 			if lowest == 0 || low < lowest {
 				lowest = low
 			}
-		case Delivered, Discarded: // none is from high on
+		case Delivered: // none is from high on
 			if l == s.query.Lane {
 				s.at = min(s.at, high)
 			}
 		}
 	}
-	if s.query.State == Pending && lowest == 0 {
+	switch {
+	case s.query.State == Pending && lowest == 0:
 		s.exhausted = true // there is no lane
+	case s.query.State == Discarded:
+		s.at, s.exhausted = min(s.at, discardedTo), discardedTo == 0
 	}
 	for !s.exhausted && !s.spent() {
 		from, to, err := s.nextRange()
@@ -419,13 +423,16 @@ func (s *search) prove() error {
 	if err := s.q.saveProgress(); err != nil {
 		return err
 	}
-	reader := attemptReader{s.q, map[log.Place]map[attempted]bool{}}
+	deliveries := make([]attempted, 0, len(s.unproven))
+	for _, u := range slices.Backward(s.unproven) { // a page has the newest event first
+		deliveries = append(deliveries, u.attempted)
+	}
+	good, err := s.q.wentWell(deliveries)
+	if err != nil {
+		return err
+	}
 	for _, u := range s.unproven {
-		good, err := reader.wentWell(u.attempted)
-		if err != nil {
-			return err
-		}
-		if !good {
+		if !good[u.attempted] {
 			s.events[u.event].Deliveries[u.delivery].State = Discarded
 		}
 	}

@@ -76,9 +76,9 @@ func (l *Lane) recordsOf(seq uint64, kinds ...entry.RecordKind) (records [][]byt
 	}
 }
 
-// pendingSpan returns where in the log the lane's states change: everything pending is from low on, everything settled is
-// below high.
-func (l *Lane) pendingSpan() (low, high uint64) {
+// spans returns where in the log the lane's states change: everything pending is from low on, everything settled is below
+// high, everything discarded below discardedTo.
+func (l *Lane) spans() (low, high, discardedTo uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	low, high = l.low(), l.next
@@ -88,7 +88,7 @@ func (l *Lane) pendingSpan() (low, high uint64) {
 	for seq := range l.settledAbove {
 		high = max(high, seq+1)
 	}
-	return low, high
+	return low, high, l.discardedTo
 }
 
 // recordBefore returns the last event below seq that has a record of the kind in the store, 0 when there is none.
@@ -109,56 +109,32 @@ const (
 	Discarded = "discarded" // it had failed, and was deleted from the failed ones: by a command, or for its age
 )
 
-// attemptReader reads attempts from the log. It keeps the blocks that it read last.
-type attemptReader struct {
-	q      *Queue
-	blocks map[log.Place]map[attempted]bool
-}
-
 // attempted is the delivery of an event to a lane.
 type attempted struct {
 	lane LaneID
 	seq  uint64
 }
 
-// maxReaderBlocks bounds the blocks that an attemptReader keeps.
-const maxReaderBlocks = 64
-
-// wentWell reports whether the log has an attempt of a delivery that went well. It has those of a kept event as long as the
-// event, from the save on that followed them. wentWell reads disk.
-func (r *attemptReader) wentWell(d attempted) (bool, error) {
-	places, err := r.q.log.AttemptBlocks(d.seq)
-	if err != nil {
-		return false, err
+// wentWell returns those of the deliveries, by ascending event, that have an attempt that went well in the log. It has the
+// attempts of a kept event as long as the event, from the save on that followed them. wentWell reads disk, each block once.
+func (q *Queue) wentWell(deliveries []attempted) (map[attempted]bool, error) {
+	seqs := make([]uint64, len(deliveries))
+	asked := make(map[attempted]bool, len(deliveries))
+	for i, d := range deliveries {
+		seqs[i], asked[d] = d.seq, true
 	}
-	for _, p := range places {
-		good, had := r.blocks[p]
-		if !had {
-			if good, err = r.read(p); err != nil {
-				return false, err
-			}
-			if len(r.blocks) >= maxReaderBlocks {
-				clear(r.blocks)
-			}
-			r.blocks[p] = good
-		}
-		if good[d] {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// read returns which deliveries have an attempt in a block that went well; none when the block is deleted or can't be read.
-func (r *attemptReader) read(p log.Place) (map[attempted]bool, error) {
+	places, err := q.log.AttemptBlocks(seqs...)
 	good := map[attempted]bool{}
-	err := r.q.eachProgress(p, func(p *entry.Progress) {
-		for i := range p.Attempts {
-			if a := &p.Attempts[i]; a.WentWell() {
-				good[attempted{p.Lane, a.Seq}] = true
+	for i := 0; i < len(places) && err == nil; i++ {
+		err = q.eachProgress(places[i], func(p *entry.Progress) {
+			for i := range p.Attempts {
+				a := &p.Attempts[i]
+				if d := (attempted{p.Lane, a.Seq}); a.WentWell() && asked[d] {
+					good[d] = true
+				}
 			}
-		}
-	})
+		})
+	}
 	return good, err
 }
 

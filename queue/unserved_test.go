@@ -64,6 +64,23 @@ func (b *bench) rest(clock *atomic.Int64) {
 	b.tidy()
 }
 
+// outlive has the segments of the events up to last deleted, which what is needed of them outlives.
+func (b *bench) outlive(clock *atomic.Int64, last uint64) {
+	b.t.Helper()
+	other := b.lane("other")
+	for i := range 4 {
+		b.addMany(clock, NewLaneSet(other.ID()), i*500, (i+1)*500)
+		b.drainAll(other)
+		if err := b.update(b.log.Seal); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	b.rest(clock)
+	if low := b.log.FirstKeptEvent(); low <= last {
+		b.t.Fatalf("the segment of event %d is there still: the log begins with %d", last, low)
+	}
+}
+
 func names(prefix string, from, to int) (list []string) {
 	for i := from; i < to; i++ {
 		list = append(list, fmt.Sprint(prefix, i))

@@ -7,14 +7,18 @@ import (
 	"realtorbot-relay/queue/codec"
 )
 
-// AttemptBlocks lists the blocks that have attempts of an event, in the order in which they were written. It reads the
-// footers of those segments whose range of events fits.
-func (l *Log) AttemptBlocks(seq uint64) (places []Place, err error) {
+// AttemptBlocks lists the blocks that have attempts of any of these events, which ascend, in the order in which they were
+// written. It reads, once, the footers of those segments whose range of events fits.
+func (l *Log) AttemptBlocks(seqs ...uint64) (places []Place, err error) {
+	has := func(from, to uint64) bool {
+		at, _ := slices.BinarySearch(seqs, from)
+		return at < len(seqs) && seqs[at] < to
+	}
 	for _, s := range l.list() {
-		if sealed, t := l.state(s); sealed && (seq < t.attemptsLow || seq >= t.attemptsHigh) {
+		if sealed, t := l.state(s); sealed && !has(t.attemptsLow, t.attemptsHigh) {
 			continue
 		}
-		more, err := l.attemptBlocks(s, func(from, to uint64) bool { return from <= seq && seq < to })
+		more, err := l.attemptBlocks(s, has)
 		if err != nil {
 			return nil, err
 		}
