@@ -3,6 +3,7 @@ package simulate
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,10 +22,10 @@ type story struct {
 }
 
 type failedDelivery struct {
-	ID, Class, Reason string
-	Attempts, Status  int
-	Accepted          time.Time `json:"accepted_at"`
-	FailedAt          time.Time `json:"failed_at"`
+	ID, Type, Class, Reason string
+	Attempts, Status        int
+	Accepted                time.Time `json:"accepted_at"`
+	FailedAt                time.Time `json:"failed_at"`
 }
 
 func (w *world) judgeEnd() {
@@ -67,6 +68,7 @@ func (w *world) judgeEnd() {
 	}
 	for _, ep := range w.endpoints() {
 		w.judgeCounters(m, &ep, states[ep.name])
+		w.judgeSearches(m, &ep, states[ep.name])
 	}
 	if err := w.net.check(); err != nil {
 		w.fail("%v", err)
@@ -88,12 +90,38 @@ func (w *world) judgeState(ep *endpoint, e *event, state string) bool {
 	switch {
 	case state == "delivered" && !maybeTook:
 		w.fail("%s is delivered, says the relay, and %s never took it", e.id, ep.name)
-	case state == "failed" && took:
-		w.fail("%s is failed, says the relay, and %s took it", e.id, ep.name)
-	case state != "delivered" && state != "failed":
+	case (state == "failed" || state == "discarded") && took:
+		w.fail("%s is %s, says the relay, and %s took it", e.id, state, ep.name)
+	case state == "discarded" && !w.mayBeDiscarded(ep.name, e):
+		w.fail("%s is discarded for %s, says the relay, which nobody did, and failed_retention is %s", e.id, ep.name, w.file.failedRetention)
+	case state != "delivered" && state != "failed" && state != "discarded":
 		w.fail("%s is still %s for %s, which has been well for long", e.id, state, ep.name)
 	}
 	return true
+}
+
+// mayBeDiscarded reports whether a delivery, if it failed, may have been deleted from the failed ones (operate: it "was discarded by a
+// command or became older than failed_retention").
+func (w *world) mayBeDiscarded(endpoint string, e *event) bool {
+	from, _ := e.accepting()
+	if time.Since(from) >= w.file.failedRetention {
+		return true
+	}
+	return slices.ContainsFunc(w.ledger.discards(endpoint, e.typ), func(c command) bool { return c.done.IsZero() || c.done.After(from) })
+}
+
+// judgeKept holds that a delivery is failed still against what must have deleted it.
+func (w *world) judgeKept(ep *endpoint, f *failedDelivery) {
+	// retained is how long after its time at the latest retention has looked at a failed delivery: it runs every 20 s.
+	const retained = 2 * time.Minute
+	if old := time.Since(f.FailedAt); old > w.file.failedRetention+retained {
+		w.fail("%s: %s is failed since %s, and failed_retention is %s", ep.name, f.ID, old, w.file.failedRetention)
+	}
+	for _, c := range w.ledger.discards(ep.name, f.Type) {
+		if !c.done.IsZero() && f.FailedAt.Before(c.at.Add(-unsaved)) {
+			w.fail("%s: %s is failed since %s, and was discarded at %s", ep.name, f.ID, w.at(f.FailedAt), w.at(c.at))
+		}
+	}
 }
 
 // judgeCounters holds an endpoint's counters and its failed list against the stories.
@@ -129,11 +157,43 @@ func (w *world) judgeCounters(m *machine, ep *endpoint, states map[string]string
 	}
 }
 
+// judgeSearches holds what searches find against the stories.
+func (w *world) judgeSearches(m *machine, ep *endpoint, states map[string]string) {
+	for _, state := range []string{"", "pending", "retrying", "delivered", "failed", "discarded"} {
+		found := map[string]bool{}
+		for after := ""; ; {
+			var page struct {
+				Events []struct{ ID string }
+				Next   string
+			}
+			w.get(m, "/events?limit=300&endpoint="+ep.name+"&status="+state+"&after="+after, &page)
+			for _, e := range page.Events {
+				if found[e.ID] {
+					w.fail("a search for what is %q for %s finds %s twice", state, ep.name, e.ID)
+				}
+				found[e.ID] = true
+				if is := states[e.ID]; is == "" || state != "" && is != state {
+					w.fail("a search for what is %q for %s finds %s, whose story says %q", state, ep.name, e.ID, is)
+				}
+			}
+			if after = page.Next; after == "" {
+				break
+			}
+		}
+		for id, is := range states {
+			if (state == "" || is == state) && !found[id] {
+				w.fail("a search for what is %q for %s does not find %s, whose story says %q", state, ep.name, id, is)
+			}
+		}
+	}
+}
+
 // judgeFailed holds the reason of a failed delivery against what happened.
 func (w *world) judgeFailed(ep *endpoint, f *failedDelivery, state string) {
 	if state != "failed" {
 		w.fail("%s lists %s as failed, and its story says %q", ep.name, f.ID, state)
 	}
+	w.judgeKept(ep, f)
 	r := w.ledger.receivers[ep.name]
 	var last *request
 	if d := r.deliveries[f.ID]; d != nil {

@@ -86,6 +86,7 @@ type command struct {
 	what     string    // pause, resume, replay, discard; move, edit: of the file
 	endpoint string
 	ids      []string
+	typ      string // of the deliveries that it is about; empty for all types
 }
 
 func newLedger(w *world) *ledger {
@@ -105,10 +106,10 @@ func (l *ledger) event(id, typ, body string) *event {
 }
 
 // begin notes a command, which may have its effect before it is answered; finish notes its answer.
-func (l *ledger) begin(what, endpoint string) *command {
+func (l *ledger) begin(what, endpoint, typ string) *command {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := &command{at: time.Now(), what: what, endpoint: endpoint}
+	c := &command{at: time.Now(), what: what, endpoint: endpoint, typ: typ}
 	l.commands = append(l.commands, c)
 	return c
 }
@@ -149,6 +150,18 @@ func (w *world) moved(endpoint string, since time.Time) bool {
 	return w.ledger.commandsOn(endpoint, since, "move")
 }
 
+// discards returns the commands that may have discarded a failed delivery of a type to an endpoint.
+func (l *ledger) discards(endpoint, typ string) (list []command) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.commands {
+		if c.what == "discard" && c.endpoint == endpoint && (c.typ == "" || c.typ == typ) {
+			list = append(list, *c)
+		}
+	}
+	return list
+}
+
 // replayed reports whether an event may have been replayed.
 func (w *world) replayed(endpoint string, e *event) bool {
 	w.ledger.mu.Lock()
@@ -163,7 +176,7 @@ func (w *world) freeSince(endpoint string) (since time.Time, paused bool) {
 	var resumed time.Time
 	w.ledger.mu.Lock()
 	for _, c := range w.ledger.commands {
-		if c.endpoint != endpoint {
+		if c.endpoint != endpoint || c.what == "discard" {
 			continue
 		}
 		switch c.what {

@@ -121,7 +121,7 @@ var retries = [][]time.Duration{
 func (w *world) play() {
 	r := w.rand("world", 0)
 	pick := func(list ...time.Duration) time.Duration { return list[r.IntN(len(list))] }
-	w.file = &file{dedup: pick(time.Hour, 12*time.Hour, 72*time.Hour), retention: 168 * time.Hour, failedRetention: 720 * time.Hour}
+	w.file = &file{dedup: pick(time.Hour, 12*time.Hour, 72*time.Hour), retention: 168 * time.Hour, failedRetention: pick(time.Hour, 6*time.Hour, 720*time.Hour)}
 	if !*showLog {
 		w.level = zerolog.WarnLevel
 	}

@@ -34,7 +34,9 @@ func (s *source) step(r *rand.Rand) {
 		list := s.unsure
 		s.unsure = nil
 		for _, id := range list {
-			s.post([]string{id})
+			if s.isRepeat(id) {
+				s.post([]string{id})
+			}
 		}
 	}
 	switch n := r.IntN(20); {
@@ -50,7 +52,7 @@ func (s *source) step(r *rand.Rand) {
 			}
 		}
 	case n < 18 && s.n > 0: // late
-		if id := fmt.Sprintf("evt_%s_%d", s.name, 1+r.IntN(s.n)); s.w.ageOf(id) < s.w.file.dedup*9/10 {
+		if id := fmt.Sprintf("evt_%s_%d", s.name, 1+r.IntN(s.n)); s.isRepeat(id) {
 			s.post([]string{id})
 		}
 	case n < 19: // two at once with the same id
@@ -66,6 +68,9 @@ func (s *source) step(r *rand.Rand) {
 		s.bad(r)
 	}
 }
+
+// isRepeat reports whether an id is so young that to post it again can't make a new event of it.
+func (s *source) isRepeat(id string) bool { return s.w.ageOf(id) < s.w.file.dedup*9/10 }
 
 // ageOf is how long ago an event was first posted.
 func (w *world) ageOf(id string) time.Duration {
