@@ -190,6 +190,11 @@ func (m *machine) end(nth int, within time.Duration, how string, harm func(dir s
 	m.leave(true)
 	l.dead.Store(true)
 	m.w.net.cutOff(l)
+	for _, r := range m.w.ledger.receivers {
+		r.mu.Lock()
+		r.health.forget(time.Now())
+		r.mu.Unlock()
+	}
 	m.w.say(m.name, "the relay %s", how)
 	m.lives++
 	m.w.must(copyTree(m.dataDir(m.lives), l.disk.dir))

@@ -109,6 +109,13 @@ func (h *health) note(m meaning, at time.Time, surely bool) {
 	}
 }
 
+// forget minds that a crash can have made the relay forget that the endpoint is up again: it may be down as before.
+func (h *health) forget(crash time.Time) {
+	if !h.downTil.IsZero() && crash.Sub(h.downTil) < unsaved {
+		h.inRow = max(h.inRow, downAfter)
+	}
+}
+
 // together is within what time answers may reach the relay in another order, and it may go down and up again.
 const together = 2 * time.Second
 
