@@ -163,7 +163,7 @@ func (s *shelf) check(when string) {
 
 func TestSearchFindsWhatLookingAtEverythingFinds(t *testing.T) {
 	t.Parallel()
-	s := openShelf(t, 2000)
+	s := openShelf(t, 800) // eight pages
 	s.check("some of it in memory")
 	s.reopen()
 	s.crm, s.mail = s.lane("crm"), s.lane("mail")

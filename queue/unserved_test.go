@@ -107,8 +107,8 @@ func (b *bench) heard(text string) bool {
 // made once, in order, whatever happened in between.
 func TestAnOrphanKeepsItsEventsAndNotTheLogOfAll(t *testing.T) {
 	t.Parallel()
-	const held, others = 2_000, 38_000
-	b, clock := openStill(t, func(o *Options) { o.segmentSize = 256 << 10 })
+	const held, others = 800, 9_200
+	b, clock := openStill(t, func(o *Options) { o.segmentSize = 64 << 10 })
 	crm, old := b.lane("crm"), b.lane("old")
 	b.addMany(clock, NewLaneSet(crm.ID(), old.ID()), 0, held/2)
 	b.drainAll(crm)
