@@ -230,10 +230,3 @@ func (l *Lane) newFailures() (any bool, oldest uint64) {
 	oldest, l.oldestFailed = l.oldestFailed, math.MaxUint64
 	return l.failed > 0, oldest
 }
-
-// recheckFailures has newFailures return failed deliveries from an event on.
-func (l *Lane) recheckFailures(from uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.oldestFailed = min(l.oldestFailed, from)
-}

@@ -22,8 +22,10 @@ const (
 	// checkEvery is how often the writer asks whether Badger merged tables, which is where it loses records.
 	checkEvery = 5 * time.Second
 	freshName  = "store.new"
-	// After a store could not be made, nobody tries again for remakePause times as long as that took.
-	remakePause = 10
+	// After a store could not be made, nobody tries again for remakePause times as long as that took, nor for longer than
+	// remakePauseMost: nothing is saved meanwhile, and the disk may be well again.
+	remakePause     = 10
+	remakePauseMost = 10 * time.Second
 	// The new store takes the old one's place in at most replaceTries tries: between the two nobody can read.
 	replaceTries = 12
 	replacePause = 250 * time.Millisecond
@@ -169,7 +171,7 @@ func (w *writer) remake(q *Queue, why string) error {
 		if !isShortage(err) || errors.Is(err, store.ErrUnsure) {
 			err = fmt.Errorf("%w: %v", errNotRemade, err)
 		}
-		w.remakeFailure = remakeFailure{err, uptime() + max(int64(refusedPause), remakePause*(uptime()-began))}
+		w.remakeFailure = remakeFailure{err, uptime() + int64(min(max(refusedPause, remakePause*since(began)), remakePauseMost))}
 		return err
 	}
 	w.remakeFailure = remakeFailure{}

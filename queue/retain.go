@@ -15,10 +15,10 @@ import (
 // needed its events for the time of retention, and the dedup window of its ids is over. While that is not over, the segment
 // is written anew with nothing but its ids. Events of it that are retrying or failed are carried before.
 type retainer struct {
-	watermarks   []watermark       // ascending; the last one may move on
-	failures     map[LaneID]uint64 // by lane: failed deliveries of events below it were looked at, and deleted
-	expiring     LaneID            // the lane whose failed deliveries are looked at next
-	failuresDone bool              // in this run, those of all lanes were looked at
+	watermarks   []watermark         // ascending; the last one may move on
+	failures     map[LaneID]failures // what is known of each lane's failed deliveries
+	expiring     LaneID              // the lane whose failed deliveries are looked at next
+	failuresDone bool                // in this run, those of all lanes were looked at
 	needed       neededEvents
 
 	// Of carried events that are still needed.
@@ -31,6 +31,12 @@ type retainer struct {
 	unserved      unservedUsage // what unserved lanes hold of them, as of the last sweep and the carrying since
 	expired       expiredCounts // deliveries that became failed and were not reported yet
 	carrying      carrying
+}
+
+// failures is what retention knows of the failed deliveries of a lane.
+type failures struct {
+	below uint64 // those of events below it were looked at, and deleted
+	due   int64  // none of them is too old before (queue time, Unix milliseconds)
 }
 
 // sweepResult is what a sweep has found so far.
@@ -234,10 +240,11 @@ func (r *retainer) dropPlaces(q *Queue) error {
 	return a.finish()
 }
 
-// expireFailures deletes failed deliveries that are older than FailedRetention, and reports how many.
+// expireFailures deletes failed deliveries that are older than FailedRetention, and reports whether there is more to look at.
+// It reads those of a lane only when one can be too old: the oldest that was left, or one that was recorded since.
 func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (more bool, err error) {
 	if r.failures == nil {
-		r.failures = map[LaneID]uint64{}
+		r.failures = map[LaneID]failures{}
 	}
 	looked := false
 	for _, l := range q.Lanes() {
@@ -245,19 +252,21 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 			continue
 		}
 		any, oldest := l.newFailures()
-		r.failures[l.id] = min(r.failures[l.id], oldest)
-		if !any {
+		known := r.failures[l.id]
+		known.below = min(known.below, oldest)
+		r.failures[l.id] = known
+		if !any || now.UnixMilli() < known.due {
 			continue
 		}
 		if looked && over() { // each step looks at one lane at least, else many lanes would never all be looked at
-			l.recheckFailures(r.failures[l.id])
 			r.expiring = l.id
 			return true, nil
 		}
 		looked = true
 		var gone []uint64
 		young := 0
-		from := store.FailedKey(uint32(l.id), r.failures[l.id])
+		due := now // of what is recorded from here on, at the earliest
+		from := store.FailedKey(uint32(l.id), known.below)
 		to := store.FailedKey(uint32(l.id), math.MaxUint64)
 		err := q.index.scan(from, to, func(key store.Key, value []byte) (bool, error) {
 			f, err := parseFailure(key.Number, value)
@@ -265,21 +274,29 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 				return true, nil // it stays
 			}
 			if now.Sub(f.At) < q.opts.FailedRetention {
+				if f.At.Before(due) {
+					due = f.At
+				}
 				young++ // one that a replay had fail again is younger than those behind it
 				return young < maxChanges, nil
 			}
 			gone = append(gone, key.Number)
 			if young == 0 {
-				r.failures[l.id] = key.Number + 1
+				known.below = key.Number + 1
 			}
 			return len(gone) < maxChanges, nil
 		})
 		if err != nil {
 			return false, err
 		}
-		if n := l.deleteFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention }); n > 0 {
+		n := l.deleteFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention })
+		if n > 0 {
 			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are older than queue.failed_retention and were deleted", l.name, n))
 		}
+		if known.due = due.Add(q.opts.FailedRetention).UnixMilli(); n < len(gone) || len(gone) == maxChanges {
+			known.due = 0 // a replay has one of them in flight, or there are more
+		}
+		r.failures[l.id] = known
 		more = more || len(gone) == maxChanges
 	}
 	r.expiring = 0

@@ -333,3 +333,72 @@ func TestAFirstSegmentThatIsGoneIsToldWithItsEvents(t *testing.T) {
 		t.Errorf("%d events are gone, %d are counted, told %q", lost, n, after.said)
 	}
 }
+
+// Retention looks at the failed deliveries of a lane when the oldest is too old, and not at each of its runs.
+func TestRetentionLooksAtFailedDeliveriesWhenOneCanBeTooOld(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.Retention, o.FailedRetention = 100*time.Hour, time.Hour })
+	crm := b.lane("crm")
+	first := clock.Load()
+	fail := func(id string) {
+		t.Helper()
+		b.append(NewLaneSet(crm.ID()), id)
+		crm.Failed(mustTake(t, crm, id), broken(1), "answered 500")
+		b.saveAll()
+	}
+	// due is when retention looks again. It knows the lane only once it has looked.
+	due := func() (at time.Duration, looked bool) {
+		t.Helper()
+		b.tidy()
+		err := b.update(func() error {
+			var known failures
+			if known, looked = b.writer.retain.failures[crm.ID()]; looked {
+				at = time.Duration(known.due-first) * time.Millisecond
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at, looked
+	}
+	mustBe := func(when string, want time.Duration, failed int64) {
+		t.Helper()
+		if at, looked := due(); !looked || at.Round(time.Second) != want {
+			t.Errorf("%s: retention looks again after %v, want %v", when, at, want)
+		}
+		if n := crm.Stats().Failed; n != failed {
+			t.Errorf("%s: %d deliveries are failed, want %d", when, n, failed)
+		}
+	}
+	fail("one")
+	mustBe("one has failed", time.Hour, 1)
+	clock.Add(30 * time.Minute.Milliseconds())
+	fail("two")
+	mustBe("another has failed later", time.Hour, 2)
+	clock.Add(31 * time.Minute.Milliseconds())
+	mustBe("the first is too old", 90*time.Minute, 1)
+
+	// What a replay has in flight stays, and is looked at again at once.
+	clock.Add(30 * time.Minute.Milliseconds())
+	b.startReplay(crm, ReplaySpec{Failed: true})
+	d, _ := crm.TakeReplay(time.UnixMilli(clock.Load()))
+	if d == nil {
+		t.Fatal("the replay has nothing to attempt")
+	}
+	if at, _ := due(); at > time.Duration(clock.Load()-first)*time.Millisecond || crm.Stats().Failed != 1 {
+		t.Errorf("a delivery that is too old is in flight: retention looks again after %v, and %d are failed", at, crm.Stats().Failed)
+	}
+	crm.Failed(d, broken(1), "answered 500 again")
+	b.saveAll()
+	mustBe("it failed again", time.Duration(clock.Load()-first)*time.Millisecond+time.Hour, 1)
+	b.reopen()
+	crm = b.lane("crm")
+	clock.Add(59 * time.Minute.Milliseconds())
+	mustBe("after a restart", 91*time.Minute+time.Hour, 1)
+	clock.Add(2 * time.Minute.Milliseconds())
+	b.tidy()
+	if n := crm.Stats().Failed; n != 0 {
+		t.Errorf("%d deliveries are failed, want none", n)
+	}
+}

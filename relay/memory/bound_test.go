@@ -20,11 +20,11 @@ func TestTheCeilingRisesWithWhatLivesUpToThreeQuarters(t *testing.T) {
 		"little lives":              {8192 * mib, 20 * mib, 8 * mib, 96 * mib},
 		"little lives, 256 MiB":     {256 * mib, 20 * mib, 8 * mib, 64 * mib},
 		"little lives, 64 MiB":      {64 * mib, 5 * mib, 4 * mib, 48 * mib},
-		"much lives":                {8192 * mib, 200 * mib, 40 * mib, 450 * mib},
-		"much lives, 256 MiB":       {256 * mib, 60 * mib, 20 * mib, 145 * mib},
+		"much lives":                {8192 * mib, 200 * mib, 40 * mib, 350 * mib},
+		"much lives, 256 MiB":       {256 * mib, 60 * mib, 20 * mib, 115 * mib},
 		"more than fits, 256 MiB":   {256 * mib, 200 * mib, 40 * mib, 192 * mib},
 		"more than fits in 48 MiB":  {48 * mib, 200 * mib, 40 * mib, 48 * mib},
-		"a machine without an end":  {math.MaxInt64, 1000 * mib, 0, 2000 * mib},
+		"a machine without an end":  {math.MaxInt64, 1000 * mib, 0, 1500 * mib},
 		"what is beside is counted": {8192 * mib, 0, 400 * mib, 500 * mib},
 	} {
 		if got := newCeiling(c.available).over(c.live, c.beside); got != c.want {
