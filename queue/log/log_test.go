@@ -624,3 +624,69 @@ func TestASearchReadsOneThingOfASegmentThatHasNothingForIt(t *testing.T) {
 		t.Errorf("%d reads for %d blocks in one of 19 segments, want %d at most", reads, found, want)
 	}
 }
+
+// More segments than are looked through at a time: with all filters, with those of the newest only, and with none.
+func TestAnIDIsFoundInAnyOfManySegments(t *testing.T) {
+	t.Parallel()
+	x := newTester(t)
+	x.o.SegmentSize = 8 << 10
+	x.reopen(NoStart)
+	ends := map[uint64]int64{} // by segment, when the last of its events was accepted
+	for segments := len(x.l.Segments()); segments < 150; {
+		x.frame(40, "lead.created", 1)
+		x.save()
+		if now := len(x.l.Segments()); now > segments {
+			ends[x.l.Segments()[segments-1].Number] = x.now - 1
+			segments = now
+		}
+	}
+	look := func(when string) {
+		t.Helper()
+		list := x.l.Segments()
+		for _, oldest := range []int{0, 85, 86} {
+			for i, s := range list[:149] {
+				if i%5 != 0 && i-oldest != -1 && i != oldest {
+					continue
+				}
+				ev := x.events[s.FirstEvent+uint64(i)%(s.EndEvent-s.FirstEvent)]
+				h := x.l.Key().Hash(ev.ID)
+				found, ok, err := x.l.Lookup(&h, ends[list[oldest].Number])
+				if err != nil || ok != (i >= oldest) || ok && found != ev.Seq {
+					t.Fatalf("%s: the id of event %d in segment %d, asked for those since segment %d: %d, %v, %v", when, ev.Seq, i, oldest, found, ok, err)
+				}
+			}
+		}
+	}
+	look("sealed")
+	x.reopen(NoStart)
+	look("without filters")
+	x.l.LoadFilters(nil)
+	look("with filters")
+	x.o.FilterBytes = x.l.list()[100].filter.bytes() * 70
+	x.reopen(NoStart)
+	x.l.LoadFilters(nil)
+	if x.l.list()[20].filter.bytes() != 0 || x.l.list()[140].filter.bytes() == 0 {
+		t.Fatal("there is memory for the filters of all or of none")
+	}
+	look("with the newest filters")
+
+	// The newest of those that had an id is found, also when they are in different lots of segments.
+	for _, at := range []uint64{2, x.seq / 3, x.seq - 500} {
+		h := x.l.Key().Hash(x.events[at].ID)
+		x.seq, x.events[x.seq] = x.seq+1, x.events[at]
+		var d entry.Draft
+		ev := entry.Event{ID: x.events[at].ID, Type: []byte("lead.created"), Body: []byte("{}"), Lanes: entry.NewLaneSet(1)}
+		d.Add("crm", &ev, h)
+		raw, f := d.Seal(nil, x.number, x.seq-1, x.now)
+		x.l.Accept(f)
+		x.l.Add(entry.Header{Kind: entry.KindFrame, Number: x.number, At: x.now}, raw, f, nil)
+		x.number++
+		for again := x.seq - 1; len(x.l.Segments()) < 155 || at == 2 && len(x.l.Segments()) < 216; {
+			if found, ok, err := x.l.Lookup(&h, 0); err != nil || !ok || found != again {
+				t.Fatalf("the id of event %d, used again by %d: %d, %v, %v", at, again, found, ok, err)
+			}
+			x.frame(40, "lead.created", 1)
+			x.save()
+		}
+	}
+}

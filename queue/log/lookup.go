@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"sort"
 
@@ -99,24 +100,42 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 		return seq, true, nil
 	}
 	list := l.list()
-	for _, s := range slices.Backward(list[:max(len(list)-1, 0)]) { // all but the last are sealed
-		if s.lastAt != 0 && s.lastAt < oldest {
-			break
-		}
-		if s.rebuiltIDs.Load() == nil && !s.filter.mayHave(h) {
-			continue
-		}
-		seqs, err := l.findIn(s, h)
-		for _, found := range seqs {
-			if found >= s.firstEvent && (!ok || found > seq) { // carried events are older than all others
-				seq, ok = found, true
+	for list = list[:max(len(list)-1, 0)]; len(list) > 0; { // all but the last are sealed
+		some := list[max(len(list)-64, 0):]
+		list = list[:len(list)-len(some)]
+		may := uint64(0) // of some, those whose filters may let the id pass
+		for i, s := range slices.Backward(some) {
+			if s.lastAt != 0 && s.lastAt < oldest {
+				list = nil
+				break
+			}
+			if s.rebuiltIDs.Load() != nil {
+				may |= 1 << i
+			} else {
+				may |= s.filter.passes(h) << i
 			}
 		}
-		if ok || err != nil {
-			return seq, ok, err
+		for ; may != 0; may &^= 1 << (bits.Len64(may) - 1) {
+			seqs, err := l.lookIn(some[bits.Len64(may)-1], h)
+			for _, found := range seqs {
+				seq, ok = max(seq, found), true
+			}
+			if ok || err != nil {
+				return seq, ok, err
+			}
 		}
 	}
 	return 0, false, nil
+}
+
+// lookIn returns the events with an id that a sealed segment has of its own, as far as its filter lets the id pass: carried
+// ones are older than all others.
+func (l *Log) lookIn(s *segment, h *entry.Hash) ([]uint64, error) {
+	if s.rebuiltIDs.Load() == nil && !s.filter.mayHave(h) {
+		return nil, nil
+	}
+	seqs, err := l.findIn(s, h)
+	return slices.DeleteFunc(seqs, func(seq uint64) bool { return seq < s.firstEvent }), err
 }
 
 // LookupAll finds all events with an id, newest first. It reads a page of each segment whose filter says so.
