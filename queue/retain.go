@@ -208,6 +208,7 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() b
 		}
 		r.carrying = carrying{}
 		q.carriedBelow.Store(q.log.FirstKeptEvent())
+		q.tail.forget(q.log.FirstKeptEvent())
 		if err == nil {
 			err = r.dropPlaces(q)
 		}

@@ -402,3 +402,25 @@ func TestRetentionLooksAtFailedDeliveriesWhenOneCanBeTooOld(t *testing.T) {
 		t.Errorf("%d deliveries are failed, want none", n)
 	}
 }
+
+// What is in memory still is found no more once retention has deleted it: not by its id, by no search, by no replay.
+func TestWhatRetentionDeletedIsNotFoundInMemory(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.tailBytes = 4 << 20 })
+	crm := b.lane("crm")
+	b.append(NewLaneSet(crm.ID()), "old", "held")
+	crm.Delivered(mustTake(t, crm, "old"), ok(1))
+	crm.Failed(mustTake(t, crm, "held"), broken(1), "answered 500")
+	b.mustTell("kept", "crm", map[string]string{"old": Delivered, "held": Failed})
+	b.rest(clock)
+	b.mustTell("after retention", "crm", map[string]string{"held": Failed})
+	if _, _, found, err := b.Story([]byte("old")); found || err != nil {
+		t.Errorf("the story of a deleted event: found %v, %v", found, err)
+	}
+	if n, _, err := crm.CountReplay(ReplaySpec{Since: time.UnixMilli(1)}, time.Minute); n != 1 || err != nil {
+		t.Errorf("a replay of all would make %d deliveries, %v; want the one that is kept", n, err)
+	}
+	b.append(NewLaneSet(crm.ID()), "new")
+	crm.Delivered(mustTake(t, crm, "new"), ok(1))
+	b.mustTell("and then", "crm", map[string]string{"held": Failed, "new": Delivered})
+}

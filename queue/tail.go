@@ -40,6 +40,18 @@ func (t *tail) trim(applied uint64, limit int64) {
 	t.mu.Unlock()
 }
 
+// forget frees the frames of events below one: retention has deleted them, and nobody may find them any more.
+func (t *tail) forget(below uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for n < len(t.frames) && t.frames[n].End() <= below {
+		t.bytes -= memoryOf(t.frames[n])
+		n++
+	}
+	t.frames = slices.Delete(t.frames, 0, n)
+}
+
 // framesFrom returns up to limit bytes of frames, one at least, from the one on that holds event seq. It returns nothing
 // when that event is older than all, or beyond the newest.
 func (t *tail) framesFrom(seq uint64, limit int) []*entry.Frame {
