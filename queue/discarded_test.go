@@ -68,7 +68,7 @@ func TestWhatWasDiscardedIsNotToldAsDelivered(t *testing.T) {
 		case "last":
 			crm.Retry(d, broken(1), time.UnixMilli(clock.Load()))
 		case "untried":
-			crm.Failed(d, nil, "it is older than max_age")
+			crm.GiveUp(d, classExpired, "it is older than max_age")
 		default:
 			crm.Failed(d, broken(1), "answered 500")
 		}

@@ -65,7 +65,7 @@ func TestOfOlderAttemptsTheBeginningOfTheirAnswersIsKept(t *testing.T) {
 		probe.At = probe.At.Add(time.Duration(i) * time.Second)
 		crm.Note(d, probe)
 	}
-	crm.Failed(d, nil, "expired")
+	crm.GiveUp(d, classExpired, "expired")
 	b.reopen()
 	b.mustKeep("at the end", "a", shortExcerpt, shortExcerpt, wholeExcerpt)
 	b.mustKeep("of probes", "b", shortExcerpt, shortExcerpt, shortExcerpt)

@@ -171,7 +171,7 @@ func freezeQueue(t *testing.T) {
 	p.mustSave()
 	for more := true; more; {
 		var err error
-		if more, err = crm.PostLetters(dead); errors.Is(err, ErrUnsaved) {
+		if more, err = crm.PostLetters(dead, everyEvent); errors.Is(err, ErrUnsaved) {
 			p.mustSave()
 			more = true
 		} else {

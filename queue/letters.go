@@ -80,14 +80,15 @@ func (l *Lane) owesLetters() bool {
 }
 
 // PostLetters makes some of the letters that the lane owes, appends them for the lane target, and reports whether there may be
-// more. After an error, which is Append's, ErrUnsaved or one of a read, they are still owed. One caller at a time. It reads disk,
-// holds no lock meanwhile, and waits for a sync: letters that it made are durable when it returns.
-func (l *Lane) PostLetters(target *Lane) (more bool, err error) {
+// more. No letter is made of an event that own, which must not block, says is none of the lane's. After an error, which is Append's,
+// ErrUnsaved or one of a read, they are still owed. One caller at a time. It reads disk, holds no lock meanwhile, and waits for a sync:
+// letters that it made are durable when it returns.
+func (l *Lane) PostLetters(target *Lane, own func(*Stored) bool) (more bool, err error) {
 	seqs, doubt, err := l.lettersOwed()
 	if err != nil || len(seqs) == 0 {
 		return false, err
 	}
-	posted, err := l.post(target, seqs, doubt)
+	posted, err := l.post(target, own, seqs, doubt)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &l.letters
@@ -161,7 +162,7 @@ func (l *Lane) scanForOwed(from uint64, seqs *[]uint64) (next uint64, err error)
 // post makes letters for the first of some events, as many as are made at a time. It returns how many of the events need no
 // letter any more. If uncertain, it asks the log whether the letter is there: that may look at every segment for each event,
 // and at all letters of the event.
-func (l *Lane) post(target *Lane, seqs []uint64, doubt bool) (posted int, err error) {
+func (l *Lane) post(target *Lane, own func(*Stored) bool, seqs []uint64, doubt bool) (posted int, err error) {
 	var reader eventReader
 	var sources []string
 	var events []Event
@@ -186,7 +187,7 @@ func (l *Lane) post(target *Lane, seqs []uint64, doubt bool) (posted int, err er
 			return 0, err
 		}
 		made = append(made, f)
-		if !ok || ev.Letter != nil {
+		if !ok || ev.Letter != nil || !own(&ev) {
 			continue // an event that can't be read has been reported; a letter is not copied again
 		}
 		letter := Letter{Seq: seq, At: f.At.UnixMilli(), Lane: l.name, Class: f.Class, Reason: f.Reason}

@@ -16,7 +16,7 @@ import (
 func (b *bench) postAll(from, to *Lane) {
 	b.t.Helper()
 	for {
-		more, err := from.PostLetters(to)
+		more, err := from.PostLetters(to, everyEvent)
 		if errors.Is(err, ErrUnsaved) {
 			b.saveAll()
 			continue
@@ -62,7 +62,7 @@ func TestWhatFailsIsCopiedToAnotherLaneWithWhoAndWhy(t *testing.T) {
 	b.append(NewLaneSet(crm.ID()), "a", "b", "c")
 	crm.Failed(mustTake(t, crm, "a"), broken(1), "answered 500")
 	crm.Delivered(mustTake(t, crm, "b"), ok(1))
-	crm.Failed(mustTake(t, crm, "c"), nil, "held too long")
+	crm.GiveUp(mustTake(t, crm, "c"), classExpired, "held too long")
 	b.postAll(crm, dead)
 	want := []string{"a crm " + broken(1).Class + " answered 500", "c crm expired held too long"}
 	if got := b.letters(dead); !slices.Equal(got, want) {
@@ -190,7 +190,7 @@ func TestALetterThatIsOwedOutlivesACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	look("one letter made and not noted", b.crash(nil), "a", "b")
-	if posted, err := crm.post(dead, seqs, true); posted != 2 || err != nil {
+	if posted, err := crm.post(dead, everyEvent, seqs, true); posted != 2 || err != nil {
 		t.Fatal(posted, err)
 	}
 	look("all made and not noted", b.crash(nil), "a", "b")
@@ -368,3 +368,6 @@ func TestALetterThatWasNeverTriedIsNotLookedFor(t *testing.T) {
 		t.Errorf("%d letters, want %d", len(got), n+2)
 	}
 }
+
+// everyEvent has a letter made of every event.
+func everyEvent(*Stored) bool { return true }

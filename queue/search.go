@@ -22,6 +22,9 @@ type Query struct {
 	FailedUntil  time.Time
 	Below        uint64 // only events with a lower number; 0: all
 	Limit        int    // of events; 100 when it is 0
+
+	// Fits reports whether an event is looked for, of those that all else fits; nil: each is. It must not block, nor keep the event.
+	Fits func(*Stored) bool
 }
 
 // Found is one page of what Search found, newest first.
@@ -381,8 +384,11 @@ func (s *search) readBefore(seq uint64) (err error) {
 	return err
 }
 
-// addIfState adds an event to the page if its deliveries are in the query's state.
+// addIfState adds an event to the page if it fits the query and its deliveries are in the query's state.
 func (s *search) addIfState(ev *Stored) error {
+	if s.query.Fits != nil && !s.query.Fits(ev) {
+		return nil
+	}
 	found := FoundEvent{
 		Seq: ev.Seq, At: s.q.shown(ev.At), Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{}, Letter: LetterOf(ev),
 	}

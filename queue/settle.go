@@ -6,7 +6,7 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// Delivered settles a delivery that went well with attempt a. Like Retry, Failed, Note and Release it changes memory, under
+// Delivered settles a delivery that went well with attempt a. Like Retry, Failed, GiveUp, Note and Release it changes memory, under
 // the lane's lock, and waits for no disk: the next save makes it durable.
 func (l *Lane) Delivered(d *Delivery, a *Attempt) {
 	l.mu.Lock()
@@ -51,15 +51,18 @@ func (l *Lane) Retry(d *Delivery, a *Attempt, due time.Time) {
 	l.wake()
 }
 
-// Failed makes a delivery failed. a is the last attempt, nil when there was none.
+// Failed makes a delivery failed. a is the last attempt.
 func (l *Lane) Failed(d *Delivery, a *Attempt, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := Failure{Reason: reason, Class: classExpired}
-	if a != nil {
-		f.Status, f.Class = a.Status, a.Class
-	}
-	l.fail(d, a, f)
+	l.fail(d, a, Failure{Reason: reason, Status: a.Status, Class: a.Class})
+}
+
+// GiveUp makes a delivery failed that is not attempted any more.
+func (l *Lane) GiveUp(d *Delivery, class, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fail(d, nil, Failure{Reason: reason, Class: class})
 }
 
 // fail makes a delivery failed. The caller holds mu.

@@ -68,7 +68,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return errors.Join(err, q.Close())
 	}
-	intake, err := ingest.New(r.current.Sources, int(r.startConfig.Server.MaxBody), q, dispatcher.Route, r.log)
+	intake, err := ingest.New(r.current.Sources, int(r.startConfig.Server.MaxBody), q, func() ingest.Routes { return dispatcher.Routes() }, r.log)
 	if err != nil {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()

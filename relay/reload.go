@@ -6,7 +6,6 @@ import (
 
 	"realtorbot-relay/relay/admin"
 	"realtorbot-relay/relay/config"
-	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/ingest"
 )
 
@@ -134,7 +133,7 @@ func (r *Relay) changes(cfg *config.Config) []config.Change {
 	if len(changes) == 0 || !r.isOpen() {
 		return changes
 	}
-	delivery.ExplainChanges(changes, cfg.Endpoints, r.dispatcher.Statuses())
+	r.dispatcher.ExplainChanges(changes, cfg.Endpoints)
 	return changes
 }
 

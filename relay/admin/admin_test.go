@@ -69,7 +69,7 @@ func openHarness(t *testing.T, token string) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	intake, err := ingest.New([]config.Source{{Name: "default", Path: "/events"}}, 1<<20, q, post.Route, zerolog.Nop())
+	intake, err := ingest.New([]config.Source{{Name: "default", Path: "/events"}}, 1<<20, q, func() ingest.Routes { return post.Routes() }, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func (o *harness) accept(ids ...string) {
 	o.t.Helper()
 	for _, id := range ids {
 		body := `{"id":"` + id + `","type":"lead.created","timestamp":"2024-01-15T10:30:00Z","data":{"note":"<b>"}}`
-		events := []queue.Event{{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(body), Lanes: o.Dispatcher.Route([]byte("lead.created"))}}
+		events := []queue.Event{{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(body), Lanes: o.Dispatcher.Route([]byte("lead.created"), []byte(body))}}
 		if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
 			o.t.Fatal(err)
 		}

@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"cmp"
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -37,7 +35,7 @@ const mostEarlier = 9
 // unmatched is an endpoint that an event is not for.
 type unmatched struct {
 	Endpoint string `json:"endpoint"`
-	Reason   string `json:"reason"` // not_subscribed, disabled, added_later or changed_since
+	Reason   string `json:"reason"` // not_subscribed, not_matched, disabled, added_later or changed_since
 	Note     string `json:"note"`   // the same for people
 }
 
@@ -160,14 +158,11 @@ func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
 		if lane == nil || ev.Lanes.Has(lane.ID()) || slices.ContainsFunc(ev.Deliveries, given) {
 			continue
 		}
-		one := unmatched{ep.Name, "changed_since", "it subscribes to this type now and did not, or was disabled, when the event was accepted"}
-		switch {
-		case !lane.Existed(ev.Seq):
+		one := unmatched{ep.Name, "changed_since", "it asks for this event now and did not, or was disabled, when the event was accepted"}
+		if !lane.Existed(ev.Seq) {
 			one.Reason, one.Note = "added_later", "the event was accepted before this endpoint was configured; an endpoint that had the name before may have got it"
-		case !ep.Subscribes(string(ev.Type)):
-			one.Reason, one.Note = "not_subscribed", "it subscribes to "+cmp.Or(strings.Join(ep.Events, ", "), "nothing: it is given what fails elsewhere")
-		case !ep.Enabled:
-			one.Reason, one.Note = "disabled", "it is disabled: events accepted meanwhile are not for it"
+		} else if reason, note := ep.NotFor(string(ev.Type), ev.Body); reason != "" {
+			one.Reason, one.Note = reason, note
 		}
 		list = append(list, one)
 	}

@@ -18,7 +18,7 @@ import (
 // acceptTyped stores one event of a type.
 func (o *harness) acceptTyped(id, kind string) {
 	o.t.Helper()
-	events := []queue.Event{{ID: []byte(id), Type: []byte(kind), Body: []byte(`{"id":"` + id + `"}`), Lanes: o.Dispatcher.Route([]byte(kind))}}
+	events := []queue.Event{{ID: []byte(id), Type: []byte(kind), Body: []byte(`{"id":"` + id + `"}`), Lanes: o.Dispatcher.Route([]byte(kind), nil)}}
 	if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
 		o.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/rfc3339"
 )
@@ -37,6 +38,7 @@ const (
 	binUnreached = "unreached" // no whole answer came
 	binExpired   = "expired"   // held for max_age without a last attempt
 	binLost      = "unreadable"
+	binUnmatched = "unmatched" // not the endpoint's own, as it is configured
 )
 
 // The classes of failed deliveries that no attempt has.
@@ -53,13 +55,15 @@ func binOf(class string) string {
 		return binExpired
 	case classUnreadable:
 		return binLost
+	case delivery.ClassUnmatched:
+		return binUnmatched
 	}
 	return binUnreached
 }
 
 // failedClasses are the classes that a failed delivery can have.
 func failedClasses() []string {
-	list := []string{classExpired, classUnreadable}
+	list := []string{classExpired, classUnreadable, delivery.ClassUnmatched}
 	for _, c := range client.Classes() {
 		list = append(list, string(c))
 	}
@@ -81,7 +85,7 @@ func classesOf(bin string, classes []string) []string {
 	return in
 }
 
-var bins = []string{binRefused, binUnreached, binExpired, binLost}
+var bins = []string{binRefused, binUnreached, binExpired, binLost, binUnmatched}
 
 // failedFilter reads which failed deliveries a request is about.
 func failedFilter(q *query) queue.ReplaySpec {

@@ -73,7 +73,7 @@ func (o *harness) append(text string) {
 	if err := json.Unmarshal([]byte(text), &named); err != nil {
 		o.t.Fatal(err)
 	}
-	events := []queue.Event{{ID: []byte(named.ID), Type: []byte(named.Type), Body: []byte(text), Lanes: o.Dispatcher.Route([]byte(named.Type))}}
+	events := []queue.Event{{ID: []byte(named.ID), Type: []byte(named.Type), Body: []byte(text), Lanes: o.Dispatcher.Route([]byte(named.Type), []byte(text))}}
 	if err := o.Queue.Append("platform", events, make([]queue.Receipt, 1)); err != nil {
 		o.t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (d *Alerter) Raised() map[string]int64 {
 func (d *Alerter) send(ctx context.Context) {
 	rest := d.unsent[:0]
 	for i, a := range d.unsent {
-		event := queue.Event{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body, Lanes: d.Dispatcher.Route([]byte(a.kind))}
+		event := queue.Event{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body, Lanes: d.Dispatcher.Route([]byte(a.kind), a.body)}
 		err := d.Queue.Append(source, []queue.Event{event}, make([]queue.Receipt, 1))
 		switch {
 		case err == nil:
@@ -201,7 +201,7 @@ const source = "relay"
 // sendPast sends an alert at once to all endpoints that subscribed to it, and waits for them.
 func (d *Alerter) sendPast(ctx context.Context, a alert) {
 	var all sync.WaitGroup
-	for _, name := range d.Dispatcher.Subscribers(a.kind) {
+	for _, name := range d.Dispatcher.Subscribers(a.kind, a.body) {
 		all.Go(func() {
 			request := client.Request{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body}
 			result, _, err := d.Dispatcher.SendTest(ctx, name, request, false)

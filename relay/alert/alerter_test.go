@@ -86,7 +86,7 @@ func openHarness(t *testing.T) *harness {
 func (b *harness) accept(ids ...string) {
 	b.t.Helper()
 	for _, id := range ids {
-		ev := queue.Event{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(`{"id":"` + id + `","type":"lead.created","data":{}}`), Lanes: b.Dispatcher.Route([]byte("lead.created"))}
+		ev := queue.Event{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(`{"id":"` + id + `","type":"lead.created","data":{}}`), Lanes: b.Dispatcher.Route([]byte("lead.created"), nil)}
 		if err := b.Queue.Append("platform", []queue.Event{ev}, make([]queue.Receipt, 1)); err != nil {
 			b.t.Fatal(err)
 		}

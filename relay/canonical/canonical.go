@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/relay/memory"
 )
 
@@ -48,6 +49,9 @@ type canon struct {
 	account memory.Account // what all of this is taken from before it is allocated
 	worked  uint8          // wraps around
 
+	place *match.Member // of the object or member that is read next; nil: nobody asks for what is in it
+	found match.Found   // of the event that is read
+
 	shuffles []shuffle // the objects read so far whose members are to be put into order
 	strays   []member  // their members
 }
@@ -86,6 +90,8 @@ func (c *canon) read(in []byte) bool {
 
 // begin forgets what was read of the event before.
 func (c *canon) begin() {
+	c.place = nil
+	c.found.Reset()
 	c.members, c.tables, c.shuffles, c.strays, c.count = c.members[:0], c.tables[:0], c.shuffles[:0], c.strays[:0], 0
 }
 
@@ -161,7 +167,7 @@ func (c *canon) object(depth int) bool {
 		return c.refuse(tooDeep, c.at)
 	}
 	base, open := len(c.members), len(c.out)
-	seen := names{at: len(c.tables)}
+	seen, place := names{at: len(c.tables)}, c.place
 	c.out = append(c.out, '{')
 	c.at++
 	c.space()
@@ -180,6 +186,7 @@ func (c *canon) object(depth int) bool {
 			return false
 		}
 		name := c.out[m.start+1 : len(c.out)-1]
+		inside := place.Inside(name)
 		switch has, ok := seen.has(c, c.members[base:], name); {
 		case !ok:
 			return false
@@ -200,10 +207,14 @@ func (c *canon) object(depth int) bool {
 		c.out = append(c.out, ':')
 		m.value = int32(len(c.out))
 		c.space()
+		c.place = inside
 		if !c.value(depth + 1) {
 			return false
 		}
 		m.end = int32(len(c.out))
+		if inside != nil {
+			c.found.Note(inside, c.out[m.value:])
+		}
 		if len(c.members) == cap(c.members) {
 			var err error
 			if c.members, err = memory.Grow(c.account, c.members, 1); err != nil {
@@ -236,6 +247,7 @@ func (c *canon) array(depth int) bool {
 	}
 	c.out = append(c.out, '[')
 	c.at++
+	c.place = nil
 	c.space()
 	if c.peek() == ']' {
 		c.at++

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 )
 
 // Event is one event in canonical form. Body is the whole event; ID and Type are parts of it. Who filled it says how
@@ -51,11 +52,14 @@ func (e *Invalid) Status() int {
 	return 400
 }
 
-// Stamp supplies what a client may leave out.
+// Stamp supplies what a client may leave out, and what follows from an event.
 type Stamp struct {
 	Now   time.Time               // the time of receipt, for an event without a timestamp
 	Own   bool                    // the relay's own types may be used
 	NewID func(dst []byte) []byte // appends a new event id ("evt_…") for an event without one; IsID must hold for it
+
+	Members *match.Members                    // of each event that Found is told of
+	Found   func(e Event, found *match.Found) // called with each event in its order, before the next one is read; nil: nobody asks
 }
 
 // maxID is the most bytes that an event id may have.
@@ -81,6 +85,8 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		return Event{}, c.value(1) && c.refuse(notObject, -1)
 	}
 	start := len(c.out)
+	place := s.Members.Event()
+	c.place = place
 	if !c.object(1) || !c.settle(start, c.members) {
 		return Event{}, false
 	}
@@ -128,6 +134,7 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		if id.value > kind.value {
 			id.value, id.end = id.value+added, id.end+added
 		}
+		c.found.Note(place.Inside([]byte("timestamp")), c.out[kind.end+int32(len(`,"timestamp":`)):kind.end+added])
 	}
 	if id.end == 0 {
 		added, ok := c.putIn(front, `"id":"`, func(dst []byte) []byte {
@@ -143,6 +150,7 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		}
 		id.value, id.end = front+int32(len(`"id":`)), front+added-1
 		kind.value, kind.end = kind.value+added, kind.end+added
+		c.found.Note(place.Inside([]byte("id")), c.out[id.value:id.end])
 	}
 	end := len(c.out)
 	idFrom, idTo := int(id.value)+1, int(id.end)-1
@@ -154,11 +162,15 @@ func (p *Parser) event(s Stamp) (Event, bool) {
 		idFrom, idTo = end, len(c.out)
 	}
 	// Later events may move the arena. This one stays where it is then, in the old one.
-	return Event{
+	e := Event{
 		Body: slices.Clip(c.out[start:end]),
 		ID:   slices.Clip(c.out[idFrom:idTo]),
 		Type: slices.Clip(c.out[kind.value+1 : kind.end-1]),
-	}, true
+	}
+	if s.Found != nil {
+		s.Found(e, &c.found)
+	}
+	return e, true
 }
 
 // received is the timestamp of an event that has none. A batch has one for all.

@@ -183,7 +183,7 @@ func (p *Parser) start(body []byte) bool {
 // Size is how many bytes of scratch there are.
 func (p *Parser) Size() int {
 	c := &p.canon
-	return cap(c.out) + cap(c.spare) + 4*cap(c.tables) + int(unsafe.Sizeof(member{}))*(cap(c.members)+cap(c.strays)) +
+	return c.found.Bytes() + cap(c.out) + cap(c.spare) + 4*cap(c.tables) + int(unsafe.Sizeof(member{}))*(cap(c.members)+cap(c.strays)) +
 		int(unsafe.Sizeof(shuffle{}))*cap(c.shuffles) + int(unsafe.Sizeof(Event{}))*cap(p.events)
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/sign"
 )
 
@@ -156,6 +157,7 @@ type Endpoint struct {
 	Name                   string                 // unique; 1-64 of a-z 0-9 _ -, the first a letter or digit; its lane is found under this name again
 	URL                    URL                    // http or https with a host and without user, fragment or zone
 	Events                 []string               // exact, "group.*" or "*"; see Subscribes. Empty only for one that another's OnFailed names
+	Match                  match.Rule             // whose events it gets; nil: everybody's
 	Secret, PreviousSecret sign.Secret            // empty, attempts go out unsigned; the previous one is empty when Secret is
 	Signatures             []string               // of sign.Schemes; never empty
 	Headers                map[string]sign.Secret // names as written in the file, none that the relay sets itself; nil without any

@@ -46,7 +46,7 @@ var told = map[string]string{
 	"queue":  "dir dedup_window retention failed_retention unserved_retention unserved_bytes min_free",
 	"log":    "level format", "heartbeat": "url every", "events": "custom",
 	"source": "name path token secret scheme previous_token previous_secret allow rate max_queued",
-	"endpoint": "name url events secret previous_secret signatures format headers enabled allow_private client_cert client_key server_name " +
+	"endpoint": "name url events match secret previous_secret signatures format headers enabled allow_private client_cert client_key server_name " +
 		"timeout retry concurrency rate rate_bytes on_failed success max_age lag disable_after jitter numbers proxy proxy_lookup ca_file",
 }
 
@@ -123,6 +123,9 @@ func (e *Endpoint) describe(b *strings.Builder) {
 		events = strings.Join(e.Events, ", ")
 	}
 	fmt.Fprintf(b, "  events   %s\n", events)
+	if len(e.Match) > 0 {
+		fmt.Fprintf(b, "  match    %s\n", e.Match)
+	}
 	signing := "nothing"
 	if !e.Secret.IsZero() {
 		signing = strings.Join(e.Signatures, ", ") + " with secret " + e.Secret.String() +

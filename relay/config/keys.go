@@ -105,6 +105,8 @@ var sections = bind([]section{
 			about: `an address or localhost written here may be private. Write one whose path is a secret, like Slack's, as env:, file: or cred:; then only its host is shown`},
 		{name: "events", kind: texts(checkKnown, subscription()), example: []any{"lead.*", "appointment.*", "test"},
 			about: `exact, "group.*" or "*" (all but the relay's own "relay.*" alerts)`},
+		{name: "match", kind: matchRule, normal: map[string]any{},
+			about: `whose events it gets, like { "data.accountId" = "acct_42" }: each member, named by its way from the event on, is this value, one of a list of values (texts, numbers, true, false), { exists = true } or { exists = false }. Judged when an event is accepted and again before each attempt; empty: everybody's`},
 		{name: "secret", kind: secret, normal: "", example: exampleSecret,
 			about: "signs each attempt. Empty (the default): unsigned, with a warning"},
 		{name: "previous_secret", kind: secret, normal: "", about: `while the secret is rotated: signs as well, with "standard" (one signature for each)`},

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/sign"
 )
 
@@ -153,6 +154,8 @@ func shown(value any) any {
 			texts[name] = secret.String()
 		}
 		return texts
+	case match.Rule:
+		return value // which knows the file's spelling
 	case fmt.Stringer:
 		return value.String()
 	}

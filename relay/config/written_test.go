@@ -117,7 +117,7 @@ func TestManualIsWritten(t *testing.T) {
 }
 
 // inCode are the pieces of a key's text that are TOML or JSON.
-var inCode = regexp.MustCompile(`\{ [A-Za-z]+ = "[^"]*" \}|\{"[^"]*":…\}|[a-z]+ = \[\]|\[[^\]]*\]|"[^"]*"|[a-z.]+_[a-z_]*`)
+var inCode = regexp.MustCompile(`\{ "?[A-Za-z.]+"? = [^ ]+ \}|\{"[^"]*":…\}|[a-z]+ = \[\]|\[[^\]]*\]|"[^"]*"|[a-z.]+_[a-z_]*`)
 
 // exampleText leaves out how a secret may be named, which is said once for all.
 func (k *key) exampleText() string {

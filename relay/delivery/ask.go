@@ -81,6 +81,7 @@ func (l *Lane) askLocked(ask func()) {
 // query is what the queue is asked for, and what it returned.
 type query struct {
 	permit
+	generation     *generation // that the lane had when the queue was asked
 	now            time.Time
 	outlook        queue.Outlook
 	probe          bool // the attempt is a probe, and has begun in the budget
@@ -120,6 +121,7 @@ func (l *Lane) askOnceLocked(q *query) (f *flight) {
 	if !l.mayAskLocked(q) {
 		return nil
 	}
+	q.generation = l.generation.Load()
 	hastened := l.gate.Hastened
 	l.askLocked(func() { l.askQueue(q) })
 	if q.d != nil {
@@ -140,6 +142,9 @@ func (l *Lane) askOnceLocked(q *query) (f *flight) {
 // mayAskLocked reports whether the gate and the budgets allow an attempt. Where only time, the end of an attempt or an operator
 // can change the answer, it sets noWake until the lane asks again: events that come do not wake a sender.
 func (l *Lane) mayAskLocked(q *query) bool {
+	if l.held {
+		return false
+	}
 	q.permit = l.gate.allow(q.now)
 	q.until = q.permit.until
 	if !q.retries && !q.firsts {
@@ -190,13 +195,13 @@ func (l *Lane) mayStartLocked(q *query) bool {
 // beginLocked has the gate count what was found as an attempt, if it still allows it.
 func (l *Lane) beginLocked(q *query) *flight {
 	now := l.now()
-	if p := l.gate.allow(now); l.stopped || q.probe != l.gate.isProbed() || !p.retries && !p.firsts {
+	if p := l.gate.allow(now); !l.mayBeginLocked(q) || l.stopped || q.probe != l.gate.isProbed() || !p.retries && !p.firsts {
 		return nil
 	}
 	if q.waitsForUplink = !l.uplink.take(l, len(q.d.Event.Body), now); q.waitsForUplink {
 		return nil
 	}
-	c := l.generation.Load()
+	c := q.generation
 	f := &flight{began: time.Now(), generation: c, first: q.first, probe: l.gate.begin(now, q.first, len(q.d.Event.Body)),
 		cost: l.budget.begin(&l.share, len(q.d.Event.Body))}
 	c.inFlight++
@@ -206,8 +211,21 @@ func (l *Lane) beginLocked(q *query) *flight {
 	return f
 }
 
-// askQueue takes what the gate allows. It reads from disk; the caller must not hold the lock.
+// askQueue takes what the gate allows and is the endpoint's own; what is not becomes failed. It reads from disk; the caller must not
+// hold the lock.
 func (l *Lane) askQueue(q *query) {
+	for range unmatchedAtATime {
+		l.takeNext(q)
+		if q.d == nil || !l.withdraw(q) {
+			return
+		}
+		q.d, q.more, q.outlook = nil, false, l.queueLane.Outlook()
+	}
+	q.more = true
+}
+
+// takeNext takes what the gate allows, whosever it is.
+func (l *Lane) takeNext(q *query) {
 	by := q.now
 	if q.early {
 		by = q.now.Add(math.MaxInt64)

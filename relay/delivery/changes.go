@@ -4,24 +4,39 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"realtorbot-relay/relay/config"
 )
 
 // ExplainChanges fills in what each change of an endpoint means for the deliveries that its lane holds. endpoints are those of the
-// new configuration, statuses those of now.
-func ExplainChanges(changes []config.Change, endpoints []config.Endpoint, statuses []Status) {
+// new configuration. Where an endpoint will ask for other events, it looks at some of what waits for it: it reads disk, for a second
+// or so at most, and holds no lock meanwhile.
+func (d *Dispatcher) ExplainChanges(changes []config.Change, endpoints []config.Endpoint) {
 	backlogs := map[string]backlog{}
-	for _, s := range statuses {
-		backlogs[s.Name] = backlog{s.Pending, s.Retrying, s.Failed, s.paused}
+	for _, s := range d.Statuses() {
+		backlogs[s.Name] = backlog{pending: s.Pending, retrying: s.Retrying, failed: s.Failed, paused: s.paused}
 	}
+	configured := map[string]*config.Endpoint{}
+	for i := range endpoints {
+		configured[endpoints[i].Name] = &endpoints[i]
+	}
+	until := time.Now().Add(planTime)
 	for i := range changes {
 		c := &changes[i]
 		if c.Section != "endpoint" {
 			continue
 		}
-		disabled := slices.ContainsFunc(endpoints, func(ep config.Endpoint) bool { return ep.Name == c.Name && !ep.Enabled })
-		c.Means = backlogs[c.Name].after(c, !disabled)
+		b, ep := backlogs[c.Name], configured[c.Name]
+		if ep != nil && len(ep.Match) > 0 && b.pending+b.retrying > 0 && (c.Change == config.Added || slices.Contains(c.Keys, "match")) {
+			b.judged = true
+			if b.unknown = !time.Now().Before(until); !b.unknown {
+				var err error
+				b.foreign, err = d.foreignOf(c.Name, ep.Match, b.retrying > 0)
+				b.unknown = err != nil // the reload itself meets it, too
+			}
+		}
+		c.Means = b.after(c, ep == nil || ep.Enabled)
 	}
 }
 
@@ -29,27 +44,56 @@ func ExplainChanges(changes []config.Change, endpoints []config.Endpoint, status
 type backlog struct {
 	pending, retrying, failed int64
 	paused                    bool
+
+	judged  bool    // the endpoint will ask for other events
+	unknown bool    // nobody looked at which of those that it holds are its own
+	foreign foreign // which are not
 }
 
 // String is the backlog in words, as in "3 pending, 1 failed".
 func (b backlog) String() string {
-	var parts []string
-	add := func(n int64, word string) {
-		if n != 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, word))
-		}
-	}
-	add(b.pending, "pending")
-	add(b.retrying, "retrying")
-	add(b.failed, "failed")
-	if len(parts) == 0 {
+	text := counted(int(b.pending), "pending", int(b.retrying), "retrying", int(b.failed), "failed")
+	if text == "" {
 		return "nothing"
+	}
+	return text
+}
+
+// counted lists those of some numbers that are not 0, with what they count.
+func counted(numbers ...any) string {
+	var parts []string
+	for i := 0; i < len(numbers); i += 2 {
+		if n := numbers[i].(int); n != 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, numbers[i+1]))
+		}
 	}
 	return strings.Join(parts, ", ")
 }
 
 // after says what a change of an endpoint means for its backlog. enabled is what the endpoint will be.
 func (b backlog) after(c *config.Change, enabled bool) string {
+	return b.goesOn(c, enabled) + b.notItsOwn()
+}
+
+// notItsOwn says which of the backlog the endpoint will not be sent.
+func (b backlog) notItsOwn() string {
+	which := counted(b.foreign.pending, "pending", b.foreign.retrying, "retrying")
+	switch {
+	case !b.judged:
+		return ""
+	case b.unknown:
+		return "; what is not this account's will not be sent, and becomes failed (" + ClassUnmatched + ")"
+	case which == "" && b.foreign.more:
+		return "; the newest of them are this account's"
+	case which == "":
+		return ""
+	case b.foreign.more:
+		which = "at least " + which
+	}
+	return "; " + which + " are not this account's: they will not be sent, and become failed (" + ClassUnmatched + ")"
+}
+
+func (b backlog) goesOn(c *config.Change, enabled bool) string {
 	none := b.pending+b.retrying+b.failed == 0
 	has := func(key string) bool { return slices.Contains(c.Keys, key) }
 	switch {

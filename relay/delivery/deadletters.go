@@ -122,8 +122,8 @@ func (d *Dispatcher) writeOwed(failing map[*Lane]bool) {
 		}
 		var more bool
 		var err error
-		if to := d.onFailedLane(l); to != nil {
-			more, err = l.queueLane.PostLetters(to.queueLane)
+		if to, own := d.onFailedLane(l); to != nil {
+			more, err = l.queueLane.PostLetters(to.queueLane, own)
 		}
 		failed := len(failing) > 0
 		switch {
@@ -149,15 +149,16 @@ func (d *Dispatcher) writeOwed(failing map[*Lane]bool) {
 	}
 }
 
-// onFailedLane returns the lane that gets what fails in l, as it is configured now; nil for none. It asks the routing table, because
+// onFailedLane returns the lane that gets what fails in l, as it is configured now, and of which events; nil for none. What is not the
+// endpoint's own is not handed on: whoever has the other endpoint is who has this one. It asks the routing table, because
 // that is replaced before l is asked for dead letters, while l's generation may still be the previous one.
-func (d *Dispatcher) onFailedLane(l *Lane) *Lane {
+func (d *Dispatcher) onFailedLane(l *Lane) (to *Lane, own func(*queue.Stored) bool) {
 	table := d.table.Load()
 	at := slices.Index(table.lanes, l)
 	if at < 0 || table.endpoints[at].Delivery.OnFailed == "" {
-		return nil
+		return nil, nil
 	}
-	return d.Lane(table.endpoints[at].Delivery.OnFailed)
+	return d.Lane(table.endpoints[at].Delivery.OnFailed), ownEvents(table.endpoints[at].Match)
 }
 
 func (s *deadLetters) isStopping() bool {

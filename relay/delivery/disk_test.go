@@ -40,7 +40,7 @@ func TestStopEndsAlthoughTheDiskIsFull(t *testing.T) {
 	ids := numbered(5000)
 	events := make([]queue.Event, len(ids))
 	for i, id := range ids {
-		events[i] = queue.Event{ID: []byte(id), Type: []byte("test"), Body: []byte(`{"id":"` + id + `","type":"test","data":{}}`), Lanes: dispatcher.Route([]byte("test"))}
+		events[i] = queue.Event{ID: []byte(id), Type: []byte("test"), Body: []byte(`{"id":"` + id + `","type":"test","data":{}}`), Lanes: dispatcher.Route([]byte("test"), nil)}
 	}
 	if err := q.Append("s", events, make([]queue.Receipt, len(events))); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery/client"
+	"realtorbot-relay/relay/match"
 )
 
 // Dispatcher starts and stops the lanes, says which of them an event is for, and holds what they share. All methods are safe for
@@ -36,7 +37,6 @@ type Dispatcher struct {
 	table    atomic.Pointer[routingTable]
 	applying sync.Mutex       // held while table is replaced or a lane is discarded, which waits for the disk
 	lanes    map[string]*Lane // of every name that was configured since the start and not discarded; under applying
-	routesMu sync.Mutex       // held while routes are replaced; the intake waits for it
 
 	cutShort chan struct{} // closed when attempts are to be cut short
 
@@ -106,11 +106,17 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 		if err != nil {
 			return undo(fmt.Errorf("start endpoint %q: %w", ep.Name, err))
 		}
-		generations[i] = &generation{endpoint: ep, client: c}
+		generations[i] = &generation{endpoint: ep, client: c, judge: match.NewJudge(ep.Match)}
 	}
 	for _, l := range d.table.Load().lanes {
 		if !slices.Contains(lanes, l) {
 			l.unconfigure()
+		}
+	}
+	// An event that is routed by the new table must not be judged by an old match, nor go to an old url.
+	for i, l := range lanes {
+		if generations[i] != nil {
+			l.hold()
 		}
 	}
 	d.table.Store(newRoutingTable(lanes, order))

@@ -6,6 +6,9 @@ import (
 	"realtorbot-relay/queue"
 )
 
+// classExpired is the class of a delivery that was held too long.
+const classExpired = "expired"
+
 const (
 	expireAtATime = 500
 	// expireAgain is the pause after a round that expired some: there may be more.
@@ -17,12 +20,12 @@ const (
 	gatherMost = time.Minute
 )
 
-// expiredRun counts what expired in a row for one reason, for one line of the log.
-type expiredRun struct {
-	text   string
-	began  time.Time
-	count  int
-	latest string // the id of an event
+// unsentRun counts what failed in a row without an attempt, for one reason, for one line of the log.
+type unsentRun struct {
+	class, text string
+	began       time.Time
+	count       int
+	latest      string // the id of an event
 }
 
 // expire makes failed what was held longer than MaxAge, a bounded number at a time, and returns how many these were. All that expire
@@ -33,17 +36,17 @@ type expiredRun struct {
 // It reads from disk, and so a sender calls it, on behalf of the housekeeping.
 func (l *Lane) expire(now time.Time) (count int) {
 	count, more := l.expireRound(now)
-	l.logExpiredWhenDue(now, more)
+	l.logUnsentWhenDue(now, more)
 	return count
 }
 
-// logExpiredWhenDue logs what expired once no more does, or that has gone on for long, or the lane stops.
-func (l *Lane) logExpiredWhenDue(now time.Time, more bool) {
+// logUnsentWhenDue logs what failed once no more does, or that has gone on for long, or the lane stops.
+func (l *Lane) logUnsentWhenDue(now time.Time, more bool) {
 	l.mu.Lock()
-	gathered, stopped := now.Sub(l.expired.began), l.stopped
+	gathered, stopped := now.Sub(l.unsent.began), l.stopped
 	l.mu.Unlock()
 	if stopped || gathered >= gatherMost || !more && gathered >= gatherOver {
-		l.logExpired()
+		l.logUnsent()
 	}
 }
 
@@ -80,8 +83,8 @@ func (l *Lane) expireRound(now time.Time) (count int, more bool) {
 		return 0, false
 	}
 	l.tally.failed.Add(int64(r.count))
-	l.reportFailed(r.last.ID, r.last.Type, "expired", r.text, int64(r.count))
-	l.countExpired(&r)
+	l.reportFailed(r.last.ID, r.last.Type, classExpired, r.text, int64(r.count))
+	l.countUnsent(&unsentRun{class: classExpired, text: r.text, began: r.now, count: r.count, latest: string(r.last.ID)})
 	return r.count, true
 }
 
@@ -99,31 +102,32 @@ type expiryRound struct {
 	last   queue.Stored
 }
 
-// countExpired adds what a round expired to what is not logged yet.
-func (l *Lane) countExpired(r *expiryRound) {
+// countUnsent adds what failed to what is not logged yet.
+func (l *Lane) countUnsent(r *unsentRun) {
 	l.mu.Lock()
-	another := l.expired.count > 0 && l.expired.text != r.text
+	another := l.unsent.count > 0 && l.unsent.text != r.text
 	l.mu.Unlock()
 	if another {
-		l.logExpired()
+		l.logUnsent()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.expired.count == 0 {
-		l.expired = expiredRun{text: r.text, began: r.now}
+	if l.unsent.count == 0 {
+		l.unsent = *r
+		return
 	}
-	l.expired.count += r.count
-	l.expired.latest = string(r.last.ID)
+	l.unsent.count += r.count
+	l.unsent.latest = r.latest
 }
 
-// logExpired logs what was gathered.
-func (l *Lane) logExpired() {
+// logUnsent logs what was gathered.
+func (l *Lane) logUnsent() {
 	l.mu.Lock()
-	e := l.expired
-	l.expired = expiredRun{}
+	r := l.unsent
+	l.unsent = unsentRun{}
 	l.mu.Unlock()
-	if e.count > 0 {
-		l.log.Error().Int("deliveries", e.count).Str("latest_event", e.latest).Str("class", "expired").Str("reason", e.text).
+	if r.count > 0 {
+		l.log.Error().Int("deliveries", r.count).Str("latest_event", r.latest).Str("class", r.class).Str("reason", r.text).
 			Msg("deliveries failed for good")
 	}
 }
@@ -143,7 +147,7 @@ func (l *Lane) expireSome(r *expiryRound, take func() *queue.Delivery) time.Dura
 			l.queueLane.Release(d, d.Due)
 			return left
 		}
-		l.queueLane.Failed(d, nil, r.text)
+		l.queueLane.GiveUp(d, classExpired, r.text)
 		r.count, r.last = r.count+1, d.Event
 	}
 	return 0

@@ -5,6 +5,7 @@ import (
 
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery/client"
+	"realtorbot-relay/relay/match"
 )
 
 // generation is an endpoint as one reload configured it, with the client made for it. The next reload that changes the endpoint
@@ -12,8 +13,9 @@ import (
 type generation struct {
 	endpoint *config.Endpoint
 	client   *client.Client
-	inFlight int  // attempts under way; under the lane's lock
-	replaced bool // by another generation; under the lane's lock
+	judge    *match.Judge // of which events are the endpoint's own
+	inFlight int          // attempts under way; under the lane's lock
+	replaced bool         // by another generation; under the lane's lock
 }
 
 // sameReceiver reports whether two configurations mean the same receiver, so that what is known of one holds for the other.
@@ -29,12 +31,20 @@ func (l *Lane) endpoint() *config.Endpoint {
 	return nil
 }
 
+// hold has no attempt begin until the lane is configured.
+func (l *Lane) hold() {
+	l.mu.Lock()
+	l.held = true
+	l.mu.Unlock()
+}
+
 // configure gives the lane another generation, and starts it if it had none. What the lane knows of the endpoint stays, unless the
 // configuration means another receiver now.
 func (l *Lane) configure(g *generation) {
 	l.mu.Lock()
 	old := l.generation.Load()
 	l.generation.Store(g)
+	l.held = false
 	if l.lastEndpoint != nil && !sameReceiver(l.lastEndpoint, g.endpoint) {
 		l.resetLocked()
 	} else if l.gate.isDown() && old != nil {
@@ -67,7 +77,7 @@ func (l *Lane) unconfigure() {
 	l.haltLocked()
 	l.mu.Unlock()
 	closeIdle()
-	l.logExpired()
+	l.logUnsent()
 }
 
 // retireLocked marks a generation as replaced. What it returns closes the generation's connections, those in use when their
@@ -113,7 +123,7 @@ func (l *Lane) waitEnded(hurry <-chan struct{}) {
 		l.cutShort()
 		l.attemptsEnded.Wait()
 	}
-	l.logExpired()
+	l.logUnsent()
 	if g := l.generation.Load(); g != nil {
 		g.client.Close()
 	}

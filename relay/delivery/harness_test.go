@@ -84,7 +84,7 @@ func (d *harness) accept(eventType string, ids ...string) {
 	events := make([]queue.Event, len(ids))
 	for i, id := range ids {
 		body := fmt.Sprintf(`{"id":%q,"type":%q,"timestamp":"2024-01-15T10:30:00Z","data":{}}`, id, eventType)
-		events[i] = queue.Event{ID: []byte(id), Type: []byte(eventType), Body: []byte(body), Lanes: d.dispatcher.Route([]byte(eventType))}
+		events[i] = queue.Event{ID: []byte(id), Type: []byte(eventType), Body: []byte(body), Lanes: d.dispatcher.Route([]byte(eventType), []byte(body))}
 	}
 	if err := d.Append("platform", events, make([]queue.Receipt, len(ids))); err != nil {
 		d.t.Fatal(err)

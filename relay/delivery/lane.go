@@ -10,6 +10,7 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 )
 
 // Lane delivers the events of one endpoint. It belongs to the endpoint's name and lasts as long as the Dispatcher: a reload gives
@@ -49,13 +50,15 @@ type Lane struct {
 	askingSince   time.Time   // when a sender began to ask the queue what is next, by the process's own clock; zero when none does
 	askAgain      bool        // another sender came meanwhile
 	expireNext    bool        // the sender that asks next expires what is too old
+	found         match.Found // scratch of the sender that asks
+	held          bool        // no attempt begins: the lane is about to be configured
 	replayLast    bool        // the last to be asked was a replay; belongs to the sender that asks
 	stopped       bool        // nothing more is taken: no endpoint is configured, or the relay stops
 	stats         laneStats
 	inFlight      map[*queue.Delivery]*flight // attempts under way
 	attemptsEnded sync.WaitGroup              // attempts under way; more begin only while it is not stopped
 	nextExpiry    time.Time                   // before then nothing that is held can be too old
-	expired       expiredRun                  // what is not logged yet
+	unsent        unsentRun                   // what is not logged yet
 }
 
 // flight is an attempt under way.

@@ -358,7 +358,7 @@ func TestWhatIsHeldExpiresSoonAfterMaxAge(t *testing.T) {
 		if err := lane.Pause("by the test"); err != nil {
 			t.Fatal(err)
 		}
-		d.dispatcher.Route([]byte("lead.created")) // which is remembered
+		d.dispatcher.Route([]byte("lead.created"), nil) // which is remembered
 		d.alone()
 		begin := d.now()
 		if c.name == "a retry" {

@@ -198,8 +198,8 @@ func TestWhatExpiresOneByOneIsALineAMinute(t *testing.T) {
 	lane.log = zerolog.New(&log)
 	defer d.alone()()
 	began := d.now()
-	at := func(s int) *expiryRound {
-		return &expiryRound{text: "paused", now: began.Add(time.Duration(s) * time.Second), count: 1}
+	at := func(s int) *unsentRun {
+		return &unsentRun{class: classExpired, text: "paused", began: began.Add(time.Duration(s) * time.Second), count: 1}
 	}
 	reported := func(want ...int) {
 		t.Helper()
@@ -216,16 +216,16 @@ func TestWhatExpiresOneByOneIsALineAMinute(t *testing.T) {
 		}
 	}
 	for s := range 60 {
-		lane.countExpired(at(s))
-		lane.logExpiredWhenDue(at(s).now, true)
+		lane.countUnsent(at(s))
+		lane.logUnsentWhenDue(at(s).began, true)
 	}
 	reported()
-	lane.logExpiredWhenDue(at(60).now, true)
+	lane.logUnsentWhenDue(at(60).began, true)
 	reported(60)
-	lane.countExpired(at(61))
+	lane.countUnsent(at(61))
 	other := at(62)
 	other.text = "down"
-	lane.countExpired(other)
+	lane.countUnsent(other)
 	reported(60, 1)
 	lane.unconfigure()
 	reported(60, 1, 1)

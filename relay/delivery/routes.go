@@ -2,10 +2,12 @@ package delivery
 
 import (
 	"maps"
+	"sync"
 	"sync/atomic"
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 )
 
 // maxRoutes bounds the memory for event types, which a source may invent.
@@ -13,46 +15,122 @@ const maxRoutes = 4096
 
 // routingTable is what follows from one configuration. It is replaced as a whole; only routes grows.
 type routingTable struct {
-	lanes     []*Lane                                  // in the order of the configuration
-	endpoints []*config.Endpoint                       // theirs
-	routes    atomic.Pointer[map[string]queue.LaneSet] // by event type, copied when it grows
+	lanes     []*Lane            // in the order of the configuration
+	endpoints []*config.Endpoint // theirs
+	everybody []int              // places of the endpoints that are enabled and take everybody's events
+	index     *match.Index       // of the enabled endpoints that take some accounts' alone, by their places; nil without any
+	alone     []queue.LaneSet    // of each endpoint's lane alone; nil without an index
+
+	growing sync.Mutex                       // held while routes is replaced; the intake waits for it
+	routes  atomic.Pointer[map[string]route] // by event type, copied when it grows
+}
+
+// route is where everybody's events of a type go.
+type route struct {
+	lanes []queue.LaneID
+	set   queue.LaneSet
 }
 
 func newRoutingTable(lanes []*Lane, endpoints []*config.Endpoint) *routingTable {
 	t := &routingTable{lanes: lanes, endpoints: endpoints}
-	t.routes.Store(&map[string]queue.LaneSet{})
+	t.routes.Store(&map[string]route{})
+	rules := make([]match.Rule, len(endpoints))
+	for i, ep := range endpoints {
+		switch {
+		case !ep.Enabled:
+		case len(ep.Match) == 0:
+			t.everybody = append(t.everybody, i)
+		default:
+			rules[i] = ep.Match
+		}
+	}
+	if t.index = match.NewIndex(rules); t.index != nil {
+		t.alone = make([]queue.LaneSet, len(lanes))
+		for i, rule := range rules {
+			if len(rule) > 0 {
+				t.alone[i] = queue.NewLaneSet(lanes[i].queueLane.ID())
+			}
+		}
+	}
 	return t
 }
 
-// Route returns the lanes that events of this type go to. It remembers the answer; for a known type it takes no lock and allocates
-// nothing.
-func (d *Dispatcher) Route(eventType []byte) queue.LaneSet {
-	table := d.table.Load()
-	if set, ok := (*table.routes.Load())[string(eventType)]; ok {
-		return set
+// Members are those of an event that decide where it goes.
+func (t *routingTable) Members() *match.Members { return t.index.Members() }
+
+// Route returns the lanes that an event goes to, of which this was found of the Members. What it costs does not depend on how many
+// endpoints take other accounts' events. For a known type, of which one account's endpoint or everybody's take the event, it takes no
+// lock and allocates nothing.
+func (t *routingTable) Route(eventType []byte, found *match.Found) queue.LaneSet {
+	all, ok := (*t.routes.Load())[string(eventType)]
+	if !ok {
+		all = t.add(string(eventType))
 	}
-	var ids []queue.LaneID
-	for i, ep := range table.endpoints {
-		if ep.Enabled && ep.Subscribes(string(eventType)) {
-			ids = append(ids, table.lanes[i].queueLane.ID())
+	if t.index == nil {
+		return all.set
+	}
+	var room [32]int32
+	theirs := t.index.Find(found, room[:0])
+	n := 0
+	for _, i := range theirs {
+		if t.endpoints[i].Subscribes(string(eventType)) {
+			theirs[n] = i
+			n++
 		}
 	}
-	set := queue.NewLaneSet(ids...)
-	d.routesMu.Lock()
-	defer d.routesMu.Unlock()
-	old := *table.routes.Load()
-	if len(old) < maxRoutes {
-		routes := maps.Clone(old)
-		routes[string(eventType)] = set
-		table.routes.Store(&routes)
+	switch {
+	case n == 0:
+		return all.set
+	case n == 1 && len(all.lanes) == 0:
+		return t.alone[theirs[0]]
 	}
-	return set
+	lanes := make([]queue.LaneID, 0, len(all.lanes)+n)
+	lanes = append(lanes, all.lanes...)
+	for _, i := range theirs[:n] {
+		lanes = append(lanes, t.lanes[i].queueLane.ID())
+	}
+	return queue.NewLaneSet(lanes...)
 }
 
-// Subscribers returns the names of the endpoints that events of this type are for.
-func (d *Dispatcher) Subscribers(eventType string) (names []string) {
+// add works out where everybody's events of a type go, and remembers it while there is room.
+func (t *routingTable) add(eventType string) (r route) {
+	for _, i := range t.everybody {
+		if t.endpoints[i].Subscribes(eventType) {
+			r.lanes = append(r.lanes, t.lanes[i].queueLane.ID())
+		}
+	}
+	r.set = queue.NewLaneSet(r.lanes...)
+	t.growing.Lock()
+	defer t.growing.Unlock()
+	if old := *t.routes.Load(); len(old) < maxRoutes {
+		routes := maps.Clone(old)
+		routes[eventType] = r
+		t.routes.Store(&routes)
+	}
+	return r
+}
+
+// Routes is where events go.
+type Routes interface {
+	Members() *match.Members
+	Route(eventType []byte, found *match.Found) queue.LaneSet
+}
+
+// Routes returns where events go as the endpoints are now. It takes no lock.
+func (d *Dispatcher) Routes() Routes { return d.table.Load() }
+
+// Route returns the lanes that an event goes to now. body is in canonical form.
+func (d *Dispatcher) Route(eventType, body []byte) queue.LaneSet {
+	table := d.table.Load()
+	var found match.Found
+	table.Members().Read(body, &found)
+	return table.Route(eventType, &found)
+}
+
+// Subscribers returns the names of the endpoints that an event is for, whose body is in canonical form.
+func (d *Dispatcher) Subscribers(eventType string, body []byte) (names []string) {
 	for _, ep := range d.table.Load().endpoints {
-		if ep.Enabled && ep.Subscribes(eventType) {
+		if reason, _ := ep.NotFor(eventType, body); reason == "" {
 			names = append(names, ep.Name)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
 )
 
@@ -17,7 +16,7 @@ func TestRouteFollowsSubscriptions(t *testing.T) {
 		"lead.created": 2, "lead.scored": 2, "appointment.scheduled": 2, "appointment.cancelled": 1, "email.sent": 1,
 	} {
 		for range 2 { // the second answer is remembered
-			set := d.dispatcher.Route([]byte(eventType))
+			set := d.dispatcher.Route([]byte(eventType), nil)
 			if set.Len() != want || set.Has(d.dispatcher.Lane("off").queueLane.ID()) || !set.Has(d.dispatcher.Lane("all").queueLane.ID()) {
 				t.Errorf("%s goes to %d endpoints, want %d", eventType, set.Len(), want)
 			}
@@ -26,7 +25,7 @@ func TestRouteFollowsSubscriptions(t *testing.T) {
 	if err := d.dispatcher.Apply([]config.Endpoint{leads}); err != nil {
 		t.Fatal(err)
 	}
-	if n := d.dispatcher.Route([]byte("email.sent")).Len(); n != 0 {
+	if n := d.dispatcher.Route([]byte("email.sent"), nil).Len(); n != 0 {
 		t.Errorf("after the reload email.sent goes to %d endpoints, want 0", n)
 	}
 }
@@ -34,13 +33,13 @@ func TestRouteFollowsSubscriptions(t *testing.T) {
 func TestInventedTypesDoNotFillMemory(t *testing.T) {
 	url, _ := quickReceiver(t, well)
 	d := openHarness(t, subscriber("crm", url))
-	routes := map[string]queue.LaneSet{}
+	routes := map[string]route{}
 	for i := range maxRoutes {
-		routes[fmt.Sprintf("lead.type%d", i)] = queue.NewLaneSet()
+		routes[fmt.Sprintf("lead.type%d", i)] = route{}
 	}
 	table := d.dispatcher.table.Load()
 	table.routes.Store(&routes)
-	if set := d.dispatcher.Route([]byte("lead.one_more")); set.Len() != 1 {
+	if set := d.dispatcher.Route([]byte("lead.one_more"), nil); set.Len() != 1 {
 		t.Errorf("goes to %d endpoints, want 1", set.Len())
 	}
 	if n := len(*table.routes.Load()); n != maxRoutes {
@@ -52,8 +51,8 @@ func TestRouteOfAKnownTypeDoesNotAllocate(t *testing.T) {
 	url, _ := quickReceiver(t, well)
 	d := openHarness(t, subscriber("crm", url))
 	eventType := []byte("lead.created")
-	d.dispatcher.Route(eventType)
-	if n := testing.AllocsPerRun(100, func() { d.dispatcher.Route(eventType) }); n > 0 {
+	d.dispatcher.Route(eventType, nil)
+	if n := testing.AllocsPerRun(100, func() { d.dispatcher.Route(eventType, nil) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

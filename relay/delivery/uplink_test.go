@@ -311,7 +311,7 @@ func (d *harness) acceptBody(eventType, id string, size int) {
 	for len(body) < size-3 {
 		body = append(body, 'x')
 	}
-	event := queue.Event{ID: []byte(id), Type: []byte(eventType), Body: append(body, `"}}`...), Lanes: d.dispatcher.Route([]byte(eventType))}
+	event := queue.Event{ID: []byte(id), Type: []byte(eventType), Body: append(body, `"}}`...), Lanes: d.dispatcher.Route([]byte(eventType), nil)}
 	if err := d.Append("platform", []queue.Event{event}, make([]queue.Receipt, 1)); err != nil {
 		d.t.Fatal(err)
 	}

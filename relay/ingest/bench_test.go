@@ -31,7 +31,7 @@ func BenchmarkRequest(b *testing.B) {
 
 func benchmarkRequest(b *testing.B, size int) {
 	source := config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)}
-	in, err := New([]config.Source{source}, 1<<20, void{}, func([]byte) queue.LaneSet { return queue.NewLaneSet(0) }, zerolog.Nop())
+	in, err := New([]config.Source{source}, 1<<20, void{}, routed(func([]byte) queue.LaneSet { return queue.NewLaneSet(0) }), zerolog.Nop())
 	if err != nil {
 		b.Fatal(err)
 	}

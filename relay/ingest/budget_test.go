@@ -85,7 +85,7 @@ func TestWhatWaitsForTheDiskIsWithinTheBudget(t *testing.T) {
 		`{"type":"a","data":{"n":[` + strings.Repeat("1e20,", 100) + `1]}}`} {
 		s := &stuck{gate: make(chan struct{})}
 		lanes := queue.NewLaneSet(0)
-		in, err := New([]config.Source{{Name: "default", Path: "/events"}}, 1<<20, s, func([]byte) queue.LaneSet { return lanes }, zerolog.Nop())
+		in, err := New([]config.Source{{Name: "default", Path: "/events"}}, 1<<20, s, routed(func([]byte) queue.LaneSet { return lanes }), zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/relay/memory"
 )
 
@@ -28,10 +29,21 @@ type Queue interface {
 	Ready() error
 }
 
+// Routes says where events go, as one configuration has it. It is safe for concurrent use.
+type Routes interface {
+	// Members are those that Route asks for.
+	Members() *match.Members
+	// Route returns the lanes of an event of a type, of which this was found of the Members.
+	Route(eventType []byte, found *match.Found) queue.LaneSet
+}
+
+// longSet is from how many bytes on a set of lanes counts as memory of its request.
+const longSet = 64
+
 // Intake answers the requests of the sources. All methods are safe for concurrent use.
 type Intake struct {
 	queue   Queue
-	route   func(eventType []byte) queue.LaneSet
+	routes  func() Routes  // as they are now
 	log     zerolog.Logger // what goes wrong here
 	refused zerolog.Logger // the requests that it refused
 	now     func() time.Time
@@ -54,10 +66,10 @@ type Counts struct {
 	Invalid, Unauthorized, Forbidden, Limited, SourceFull, Unavailable atomic.Int64
 }
 
-// New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. route
-// says where events of a type go.
-func New(sources []config.Source, maxBody int, q Queue, route func([]byte) queue.LaneSet, log zerolog.Logger) (*Intake, error) {
-	in := &Intake{queue: q, route: route, now: time.Now, bodies: newBodies(maxBody), memory: newBudgets(maxBody), work: newWorks()}
+// New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. routes
+// returns where events go as things are now.
+func New(sources []config.Source, maxBody int, q Queue, routes func() Routes, log zerolog.Logger) (*Intake, error) {
+	in := &Intake{queue: q, routes: routes, now: time.Now, bodies: newBodies(maxBody), memory: newBudgets(maxBody), work: newWorks()}
 	// A stranger must not be able to fill the log, nor to keep our own trouble out of it.
 	in.log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
 	in.refused = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
@@ -300,11 +312,32 @@ func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *work, encoding in
 // parse reads the events of a body, and where they go, into w.
 func (in *Intake) parse(body []byte, kind int, w *work, stamp canonical.Stamp) (err error) {
 	var events []canonical.Event
+	routes := in.routes()
+	clear(w.lanes)
+	w.lanes = w.lanes[:0]
+	var full error
+	stamp.Members, stamp.Found = routes.Members(), func(e canonical.Event, found *match.Found) {
+		lanes := routes.Route(e.Type, found)
+		n := len(w.lanes)
+		// Of most events the set is one that there is already.
+		if len(lanes) > longSet && (n == 0 || w.lanes[n-1] != lanes) && full == nil {
+			full = w.hold.Take(len(lanes))
+		}
+		if full == nil {
+			w.lanes, full = memory.Grow(&w.hold, w.lanes, 1)
+		}
+		if full == nil {
+			w.lanes = append(w.lanes, lanes)
+		}
+	}
 	if kind == typeLines {
 		w.single = false
 		events, err = w.parser.Lines(body, stamp)
 	} else {
 		events, w.single, err = w.parser.JSON(body, stamp)
+	}
+	if err == nil {
+		err = full
 	}
 	if err == nil {
 		w.events, err = memory.Grow(&w.hold, w.events[:0], len(events))
@@ -315,8 +348,8 @@ func (in *Intake) parse(body []byte, kind int, w *work, stamp canonical.Stamp) (
 	if err != nil {
 		return err
 	}
-	for _, ev := range events {
-		w.events = append(w.events, queue.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: in.route(ev.Type)})
+	for i, ev := range events {
+		w.events = append(w.events, queue.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: w.lanes[i]})
 		w.receipts = append(w.receipts, queue.Receipt{})
 	}
 	return nil

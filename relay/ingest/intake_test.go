@@ -15,6 +15,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/sign"
 )
 
@@ -79,6 +80,15 @@ type counter struct {
 	log    *strings.Builder
 }
 
+// byType routes events by their types alone.
+type byType func(eventType []byte) queue.LaneSet
+
+func (byType) Members() *match.Members { return nil }
+
+func (r byType) Route(eventType []byte, _ *match.Found) queue.LaneSet { return r(eventType) }
+
+func routed(r byType) func() Routes { return func() Routes { return r } }
+
 // openCounter has sources; without any, one without a credential at /events. Events of the group lead go to two
 // endpoints, all others to none.
 func openCounter(t *testing.T, sources ...config.Source) *counter {
@@ -93,7 +103,7 @@ func openCounter(t *testing.T, sources ...config.Source) *counter {
 		return queue.NewLaneSet()
 	}
 	c := &counter{t: t, shelf: &shelf{ids: map[string]bool{}}, log: &strings.Builder{}}
-	in, err := New(sources, 1<<20, c.shelf, route, zerolog.New(zerolog.SyncWriter(c.log)))
+	in, err := New(sources, 1<<20, c.shelf, routed(route), zerolog.New(zerolog.SyncWriter(c.log)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ type work struct {
 	posted, plain []byte // the body as it came, and decompressed
 	parser        canonical.Parser
 	events        []queue.Event
+	lanes         []queue.LaneSet // of the events, while they are read
 	receipts      []queue.Receipt
 	single        bool // the body was one event, not a batch
 	out           []byte
@@ -25,7 +26,8 @@ type work struct {
 // held is how many bytes a work is.
 func (w *work) held() int {
 	return cap(w.posted) + cap(w.plain) + w.parser.Size() + cap(w.out) +
-		cap(w.events)*int(unsafe.Sizeof(queue.Event{})) + cap(w.receipts)*int(unsafe.Sizeof(queue.Receipt{}))
+		cap(w.events)*int(unsafe.Sizeof(queue.Event{})) + cap(w.receipts)*int(unsafe.Sizeof(queue.Receipt{})) +
+		cap(w.lanes)*int(unsafe.Sizeof(queue.LaneSet("")))
 }
 
 // dropBodies gives back the bodies of a request whose events have been read, when they are large: the way to disk is long.
@@ -42,7 +44,7 @@ func (w *work) dropBodies() {
 // dropAllButAnswer gives back what sending the answer does not need.
 func (w *work) dropAllButAnswer() {
 	w.hold.settle()
-	w.posted, w.plain, w.parser, w.events, w.receipts = nil, nil, canonical.Parser{}, nil, nil
+	w.posted, w.plain, w.parser, w.events, w.receipts, w.lanes = nil, nil, canonical.Parser{}, nil, nil, nil
 	w.hold.Give(int(w.hold.bytes) - cap(w.out))
 }
 
@@ -82,6 +84,7 @@ func (in *Intake) putAway(w *work) {
 	w.parser.Reset()
 	w.posted, w.plain, w.out = w.posted[:0], w.plain[:0], w.out[:0]
 	clear(w.events)
+	clear(w.lanes)
 	size := w.held()
 	if size > keptBytes && size <= mostKept {
 		select {

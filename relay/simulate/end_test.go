@@ -200,6 +200,14 @@ func (w *world) judgeFailed(ep *endpoint, f *failedDelivery, state string) {
 		last = d.requests[len(d.requests)-1]
 	}
 	switch {
+	case f.Class == "unmatched":
+		w.ledger.mu.Lock()
+		e := w.ledger.events[f.ID]
+		w.ledger.mu.Unlock()
+		from, _ := e.accepting()
+		if _, always := w.isOwn(ep.name, e, from, time.Now()); always {
+			w.fail("%s: %s is failed as unmatched, and was its own all the while: %s", ep.name, f.ID, f.Reason)
+		}
 	case f.Class == "expired":
 		if f.FailedAt.Sub(f.Accepted) < ep.maxAge {
 			w.fail("%s: %s expired after %s, of %s: %s", ep.name, f.ID, f.FailedAt.Sub(f.Accepted), ep.maxAge, f.Reason)

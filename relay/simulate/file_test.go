@@ -28,6 +28,7 @@ type endpoint struct {
 	name        string
 	host        *host
 	events      []string
+	whose       whose
 	enabled     bool
 	secret      string
 	retry       []time.Duration
@@ -63,10 +64,20 @@ func (f *file) change(edit func([]*endpoint)) {
 }
 
 // follow notes that the relay follows the file as it is.
-func (f *file) follow() {
+func (f *file) follow() { f.followTo(f.count()) }
+
+// count is how many versions there have been.
+func (f *file) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range f.versions {
+	return len(f.versions)
+}
+
+// followTo notes that the relay follows the file as it was after so many versions, or a later one.
+func (f *file) followTo(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.versions[:n] {
 		if f.versions[i].applied.IsZero() {
 			f.versions[i].applied = time.Now()
 		}
@@ -95,6 +106,7 @@ func (f *file) text(m *machine, dir string) string {
 	fmt.Fprintf(&b, "[[source]]\nname = \"platform\"\npath = \"/events\"\ntoken = %q\n", sourceToken)
 	for _, e := range f.endpoints {
 		fmt.Fprintf(&b, "[[endpoint]]\nname = %q\nurl = \"http://%s/hooks/%s\"\nevents = [%s]\nsecret = %q\nenabled = %v\n", e.name, e.host.name, e.name, quoted(e.events), e.secret, e.enabled)
+		b.WriteString(e.whose.text())
 		waits := make([]string, len(e.retry))
 		for i, wait := range e.retry {
 			waits[i] = wait.String()

@@ -56,6 +56,10 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 		w.fail("%s got %s, to which it did not subscribe", r.endpoint, e.id)
 		return
 	}
+	// An attempt that is under way ends as it began, and this may be a while after.
+	if own, _ := w.isOwn(r.endpoint, e, q.at.Add(-ep.timeout-time.Second), q.at); !own {
+		w.fail("%s got %s, which is not its own", r.endpoint, e.id)
+	}
 	w.judgePause(r, q)
 	w.judgeConcurrency(r, q)
 	r.mu.Lock()
@@ -189,7 +193,7 @@ func (w *world) subscribed(name string, e *event, from, to time.Time) (certainty
 		for _, ep := range v.endpoints {
 			if ep.name == name {
 				found = ep
-				is = ep.takes(e.typ) && ep.enabled
+				is = ep.takes(e.typ) && ep.enabled && ep.whose.holds(e)
 			}
 		}
 		all, any = all && is, any || is
@@ -201,4 +205,18 @@ func (w *world) subscribed(name string, e *event, from, to time.Time) (certainty
 		return maybe, found
 	}
 	return no, found
+}
+
+// isOwn says whether an event may have been an endpoint's own at some time from one to another, and whether it was all the while.
+func (w *world) isOwn(name string, e *event, from, to time.Time) (once, always bool) {
+	always = true
+	for _, v := range w.file.between(from, to) {
+		for _, ep := range v.endpoints {
+			if ep.name == name {
+				holds := ep.whose.holds(e)
+				once, always = once || holds, always && holds
+			}
+		}
+	}
+	return once, always
 }

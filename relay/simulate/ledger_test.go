@@ -84,7 +84,7 @@ type answer struct {
 type command struct {
 	at, done time.Time // done is when it was answered; zero when it may or may not have been done
 	what     string    // pause, resume, replay, discard; move, edit: of the file
-	endpoint string
+	endpoint string    // empty: of several
 	ids      []string
 	typ      string // of the deliveries that it is about; empty for all types
 }

@@ -53,6 +53,9 @@ func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, 
 	if is, _ := w.subscribed(ep.name, e, from, to); is != yes {
 		return true
 	}
+	if _, always := w.isOwn(ep.name, e, from, now); !always {
+		return true // it may be failed as unmatched
+	}
 	well := wellSince(tempers, e)
 	if well.IsZero() {
 		return false

@@ -209,7 +209,8 @@ func (w *world) waits(r *receiver, ep *endpoint, now time.Time) bool {
 		r.mu.Lock()
 		d := r.deliveries[e.id]
 		r.mu.Unlock()
-		if is, _ := w.subscribed(r.endpoint, e, from, to); is == yes && d == nil && r.failedDials(from) == 0 {
+		_, own := w.isOwn(r.endpoint, e, from, now)
+		if is, _ := w.subscribed(r.endpoint, e, from, to); is == yes && own && d == nil && r.failedDials(from) == 0 {
 			return true
 		}
 	}

@@ -70,6 +70,7 @@ func (m *machine) dataDir(life int) string { return filepath.Join(m.folder, fmt.
 // start starts the relay on what the last life left.
 func (m *machine) start(slow time.Duration, merges bool) {
 	w, dir := m.w, m.dataDir(m.lives)
+	followed := w.file.count()
 	cfg, err := config.Parse(m.configPath(), []byte(w.file.text(m, dir)), nil)
 	w.must(err)
 	l := &life{disk: &disk{dir: dir, rand: w.rand("disk of "+m.name, m.lives), slow: slow}}
@@ -85,6 +86,7 @@ func (m *machine) start(slow time.Duration, merges bool) {
 	log := zerolog.New(relayLog{w, m.name}).Level(w.level)
 	l.relay, err = relay.StartOn(on, cfg, "0", log, nil, []net.Listener{intake}, []net.Listener{admin})
 	w.must(err)
+	w.file.followTo(followed)
 	ctx, over := context.WithCancel(context.Background())
 	l.over = over
 	go l.relay.Watch(ctx)

@@ -1,6 +1,11 @@
 package simulate
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // The model is what the manual promises, in the words of its pages. It knows nothing but the ledger.
 
@@ -61,6 +66,37 @@ func answers(before []post, now time.Time, window time.Duration) (accepted, dupl
 		}
 	}
 	return accepted, duplicate
+}
+
+// whose is whose events an endpoint asks for (configure: "Whose events an endpoint gets"). The zero value asks for everybody's.
+type whose struct {
+	values []string // one of these is data.account, as JSON has it
+	exists string   // without values: "true" for events that have one, "false" for those that have none
+}
+
+// holds reports whether an event is asked for.
+func (o whose) holds(e *event) bool {
+	of := accountOf(e.id)
+	switch {
+	case len(o.values) > 0:
+		return slices.Contains(o.values, of)
+	case o.exists == "true":
+		return of != ""
+	case o.exists == "false":
+		return of == ""
+	}
+	return true
+}
+
+// text is it as the file has it.
+func (o whose) text() string {
+	switch {
+	case len(o.values) > 0:
+		return fmt.Sprintf("match = { \"data.account\" = [%s] }\n", strings.Join(o.values, ", "))
+	case o.exists != "":
+		return fmt.Sprintf("match = { \"data.account\" = { exists = %s } }\n", o.exists)
+	}
+	return ""
 }
 
 // wait is how long after a charged attempt the next one may come at the earliest; last reports that there is none (schedules).

@@ -32,6 +32,16 @@ func (w *world) newOperator(m *machine, mean time.Duration) {
 				w.order(m, "resume", e.name)
 			}
 		}
+		if !w.byAccount {
+			return
+		}
+		switch r.IntN(6) {
+		case 0:
+			w.reload(m, e.name, func() { e.whose = anAccount(r) })
+		case 1: // two change places
+			other := w.file.endpoints[r.IntN(len(w.file.endpoints))]
+			w.reload(m, "", func() { e.whose, other.whose = other.whose, e.whose })
+		}
 	})
 }
 
@@ -44,6 +54,22 @@ func subscription(r *rand.Rand) (list []string) {
 		list = append(list, types[i])
 	}
 	return list
+}
+
+// anAccount is whose events an endpoint may ask for.
+func anAccount(r *rand.Rand) (o whose) {
+	switch r.IntN(6) {
+	case 0:
+	case 1:
+		o.exists = "true"
+	case 2:
+		o.exists = "false"
+	default:
+		for _, i := range r.Perm(len(accounts))[:1+r.IntN(2)] {
+			o.values = append(o.values, accounts[i])
+		}
+	}
+	return o
 }
 
 // order has the relay do something, and notes it.

@@ -136,6 +136,12 @@ func (w *world) play() {
 		w.file.endpoints = append(w.file.endpoints, e)
 		w.newReceiver(name, h)
 	}
+	if a := w.rand("accounts", 0); a.IntN(2) == 0 {
+		w.byAccount = true
+		for _, e := range w.file.endpoints {
+			e.whose = anAccount(a)
+		}
+	}
 	w.file.change(func([]*endpoint) {})
 	w.file.follow()
 	m := w.newMachine("alpha", 1)

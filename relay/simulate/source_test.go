@@ -14,6 +14,24 @@ import (
 
 var types = []string{"lead.created", "lead.scored", "appointment.scheduled", "conversation.message", "email.sent"}
 
+// accounts are whose an event can be, as JSON has them.
+var accounts = []string{`"acct_a"`, `"acct_b"`, "7", "true"}
+
+// accountOf is whose an event is; empty for one that does not say.
+func accountOf(id string) string {
+	if n := hash("account of "+id) % uint64(len(accounts)+2); n < uint64(len(accounts)) {
+		return accounts[n]
+	}
+	return ""
+}
+
+func accountMember(id string) string {
+	if of := accountOf(id); of != "" {
+		return `"account":` + of + ","
+	}
+	return ""
+}
+
 // source posts events, and posts again what was not answered.
 type source struct {
 	w      *world
@@ -88,7 +106,7 @@ func (s *source) fresh(n int, r *rand.Rand) (ids []string) {
 		s.n++
 		id, typ := fmt.Sprintf("evt_%s_%d", s.name, s.n), types[r.IntN(len(types))]
 		text := strings.Repeat("x", int(min(around(200, r), 20000)))
-		s.w.ledger.event(id, typ, fmt.Sprintf(`{"id":%q,"type":%q,"timestamp":"2000-01-01T00:00:00Z","data":{"text":%q}}`, id, typ, text))
+		s.w.ledger.event(id, typ, fmt.Sprintf(`{"id":%q,"type":%q,"timestamp":"2000-01-01T00:00:00Z","data":{%s"text":%q}}`, id, typ, accountMember(id), text))
 		ids = append(ids, id)
 	}
 	return ids

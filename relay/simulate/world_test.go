@@ -28,6 +28,8 @@ type world struct {
 	ledger *ledger
 	disk   space
 
+	byAccount bool // endpoints ask for some accounts' events alone
+
 	over   chan struct{} // closed when the play ends
 	actors sync.WaitGroup
 	steps  atomic.Int64

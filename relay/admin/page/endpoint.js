@@ -84,7 +84,7 @@ function figures() {
 }
 
 const words = (value) => Array.isArray(value) ? value.join(', ')
-  : value && typeof value === 'object' ? Object.entries(value).map(([key, text]) => `${key}: ${text}`).join(', ') : String(value ?? '')
+  : value && typeof value === 'object' ? Object.entries(value).map(([key, text]) => `${key}: ${words(text)}`).join(', ') : String(value ?? '')
 
 function configuration(name) {
   const facts = h('dl', { class: 'facts' })

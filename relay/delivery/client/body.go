@@ -9,6 +9,7 @@ import (
 
 	"realtorbot-relay/relay/canonical"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 )
 
 // slackLimit is how many bytes a text may have: Discord refuses more than 2,000 characters; the others take more.
@@ -29,7 +30,7 @@ func asJavaScript(r *Request) *Request {
 // {"text":…}. What it returns is signed and sent.
 func asSlack(r *Request) *Request {
 	sent := *r
-	sent.Body = appendText([]byte(`{"text":`), slackText(r))
+	sent.Body = match.AppendText([]byte(`{"text":`), slackText(r))
 	sent.Body = append(sent.Body, '}')
 	return &sent
 }
@@ -99,32 +100,4 @@ func cut(text string) string {
 		end--
 	}
 	return text[:end] + "…"
-}
-
-// appendText adds text as JavaScript's JSON.stringify writes it, so that the documented receiver agrees on the signature.
-func appendText(dst []byte, text string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for _, c := range []byte(text) {
-		switch {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c == '\n':
-			dst = append(dst, `\n`...)
-		case c == '\t':
-			dst = append(dst, `\t`...)
-		case c == '\r':
-			dst = append(dst, `\r`...)
-		case c == '\b':
-			dst = append(dst, `\b`...)
-		case c == '\f':
-			dst = append(dst, `\f`...)
-		case c < ' ':
-			dst = append(dst, `\u00`...)
-			dst = append(dst, hex[c>>4], hex[c&15])
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, '"')
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/scripts/needed"
 	"realtorbot-relay/sign"
 )
@@ -51,7 +52,7 @@ func TestSlackTextCallsNobodyAndLeadsNowhere(t *testing.T) {
 	id := "<!channel>`@here`[x](http://evil.example)"
 	typed := "@everyone @channel @here <!channel> <@U123> <https://evil.example|your bank> [your bank](https://evil.example/x) " +
 		"www.evil.example mailto:x@evil.example HTTPS://EVIL.example `*loud*` ```"
-	quoted := appendText(nil, typed)
+	quoted := match.AppendText(nil, typed)
 	for name, p := range map[string]*Request{
 		"message": requestOf("https://evil.example", `{"message":`+string(quoted)+`}`),
 		"data":    requestOf("www.evil.example", `{"note":`+string(quoted)+`}`),

@@ -1,0 +1,189 @@
+package delivery
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"realtorbot-relay/queue"
+	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
+)
+
+// customer is a receiver of one account, which notes what comes.
+func customer(t *testing.T) (*ledger, string) {
+	got := &ledger{}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got.enter(r.Header.Get("webhook-id")) }))
+	t.Cleanup(server.Close)
+	return got, server.URL
+}
+
+func account(ids ...string) match.Rule {
+	c := match.Condition{Path: "data.accountId"}
+	for _, id := range ids {
+		c.Values = append(c.Values, match.Text(id))
+	}
+	return match.Rule{c}
+}
+
+// acceptOf stores an event of an account.
+func (d *harness) acceptOf(account, id string) queue.LaneSet {
+	d.t.Helper()
+	body := fmt.Appendf(nil, `{"id":%q,"type":"lead.created","data":{"accountId":%q}}`, id, account)
+	ev := queue.Event{ID: []byte(id), Type: []byte("lead.created"), Body: body, Lanes: d.dispatcher.Route([]byte("lead.created"), body)}
+	if err := d.Append("platform", []queue.Event{ev}, make([]queue.Receipt, 1)); err != nil {
+		d.t.Fatal(err)
+	}
+	return ev.Lanes
+}
+
+func (d *harness) pause(names ...string) {
+	d.t.Helper()
+	for _, name := range names {
+		if err := d.dispatcher.Lane(name).Pause("by the operator"); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+func (d *harness) resume(names ...string) {
+	d.t.Helper()
+	for _, name := range names {
+		if err := d.dispatcher.Lane(name).Resume(); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+func TestAnEventGoesToItsAccountAndToEverybody(t *testing.T) {
+	_, url := customer(t)
+	a, both, off, all := subscriber("a", url), subscriber("both", url), subscriber("off", url), subscriber("all", url)
+	a.Match, both.Match, off.Match = account("acct_a"), account("acct_a", "acct_b"), account("acct_a")
+	off.Enabled, both.Events, all.Events = false, []string{"lead.*"}, []string{"email.*"}
+	d := openHarness(t, a, both, off, all)
+	goes := func(typ, who string, want ...string) {
+		t.Helper()
+		set := d.dispatcher.Route([]byte(typ), []byte(`{"type":"x","data":{"accountId":"`+who+`"}}`))
+		var got []string
+		for _, l := range d.dispatcher.table.Load().lanes {
+			if set.Has(l.queueLane.ID()) {
+				got = append(got, l.name)
+			}
+		}
+		if !slices.Equal(got, want) || set.Len() != len(want) {
+			t.Errorf("%s of %s goes to %v, want %v", typ, who, got, want)
+		}
+	}
+	goes("lead.created", "acct_a", "a", "both")
+	goes("lead.created", "acct_b", "both")
+	goes("lead.created", "acct_c")
+	goes("email.sent", "acct_a", "a", "all")
+	goes("email.sent", "acct_b", "all")
+}
+
+// TestASwapOfTwoEndpointsSendsNothingToAnotherAccount: what waits is judged again, also by a relay that was started again, and a
+// replay is. What is still the endpoint's own is delivered.
+func TestASwapOfTwoEndpointsSendsNothingToAnotherAccount(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		t.Run(fmt.Sprint("restart ", restarts), func(t *testing.T) {
+			ofA, urlA := customer(t)
+			ofB, urlB := customer(t)
+			box, urlBox := newLetterbox(t)
+			one, two, dead := subscriber("one", urlA), subscriber("two", urlB), subscriber("dead", urlBox)
+			one.Match, two.Match, dead.Events = account("acct_a"), account("acct_b"), nil
+			one.Delivery.OnFailed = "dead" // which is the customer's, too
+			d := openHarness(t, one, two, dead)
+			d.pause("one", "two")
+			d.acceptOf("acct_a", "evt_a")
+			d.acceptOf("acct_b", "evt_b")
+			one.URL, two.URL = config.NewURL(urlB), config.NewURL(urlA)
+			one.Match, two.Match = account("acct_b"), account("acct_a", "acct_b")
+			changes := []config.Change{{Section: "endpoint", Name: "one", Change: config.Changed, Keys: []string{"url", "match"}},
+				{Section: "endpoint", Name: "two", Change: config.Changed, Keys: []string{"url", "match"}}}
+			d.dispatcher.ExplainChanges(changes, []config.Endpoint{one, two, dead})
+			if want := "1 pending held until it is resumed; 1 pending are not this account's: they will not be sent, and become failed (unmatched)"; changes[0].Means != want {
+				t.Errorf("the plan says %q, want %q", changes[0].Means, want)
+			}
+			if want := "1 pending held until it is resumed"; changes[1].Means != want {
+				t.Errorf("the plan says %q, want %q", changes[1].Means, want)
+			}
+			if restarts {
+				d.restart(one, two, dead)
+			} else {
+				d.apply(one, two, dead)
+			}
+			d.resume("one", "two")
+			d.until("one", "settled", settled)
+			d.until("two", "settled", settled)
+			failed := func(want string) {
+				t.Helper()
+				_, deliveries, _, err := d.Story([]byte("evt_a"))
+				if err != nil || len(deliveries) != 1 || deliveries[0].Failure == nil {
+					t.Fatalf("%+v, %v", deliveries, err)
+				}
+				if f := deliveries[0].Failure; f.Class != ClassUnmatched || f.Reason != want || f.Attempts != 0 || strings.Contains(f.Reason, "acct") {
+					t.Errorf("%+v", f)
+				}
+			}
+			failed("data.accountId is not what the endpoint's match asks for")
+			if _, err := d.dispatcher.Lane("one").queueLane.StartReplay(queue.ReplaySpec{Failed: true}, -1); err != nil {
+				t.Fatal(err)
+			}
+			d.until("one", "done with its replay", func(s Status) bool { return len(s.Replays) == 0 && s.Failed == 1 })
+			failed("data.accountId is not what the endpoint's match asks for")
+			// The control: it is delivered once it is the endpoint's own again.
+			d.acceptOf("acct_b", "evt_c")
+			d.until("two", "settled", func(s Status) bool { return settled(s) && s.Delivered == 2 })
+			d.until("one", "settled", func(s Status) bool { return settled(s) && s.Delivered == 1 })
+			if a, b := ofA.arrived(), ofB.arrived(); !slices.Equal(a, []string{"evt_b", "evt_c"}) || !slices.Equal(b, []string{"evt_c"}) {
+				t.Errorf("the first receiver got %v, the second %v", a, b)
+			}
+			time.Sleep(300 * time.Millisecond) // for a letter that must not come
+			if got := box.arrived(); len(got) > 0 {
+				t.Errorf("the endpoint of on_failed got %v", got)
+			}
+		})
+	}
+}
+
+// BenchmarkRoute compares few accounts with many: routing an event of one of them.
+func BenchmarkRoute(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		lanes, endpoints := make([]*Lane, n), make([]*config.Endpoint, n)
+		q, err := queue.Open(queue.Options{Dir: b.TempDir(), DedupWindow: time.Hour, Retention: time.Hour, FailedRetention: time.Hour})
+		if err != nil {
+			b.Fatal(err)
+		}
+		lane, err := q.Lane("crm")
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range lanes {
+			ep := subscriber("crm", "http://127.0.0.1:1/")
+			ep.Match = account(fmt.Sprint("acct_", i))
+			lanes[i], endpoints[i] = &Lane{queueLane: lane}, &ep
+		}
+		table := newRoutingTable(lanes, endpoints)
+		bodies := make([][]byte, n)
+		for i := range bodies {
+			bodies[i] = fmt.Appendf(nil, `{"id":"evt_1","type":"lead.created","data":{"accountId":"acct_%d"}}`, i)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var f match.Found
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				table.Members().Read(bodies[i*7919%n], &f)
+				if table.Route([]byte("lead.created"), &f).Len() != 1 {
+					b.Fatal("not one endpoint")
+				}
+			}
+		})
+		if err := q.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
