@@ -273,7 +273,7 @@ func (c *checker) checkLane(id LaneID) {
 		}
 		c.ledger.found(r.name, string(ev.ID), states[0])
 	}
-	lane := c.q.laneNamed(r.name)
+	lane := c.q.Find(r.name)
 	if lane == nil {
 		c.say("lane %s is in the store and is not served", r.name)
 		return

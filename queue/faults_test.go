@@ -140,32 +140,32 @@ func situations() []situation {
 			p.arm(false)
 			p.advance(scenarioUnserved)
 			p.arm(true)
-			p.expire(p.laneNamed("left"))
+			p.expire(p.Find("left"))
 			_ = p.save()
 			p.arm(false)
 			if p.Err() == nil { // else it is done after the next start
 				p.free.Store(1 << 40)
 				p.mustSave()
-				p.expire(p.laneNamed("left"))
+				p.expire(p.Find("left"))
 			}
 		}},
 		{"serving again", func(p *scenario) {
 			p.leave(nil)
-			p.work(p.laneNamed("left"), 20)
+			p.work(p.Find("left"), 20)
 			p.tidy()
 			_ = p.save()
 			p.tidy()
 		}},
 		{"giving up", func(p *scenario) {
-			if l := p.laneNamed("old"); l != nil {
+			if l := p.Find("old"); l != nil {
 				p.discard(l)
 			}
-			if l := p.laneNamed("crm"); l != nil {
+			if l := p.Find("crm"); l != nil {
 				p.discardFailed(l)
 			}
 		}},
 		{"replaying", func(p *scenario) {
-			l := p.laneNamed("crm")
+			l := p.Find("crm")
 			if status, err := l.StartReplay(ReplaySpec{}, -1); err == nil {
 				p.replay(l, 4)
 				_ = p.save()
@@ -247,7 +247,7 @@ func suffer(t *testing.T, s situation, h *writeFault, seed int64) (visited map[s
 			return err == nil
 		})
 		p.died = true
-		if l := p.laneNamed("left"); l != nil && p.now()-scenarioStart >= scenarioUnserved.Milliseconds() {
+		if l := p.Find("left"); l != nil && p.now()-scenarioStart >= scenarioUnserved.Milliseconds() {
 			await(t, "its end", func() bool { p.tidy(); return l.Stats().Pending+l.Stats().Retrying == 0 })
 		}
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 
 	"realtorbot-relay/queue/entry"
 )
@@ -11,23 +12,20 @@ import (
 // Lane returns the lane of an endpoint by its name. It makes a lane that does not exist, as MakeLanes does; else it reads
 // memory.
 func (q *Queue) Lane(name string) (*Lane, error) {
-	if lane := q.laneNamed(name); lane != nil {
+	if lane := q.Find(name); lane != nil {
 		return lane, nil // this works on a full disk
 	}
 	if err := q.MakeLanes([]string{name}); err != nil {
 		return nil, err
 	}
-	return q.laneNamed(name), nil
+	return q.Find(name), nil
 }
 
 // MakeLanes makes the lanes that do not exist, in one commit. They begin at the end of the log. When it returns nil they are
 // durable: it waits for the writer's goroutine and a sync. When all exist it reads memory.
 func (q *Queue) MakeLanes(names []string) error {
-	missing := false
-	for _, name := range names {
-		missing = missing || q.laneNamed(name) == nil
-	}
-	if !missing {
+	first := slices.IndexFunc(names, func(name string) bool { return q.Find(name) == nil })
+	if first < 0 {
 		return nil
 	}
 	err := q.update(func() error {
@@ -36,7 +34,7 @@ func (q *Queue) MakeLanes(names []string) error {
 		var made []*Lane
 		seen := map[string]bool{}
 		for _, name := range names {
-			if seen[name] || q.laneNamed(name) != nil {
+			if seen[name] || q.Find(name) != nil {
 				continue
 			}
 			seen[name] = true
@@ -53,12 +51,14 @@ func (q *Queue) MakeLanes(names []string) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("make lane %q: %w", names[0], err)
+		return fmt.Errorf("make lane %q: %w", names[first], err)
 	}
 	return nil
 }
 
-func (q *Queue) laneNamed(name string) *Lane {
+// Find returns the lane of an endpoint by its name, also of one that is not configured any more; nil when there is none. It reads memory
+// and waits for nothing.
+func (q *Queue) Find(name string) *Lane {
 	if names := q.names.Load(); names != nil {
 		return (*names)[name]
 	}

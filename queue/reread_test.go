@@ -58,7 +58,7 @@ func TestAReadThatFailsOnceIsNoDamage(t *testing.T) {
 			if reads.Load() == 0 {
 				t.Fatal("nothing was read: this shows nothing")
 			}
-			lane := q.laneNamed("crm")
+			lane := q.Find("crm")
 			whole := lane != nil && lane.Stats().Pending == 4 && lane.Stats().Retrying == 3 && lane.Stats().Failed == 3
 			if whole != (name != "always") {
 				t.Errorf("it is whole: %v; told: %q", whole, b.said)

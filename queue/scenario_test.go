@@ -397,7 +397,7 @@ func (p *scenario) tidy() {
 func (p *scenario) end() {
 	p.t.Helper()
 	for name, wanted := range p.ledger.lanes {
-		if l := p.laneNamed(name); !wanted && l != nil {
+		if l := p.Find(name); !wanted && l != nil {
 			p.discard(l)
 		}
 	}

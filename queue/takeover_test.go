@@ -131,7 +131,7 @@ func mustBeTaken(t *testing.T, when string, q *Queue, want *old) {
 		}
 	}
 	for _, l := range want.Lanes {
-		if lane := q.laneNamed(l.Name); lane == nil || lane.Stats().Paused != l.Paused {
+		if lane := q.Find(l.Name); lane == nil || lane.Stats().Paused != l.Paused {
 			complain("lane %s is there: %v, want it paused %q", l.Name, lane != nil, l.Paused)
 		}
 	}

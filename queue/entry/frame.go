@@ -70,9 +70,16 @@ type Draft struct {
 	sources []string
 	usage   []Usage // of the sources
 	sets    []LaneSet
+	setAt   map[LaneSet]int // where in sets each is, once these are many
 	events  []draftEvent
 	bytes   int
 }
+
+// fewSets is up to how many lane sets are looked through. Of more, one is found by its hash.
+const fewSets = 8
+
+// maxSets is of how many lane sets the map is used again for the next frame.
+const maxSets = 1024
 
 type draftEvent struct {
 	source, set int
@@ -85,6 +92,10 @@ func (d *Draft) Reset() {
 	d.sources, d.sets, d.usage = d.sources[:0], d.sets[:0], d.usage[:0]
 	clear(d.events)
 	d.events, d.bytes = d.events[:0], 0
+	if len(d.setAt) > maxSets {
+		d.setAt = nil // clearing it takes as long as it is large
+	}
+	clear(d.setAt)
 }
 
 // Add takes an event, whose slices must not change until Seal.
@@ -94,8 +105,30 @@ func (d *Draft) Add(source string, ev *Event, id Hash) {
 		d.usage = append(d.usage, Usage{})
 	}
 	d.usage[at] = d.usage[at].Plus(usageOf(ev.Letter, ev.Body))
-	d.events = append(d.events, draftEvent{at, index(&d.sets, ev.Lanes), ev, id})
+	d.events = append(d.events, draftEvent{at, d.setOf(ev.Lanes), ev, id})
 	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter)
+}
+
+// setOf is where in sets a lane set is, which it adds when it is new. A frame of events that each are another account's has as many sets
+// as events.
+func (d *Draft) setOf(set LaneSet) int {
+	if len(d.sets) < fewSets {
+		return index(&d.sets, set)
+	}
+	if len(d.setAt) == 0 {
+		if d.setAt == nil {
+			d.setAt = map[LaneSet]int{}
+		}
+		for i, s := range d.sets {
+			d.setAt[s] = i
+		}
+	}
+	at, ok := d.setAt[set]
+	if !ok {
+		at = len(d.sets)
+		d.setAt[set], d.sets = at, append(d.sets, set)
+	}
+	return at
 }
 
 // Len is the number of events in the draft.
@@ -124,7 +157,7 @@ func (d *Draft) Counts(dst []int64) []int64 {
 	return dst
 }
 
-// index finds v in a short list, and adds it when it is new. A frame has few sources and few different lane sets.
+// index finds v in a short list, and adds it when it is new.
 func index[T comparable](list *[]T, v T) int {
 	for i := len(*list) - 1; i >= 0; i-- {
 		if (*list)[i] == v {

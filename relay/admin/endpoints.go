@@ -6,7 +6,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/delivery"
 )
@@ -75,16 +74,6 @@ func (a *Admin) discard(ctx *fasthttp.RequestCtx, t target) {
 			Msg("the operator discarded what was left of this endpoint")
 		answer.Value(ctx, 200, map[string]string{"endpoint": t.name, "status": "discarded"})
 	}
-}
-
-// queueLane finds the queue's lane of an endpoint, configured or orphaned; nil when there is none.
-func (a *Admin) queueLane(name string) *queue.Lane {
-	for _, l := range a.Queue.Lanes() {
-		if l.Name() == name {
-			return l
-		}
-	}
-	return nil
 }
 
 // status finds the status of an endpoint, configured or orphaned; nil when there is none.

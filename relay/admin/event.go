@@ -153,7 +153,7 @@ func clipNumber(text []byte) string {
 func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
 	list := []unmatched{}
 	for _, ep := range a.Dispatcher.Endpoints() {
-		lane := a.queueLane(ep.Name)
+		lane := a.Queue.Find(ep.Name)
 		given := func(d queue.DeliveryStory) bool { return d.Lane == ep.Name }
 		if lane == nil || ev.Lanes.Has(lane.ID()) || slices.ContainsFunc(ev.Deliveries, given) {
 			continue

@@ -38,7 +38,7 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 		Since: q.moment("since"), Until: q.moment("until"), Limit: q.limit(), Below: q.after(),
 	}
 	if name := q.text("endpoint"); name != "" {
-		if wanted.Lane = a.queueLane(name); wanted.Lane == nil {
+		if wanted.Lane = a.Queue.Find(name); wanted.Lane == nil {
 			q.wrong("endpoint: there is none of this name, and nothing is left of one")
 		}
 	}

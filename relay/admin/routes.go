@@ -238,7 +238,7 @@ func (a *Admin) Handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if strings.Contains(r.path, "{name}") {
-		t.lane, t.queueLane = a.Dispatcher.Lane(t.name), a.queueLane(t.name)
+		t.lane, t.queueLane = a.Dispatcher.Lane(t.name), a.Queue.Find(t.name)
 		switch {
 		case t.queueLane == nil:
 			noEndpoint(ctx, t.name)

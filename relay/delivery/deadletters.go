@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -154,11 +153,11 @@ func (d *Dispatcher) writeOwed(failing map[*Lane]bool) {
 // that is replaced before l is asked for dead letters, while l's generation may still be the previous one.
 func (d *Dispatcher) onFailedLane(l *Lane) (to *Lane, own func(*queue.Stored) bool) {
 	table := d.table.Load()
-	at := slices.Index(table.lanes, l)
-	if at < 0 || table.endpoints[at].Delivery.OnFailed == "" {
+	at, ok := table.places[l.name]
+	if !ok || table.lanes[at] != l || table.endpoints[at].Delivery.OnFailed == "" {
 		return nil, nil
 	}
-	return d.Lane(table.endpoints[at].Delivery.OnFailed), ownEvents(table.endpoints[at].Match)
+	return table.laneOf(table.endpoints[at].Delivery.OnFailed), ownEvents(table.endpoints[at].Match)
 }
 
 func (s *deadLetters) isStopping() bool {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,6 +86,9 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 		}
 		return err
 	}
+	if err := d.makeLanes(endpoints); err != nil {
+		return err
+	}
 	for i := range endpoints {
 		ep := &endpoints[i]
 		order[i] = ep
@@ -96,11 +98,7 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 			continue
 		}
 		if lanes[i] == nil {
-			queueLane, err := d.queue.Lane(ep.Name)
-			if err != nil {
-				return undo(fmt.Errorf("%w: %w", ErrNoLane, err))
-			}
-			lanes[i] = d.newLane(queueLane)
+			lanes[i] = d.newLane(d.queue.Find(ep.Name))
 		}
 		c, err := client.New(ep, d.version, d.machine, &lanes[i].tally.skew)
 		if err != nil {
@@ -108,8 +106,9 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 		}
 		generations[i] = &generation{endpoint: ep, client: c, judge: match.NewJudge(ep.Match)}
 	}
+	fresh := newRoutingTable(lanes, order)
 	for _, l := range d.table.Load().lanes {
-		if !slices.Contains(lanes, l) {
+		if fresh.laneOf(l.name) != l {
 			l.unconfigure()
 		}
 	}
@@ -119,7 +118,7 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 			l.hold()
 		}
 	}
-	d.table.Store(newRoutingTable(lanes, order))
+	d.table.Store(fresh)
 	for _, l := range lanes {
 		d.lanes[l.name] = l
 	}
@@ -130,6 +129,18 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 		}
 	}
 	d.queue.SetServed(enabledNames(order))
+	return nil
+}
+
+// makeLanes makes those lanes of endpoints in the queue that do not exist, in one commit.
+func (d *Dispatcher) makeLanes(endpoints []config.Endpoint) error {
+	names := make([]string, len(endpoints))
+	for i := range endpoints {
+		names[i] = endpoints[i].Name
+	}
+	if err := d.queue.MakeLanes(names); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoLane, err)
+	}
 	return nil
 }
 
@@ -156,9 +167,8 @@ func (d *Dispatcher) Discard(name string) (left queue.LaneStats, found bool, err
 	if d.Lane(name) != nil {
 		return left, true, ErrConfigured
 	}
-	lanes := d.queue.Lanes()
-	at := slices.IndexFunc(lanes, func(l *queue.Lane) bool { return l.Name() == name })
-	if at < 0 {
+	lane := d.queue.Find(name)
+	if lane == nil {
 		return left, false, nil
 	}
 	if l := d.lanes[name]; l != nil {
@@ -167,8 +177,8 @@ func (d *Dispatcher) Discard(name string) (left queue.LaneStats, found bool, err
 		l.waitEnded(atOnce)
 		delete(d.lanes, name)
 	}
-	left = lanes[at].Stats()
-	return left, true, d.queue.Discard(lanes[at])
+	left = lane.Stats()
+	return left, true, d.queue.Discard(lane)
 }
 
 // housekeep is the housekeeping goroutine. It waits for no disk: where something has to be read, a sender of the lane does it.

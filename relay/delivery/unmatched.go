@@ -67,12 +67,7 @@ const (
 
 // foreignOf looks at what the lane of an endpoint holds. It reads disk, and holds no lock meanwhile.
 func (d *Dispatcher) foreignOf(name string, rule match.Rule, retrying bool) (f foreign, err error) {
-	var lane *queue.Lane
-	for _, l := range d.queue.Lanes() {
-		if l.Name() == name {
-			lane = l
-		}
-	}
+	lane := d.queue.Find(name)
 	if lane == nil {
 		return f, nil
 	}

@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/match"
 )
 
@@ -185,5 +188,42 @@ func BenchmarkRoute(b *testing.B) {
 		if err := q.Close(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkApply compares few endpoints with many: a reload that changes one.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			q, err := queue.Open(queue.Options{Dir: b.TempDir(), DedupWindow: time.Hour, Retention: time.Hour, FailedRetention: time.Hour})
+			if err != nil {
+				b.Fatal(err)
+			}
+			endpoints, names := make([]config.Endpoint, n), make([]string, n)
+			for i := range endpoints {
+				names[i] = fmt.Sprint("crm-", i)
+				endpoints[i] = subscriber(names[i], "http://127.0.0.1:1/")
+				endpoints[i].Match = account(fmt.Sprint("acct_", i))
+			}
+			if err := q.MakeLanes(names); err != nil {
+				b.Fatal(err)
+			}
+			d, err := NewDispatcher(q, endpoints, 0, "0", zerolog.Nop(), client.Machine{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := 0; b.Loop(); i++ {
+				changed := slices.Clone(endpoints)
+				changed[n-1].Delivery.Concurrency = 1 + i%2
+				if err := d.Apply(changed); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StopTimer()
+			d.Stop(b.Context())
+			if err := q.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

@@ -6,10 +6,12 @@ type Index struct {
 	members *Members
 	rules   []compiled // by the caller's number
 	// One condition of each rule leads to it. By the number of the path:
-	values  []map[Value][]int32 // the member is one of these
-	present [][]int32           // it is there
-	absent  [][]int32           // it is not
-	lacking []int32             // the paths that absent has rules for
+	values  []map[Value]int32 // the member is one of these: the rule that asks for it, or ^ the number in several of those that do
+	several [][]int32
+	present [][]int32 // it is there
+	absent  [][]int32 // it is not
+	lacking []int32   // the paths that absent has rules for
+	only    []bool    // by rule: it has no other condition
 }
 
 // NewIndex makes the index of rules, which it keeps, for those that ask for anything; nil when none does.
@@ -19,12 +21,12 @@ func NewIndex(rules []Rule) *Index {
 		return nil
 	}
 	n := len(m.paths) + 1
-	x := &Index{members: m, rules: make([]compiled, len(rules)), values: make([]map[Value][]int32, n), present: make([][]int32, n), absent: make([][]int32, n)}
+	x := &Index{members: m, rules: make([]compiled, len(rules)), values: make([]map[Value]int32, n), only: make([]bool, len(rules)), present: make([][]int32, n), absent: make([][]int32, n)}
 	for i, rule := range rules {
 		if len(rule) == 0 {
 			continue
 		}
-		x.rules[i] = compile(rule, m)
+		x.rules[i], x.only[i] = compile(rule, m), len(rule) == 1
 		x.add(int32(i))
 	}
 	return x
@@ -41,9 +43,17 @@ func (x *Index) add(rule int32) {
 	c := x.rules[rule][best]
 	for _, v := range c.Values {
 		if x.values[c.number] == nil {
-			x.values[c.number] = map[Value][]int32{}
+			x.values[c.number] = map[Value]int32{}
 		}
-		x.values[c.number][v] = append(x.values[c.number][v], rule)
+		switch before, ok := x.values[c.number][v]; {
+		case !ok:
+			x.values[c.number][v] = rule
+		case before < 0:
+			x.several[^before] = append(x.several[^before], rule)
+		default:
+			x.values[c.number][v] = ^int32(len(x.several))
+			x.several = append(x.several, []int32{before, rule})
+		}
 	}
 	switch {
 	case len(c.Values) > 0:
@@ -85,7 +95,13 @@ func (x *Index) Find(f *Found, dst []int32) []int32 {
 	var buf [maxWhole]byte
 	for _, m := range f.members {
 		if values := x.values[m.number]; values != nil {
-			dst = x.holding(values[Value(same(f.text[m.from:m.to], &buf))], f, dst)
+			switch rule, ok := values[Value(same(f.text[m.from:m.to], &buf))]; {
+			case !ok:
+			case rule < 0:
+				dst = x.holding(x.several[^rule], f, dst)
+			case x.only[rule] || x.holds(rule, f):
+				dst = append(dst, rule)
+			}
 		}
 		dst = x.holding(x.present[m.number], f, dst)
 	}
@@ -97,12 +113,17 @@ func (x *Index) Find(f *Found, dst []int32) []int32 {
 	return dst
 }
 
-// holding appends those of some rules that hold.
+// holding appends those of some rules that hold, whose condition that leads to them does.
 func (x *Index) holding(rules []int32, f *Found, dst []int32) []int32 {
 	for _, rule := range rules {
-		if c, _ := x.rules[rule].broken(f); c == nil {
+		if x.only[rule] || x.holds(rule, f) {
 			dst = append(dst, rule)
 		}
 	}
 	return dst
+}
+
+func (x *Index) holds(rule int32, f *Found) bool {
+	c, _ := x.rules[rule].broken(f)
+	return c == nil
 }
