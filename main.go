@@ -36,6 +36,7 @@ var commands = []struct {
 }{
 	{"", "serve", "-config FILE", "receive, keep and deliver events (also without a command, given -config)", runRelay},
 	{"", "check", "-config FILE", "validate a configuration and say what it would do, also to a relay that runs", check},
+	{"", "route", "< event", "say where an event would go, and why not elsewhere", route},
 	{"", "schema", "", "print the JSON Schema of the configuration, for editors", schema},
 	{"", "doctor", "-config FILE", "look at disk, clock, names, limits and the relay that runs; say what to do", examine},
 	{"", "doctor", "-backup FILE", "read a backup to its end; say what it holds, or what is wrong with it", examine},
@@ -167,7 +168,7 @@ completes and checks with it a file beside it whose first line is:  #:schema ./c
 	return exit.Well
 }
 
-// configFlag parses the flag that serve, check and doctor have. more adds those that one of them has beside it, and says what
+// configFlag parses the flag that serve, check, route and doctor have. more adds those that one of them has beside it, and says what
 // they are.
 func configFlag(name string, args []string, more ...func(*flag.FlagSet) (help string)) (path string, code int, ok bool) {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
@@ -205,6 +206,20 @@ func check(ctx context.Context, args []string) int {
 		return exit.Usage
 	}
 	return exit.Well
+}
+
+// route says where the event on standard input would go.
+func route(ctx context.Context, args []string) int {
+	path, code, ok := configFlag("route", args)
+	if !ok {
+		return code
+	}
+	body, err := try.Input(ctx, "route", "the event", os.Stdin, os.Stderr)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "realtorbot-relay route: read the event: %v\n", err)
+		return exit.Failed
+	}
+	return doctor.Route(path, body, os.Stdout, os.Stderr)
 }
 
 // examine looks at the machine, the configuration and the relay that runs with it, or at a backup.

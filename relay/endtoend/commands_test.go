@@ -356,6 +356,21 @@ func TestAnInstalledRelayIsConfiguredAndStarted(t *testing.T) {
 	}
 }
 
+func TestAnEventIsRoutedAsTheManualSays(t *testing.T) {
+	t.Parallel()
+	s, home := newSite(t), t.TempDir()
+	const url = "http://127.0.0.1:9/webhooks"
+	writeConfig(t, home, preamble+endpoint("acct-42", url, `match = { "data.accountId" = "acct_42" }`)+
+		endpoint("acct-7", url, `match = { "data.accountId" = "acct_7" }`)+strings.Replace(endpoint("mail", url), `"*"`, `"email.*"`, 1))
+	if err := os.WriteFile(filepath.Join(home, "event.json"), []byte(of("evt_1", `"accountId":"acct_7"`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := s.follow(t, commands(t, "configure", "Whose events an endpoint gets")[0], home)
+	if shown := "    " + strings.ReplaceAll(strings.TrimSpace(said[0]), "\n", "\n    ") + "\n"; !strings.Contains(page(t, "configure"), shown) {
+		t.Errorf("the page does not show what it prints:\n%s", shown)
+	}
+}
+
 func TestEventsArePostedAsTheManualSays(t *testing.T) {
 	t.Parallel()
 	crm := receive(t, well)

@@ -61,7 +61,7 @@ func TestManPageAndCompletionsSayWhatTheBinaryDoes(t *testing.T) {
 				part = between(text, `(?m)^(?:[a-z]+ \| )*`+command+`(?: \| [a-z]+)*\)[ \n]+_arguments`, `;;`)
 				part = strings.ReplaceAll(part, "$config", between(text, `local config=`, `\n`))
 			case "completion.fish":
-				if part = between(text, `seen_subcommand_from (?:[a-z]+ )*`+command+`(?: [a-z]+)*"`, `(?:set -l on|\z)`); command == "serve" || command == "check" {
+				if part = between(text, `seen_subcommand_from (?:[a-z]+ )*`+command+`(?: [a-z]+)*"`, `(?:set -l on|\z)`); command == "serve" || command == "check" || command == "route" {
 					part, _, _ = strings.Cut(part, "\n")
 				}
 			}

@@ -255,3 +255,45 @@ func TestAnAccountThatAReloadSwapsGetsNothingOfTheOther(t *testing.T) {
 		})
 	}
 }
+
+// TestRouteSaysWhereAnEventWouldGo: as the relay itself would have it, without one, and with secrets that only the service has.
+func TestRouteSaysWhereAnEventWouldGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	url := "http://127.0.0.1:9/webhooks"
+	writeConfig(t, dir, preamble+endpoint("mail", url, `secret = "env:NOBODY_HAS_THIS"`)+
+		endpoint("acct-42", url, `match = { "data.accountId" = "acct_42" }`)+
+		endpoint("acct-7", url, `match = { "data.accountId" = "acct_7" }`)+
+		endpoint("off", url, "enabled = false")+
+		strings.Replace(endpoint("leads", url), `["*"]`, `["email.*", "test"]`, 1))
+	route := func(code int, body string) (stdout, stderr string) {
+		t.Helper()
+		cmd := command(dir, "route", "-config", "config.toml")
+		cmd.Stdin = strings.NewReader(body)
+		got, stdout, stderr := end(t, cmd)
+		if got != code {
+			t.Errorf("route of %s ends with %d, want %d: %s%s", body, got, code, stdout, stderr)
+		}
+		return stdout, stderr
+	}
+	want := `evt_1 of type lead.created goes to 2 of 5 endpoints
+  mail     yes
+  acct-7   yes
+  acct-42  no: data.accountId is acct_7, not acct_42
+  off      no: it is disabled: events accepted meanwhile are not for it
+  leads    no: it subscribes to email.*, test
+`
+	if said, errors := route(0, of("evt_1", `"accountId":"\u0061cct_7"`)); said != want || errors != "" {
+		t.Errorf("it says %q, %q, want %q", said, errors, want)
+	}
+	said, _ := route(0, `[`+of("evt_1", `"accountId":7`)+`,{"type":"email.sent","data":{}}]`)
+	mustHave(t, said, "evt_1 of type lead.created goes to 1 of 5 endpoints\n", "acct-7   no: data.accountId is 7, not acct_7\n",
+		"evt_without_id of type email.sent goes to 2 of 5 endpoints\n", "leads    yes\n", "data.accountId is missing, not acct_42\n")
+	if said, errors := route(1, `{"type":"lead.created","data":7}`); said != "" || !strings.Contains(errors, "data must be an object") {
+		t.Errorf("of what is no event it says %q, %q", said, errors)
+	}
+	writeConfig(t, dir, preamble+endpoint("mail", url, "colour = 1"))
+	if said, errors := route(2, of("evt_1", "")); said != "" || !strings.Contains(errors, "unknown key") {
+		t.Errorf("of a file that is bad it says %q, %q", said, errors)
+	}
+}

@@ -109,6 +109,14 @@ func (c *command) secret(flagName, value string) (sign.Secret, error) {
 	return sign.NewSecret(value), nil
 }
 
+// Input reads all of standard input for a command, and says so when that is a terminal. what is read is what.
+func Input(ctx context.Context, command, what string, stdin io.Reader, stderr io.Writer) ([]byte, error) {
+	if isTerminal(stdin) {
+		fmt.Fprintf(stderr, "%s: reading %s from the terminal; end it with Ctrl-D\n", command, what)
+	}
+	return readAll(ctx, stdin)
+}
+
 // readAll reads r to its end, at most inputMax bytes, or until ctx ends. In that case the goroutine that reads stays
 // behind until r ends: a read from a terminal can't be interrupted.
 func readAll(ctx context.Context, r io.Reader) ([]byte, error) {

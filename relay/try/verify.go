@@ -45,10 +45,7 @@ func Verify(ctx context.Context, args []string, stdin io.Reader, stdout, stderr 
 	if standard && (*id == "" || *timestamp == "") {
 		return c.usage("a webhook-signature needs -id and -timestamp, the values of webhook-id and webhook-timestamp")
 	}
-	if isTerminal(stdin) {
-		fmt.Fprintln(stderr, "verify: reading the body from the terminal; end it with Ctrl-D")
-	}
-	body, err := readAll(ctx, stdin)
+	body, err := Input(ctx, "verify", "the body", stdin, stderr)
 	if err != nil {
 		return c.fail("read body: %v", err)
 	}

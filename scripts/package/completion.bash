@@ -4,7 +4,7 @@ _realtorbot_relay() {
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        serve | check | schema | doctor | status | pause | resume | replay | failed | discard | events | reload | backup | restore | test | listen | send | verify | version | help)
+        serve | check | route | schema | doctor | status | pause | resume | replay | failed | discard | events | reload | backup | restore | test | listen | send | verify | version | help)
             command=$word
             break
             ;;
@@ -26,7 +26,7 @@ _realtorbot_relay() {
     esac
     local words
     case $command in
-    serve | check | backup) words="-config" ;;
+    serve | check | route | backup) words="-config" ;;
     doctor) words="-config -backup" ;;
     restore) words="-config"
         if [[ $current != -* ]]; then
@@ -47,7 +47,7 @@ _realtorbot_relay() {
     help) words="install configure post receive develop operate routes alerts log runbook proxies schedules names guarantees damage backup security measured inside" ;;
     verify) words="-secret -previous-secret -header -id -timestamp" ;;
     esac
-    if [ "$COMP_CWORD" = 1 ]; then words="serve check schema doctor status pause resume replay failed discard events reload backup restore test listen send verify version help $words"; fi
+    if [ "$COMP_CWORD" = 1 ]; then words="serve check route schema doctor status pause resume replay failed discard events reload backup restore test listen send verify version help $words"; fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 complete -F _realtorbot_relay realtorbot-relay

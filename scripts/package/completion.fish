@@ -1,6 +1,6 @@
 # fish completion for realtorbot-relay
 set -l relay realtorbot-relay
-set -l commands serve check schema doctor status pause resume replay failed discard events reload backup restore test listen send verify version help
+set -l commands serve check route schema doctor status pause resume replay failed discard events reload backup restore test listen send verify version help
 set -l types bot.{created,updated,activated,deactivated} conversation.{started,message,ended} lead.{created,qualified,scored} \
     appointment.{scheduled,rescheduled,cancelled,completed} email.{received,sent,opened,clicked} test
 set -l none "not __fish_seen_subcommand_from $commands"
@@ -8,6 +8,7 @@ set -l none "not __fish_seen_subcommand_from $commands"
 complete -c $relay -f
 complete -c $relay -n $none -a serve -d 'receive, keep and deliver events'
 complete -c $relay -n $none -a check -d 'validate a configuration'
+complete -c $relay -n $none -a route -d 'say where an event would go'
 complete -c $relay -n $none -a schema -d 'print the JSON Schema of the configuration'
 complete -c $relay -n $none -a doctor -d 'look at machine and relay, say what to do'
 complete -c $relay -n $none -a status -d 'how the relay is, and each endpoint'
@@ -28,7 +29,7 @@ complete -c $relay -n $none -a version -d 'print the version'
 complete -c $relay -n $none -a help -d 'what there is, or a page of the manual'
 complete -c $relay -n "__fish_seen_subcommand_from help" -a 'install configure post receive develop operate routes alerts log runbook proxies schedules names guarantees damage backup security measured inside'
 
-complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check" -o config -r -F -d 'the configuration'
+complete -c $relay -n "$none; or __fish_seen_subcommand_from serve check route" -o config -r -F -d 'the configuration'
 
 set -l on "__fish_seen_subcommand_from doctor"
 complete -c $relay -n $on -o config -r -F -d 'the configuration'

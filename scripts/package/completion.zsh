@@ -4,6 +4,7 @@
 local -a commands=(
     'serve:receive, keep and deliver events'
     'check:validate a configuration and say what it would do'
+    'route:say where an event would go, and why not elsewhere'
     'schema:print the JSON Schema of the configuration, for editors'
     'doctor:look at machine and relay, say what to do'
     'status:how the relay is, and each endpoint'
@@ -35,11 +36,11 @@ if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
 fi
 local command=$words[2]
 case $command in
-serve | check | schema | doctor | status | pause | resume | replay | failed | discard | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
+serve | check | route | schema | doctor | status | pause | resume | replay | failed | discard | events | reload | backup | restore | test | listen | send | verify | version | help) shift words; (( CURRENT-- )) ;;
 *) command=serve ;;
 esac
 case $command in
-serve | check | backup) _arguments $config ;;
+serve | check | route | backup) _arguments $config ;;
 doctor) _arguments $config '-backup[look at this backup]:file:_files' ;;
 restore) _arguments $config ':backup:_files' ;;
 status | pause | resume)
