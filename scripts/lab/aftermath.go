@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -88,25 +89,10 @@ func inspect(ctx context.Context, r *relay, p pair, acked *ledger, before map[st
 
 // settle waits until the relay says that nothing is left to deliver. Running out of time is no error here: what is missing
 // then, the comparison will tell.
-func (r *relay) settle(ctx context.Context, receivers ...*receiver) (err error) {
-	arrived := func() (n uint64) {
-		for _, receiver := range receivers {
-			n += receiver.unique()
-		}
-		return n
-	}
-	idle := func() bool {
-		for _, name := range []string{liveEndpoint, heldEndpoint} {
-			var s endpointStats
-			if s, err = r.stats(ctx, name); err != nil || s.Pending+s.Retrying > 0 {
-				return false
-			}
-		}
-		return true
-	}
-	waitUntil(ctx, settleLimit, settleStall, arrived, idle)
-	if ctx.Err() != nil {
-		return ctx.Err()
+func (r *relay) settle(ctx context.Context, receivers ...*receiver) error {
+	err := r.settled(ctx, settleLimit, settleStall, receivers, liveEndpoint, heldEndpoint)
+	if errors.Is(err, errUnfinished) {
+		return nil
 	}
 	return err
 }

@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	assaultWells  = 3
-	assaultHangs  = 20  // endpoints that take connections and never answer
-	assaultRate   = 200 // honest posts a second
-	assaultConns  = 64  // with fewer, what one waits for delays those that are due behind it
-	assaultP99    = 100 * time.Millisecond
-	assaultQuiet  = 25 * time.Millisecond // p99 without attackers, above which this machine can't tell
-	assaultMuster = 2 * time.Second       // until all attackers are there
-	assaultShare  = "32MiB"               // of the disk, for the source that floods
+	assaultHealthy = 3
+	assaultHangs   = 20  // endpoints that take connections and never answer
+	assaultRate    = 200 // honest posts a second
+	assaultConns   = 64  // with fewer, what one waits for delays those that are due behind it
+	assaultP99     = 100 * time.Millisecond
+	assaultQuiet   = 25 * time.Millisecond // p99 without attackers, above which this machine can't tell
+	assaultMuster  = 2 * time.Second       // until all attackers are there
+	assaultShare   = "32MiB"               // of the disk, for the source that floods
 )
 
 // assaultResult is what the assault command prints, a line for each run.
@@ -152,7 +152,7 @@ type assault struct {
 func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
 	var healthy []*receiver
 	var endpoints []endpoint
-	for i := range assaultWells {
+	for i := range assaultHealthy {
 		well := newReceiver()
 		addr, err := startReceiver(well)
 		if err != nil {
@@ -206,14 +206,7 @@ func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
 	if r, err = a.besiege(ctx, relay.proc, g, relay.ingest, relay.admin, bad); err != nil || r.Killed {
 		return r, err
 	}
-	missing := func() (missing uint64) {
-		for _, w := range healthy {
-			missing += r.Load.OK - min(w.unique(), r.Load.OK)
-		}
-		return missing
-	}
-	_ = waitUntil(ctx, crowdWait, crowdWait, missing, func() bool { return missing() == 0 || relay.alive() != nil })
-	r.Missing = missing()
+	r.Missing = relay.missing(ctx, crowdWait, healthy, r.Load.OK)
 	for _, w := range healthy {
 		if q := w.latency.quantiles(); q.P99us >= r.Delivered.P99us {
 			r.Delivered = q
@@ -247,10 +240,8 @@ func (a *assault) yardstick(ctx context.Context) (r assaultResult, err error) {
 		return r, err
 	}
 	defer proc.kill()
-	for began := time.Now(); tell(ctx, addr, posting("/events", "", attackEvent)) != 200; pause(ctx, pollInterval) {
-		if time.Since(began) > startLimit {
-			return r, fmt.Errorf("start: %s", proc.lastWords())
-		}
+	if err := await(ctx, startLimit, func() bool { return tell(ctx, addr, posting("/events", "", attackEvent)) == 200 }); err != nil {
+		return r, fmt.Errorf("start: %w: %s", err, proc.lastWords())
 	}
 	return a.besiege(ctx, proc, g, addr, nobody, nil)
 }

@@ -181,30 +181,31 @@ func attempted(ctx context.Context, r *relay, id string, classes []map[string]bo
 			Attempts []struct{ Class string }
 		}
 	}
-	for deadline := time.Now().Add(guardWait); ; pause(ctx, pollInterval) {
-		var s story
-		if err := r.call(ctx, http.MethodGet, "http://"+r.admin+"/events/"+id, &s); err != nil {
-			return err
+	var s story
+	var asked error
+	waited := await(ctx, guardWait, func() bool {
+		s = story{}
+		if asked = r.call(ctx, http.MethodGet, "http://"+r.admin+"/events/"+id, &s); asked != nil {
+			return true
 		}
 		all := len(s.Deliveries) == len(classes)
 		for _, d := range s.Deliveries {
 			var i int
-			if _, err := fmt.Sscanf(d.Endpoint, "case%d", &i); err != nil {
-				return err
+			if _, asked = fmt.Sscanf(d.Endpoint, "case%d", &i); asked != nil {
+				return true
 			}
 			for _, a := range d.Attempts {
 				classes[i][a.Class] = true
 			}
 			all = all && (len(d.Attempts) > 0 || guardCases[i].class == "") // a lookup that fails is nobody's attempt
 		}
-		if all {
-			return nil
-		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			text, _ := json.Marshal(s)
-			return fmt.Errorf("not all deliveries of %s were attempted: %s", id, text)
-		}
+		return all
+	})
+	if waited != nil {
+		text, _ := json.Marshal(s)
+		return fmt.Errorf("not all deliveries of %s were attempted: %s: %w", id, text, waited)
 	}
+	return asked
 }
 
 // withResolver has a relay look up names at guardServer: it runs with mounts of its own, which needs root.

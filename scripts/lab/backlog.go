@@ -163,22 +163,19 @@ func (b *backlogRun) beside(ctx context.Context, work func() error) (result tric
 }
 
 func (b *backlogRun) fill(ctx context.Context, result *backlogResult) (*ledger, error) {
-	l, err := newLoad(loadPlan{
-		addr: b.relay.ingest, path: "/events", conns: fillConns, count: b.count, duration: b.wait, batch: fillBatch, eventType: downType, keep: true,
-	}, newRun())
-	if err != nil {
-		return nil, err
-	}
+	var filled *ledger
+	var err error
 	result.Filling, err = b.beside(ctx, func() error {
-		posted := l.post(ctx)
-		result.FillPerSecond = posted.PerSecond
-		if posted.OK < b.count {
-			return fmt.Errorf("only %d of %d events were answered 200: %v", posted.OK, b.count, posted.Errors)
+		l, posted, err := postAll(ctx, loadPlan{
+			addr: b.relay.ingest, path: "/events", conns: fillConns, count: b.count, duration: b.wait, batch: fillBatch, eventType: downType, keep: true,
+		}, newRun())
+		if err != nil {
+			return err
 		}
+		result.FillPerSecond, result.Acknowledged, filled = posted.PerSecond, len(l.ledger.acked), &l.ledger
 		return nil
 	})
-	result.Acknowledged = len(l.ledger.acked)
-	return &l.ledger, err
+	return filled, err
 }
 
 // restart stops and starts the relay with all queued, first the friendly way.

@@ -187,18 +187,8 @@ func (b *bench) startPaused(ctx context.Context, name string, n int, url string)
 // round posts for one span, so many events a post, and returns what came of it. Any answer but 200 is an error.
 func (b *bench) round(ctx context.Context, addr string, conns, batch int, span time.Duration) (loadResult, error) {
 	pause(ctx, settleTime)
-	l, err := newLoad(loadPlan{addr: addr, path: "/events", conns: conns, duration: span, size: benchSize, batch: batch}, newRun())
-	if err != nil {
-		return loadResult{}, err
-	}
-	result := l.post(ctx)
-	if ctx.Err() != nil {
-		return loadResult{}, ctx.Err()
-	}
-	if len(result.Errors) > 0 {
-		return loadResult{}, fmt.Errorf("post to %s: answers other than 200: %v", addr, result.Errors)
-	}
-	return result, nil
+	_, result, err := postAll(ctx, loadPlan{addr: addr, path: "/events", conns: conns, duration: span, size: benchSize, batch: batch}, newRun())
+	return result, err
 }
 
 // turns has contestants post in turns, each after another one from round to round, and returns their events a second.
@@ -224,17 +214,10 @@ func (b *bench) turns(ctx context.Context, conns, batch int, contestants ...stri
 
 // fill posts so many events of a type as fast as they are answered, in batches.
 func (b *bench) fill(ctx context.Context, r *relay, eventType string, events uint64) (perSecond float64, err error) {
-	l, err := newLoad(loadPlan{
+	_, posted, err := postAll(ctx, loadPlan{
 		addr: r.ingest, path: "/events", conns: fillConns, count: events, duration: fillLimit, batch: fillBatch, size: benchSize, eventType: eventType,
 	}, newRun())
-	if err != nil {
-		return 0, err
-	}
-	posted := l.post(ctx)
-	if posted.OK < events {
-		return 0, fmt.Errorf("only %d of %d events were answered 200: %v", posted.OK, events, posted.Errors)
-	}
-	return posted.PerSecond, ctx.Err()
+	return posted.PerSecond, err
 }
 
 const fillLimit = 15 * time.Minute

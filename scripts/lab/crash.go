@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -120,7 +121,7 @@ func (c *crashRun) perform(ctx context.Context) (result crashResult, unexplained
 	if err != nil {
 		return crashResult{}, nil, err
 	}
-	failed, err := c.settle(ctx, relay, names, receivers)
+	failed, err := c.settle(ctx, relay, receivers)
 	if err != nil {
 		return crashResult{}, nil, err
 	}
@@ -152,15 +153,8 @@ func (c *crashRun) loadAndKill(ctx context.Context, relay *relay, run uint32, re
 	if err != nil {
 		return nil, nil, err
 	}
-	posting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		l.post(posting)
-	}()
-	// The load must have ended before the caller tears down what it posts to.
-	defer func() { cancel(); <-finished }()
+	finished, stop := l.begin(ctx)
+	defer stop() // before the caller tears down what it posts to
 
 	var starts []time.Duration
 	for _, at := range killPoints(c.kills, c.count) {
@@ -202,39 +196,17 @@ func killPoints(kills int, count uint64) []uint64 {
 	return points
 }
 
-// settle waits until the relay says that nothing is left to deliver. Running out of time is no error here: what is missing
-// then, the comparison will tell.
-func (c *crashRun) settle(ctx context.Context, relay *relay, names []string, receivers []*receiver) (failed uint64, err error) {
-	arrived := func() uint64 {
-		var n uint64
-		for _, r := range receivers {
-			n += r.unique()
-		}
-		return n
+// settle waits until the relay says that nothing is left to deliver, and returns how many deliveries have failed. Running out of
+// time is no error here: what is missing then, the comparison will tell.
+func (c *crashRun) settle(ctx context.Context, relay *relay, receivers []*receiver) (failed uint64, err error) {
+	if err := relay.settled(ctx, c.wait, crashStall, receivers); err != nil && !errors.Is(err, errUnfinished) {
+		return 0, err
 	}
-	var waiting uint64
-	idle := func() bool {
-		waiting, failed, err = c.left(ctx, relay, names)
-		return err == nil && waiting == 0
-	}
-	waitUntil(ctx, c.wait, crashStall, arrived, idle)
-	if ctx.Err() != nil {
-		return 0, ctx.Err()
-	}
-	return failed, err
-}
-
-// left adds up what the endpoints still wait for, and what they have given up.
-func (c *crashRun) left(ctx context.Context, relay *relay, names []string) (waiting, failed uint64, err error) {
-	for _, name := range names {
-		s, err := relay.stats(ctx, name)
-		if err != nil {
-			return 0, 0, err
-		}
-		waiting += s.Pending + s.Retrying
+	all, err := relay.endpointStats(ctx)
+	for _, s := range all {
 		failed += s.Failed
 	}
-	return waiting, failed, nil
+	return failed, err
 }
 
 func summarise(starts []time.Duration) startsMs {

@@ -153,13 +153,7 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 	if run.Load, run.GroupMiB, err = l.postIn(ctx, g); err != nil {
 		return run, err
 	}
-	missing := func() (missing uint64) {
-		for _, w := range healthy {
-			missing += run.Load.OK - min(w.unique(), run.Load.OK)
-		}
-		return missing
-	}
-	waitUntil(ctx, crowdWait, crowdWait, missing, func() bool { return missing() == 0 || relay.alive() != nil })
+	missing := relay.missing(ctx, crowdWait, healthy, run.Load.OK)
 	if err := relay.alive(); err != nil {
 		return run, fmt.Errorf("crowd, %s: %w", name, err)
 	}
@@ -169,7 +163,7 @@ func measureCrowd(ctx context.Context, s *site, name string, n, mib int, d time.
 	if len(run.Load.Errors) > 0 {
 		return run, fmt.Errorf("crowd, %s: answers other than 200: %v", name, run.Load.Errors)
 	}
-	run.Missing, run.Hanging = missing(), hanging.most.Load()
+	run.Missing, run.Hanging = missing, hanging.most.Load()
 	memory.stop()
 	run.MemoryMiB = memory.max()
 	cpu, err := cpuTime(relay.proc.pid())

@@ -164,7 +164,7 @@ func (d *diskfullRun) round(ctx context.Context, l *loaded, disk *volume, wholly
 		return 0, err
 	}
 	defer os.Remove(filler)
-	if err := waitUntil(ctx, refuseLimit, refuseLimit, func() uint64 { return 0 }, func() bool { return refuses(ctx, l.relay) == nil }); err != nil {
+	if err := await(ctx, refuseLimit, func() bool { return refuses(ctx, l.relay) == nil }); err != nil {
 		return 0, fmt.Errorf("the disk is full and it doesn't refuse: %w", refuses(ctx, l.relay))
 	}
 	if wholly {
@@ -178,7 +178,7 @@ func (d *diskfullRun) round(ctx context.Context, l *loaded, disk *volume, wholly
 	if err := makeRoom(filler); err != nil {
 		return 0, err
 	}
-	return accepting(ctx, l.relay, time.Now())
+	return accepting(ctx, l.relay)
 }
 
 // deliverBacklog lets the held endpoint have what waits for it while the disk is short of space.
@@ -221,28 +221,29 @@ func (d *diskfullRun) startFull(ctx context.Context, r *relay, disk *volume, res
 	if err := makeRoom(filler); err != nil {
 		return err
 	}
-	took, err = accepting(ctx, r, time.Now())
+	took, err = accepting(ctx, r)
 	result.StartBackMs = inMillis(took)
 	r.proc.kill()
 	return err
 }
 
-// accepting waits until an event is accepted, and returns how long that took since a moment.
-func accepting(ctx context.Context, r *relay, since time.Time) (time.Duration, error) {
-	for {
+// accepting waits until an event is accepted, and returns how long that took.
+func accepting(ctx context.Context, r *relay) (time.Duration, error) {
+	began, said := time.Now(), ""
+	accepted := false
+	err := await(ctx, backLimit, func() bool {
 		status, _, text, err := r.post(ctx)
-		switch {
-		case err == nil && status == http.StatusOK:
-			return time.Since(since), nil
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
-		case r.alive() != nil:
-			return 0, r.alive()
-		case time.Since(since) > backLimit:
-			return 0, fmt.Errorf("%s after there was room again an event is still answered %d %.200s, %v", backLimit, status, text, err)
-		}
-		pause(ctx, pollInterval)
+		accepted = err == nil && status == http.StatusOK
+		said = fmt.Sprintf("%d %.200s, %v", status, text, err)
+		return accepted || r.alive() != nil
+	})
+	switch {
+	case accepted:
+		return time.Since(began), nil
+	case err == nil:
+		return 0, r.alive()
 	}
+	return 0, fmt.Errorf("after there was room again an event is still answered %s: %w", said, err)
 }
 
 // refuses returns nil when the relay refuses events as it should: 503, when to come again, and health that says why.

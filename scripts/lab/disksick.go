@@ -23,16 +23,16 @@ type disksickRun struct {
 	powercutRun // the relay, its load and its volume are the same
 }
 
-// sickness is one way in which a disk fails.
-type sickness struct {
+// diskFault is one way in which a disk fails.
+type diskFault struct {
 	name string
 	// strace's way of letting one system call fail, the so many-th of a thread; empty: the disk itself fails.
 	inject []string
 	kind   string // of the file system
 	tight  bool   // its image lies on a host too small for it
 	lives  bool   // what fails is the store's alone: the relay goes on and says so
-	// strike makes the disk fail, cure makes it well again; the relay has ended when cure is called.
-	strike, cure func(*faultyDisk) error
+	// fail makes the disk fail, repair makes it work again; the relay has ended when repair is called.
+	fail, repair func(*faultyDisk) error
 }
 
 // faultyDisk is a file system that can be made to fail.
@@ -41,9 +41,9 @@ type faultyDisk struct {
 	disk *volume
 }
 
-// disksickResult is one sickness.
+// disksickResult is one fault.
 type disksickResult struct {
-	Sickness     string  `json:"sickness"`
+	Fault        string  `json:"fault"`
 	Rounds       int     `json:"rounds"`
 	Acknowledged int     `json:"acknowledged"`
 	Lost         int     `json:"lost"`
@@ -51,7 +51,7 @@ type disksickResult struct {
 	Repeats      int     `json:"repeats"`
 	Damaged      int     `json:"damaged"`
 	After        int     `json:"answered_after"` // 200s that no sync covers, after a failed call on the journal; from the trace
-	EndMs        float64 `json:"end_ms"`         // from the strike to the end of the process, at most
+	EndMs        float64 `json:"end_ms"`         // from the fault to the end of the process, at most
 	Said         string  `json:"said"`           // the line that told it
 
 	StartMs startsMs `json:"start_ms"`
@@ -64,15 +64,15 @@ const (
 	rotten    = "the queue" // how the line begins that tells of a failed write
 )
 
-var sicknesses = []sickness{
+var diskFaults = []diskFault{
 	{name: "EIO from a sync", kind: "ext4", inject: []string{"io_getevents:error=EIO:when=10"}},
 	{name: "EIO from fdatasync", kind: "ext4", inject: []string{"io_submit:error=ENOSYS", "fdatasync:error=EIO:when=10"}},
 	{name: "EIO from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=EIO:when=10"}},
 	{name: "ENOSPC from pwrite64", kind: "ext4", inject: []string{"pwrite64:error=ENOSPC:when=10"}},
 	{name: "EIO from msync", kind: "ext4", lives: true, inject: []string{"msync:error=EIO:when=3+"}},
-	{name: "a disk smaller than it claims (EIO)", kind: "ext4", tight: true, strike: fillHost, cure: emptyHost},
-	{name: "a file system that goes read-only", kind: "ext4", strike: goReadOnly, cure: remountWritable},
-	{name: "a file system that is shut down", kind: "xfs", strike: func(b *faultyDisk) error { return b.disk.shutdown() }, cure: remountWritable},
+	{name: "a disk smaller than it claims (EIO)", kind: "ext4", tight: true, fail: fillHost, repair: emptyHost},
+	{name: "a file system that goes read-only", kind: "ext4", fail: goReadOnly, repair: remountWritable},
+	{name: "a file system that is shut down", kind: "xfs", fail: func(b *faultyDisk) error { return b.disk.shutdown() }, repair: remountWritable},
 }
 
 func runDisksick(ctx context.Context, args []string, out io.Writer) error {
@@ -81,11 +81,11 @@ func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 		"On a disk that can't be written it must accept nothing, and say why. Exit code 1 otherwise.")
 	var run disksickRun
 	run.site.flags(fs)
-	fs.IntVar(&run.rounds, "rounds", 1, "`rounds` of each sickness")
+	fs.IntVar(&run.rounds, "rounds", 1, "`rounds` of each fault")
 	fs.IntVar(&run.conns, "c", 32, "`connections`")
 	fs.Float64Var(&run.rate, "rate", 3000, "`events` a second")
 	fs.IntVar(&run.size, "size", 1000, "`bytes` of an event")
-	fs.StringVar(&run.only, "only", "", "only sicknesses whose `name` holds this")
+	fs.StringVar(&run.only, "only", "", "only faults whose `name` holds this")
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
@@ -100,11 +100,11 @@ func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer run.site.close()
 	var faults []error
-	for i, s := range sicknesses {
+	for i, s := range diskFaults {
 		if !strings.Contains(s.name, run.only) {
 			continue
 		}
-		result := disksickResult{Sickness: s.name}
+		result := disksickResult{Fault: s.name}
 		for round := range run.rounds {
 			if err := run.fall(ctx, fmt.Sprintf("sick-%d-%d", i, round), s, &result); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %w", s.name, err))
@@ -125,18 +125,18 @@ func runDisksick(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // fall is one round.
-func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result *disksickResult) error {
-	bed, err := newFaultyDisk(d.site.dir, name, s)
+func (d *disksickRun) fall(ctx context.Context, name string, s diskFault, result *disksickResult) error {
+	faulty, err := newFaultyDisk(d.site.dir, name, s)
 	if err != nil {
 		return err
 	}
-	defer bed.close()
+	defer faulty.close()
 	receivers, err := newPair()
 	if err != nil {
 		return err
 	}
 	defer receivers.close()
-	r, err := d.relayOn(name, bed.disk, receivers, true)
+	r, err := d.relayOn(name, faulty.disk, receivers, true)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 			return err
 		}
 		defer tracer.kill()
-	} else if err := s.strike(bed); err != nil {
+	} else if err := s.fail(faulty); err != nil {
 		return err
 	}
 	await := d.awaitEnd
@@ -178,11 +178,11 @@ func (d *disksickRun) fall(ctx context.Context, name string, s sickness, result 
 			return err
 		}
 	}
-	if s.cure != nil {
+	if s.repair != nil {
 		if err := acceptsNothing(ctx, r); err != nil {
 			return err
 		}
-		if err := s.cure(bed); err != nil {
+		if err := s.repair(faulty); err != nil {
 			return err
 		}
 	}
@@ -233,7 +233,7 @@ func (d *disksickRun) awaitEnd(ctx context.Context, r *relay, struck time.Time, 
 
 // awaitWord waits until the relay has said that its store can't be written, and kills it.
 func (d *disksickRun) awaitWord(ctx context.Context, r *relay, struck time.Time, result *disksickResult) error {
-	err := waitUntil(ctx, endLimit, endLimit, func() uint64 { return 0 }, func() bool {
+	err := await(ctx, endLimit, func() bool {
 		log, _ := os.ReadFile(r.proc.log)
 		for line := range strings.Lines(string(log)) {
 			if strings.Contains(line, "the store is damaged and can't be made again yet") {
@@ -293,7 +293,7 @@ func (d *disksickRun) judge(ctx context.Context, file string, result *disksickRe
 	return nil
 }
 
-func newFaultyDisk(dir, name string, s sickness) (b *faultyDisk, err error) {
+func newFaultyDisk(dir, name string, s diskFault) (b *faultyDisk, err error) {
 	b = &faultyDisk{}
 	if s.tight {
 		if b.host, err = newVolume(dir, name+"-host", "tmpfs", tightHost); err != nil {

@@ -35,7 +35,7 @@ var unreads = []unread{
 
 // unreadResult is one of them.
 type unreadResult struct {
-	Sickness     string `json:"sickness"`
+	Fault        string `json:"fault"`
 	Acknowledged int    `json:"acknowledged"`
 	Failed       int    `json:"failed"` // reads, from the trace
 	Lost         int    `json:"lost"`
@@ -54,7 +54,7 @@ func (d *disksickRun) readAll(ctx context.Context, out io.Writer) error {
 		}
 		for round := range d.rounds {
 			result, err := d.read(ctx, fmt.Sprintf("unread-%d-%d", i, round), u)
-			result.Sickness = u.name
+			result.Fault = u.name
 			if encoded := json.NewEncoder(out).Encode(result); encoded != nil {
 				return encoded
 			}
@@ -189,7 +189,7 @@ func (d *disksickRun) readLate(ctx context.Context, r *relay, u *unread, paths, 
 	if err := r.operate(ctx, heldEndpoint, "resume"); err != nil {
 		return err
 	}
-	err := waitUntil(ctx, startLimit, startLimit, func() uint64 { return 0 }, func() bool {
+	err := await(ctx, startLimit, func() bool {
 		s, err := r.stats(ctx, heldEndpoint)
 		return err == nil && s.Pending == 0 || r.alive() != nil
 	})

@@ -85,7 +85,7 @@ func (e *examination) goOn(ctx context.Context, place *rand.Rand) error {
 	from := e.total
 	// A journal that was taken from under it refuses everything, and ends the process, or goes on.
 	var err error
-	_ = waitUntil(ctx, startLimit, startLimit, func() uint64 { return 0 }, func() bool {
+	_ = await(ctx, startLimit, func() bool {
 		err = e.f.postRange(ctx, e.relay, from, from+liveEvents)
 		return err == nil || e.relay.alive() != nil
 	})
@@ -100,7 +100,7 @@ func (e *examination) goOn(ctx context.Context, place *rand.Rand) error {
 	_, _, _ = e.list(ctx, "/endpoints/"+failingEndpoint+"/failed?limit=1000", "deliveries")
 	if place.IntN(2) == 0 && e.relay.alive() == nil && e.relay.operate(ctx, heldEndpoint, "resume") == nil {
 		e.resumed = true
-		if err := settledOn(ctx, e.relay, heldEndpoint); err != nil && e.relay.alive() == nil {
+		if err := e.relay.settled(ctx, startLimit, startLimit, nil, heldEndpoint); err != nil && e.relay.alive() == nil {
 			return fmt.Errorf("held does not come to its end: %w", err)
 		}
 	}
@@ -210,7 +210,7 @@ func (e *examination) examine(ctx context.Context) error {
 		}
 	}
 	for _, name := range []string{heldEndpoint, failingEndpoint, liveEndpoint} {
-		if err := settledOn(ctx, e.relay, name); err != nil {
+		if err := e.relay.settled(ctx, startLimit, startLimit, nil, name); err != nil {
 			return fmt.Errorf("%s does not come to its end: %w: %s", name, err, e.relay.proc.lastWords())
 		}
 	}
@@ -254,7 +254,7 @@ func (e *examination) examine(ctx context.Context) error {
 }
 
 func (e *examination) resume(ctx context.Context, name string) (err error) {
-	_ = waitUntil(ctx, stopLimit, stopLimit, func() uint64 { return 0 }, func() bool {
+	_ = await(ctx, stopLimit, func() bool {
 		err = e.relay.operate(ctx, name, "resume")
 		return err == nil || !e.insist
 	})

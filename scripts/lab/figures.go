@@ -155,15 +155,11 @@ func endRelay(r *relay) error {
 
 // run has a trickle posted to a relay for some time, and tells the longest time to an answer.
 func steady(ctx context.Context, r *relay, eventType string, perSecond float64, d time.Duration) (longest time.Duration, err error) {
-	l, err := newLoad(loadPlan{addr: r.ingest, path: "/events", conns: 16, rate: perSecond, duration: d, eventType: eventType}, newRun())
+	l, posted, err := postAll(ctx, loadPlan{addr: r.ingest, path: "/events", conns: 16, rate: perSecond, duration: d, eventType: eventType}, newRun())
 	if err != nil {
 		return 0, err
 	}
-	result := l.post(ctx)
-	if len(result.Errors) > 0 {
-		return 0, fmt.Errorf("post to %s: answers other than 200: %v", r.ingest, result.Errors)
-	}
-	if result.OK == 0 {
+	if posted.OK == 0 {
 		return 0, errors.New("nothing was posted")
 	}
 	return l.latency.quantile(1), nil

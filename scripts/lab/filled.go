@@ -259,15 +259,8 @@ func fillQueue(ctx context.Context, s *site, size int) (f *filled, err error) {
 	if _, err := again.start(ctx); err != nil {
 		return nil, err
 	}
-	if err := settledOn(ctx, again, liveEndpoint); err != nil {
+	if err := again.settled(ctx, startLimit, startLimit, nil, liveEndpoint); err != nil {
 		return nil, err
 	}
 	return f, again.stop()
-}
-
-func settledOn(ctx context.Context, r *relay, name string) error {
-	return waitUntil(ctx, startLimit, startLimit, func() uint64 { return 0 }, func() bool {
-		s, err := r.stats(ctx, name)
-		return err == nil && s.Pending+s.Retrying == 0
-	})
 }

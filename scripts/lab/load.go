@@ -130,6 +130,34 @@ func (l *load) post(ctx context.Context) loadResult {
 	return l.result()
 }
 
+// begin posts in the background. finished is closed when all is posted; stop ends it earlier, and waits for its end.
+func (l *load) begin(ctx context.Context) (finished <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.post(ctx)
+	}()
+	return ended, func() { cancel(); <-ended }
+}
+
+// postAll posts by a plan, whose count must be answered 200; without one, whatever was posted must be.
+func postAll(ctx context.Context, plan loadPlan, run uint32) (l *load, posted loadResult, err error) {
+	if l, err = newLoad(plan, run); err != nil {
+		return nil, loadResult{}, err
+	}
+	posted = l.post(ctx)
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case posted.OK < plan.count:
+		err = fmt.Errorf("post to %s: only %d of %d events were answered 200: %v", plan.addr, posted.OK, plan.count, posted.Errors)
+	case plan.count == 0 && len(posted.Errors) > 0:
+		err = fmt.Errorf("post to %s: answers other than 200: %v", plan.addr, posted.Errors)
+	}
+	return l, posted, err
+}
+
 // pace hands out a slot whenever one is due. A slot carries the moment at which it was handed out: a post that then has
 // to wait for a free connection counts that wait as its own.
 func (l *load) pace(ctx context.Context) {

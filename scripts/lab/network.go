@@ -139,10 +139,7 @@ func (n *networkRun) perform(ctx context.Context, out io.Writer) (result network
 	if err != nil {
 		return result, err
 	}
-	posting, stop := context.WithCancel(ctx)
-	var posted sync.WaitGroup
-	posted.Go(func() { l.post(posting) })
-	defer posted.Wait()
+	_, stop := l.begin(ctx)
 	defer stop()
 
 	for _, fault := range []struct {
@@ -160,7 +157,6 @@ func (n *networkRun) perform(ctx context.Context, out io.Writer) (result network
 		}
 	}
 	stop()
-	posted.Wait()
 	if err := n.relay.settle(ctx, n.pair.live, n.pair.held); err != nil {
 		return result, err
 	}
@@ -267,7 +263,7 @@ func (n *networkRun) cable(ctx context.Context, result *networkResult) error {
 		s, err := n.relay.stats(ctx, liveEndpoint)
 		return err == nil && s.State == offlineState
 	}
-	if err := waitUntil(ctx, 30*time.Second, 30*time.Second, func() uint64 { return 0 }, offline); err != nil {
+	if err := await(ctx, 30*time.Second, offline); err != nil {
 		return fmt.Errorf("the relay doesn't notice that this machine is offline: %w", err)
 	}
 	before := n.acked.count()

@@ -89,16 +89,13 @@ func runOperating(ctx context.Context, args []string, out io.Writer) error {
 	}
 	run.span = *d / time.Duration(len(steps))
 
-	loading, stopLoad := context.WithCancel(ctx)
-	defer stopLoad()
 	l, err := newLoad(loadPlan{addr: run.relay.ingest, path: "/events", conns: 8, rate: operatingRate, answered: run.acked.note}, newRun())
 	if err != nil {
 		return err
 	}
 	run.acked.run = l.run
-	posted := make(chan struct{})
-	go func() { defer close(posted); l.post(loading) }()
-	defer func() { stopLoad(); <-posted }()
+	_, stopLoad := l.begin(ctx)
+	defer stopLoad()
 	for _, step := range steps {
 		run.now = operatingStep{Name: step.name}
 		if err := step.run(ctx); err != nil {
@@ -109,7 +106,6 @@ func runOperating(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	stopLoad()
-	<-posted
 	return run.audit(ctx, out, *control)
 }
 
@@ -253,7 +249,7 @@ func (o *operatingRun) lacks(ctx context.Context, mayLack bool, use, giveBack fu
 	if err := errors.Join(err, giveBack()); err != nil {
 		return err
 	}
-	if _, err := accepting(ctx, o.relay, time.Now()); err != nil {
+	if _, err := accepting(ctx, o.relay); err != nil {
 		return err
 	}
 	_, refused, err := o.watch(ctx, o.span/4, false, nil)

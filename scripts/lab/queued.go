@@ -133,7 +133,7 @@ func (b *bench) backlog(ctx context.Context) error {
 	drained := float64(backlogEvents) / time.Since(began).Seconds()
 	settled, most := time.Now(), diskUsage(relay.dir)
 	const least = 64 << 20
-	if err := waitUntil(ctx, spaceLimit, spaceLimit, func() uint64 { return 0 }, func() bool { return diskUsage(relay.dir) < least }); err != nil {
+	if err := await(ctx, spaceLimit, func() bool { return diskUsage(relay.dir) < least }); err != nil {
 		return fmt.Errorf("the queue still has %d MiB: %w", diskUsage(relay.dir)>>20, err)
 	}
 	space := measured("seconds from the last delivery until the queue has less than 64 MiB on disk", "", 0, time.Since(settled).Seconds(), "s", 120)

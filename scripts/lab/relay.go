@@ -347,9 +347,23 @@ func (r *relay) alive() error {
 	}
 }
 
-var errNoProgress = errors.New("nothing more arrives")
+// errUnfinished is a wait that ended before what was waited for.
+var errUnfinished = errors.New("not done")
 
 const pollInterval = 20 * time.Millisecond
+
+// await polls done until it is true, for so long at most.
+func await(ctx context.Context, limit time.Duration, done func() bool) error {
+	for began := time.Now(); !done(); pause(ctx, pollInterval) {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Since(began) > limit:
+			return fmt.Errorf("%w after %s", errUnfinished, limit)
+		}
+	}
+	return nil
+}
 
 // waitUntil polls done until it is true. It gives up after the limit, or when progress has stood still for the stall
 // time.
@@ -364,13 +378,53 @@ func waitUntil(ctx context.Context, limit, stall time.Duration, progress func() 
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case time.Since(began) > limit:
-			return fmt.Errorf("not done after %s, at %d", limit, last)
+			return fmt.Errorf("%w after %s, at %d", errUnfinished, limit, last)
 		case time.Since(moved) > stall:
-			return fmt.Errorf("%w: at %d for %s", errNoProgress, last, stall)
+			return fmt.Errorf("%w: nothing more arrives, at %d for %s", errUnfinished, last, stall)
 		}
 		pause(ctx, pollInterval)
 	}
 	return nil
+}
+
+// settled waits until nothing is left to deliver at the named endpoints, or at all without names: for the limit at most, or until
+// nothing more has arrived at the receivers for the stall time. Running out of time is errUnfinished.
+func (r *relay) settled(ctx context.Context, limit, stall time.Duration, receivers []*receiver, names ...string) error {
+	var asked error
+	arrived := func() (n uint64) {
+		for _, receiver := range receivers {
+			n += receiver.unique()
+		}
+		return n
+	}
+	err := waitUntil(ctx, limit, stall, arrived, func() bool {
+		var all []endpointStats
+		all, asked = r.endpointStats(ctx)
+		if len(names) > 0 {
+			all = slices.DeleteFunc(all, func(e endpointStats) bool { return !slices.Contains(names, e.Name) })
+		}
+		waits := func(e endpointStats) bool { return e.Pending+e.Retrying > 0 }
+		return asked == nil && len(all) >= max(1, len(names)) && !slices.ContainsFunc(all, waits)
+	})
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return ctx.Err()
+	case asked != nil:
+		return asked
+	}
+	return fmt.Errorf("deliver what is left: %w", err)
+}
+
+// missing waits until each receiver has so many events, while the relay runs, and returns how many they lack together.
+func (r *relay) missing(ctx context.Context, limit time.Duration, receivers []*receiver, events uint64) uint64 {
+	missing := func() (n uint64) {
+		for _, receiver := range receivers {
+			n += events - min(receiver.unique(), events)
+		}
+		return n
+	}
+	_ = waitUntil(ctx, limit, limit, missing, func() bool { return missing() == 0 || r.alive() != nil }) // what is missing tells it
+	return missing()
 }
 
 // keptStats is what a run reads of the queue in GET /stats.

@@ -172,14 +172,11 @@ func (r *replayRun) isOurs(replay []byte) bool {
 
 // fail posts twice as many events as are to fail, and waits until half of them have.
 func (r *replayRun) fail(ctx context.Context, result *replayResult) error {
-	l, err := newLoad(loadPlan{
+	_, _, err := postAll(ctx, loadPlan{
 		addr: r.relay.ingest, path: "/events", conns: fillConns, count: 2 * r.failed, duration: r.wait, batch: fillBatch,
 	}, r.fill)
 	if err != nil {
 		return err
-	}
-	if posted := l.post(ctx); posted.OK < 2*r.failed {
-		return fmt.Errorf("only %d of %d events were answered 200: %v", posted.OK, 2*r.failed, posted.Errors)
 	}
 	var s endpointStats
 	err = waitUntil(ctx, r.wait, replayStall, r.received, func() bool {
@@ -244,13 +241,8 @@ func (r *replayRun) replay(ctx context.Context, result *replayResult) error {
 	if err != nil {
 		return err
 	}
-	posting, cancel := context.WithCancel(ctx)
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		l.post(posting)
-	}()
-	defer func() { cancel(); <-finished }()
+	_, stop := l.begin(ctx)
+	defer stop()
 
 	r.replaying.Store(true)
 	began := time.Now()
@@ -282,8 +274,7 @@ func (r *replayRun) replay(ctx context.Context, result *replayResult) error {
 		return fmt.Errorf("wait for the end of the replay: %w", err)
 	}
 	result.Seconds = time.Since(began).Seconds()
-	cancel()
-	<-finished
+	stop()
 	var s endpointStats
 	err = waitUntil(ctx, r.wait, replayStall, r.received, func() bool {
 		s, err = r.relay.stats(ctx, replayEndpoint)

@@ -362,26 +362,11 @@ func (s *soakRun) loiter(ctx context.Context) {
 
 // settle waits until nothing is left to deliver.
 func (s *soakRun) settle(ctx context.Context) error {
-	var err error
-	idle := func() bool {
-		for _, e := range s.ends {
-			var st endpointStats
-			if st, err = s.relay.stats(ctx, e.name); err != nil || st.Pending+st.Retrying > 0 {
-				return false
-			}
-		}
-		return true
+	var receivers []*receiver
+	for _, e := range s.ends {
+		receivers = append(receivers, e.receiver)
 	}
-	arrived := func() (n uint64) {
-		for _, e := range s.ends {
-			n += e.receiver.unique()
-		}
-		return n
-	}
-	if waited := waitUntil(ctx, settleLimit, settleStall, arrived, idle); waited != nil {
-		return errors.Join(fmt.Errorf("deliver what is left: %w", waited), err)
-	}
-	return nil
+	return s.relay.settled(ctx, settleLimit, settleStall, receivers)
 }
 
 // cool gives the failed deliveries up, as an operator would, and waits until all has returned to where it began; not for ever.

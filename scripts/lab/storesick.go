@@ -72,8 +72,8 @@ func errnoName(e syscall.Errno) string {
 	return e.Error()
 }
 
-// sickness of calls: which one fails, and when.
-type callSickness struct {
+// callFault makes system calls of the store fail: which one, and when.
+type callFault struct {
 	dir     string // of the store; what else begins with its name is the store that is being made
 	call    string // "" of none: they are counted
 	err     syscall.Errno
@@ -90,13 +90,13 @@ type callSickness struct {
 	first  string // what failed first
 }
 
-func (c *callSickness) arm(armed bool) {
+func (c *callFault) arm(armed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.armed = armed
 }
 
-func (c *callSickness) decide(q question) syscall.Errno {
+func (c *callFault) decide(q question) syscall.Errno {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.armed || !strings.HasPrefix(q.file, c.dir) {
@@ -118,7 +118,7 @@ func (c *callSickness) decide(q question) syscall.Errno {
 }
 
 // done is how many failed so far, and whether all that are to have.
-func (c *callSickness) done() (failed int, all bool) {
+func (c *callFault) done() (failed int, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	want := map[string]int{failsOnce: 1, failsWhile: c.n, failsOn: 3, failsEvery: 3}[c.how]
@@ -319,12 +319,12 @@ func (s *storesickRun) suffer(ctx context.Context, f *filled, number int, c *sic
 	r := rand.New(rand.NewPCG(s.seed, uint64(number)))
 	for try := range tries {
 		name := fmt.Sprintf("case-%d-%d", number, try)
-		sick := &callSickness{call: c.call, err: c.err, how: c.how, atTable: c.moment.atTable, counts: map[string]int{}, n: 2 + r.IntN(5)}
+		fault := &callFault{call: c.call, err: c.err, how: c.how, atTable: c.moment.atTable, counts: map[string]int{}, n: 2 + r.IntN(5)}
 		if seen := s.seen[c.moment.name][c.call]; try == 0 && seen > 1 {
-			sick.from = r.IntN(seen)
+			fault.from = r.IntN(seen)
 		}
-		result, err = s.once(ctx, f, name, c, sick, r)
-		result.File, result.Failed = sick.first, sick.failed
+		result, err = s.once(ctx, f, name, c, fault, r)
+		result.File, result.Failed = fault.first, fault.failed
 		if err != nil || ctx.Err() != nil {
 			return result, err
 		}
@@ -332,11 +332,11 @@ func (s *storesickRun) suffer(ctx context.Context, f *filled, number int, c *sic
 			return result, nil
 		}
 		if c.call == "" {
-			result.Calls = sick.counts
-			s.remember(c.moment, sick.counts)
+			result.Calls = fault.counts
+			s.remember(c.moment, fault.counts)
 			return result, nil
 		}
-		if sick.failed > 0 {
+		if fault.failed > 0 {
 			return result, nil
 		}
 	}
@@ -356,7 +356,7 @@ func (s *storesickRun) remember(m *moment, counts map[string]int) {
 }
 
 // once plays a case once: a relay on a copy of the queue, the moment in which calls fail, and the examination.
-func (s *storesickRun) once(ctx context.Context, f *filled, name string, c *sickCase, sick *callSickness, place *rand.Rand) (result storesickResult, err error) {
+func (s *storesickRun) once(ctx context.Context, f *filled, name string, c *sickCase, fault *callFault, place *rand.Rand) (result storesickResult, err error) {
 	receivers, err := newFour()
 	if err != nil {
 		return result, err
@@ -384,13 +384,13 @@ func (s *storesickRun) once(ctx context.Context, f *filled, name string, c *sick
 			return result, err
 		}
 	}
-	sick.dir = filepath.Join(r.data, "store")
+	fault.dir = filepath.Join(r.data, "store")
 	a, err := askFor()
 	if err != nil {
 		return result, err
 	}
 	defer a.close()
-	a.decide(sick.decide)
+	a.decide(fault.decide)
 	if r.under, err = a.under(); err != nil {
 		return result, err
 	}
@@ -405,11 +405,11 @@ func (s *storesickRun) once(ctx context.Context, f *filled, name string, c *sick
 	if c.moment.old {
 		e.expired = f.total
 	}
-	p := patient{ctx: ctx, examination: e, sick: sick, place: place}
+	p := underTest{ctx: ctx, examination: e, fault: fault, place: place}
 	if err := c.moment.do(&p); err != nil {
 		return result, err
 	}
-	sick.arm(false)
+	fault.arm(false)
 	result.Ended, result.Refused = p.ended, p.refused
 	if err := p.judgeEnd(); err != nil {
 		return result, err

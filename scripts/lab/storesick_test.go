@@ -17,7 +17,7 @@ func TestCallsOfTheStoreFailAsTheyAreTo(t *testing.T) {
 		{failsOn, []int{2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
 		{failsEvery, []int{2, 5, 8, 11}},
 	} {
-		s := callSickness{dir: "/q/store", call: "msync", err: syscall.EIO, how: c.how, from: 2, n: 3, armed: true, counts: map[string]int{}}
+		s := callFault{dir: "/q/store", call: "msync", err: syscall.EIO, how: c.how, from: 2, n: 3, armed: true, counts: map[string]int{}}
 		var failed []int
 		for i := range 12 {
 			if s.decide(question{"fallocate", "/q/store/1.sst"})+s.decide(question{"msync", "/q/log/1.seg"}) != 0 {
@@ -34,7 +34,7 @@ func TestCallsOfTheStoreFailAsTheyAreTo(t *testing.T) {
 }
 
 func TestAMergeBeginsWithItsFirstTable(t *testing.T) {
-	s := callSickness{dir: "/q/store", call: "msync", err: syscall.EIO, how: failsOn, atTable: true, counts: map[string]int{}}
+	s := callFault{dir: "/q/store", call: "msync", err: syscall.EIO, how: failsOn, atTable: true, counts: map[string]int{}}
 	early := s.decide(question{"create", "/q/store/1.sst"}) // nobody armed it yet
 	s.arm(true)
 	if early += s.decide(question{"msync", "/q/store/1.mem"}) + s.decide(question{"create", "/q/store/2.mem"}); early != 0 {

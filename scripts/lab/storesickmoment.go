@@ -20,31 +20,31 @@ type moment struct {
 	spoilt  bool     // a table is missing, so that the store is made again
 	old     bool     // the queue is older than its dedup window
 	atTable bool     // it begins when a table is made
-	do      func(*patient) error
+	do      func(*underTest) error
 }
 
 // shortWindow is the shortest dedup window there is.
 const shortWindow = time.Minute
 
 var moments = []moment{
-	{name: "starting", do: (*patient).starting},
-	{name: "starting after a kill", killed: true, do: (*patient).starting},
-	{name: "making the store again", spoilt: true, do: (*patient).starting},
+	{name: "starting", do: (*underTest).starting},
+	{name: "starting after a kill", killed: true, do: (*underTest).starting},
+	{name: "making the store again", spoilt: true, do: (*underTest).starting},
 	// Six tables were left at level 0, which the next start begins to merge.
-	{name: "merging", atTable: true, do: (*patient).appendingFromTheStart},
-	{name: "appending", do: (*patient).appending},
-	{name: "saving", do: (*patient).saving},
-	{name: "stopping", do: (*patient).stopping},
-	{name: "rewriting", queue: []string{`retention = "1s"`}, do: (*patient).appendingFromTheStart},
-	{name: "sealing", queue: []string{`retention = "1m"`, `dedup_window = "1m"`}, old: true, do: (*patient).appendingFromTheStart},
-	{name: "deleting", queue: []string{`retention = "1s"`, `dedup_window = "1m"`}, old: true, do: (*patient).appendingFromTheStart},
+	{name: "merging", atTable: true, do: (*underTest).appendingFromTheStart},
+	{name: "appending", do: (*underTest).appending},
+	{name: "saving", do: (*underTest).saving},
+	{name: "stopping", do: (*underTest).stopping},
+	{name: "rewriting", queue: []string{`retention = "1s"`}, do: (*underTest).appendingFromTheStart},
+	{name: "sealing", queue: []string{`retention = "1m"`, `dedup_window = "1m"`}, old: true, do: (*underTest).appendingFromTheStart},
+	{name: "deleting", queue: []string{`retention = "1s"`, `dedup_window = "1m"`}, old: true, do: (*underTest).appendingFromTheStart},
 }
 
-// patient is a relay whose store's calls fail.
-type patient struct {
+// underTest is a relay whose store's calls fail.
+type underTest struct {
 	*examination
 	ctx     context.Context
-	sick    *callSickness
+	fault   *callFault
 	place   *rand.Rand
 	ended   string // what the process said last when it ended by itself
 	refused bool   // to start
@@ -59,12 +59,12 @@ const (
 )
 
 // enter starts the relay, and from then on calls fail when it is armed. It may refuse to start, or wait until that is over.
-func (p *patient) enter(armed bool) (runs bool, err error) {
-	p.sick.arm(armed)
+func (p *underTest) enter(armed bool) (runs bool, err error) {
+	p.fault.arm(armed)
 	began := time.Now()
 	_, err = p.relay.startUntil(p.ctx, func(ctx context.Context) error {
-		if failed, _ := p.sick.done(); failed > 0 && time.Since(began) > sickAtMost {
-			p.sick.arm(false)
+		if failed, _ := p.fault.done(); failed > 0 && time.Since(began) > sickAtMost {
+			p.fault.arm(false)
 		}
 		return p.relay.health(ctx)
 	})
@@ -80,11 +80,11 @@ func (p *patient) enter(armed bool) (runs bool, err error) {
 }
 
 // keepOn does something again and again, while calls fail.
-func (p *patient) keepOn(do func() error) error {
+func (p *underTest) keepOn(do func() error) error {
 	began := time.Now()
 	for p.ctx.Err() == nil && p.relay.alive() == nil {
-		_, all := p.sick.done()
-		if lasted := time.Since(began); lasted > sickAtMost || lasted > sickFor && (all || p.sick.call == "") {
+		_, all := p.fault.done()
+		if lasted := time.Since(began); lasted > sickAtMost || lasted > sickFor && (all || p.fault.call == "") {
 			break
 		}
 		if err := do(); err != nil {
@@ -98,7 +98,7 @@ func (p *patient) keepOn(do func() error) error {
 const some = 40
 
 // post posts some more. As long as they are refused they are the next ones, too.
-func (p *patient) post() error {
+func (p *underTest) post() error {
 	results, err := p.f.offer(p.ctx, p.relay, p.total, p.total+some)
 	p.unsure = some
 	if err == nil {
@@ -115,17 +115,17 @@ func (p *patient) post() error {
 }
 
 // accept has what was refused last accepted, by a relay under which nothing fails any more.
-func (p *patient) accept() error {
+func (p *underTest) accept() error {
 	if p.unsure == 0 {
 		return nil
 	}
-	err := waitUntil(p.ctx, startLimit, startLimit, func() uint64 { return 0 }, func() bool {
+	err := await(p.ctx, startLimit, func() bool {
 		return p.post() != nil || p.unsure == 0 || p.relay.alive() != nil
 	})
 	return errors.Join(err, p.relay.alive())
 }
 
-func (p *patient) starting() error {
+func (p *underTest) starting() error {
 	runs, err := p.enter(true)
 	if err != nil || !runs {
 		return err
@@ -133,7 +133,7 @@ func (p *patient) starting() error {
 	return p.keepOn(func() error { pause(p.ctx, pollInterval); return nil })
 }
 
-func (p *patient) appendingFromTheStart() error {
+func (p *underTest) appendingFromTheStart() error {
 	runs, err := p.enter(true)
 	if err != nil || !runs {
 		return err
@@ -141,20 +141,20 @@ func (p *patient) appendingFromTheStart() error {
 	return p.keepOn(p.post)
 }
 
-func (p *patient) appending() error {
+func (p *underTest) appending() error {
 	if runs, err := p.enter(false); err != nil || !runs {
 		return errors.Join(err, errors.New("the relay does not start though nothing fails"))
 	}
-	p.sick.arm(true)
+	p.fault.arm(true)
 	return p.keepOn(p.post)
 }
 
 // saving is all that waits for a save: pauses and their end, stories, and that what failed is given up.
-func (p *patient) saving() error {
+func (p *underTest) saving() error {
 	if runs, err := p.enter(false); err != nil || !runs {
 		return errors.Join(err, errors.New("the relay does not start though nothing fails"))
 	}
-	p.sick.arm(true)
+	p.fault.arm(true)
 	admin := "http://" + p.relay.admin
 	give := p.place.IntN(4)
 	turn := 0
@@ -177,7 +177,7 @@ func (p *patient) saving() error {
 	})
 }
 
-func (p *patient) stopping() error {
+func (p *underTest) stopping() error {
 	if runs, err := p.enter(false); err != nil || !runs {
 		return errors.Join(err, errors.New("the relay does not start though nothing fails"))
 	}
@@ -186,7 +186,7 @@ func (p *patient) stopping() error {
 			return err
 		}
 	}
-	p.sick.arm(true)
+	p.fault.arm(true)
 	p.leaving = true
 	p.stuck = p.relay.stop()
 	return nil
@@ -194,7 +194,7 @@ func (p *patient) stopping() error {
 
 // judgeEnd says what was wrong about the end of a process that ended by itself. It may when it can't start, and when the
 // disk does not get well again, and says why.
-func (p *patient) judgeEnd() error {
+func (p *underTest) judgeEnd() error {
 	if p.stuck != nil {
 		return p.stuck
 	}
@@ -206,18 +206,18 @@ func (p *patient) judgeEnd() error {
 		p.ended = p.relay.proc.lastWords()
 	}
 	switch {
-	case p.ended == "" || p.refused && strings.HasPrefix(p.ended, "exit status 1;") && strings.Contains(p.ended, p.sick.err.Error()):
+	case p.ended == "" || p.refused && strings.HasPrefix(p.ended, "exit status 1;") && strings.Contains(p.ended, p.fault.err.Error()):
 		return nil
 	case !strings.HasPrefix(p.ended, "exit status 1;") || !strings.Contains(p.ended, `"level":"error"`):
 		return fmt.Errorf("the relay ended: %s", p.ended)
-	case p.sick.how != failsOn && !p.leaving:
+	case p.fault.how != failsOn && !p.leaving:
 		return fmt.Errorf("the relay ended though its disk got well again: %s", p.ended)
 	}
 	return nil
 }
 
-// lookAgain brings the relay to where it can be examined: the one that was sick, which has to notice what it lost, or the next one.
-func (p *patient) lookAgain() error {
+// lookAgain brings the relay to where it can be examined: the one that was fault, which has to notice what it lost, or the next one.
+func (p *underTest) lookAgain() error {
 	if p.relay.alive() == nil {
 		if err := p.accept(); err != nil {
 			return err
@@ -241,7 +241,7 @@ func (p *patient) lookAgain() error {
 }
 
 // mended waits until a relay has noticed what its store lost, and has made that again.
-func (p *patient) mended() error {
+func (p *underTest) mended() error {
 	const limit = 20 * time.Second // it looks every five seconds
 	want := map[string]uint64{}
 	for n := range p.total {
@@ -253,7 +253,7 @@ func (p *patient) mended() error {
 		}
 	}
 	last := ""
-	err := waitUntil(p.ctx, limit, limit, func() uint64 { return 0 }, func() bool {
+	err := await(p.ctx, limit, func() bool {
 		failed, _, err := p.list(p.ctx, "/endpoints/"+failingEndpoint+"/failed?limit=1000", "deliveries")
 		retrying, _, err2 := p.list(p.ctx, "/events?limit=1000&status=retrying&endpoint="+retryingEndpoint, "events")
 		last = fmt.Sprintf("%d failed and %d retrying are listed, want %v (%v, %v)", len(failed), len(retrying), want, err, err2)
@@ -267,7 +267,7 @@ func (p *patient) mended() error {
 }
 
 // lose takes away a segment of the log, of which an examination must find that it is missing.
-func (p *patient) lose() error {
+func (p *underTest) lose() error {
 	if err := p.relay.stop(); err != nil {
 		return err
 	}
