@@ -240,9 +240,10 @@ func examine(ctx context.Context, args []string) int {
 
 // runRelay runs the relay until a signal ends it.
 func runRelay(_ context.Context, args []string) int {
+	caught := serve.Catch()
 	path, code, ok := configFlag("serve", args)
 	if !ok {
 		return code
 	}
-	return serve.Run(path, version)
+	return serve.Run(path, version, caught)
 }

@@ -16,13 +16,22 @@ import (
 	"realtorbot-relay/relay/memory"
 )
 
-// Run runs the relay of a configuration file until a signal ends it, and returns how to exit. version is the program's.
-func Run(path, version string) int {
-	// From here on a SIGHUP ends nothing; those that pile up are one reload. A reader of standard error or output that has
-	// ended is no reason to end either.
-	reloads := make(chan os.Signal, 1)
-	signal.Notify(reloads, syscall.SIGHUP)
+// Signals are those that end nothing from when they are caught.
+type Signals struct {
+	reloads chan os.Signal // SIGHUP: those that pile up are one reload
+}
+
+// Catch is called before all else, flags too: whoever rotates a log or changes a file does not ask how far a start has come. Neither a
+// SIGHUP ends the process from here on, nor that a reader of standard error or output has ended.
+func Catch() Signals {
+	s := Signals{reloads: make(chan os.Signal, 1)}
+	signal.Notify(s.reloads, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
+	return s
+}
+
+// Run runs the relay of a configuration file until a signal ends it, and returns how to exit. version is the program's.
+func Run(path, version string, caught Signals) int {
 	cfg, err := config.Load(path)
 	if err != nil {
 		refuse(path, err)
@@ -48,7 +57,7 @@ func Run(path, version string) int {
 	}
 	serveControl(r, log.Logger)
 	line.Str("version", version).Stringer("intake", intake).Stringer("admin", adm).Int("endpoints", len(cfg.Endpoints)).Msg(message)
-	return attend(r, cfg, log.Logger, stops, reloads)
+	return attend(r, cfg, log.Logger, stops, caught.reloads)
 }
 
 // refuse says what is wrong with the configuration, in the form that the log has: a line for each fault.
