@@ -5,6 +5,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -423,4 +424,30 @@ func TestWhatRetentionDeletedIsNotFoundInMemory(t *testing.T) {
 	b.append(NewLaneSet(crm.ID()), "new")
 	crm.Delivered(mustTake(t, crm, "new"), ok(1))
 	b.mustTell("and then", "crm", map[string]string{"held": Failed, "new": Delivered})
+}
+
+// A segment may have a single block. The one in the next segment has the same number there: it is found all the same by who looks
+// for its lane or its type.
+func TestTheFirstBlockOfEachSegmentIsFound(t *testing.T) {
+	t.Parallel()
+	b, _ := openStill(t, nil)
+	crm := b.lane("crm")
+	var want []string
+	for i := range 4 {
+		id := fmt.Sprint("evt_", i)
+		b.append(NewLaneSet(crm.ID()), id)
+		want = append(want, id)
+		b.saveAll()
+		if err := b.update(b.log.Seal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := b.Search(Query{Lane: crm, Limit: 100})
+	if len(found.Events) != len(want) || err != nil {
+		t.Errorf("a search finds %+v, %v; want %d events", found.Events, err, len(want))
+	}
+	b.reopen()
+	if got := b.drainAll(b.lane("crm")); !slices.Equal(got, want) {
+		t.Errorf("%q were delivered, want %q", got, want)
+	}
 }

@@ -98,8 +98,8 @@ func (l *Log) indexFrame(s *segment, f *entry.Frame, block uint32) (bodies uint3
 		a.words = append(a.words, posting{SourceWord(&l.key, src), block})
 	}
 	last := &a.lastWords
-	if !last.fresh || last.at != block {
-		last.fresh, last.at, last.name, last.set = true, block, "", ""
+	if last.segment != s.number || last.at != block {
+		*last = lastWords{segment: s.number, at: block}
 	}
 	n := 0
 	for r := f.Reader(); ; n++ {

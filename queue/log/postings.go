@@ -69,10 +69,10 @@ func typeWords(key *entry.Key, name string, fn func(uint64)) {
 
 // lastWords remembers the last type and lane set that were added for a block: the next event probably has the same.
 type lastWords struct {
-	name  string
-	set   entry.LaneSet
-	at    uint32
-	fresh bool
+	segment uint64
+	at      uint32 // the block in it
+	name    string
+	set     entry.LaneSet
 }
 
 // postingEntry is the size of a word in the section's directory: its hash, and where its runs begin.
