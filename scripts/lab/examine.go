@@ -36,6 +36,8 @@ type examination struct {
 	listed  map[uint64]bool
 	kept    map[uint64]bool // listed as retrying
 	verdict verdict
+	// unsurePause: live was paused and resumed, and the last of its resumes was refused, so that a start may find it paused.
+	unsurePause bool
 	// unlisted is how many failed deliveries are counted and not listed, which the list leaves out when their events are lost.
 	unlisted int64
 }
@@ -204,7 +206,15 @@ func (e *examination) examine(ctx context.Context) error {
 	if e.kept, _, err = e.list(ctx, "/events?limit=1000&status=retrying&endpoint="+retryingEndpoint, "events"); err != nil {
 		return err
 	}
-	for _, name := range []string{heldEndpoint, failingEndpoint} {
+	paused := []string{heldEndpoint, failingEndpoint}
+	if e.unsurePause {
+		paused = append(paused, liveEndpoint)
+	} else if s, err := e.relay.stats(ctx, liveEndpoint); err != nil {
+		return err
+	} else if s.State == "paused" {
+		return fmt.Errorf("%s is paused, and the end of its pause was answered 200", liveEndpoint)
+	}
+	for _, name := range paused {
 		if err := e.resume(ctx, name); err != nil {
 			return err
 		}

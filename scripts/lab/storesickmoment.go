@@ -162,9 +162,8 @@ func (p *underTest) saving() error {
 		if err := p.post(); err != nil {
 			return err
 		}
-		for _, verb := range []string{"pause", "resume"} {
-			_ = p.relay.operate(p.ctx, liveEndpoint, verb)
-		}
+		_ = p.relay.operate(p.ctx, liveEndpoint, "pause")
+		p.unsurePause = p.relay.operate(p.ctx, liveEndpoint, "resume") != nil // it took effect, and may not be on disk
 		_, _, _, _ = p.relay.request(p.ctx, http.MethodGet, admin+"/events/"+string(appendID(nil, p.f.run(), p.total-1)), "")
 		if turn == give {
 			p.gave = gaveUp
