@@ -13,7 +13,7 @@ import (
 )
 
 // acknowledge answers that events are stored. It reports whether w is on its way with the answer, and put away behind it.
-func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work) bool {
+func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *buffers) bool {
 	duplicates, likely := 0, 0
 	for i := range w.receipts {
 		if w.receipts[i].Duplicate {
@@ -25,7 +25,7 @@ func (in *Intake) acknowledge(ctx *fasthttp.RequestCtx, s *source, w *work) bool
 	in.counts.Duplicates.Add(int64(duplicates))
 	s.tally.events.Add(int64(len(w.events) - duplicates))
 	s.tally.duplicates.Add(int64(duplicates))
-	out, err := memory.Grow(&w.hold, w.out[:0], likely+resultBytes)
+	out, err := memory.Grow(&w.reservation, w.out[:0], likely+resultBytes)
 	if err != nil { // a client that posts again is told of duplicates
 		in.refuse(ctx, s, overloaded)
 		return false

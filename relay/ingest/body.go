@@ -47,7 +47,7 @@ func newBodies(most int) *bodies {
 }
 
 // read appends the body of a request, as it came, to buf, which is empty.
-func (b *bodies) read(ctx *fasthttp.RequestCtx, buf []byte, h *hold) ([]byte, error) {
+func (b *bodies) read(ctx *fasthttp.RequestCtx, buf []byte, h *reservation) ([]byte, error) {
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		body := ctx.Request.Body()
@@ -68,7 +68,7 @@ func (b *bodies) read(ctx *fasthttp.RequestCtx, buf []byte, h *hold) ([]byte, er
 }
 
 // fill appends a stream to its end to buf, which is empty. likely is how much it may hold.
-func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte, error) {
+func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *reservation) ([]byte, error) {
 	buf, err := memory.Grow(h, buf, max(1, min(likely, firstBytes)))
 	if err != nil {
 		return buf, err
@@ -100,10 +100,10 @@ func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *hold) ([]byte
 }
 
 // decompress appends what in is the compressed form of, at most b.most bytes, to buf, which is empty. What the decompressor
-// itself needs is taken from windows: turns bound how many there are at a time.
-func (b *bodies) decompress(in []byte, encoding int, buf []byte, h *hold, windows *budget) ([]byte, error) {
-	var window hold
-	window.begin(windows, party{}, windows.all, nil)
+// itself needs is taken from windows: semaphores bound how many there are at a time.
+func (b *bodies) decompress(in []byte, encoding int, buf []byte, h *reservation, windows *budget) ([]byte, error) {
+	var window reservation
+	window.begin(windows, owner{}, windows.all, nil)
 	if err := window.Take(ifElse(encoding == gzipped, gzipBytes, zstdBytes)); err != nil {
 		return buf, err
 	}
@@ -127,7 +127,7 @@ func ifElse(is bool, then, otherwise int) int {
 	return otherwise
 }
 
-func (b *bodies) gunzip(in, buf []byte, h *hold) ([]byte, error) {
+func (b *bodies) gunzip(in, buf []byte, h *reservation) ([]byte, error) {
 	z := b.gzip.Get().(*gzip.Reader)
 	defer b.gzip.Put(z)
 	if err := z.Reset(bytes.NewReader(in)); err != nil {
@@ -136,7 +136,7 @@ func (b *bodies) gunzip(in, buf []byte, h *hold) ([]byte, error) {
 	return b.fill(z, buf, 4*len(in), h)
 }
 
-func (b *bodies) unzstd(in, buf []byte, h *hold) ([]byte, error) {
+func (b *bodies) unzstd(in, buf []byte, h *reservation) ([]byte, error) {
 	z, ok := b.zstd.Get().(*zstd.Decoder)
 	if !ok {
 		var err error

@@ -12,38 +12,38 @@ import (
 	"realtorbot-relay/relay/answer"
 )
 
-// budget is memory in bytes that requests may make the relay hold, together and each party to it. A party that holds its
+// budget is memory in bytes that requests may make the relay hold, together and each owner to it. An owner that holds its
 // share, or a budget that is used up, makes room by cutting the connection of the client that has kept us waiting for the
 // longest, as connections do. Safe for concurrent use.
 type budget struct {
-	all int64 // bytes, of all parties together
+	all int64 // bytes, of all owners together
 
-	mu      sync.Mutex
-	held    int64
-	parties map[party]int64 // what each holds; none at 0
-	holds   []*hold         // those that hold more than small, in no order
-	waiting []*waiter       // for room, in the order in which they came
+	mu           sync.Mutex
+	held         int64
+	owners       map[owner]int64 // what each holds; none at 0
+	reservations []*reservation  // those that hold more than small, in no order
+	waiting      []*waiter       // for room, in the order in which they came
 }
 
 // waiter is a request that waits for room. Whoever gives something back counts for it what it needs, once that fits, and closes
 // granted: to wake all who wait with each byte that comes back would keep the processors from everybody else.
 type waiter struct {
-	party        party
+	owner        owner
 	share, bytes int64
 	granted      chan struct{}
 }
 
-// party is who a share belongs to: a source, or, before a request has shown its credential, a client's address.
-type party struct {
+// owner is who a share belongs to: a source, or, before a request has shown its credential, a client's address.
+type owner struct {
 	source  string
 	address netip.Addr
 }
 
 const (
-	// small is what a hold has when it is not worth being cut.
+	// small is what a reservation has when it is not worth being cut.
 	small = 16 << 10
-	// grace is how long a client may keep us waiting before its connection may be cut for another's request.
-	grace = time.Second
+	// slowAfter is how long a client may keep us waiting before its connection may be cut for another's request.
+	slowAfter = time.Second
 	// roomWait is how long a request waits for room, bytes that others are about to give back.
 	roomWait = 500 * time.Millisecond
 	// roomLook is how often it looks meanwhile whether somebody has to make room.
@@ -53,30 +53,30 @@ const (
 var errNoRoom = errors.New("requests take all the memory that there is for them")
 
 func newBudget(all int64) *budget {
-	return &budget{all: all, parties: map[party]int64{}}
+	return &budget{all: all, owners: map[owner]int64{}}
 }
 
-// hold is what one request holds of a budget. The nil hold is of a budget without end. It is used by one goroutine.
-type hold struct {
+// reservation is what one request has reserved of a budget. The nil reservation is of a budget without end. It is used by one goroutine.
+type reservation struct {
 	of    *budget
-	party party
-	share int64 // the most that the party may hold
+	owner owner
+	share int64 // the most that the owner may hold
 	bytes int64
 	conn  net.Conn    // of the client, which tells how long it has kept us waiting; nil when nobody can be told
-	place int         // in of.holds, under of.mu; -1 for none
+	index int         // in of.reservations, under of.mu; -1 for none
 	ahead int64       // of bytes, those that were taken ahead and are not used yet
 	hasty bool        // does not wait for room
 	waits atomic.Bool // for room: it is we who keep its client waiting
 }
 
 // begin makes h one of b, that holds nothing yet.
-func (h *hold) begin(b *budget, p party, share int64, conn net.Conn) {
-	h.of, h.party, h.share, h.conn, h.bytes, h.place = b, p, share, conn, 0, -1
+func (h *reservation) begin(b *budget, p owner, share int64, conn net.Conn) {
+	h.of, h.owner, h.share, h.conn, h.bytes, h.index = b, p, share, conn, 0, -1
 	h.ahead, h.hasty = 0, false
 }
 
 // Take adds bytes to what is held, before they are allocated. It may wait, up to roomWait.
-func (h *hold) Take(bytes int) error {
+func (h *reservation) Take(bytes int) error {
 	if h == nil {
 		return nil
 	}
@@ -86,15 +86,15 @@ func (h *hold) Take(bytes int) error {
 	}
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
-	if err := h.of.reserveLocked(h, h.party, h.share, int64(bytes)); err != nil {
+	if err := h.of.reserveLocked(h, h.owner, h.share, int64(bytes)); err != nil {
 		return err
 	}
 	h.noteLocked(int64(bytes))
 	return nil
 }
 
-// takeAhead takes bytes that will be used at a turn, where there is no waiting: others wait for the turn.
-func (h *hold) takeAhead(bytes int) error {
+// takeAhead takes bytes that will be used under a semaphore, where there is no waiting: others wait for it.
+func (h *reservation) takeAhead(bytes int) error {
 	if err := h.Take(bytes); err != nil {
 		return err
 	}
@@ -103,27 +103,27 @@ func (h *hold) takeAhead(bytes int) error {
 }
 
 // settle gives back what was taken ahead and not used.
-func (h *hold) settle() {
+func (h *reservation) settle() {
 	h.Give(int(h.ahead))
 	h.ahead, h.hasty = 0, false
 }
 
 // Give gives back what was taken.
-func (h *hold) Give(bytes int) {
+func (h *reservation) Give(bytes int) {
 	if h == nil || bytes == 0 {
 		return
 	}
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
-	h.of.freeLocked(h.party, int64(bytes))
+	h.of.freeLocked(h.owner, int64(bytes))
 	h.noteLocked(-int64(bytes))
 }
 
 // end gives back all.
-func (h *hold) end() { h.Give(int(h.bytes)) }
+func (h *reservation) end() { h.Give(int(h.bytes)) }
 
-// move makes another party, of another budget, hold what h does. After an error all is as before.
-func (h *hold) move(to *budget, p party, share int64) error {
+// move makes another owner, of another budget, hold what h does. After an error all is as before.
+func (h *reservation) move(to *budget, p owner, share int64) error {
 	bytes := h.bytes
 	to.mu.Lock()
 	err := to.reserveLocked(h, p, share, bytes)
@@ -134,14 +134,14 @@ func (h *hold) move(to *budget, p party, share int64) error {
 	h.end()
 	to.mu.Lock()
 	defer to.mu.Unlock()
-	h.of, h.party, h.share = to, p, share
+	h.of, h.owner, h.share = to, p, share
 	h.noteLocked(bytes)
 	return nil
 }
 
-// reserveLocked counts bytes for a party, and waits for room when there is none, up to roomWait.
-func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
-	w := &waiter{party: p, share: share, bytes: bytes}
+// reserveLocked counts bytes for an owner, and waits for room when there is none, up to roomWait.
+func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) error {
+	w := &waiter{owner: p, share: share, bytes: bytes}
 	if b.fitsLocked(w) {
 		b.countLocked(w)
 		return nil
@@ -149,7 +149,7 @@ func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
 	if bytes > min(share, b.all) {
 		return errNoRoom
 	}
-	b.cutSlowestLocked(p, b.parties[p]+bytes > share)
+	b.cutSlowestLocked(p, b.owners[p]+bytes > share)
 	if whom.hasty {
 		return errNoRoom
 	}
@@ -177,24 +177,24 @@ func (b *budget) reserveLocked(whom *hold, p party, share, bytes int64) error {
 			b.waiting = slices.Delete(b.waiting, at, at+1)
 			return errNoRoom
 		}
-		b.cutSlowestLocked(p, b.parties[p]+bytes > share)
+		b.cutSlowestLocked(p, b.owners[p]+bytes > share)
 	}
 }
 
 func (b *budget) fitsLocked(w *waiter) bool {
-	return b.held+w.bytes <= b.all && b.parties[w.party]+w.bytes <= w.share
+	return b.held+w.bytes <= b.all && b.owners[w.owner]+w.bytes <= w.share
 }
 
 func (b *budget) countLocked(w *waiter) {
 	b.held += w.bytes
-	b.parties[w.party] += w.bytes
+	b.owners[w.owner] += w.bytes
 }
 
-// freeLocked gives bytes of a party back, to those who wait for them.
-func (b *budget) freeLocked(p party, bytes int64) {
+// freeLocked gives bytes of an owner back, to those who wait for them.
+func (b *budget) freeLocked(p owner, bytes int64) {
 	b.held -= bytes
-	if b.parties[p] -= bytes; b.parties[p] == 0 {
-		delete(b.parties, p)
+	if b.owners[p] -= bytes; b.owners[p] == 0 {
+		delete(b.owners, p)
 	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
 		fits := b.fitsLocked(w)
@@ -207,29 +207,29 @@ func (b *budget) freeLocked(p party, bytes int64) {
 }
 
 // noteLocked remembers what h holds, and keeps it among those that may be cut while that is worth it.
-func (h *hold) noteLocked(more int64) {
+func (h *reservation) noteLocked(more int64) {
 	h.bytes += more
 	b := h.of
 	switch {
-	case h.bytes > small && h.place < 0:
-		h.place = len(b.holds)
-		b.holds = append(b.holds, h)
-	case h.bytes <= small && h.place >= 0:
-		last := len(b.holds) - 1
-		b.holds[h.place] = b.holds[last]
-		b.holds[h.place].place = h.place
-		b.holds[last] = nil
-		b.holds, h.place = b.holds[:last], -1
+	case h.bytes > small && h.index < 0:
+		h.index = len(b.reservations)
+		b.reservations = append(b.reservations, h)
+	case h.bytes <= small && h.index >= 0:
+		last := len(b.reservations) - 1
+		b.reservations[h.index] = b.reservations[last]
+		b.reservations[h.index].index = h.index
+		b.reservations[last] = nil
+		b.reservations, h.index = b.reservations[:last], -1
 	}
 }
 
 // cutSlowestLocked cuts the connection of the client that has kept us waiting for the longest, if that was longer than grace:
-// of one party or of all.
-func (b *budget) cutSlowestLocked(p party, ofParty bool) {
-	var longest *hold
-	least := time.Now().Add(-grace)
-	for _, o := range b.holds {
-		if o.waits.Load() || o.conn == nil || ofParty && o.party != p {
+// of one owner or of all.
+func (b *budget) cutSlowestLocked(p owner, ofOwner bool) {
+	var longest *reservation
+	least := time.Now().Add(-slowAfter)
+	for _, o := range b.reservations {
+		if o.waits.Load() || o.conn == nil || ofOwner && o.owner != p {
 			continue
 		}
 		if since := answer.Waiting(o.conn); !since.IsZero() && since.Before(least) {

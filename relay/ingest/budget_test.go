@@ -288,29 +288,29 @@ func TestStrangersLeaveTheBudgetToOthers(t *testing.T) {
 
 func TestSharesOfABudget(t *testing.T) {
 	b := newBudget(1000)
-	one, two := party{address: netip.MustParseAddr("192.0.2.1")}, party{address: netip.MustParseAddr("192.0.2.2")}
-	var h, other, last hold
+	one, two := owner{address: netip.MustParseAddr("192.0.2.1")}, owner{address: netip.MustParseAddr("192.0.2.2")}
+	var h, other, last reservation
 	h.begin(b, one, 600, nil)
 	other.begin(b, one, 600, nil)
 	last.begin(b, two, 600, nil)
 	if h.Take(500) != nil || other.Take(200) == nil || last.Take(500) != nil || last.Take(1) == nil {
-		t.Errorf("held %d of 1000: %v", b.held, b.parties)
+		t.Errorf("held %d of 1000: %v", b.held, b.owners)
 	}
 	h.Give(200)
 	if err := other.Take(200); err != nil {
-		t.Errorf("beside %v: %v", b.parties, err)
+		t.Errorf("beside %v: %v", b.owners, err)
 	}
 	to := newBudget(1000)
-	if err := h.move(to, party{source: "a"}, 299); err == nil || h.bytes != 300 || h.of != b {
+	if err := h.move(to, owner{source: "a"}, 299); err == nil || h.bytes != 300 || h.of != b {
 		t.Errorf("moved to where there is no share: %v, %d", err, h.bytes)
 	}
-	if err := h.move(to, party{source: "a"}, 300); err != nil || to.held != 300 || b.held != 700 {
+	if err := h.move(to, owner{source: "a"}, 300); err != nil || to.held != 300 || b.held != 700 {
 		t.Errorf("%v: %d there, %d here", err, to.held, b.held)
 	}
-	for _, h := range []*hold{&h, &other, &last} {
+	for _, h := range []*reservation{&h, &other, &last} {
 		h.end()
 	}
-	if to.held+b.held != 0 || len(b.parties)+len(to.parties)+len(b.holds)+len(to.holds) > 0 {
+	if to.held+b.held != 0 || len(b.owners)+len(to.owners)+len(b.reservations)+len(to.reservations) > 0 {
 		t.Errorf("left: %+v, %+v", b, to)
 	}
 }

@@ -9,10 +9,10 @@
 // from the body to the answer, is taken from a budget before it is allocated (see budgets): until the request has shown its
 // credential from that of strangers.
 //
-//	intake.go       the way of a request; body.go reads it, turns.go and memory.go bound what is worked on and held at a time
+//	intake.go       the way of a request; body.go reads it, semaphore.go and memory.go bound what is read and held at a time
 //	source.go       who may post; identity.go, exposed.go: ids that are signed, and sources without a credential
 //	acknowledge.go  what is answered when events are stored; refusal.go when they are not; tally.go counts both
-//	budget.go       memory in shares; work.go is what one request holds of it
+//	budget.go       memory in shares; buffers.go is what one request holds of it
 //
 // Nothing of a request is kept: the queue copies what it stores before Append returns. If we die before Append has
 // returned, the client has no answer and posts again; if after, the event is on disk and the repeat is a duplicate.

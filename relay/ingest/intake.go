@@ -52,7 +52,7 @@ type Intake struct {
 	sources atomic.Pointer[map[string]*source] // by path
 	listed  atomic.Pointer[[]*source]          // the same, in the order of the configuration
 	closing atomic.Bool
-	work    works
+	buffers bufferPools
 	counts  Counts
 
 	unavailable atomic.Pointer[string] // why a request was last answered 503
@@ -69,7 +69,7 @@ type Counts struct {
 // New makes an intake for the sources. maxBody is the most bytes that a body may have, as it comes and decompressed. routes
 // returns where events go as things are now.
 func New(sources []config.Source, maxBody int, q Queue, routes func() Routes, log zerolog.Logger) (*Intake, error) {
-	in := &Intake{queue: q, routes: routes, now: time.Now, bodies: newBodies(maxBody), memory: newBudgets(maxBody), work: newWorks()}
+	in := &Intake{queue: q, routes: routes, now: time.Now, bodies: newBodies(maxBody), memory: newBudgets(maxBody), buffers: newBufferPools()}
 	// A stranger must not be able to fill the log, nor to keep our own trouble out of it.
 	in.log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
 	in.refused = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second})
@@ -221,7 +221,7 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
 		in.refuse(ctx, s, reloaded)
 		return
 	}
-	w, onItsWay := in.work.get(&ctx.Request.Header), false
+	w, onItsWay := in.buffers.get(&ctx.Request.Header), false
 	defer func() { // a panic is one failed request, and keeps nothing
 		if !onItsWay {
 			in.putAway(w)
@@ -233,11 +233,11 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
 }
 
 // keep has the events of a request stored, with w, or answers why not.
-func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Time) bool {
-	proven := s.Secret.IsZero() || !s.Token.IsZero() // by its headers
-	err := in.memory.open(w, s, ctx, proven)
+func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time.Time) bool {
+	authenticated := s.Secret.IsZero() || !s.Token.IsZero() // by its headers
+	err := in.memory.open(w, s, ctx, authenticated)
 	if err == nil {
-		w.posted, err = in.bodies.read(ctx, w.posted, &w.hold)
+		w.posted, err = in.bodies.read(ctx, w.posted, &w.reservation)
 	}
 	if err != nil {
 		in.refuseBody(ctx, s, err)
@@ -252,15 +252,15 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 	var body []byte
 	var why refusal
 	open := func() { body, why, err = in.open(ctx, s, w, encoding, now) }
-	inTurn := true
-	if !proven {
-		if inTurn = in.memory.proving.during(w, large, open); inTurn && err == nil && why.status == 0 {
-			err = in.memory.prove(w, s)
+	admitted := true
+	if !authenticated {
+		if admitted = in.memory.verifying.during(w, large, open); admitted && err == nil && why.status == 0 {
+			err = in.memory.authenticate(w, s)
 		}
 	}
-	if inTurn && err == nil && why.status == 0 {
-		inTurn = in.memory.parsing.during(w, large, func() {
-			if proven {
+	if admitted && err == nil && why.status == 0 {
+		admitted = in.memory.parsing.during(w, large, func() {
+			if authenticated {
 				open()
 			}
 			if err == nil && why.status == 0 {
@@ -268,7 +268,7 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 			}
 		})
 	}
-	if !inTurn {
+	if !admitted {
 		why = overloaded
 	}
 	switch {
@@ -295,10 +295,10 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *work, now time.Ti
 }
 
 // open unpacks the body of a request and checks the signature over it.
-func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *work, encoding int, now time.Time) (body []byte, why refusal, err error) {
+func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *buffers, encoding int, now time.Time) (body []byte, why refusal, err error) {
 	body = w.posted
 	if encoding != plain {
-		w.plain, err = in.bodies.decompress(w.posted, encoding, w.plain, &w.hold, in.memory.known)
+		w.plain, err = in.bodies.decompress(w.posted, encoding, w.plain, &w.reservation, in.memory.known)
 		body = w.plain
 	}
 	if err == nil && !s.Secret.IsZero() {
@@ -310,7 +310,7 @@ func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *work, encoding in
 }
 
 // parse reads the events of a body, and where they go, into w.
-func (in *Intake) parse(body []byte, kind int, w *work, stamp canonical.Stamp) (err error) {
+func (in *Intake) parse(body []byte, kind int, w *buffers, stamp canonical.Stamp) (err error) {
 	var events []canonical.Event
 	routes := in.routes()
 	clear(w.lanes)
@@ -321,10 +321,10 @@ func (in *Intake) parse(body []byte, kind int, w *work, stamp canonical.Stamp) (
 		n := len(w.lanes)
 		// Of most events the set is one that there is already.
 		if len(lanes) > longSet && (n == 0 || w.lanes[n-1] != lanes) && full == nil {
-			full = w.hold.Take(len(lanes))
+			full = w.reservation.Take(len(lanes))
 		}
 		if full == nil {
-			w.lanes, full = memory.Grow(&w.hold, w.lanes, 1)
+			w.lanes, full = memory.Grow(&w.reservation, w.lanes, 1)
 		}
 		if full == nil {
 			w.lanes = append(w.lanes, lanes)
@@ -340,10 +340,10 @@ func (in *Intake) parse(body []byte, kind int, w *work, stamp canonical.Stamp) (
 		err = full
 	}
 	if err == nil {
-		w.events, err = memory.Grow(&w.hold, w.events[:0], len(events))
+		w.events, err = memory.Grow(&w.reservation, w.events[:0], len(events))
 	}
 	if err == nil {
-		w.receipts, err = memory.Grow(&w.hold, w.receipts[:0], len(events))
+		w.receipts, err = memory.Grow(&w.reservation, w.receipts[:0], len(events))
 	}
 	if err != nil {
 		return err

@@ -11,12 +11,12 @@ import (
 )
 
 // budgets are what all requests may hold together: those that have shown their credential in shares by source, the others in
-// shares by address, and the turns at which large bodies are worked on. All that is large is taken from it before it is
+// shares by address, and how many large bodies are read or verified at a time. All that is large is taken from it before it is
 // allocated.
 type budgets struct {
-	known, strangers *budget
-	addressShare     int64
-	parsing, proving turns
+	known, strangers   *budget
+	addressShare       int64
+	parsing, verifying semaphore
 }
 
 const (
@@ -26,8 +26,8 @@ const (
 	// bodiesKnown, bodiesStrange and bodiesAddress are how many of the largest bodies there is room for, whatever the
 	// machine: with a credential, without one, and without one from one address. A request takes up to four times its body.
 	bodiesKnown, bodiesStrange, bodiesAddress = 8, 6, 4
-	// turnWait is how long a large body waits for its turn.
-	turnWait = 10 * time.Second
+	// semaphoreWait is how long a large body waits for a semaphore.
+	semaphoreWait = 10 * time.Second
 )
 
 func newBudgets(maxBody int) budgets {
@@ -35,24 +35,24 @@ func newBudgets(maxBody int) budgets {
 	strange, processors := max(all/2, bodiesStrange*body), runtime.GOMAXPROCS(0)
 	return budgets{
 		known: newBudget(max(all, bodiesKnown*body)), strangers: newBudget(strange), addressShare: max(strange/4, bodiesAddress*body),
-		parsing: make(turns, processors), proving: make(turns, max(1, processors/2)),
+		parsing: make(semaphore, processors), verifying: make(semaphore, max(1, processors/2)),
 	}
 }
 
-// open begins to count what w holds, for a client that is proven or is none yet.
-func (m *budgets) open(w *work, s *source, ctx *fasthttp.RequestCtx, proven bool) error {
-	if proven {
-		w.hold.begin(m.known, party{source: s.Name}, m.share(s), ctx.Conn())
+// open begins to count what w holds, for a client that is authenticated or is none yet.
+func (m *budgets) open(w *buffers, s *source, ctx *fasthttp.RequestCtx, authenticated bool) error {
+	if authenticated {
+		w.reservation.begin(m.known, owner{source: s.Name}, m.share(s), ctx.Conn())
 	} else {
-		w.hold.begin(m.strangers, party{address: answer.Group(answer.Client(ctx))}, m.addressShare, ctx.Conn())
+		w.reservation.begin(m.strangers, owner{address: answer.Group(answer.Client(ctx))}, m.addressShare, ctx.Conn())
 	}
-	w.parser.TakeFrom(&w.hold)
-	return w.hold.Take(w.held())
+	w.parser.TakeFrom(&w.reservation)
+	return w.reservation.Take(w.held())
 }
 
-// prove counts what w holds as its source's from here on.
-func (m *budgets) prove(w *work, s *source) error {
-	return w.hold.move(m.known, party{source: s.Name}, m.share(s))
+// authenticate counts what w holds as its source's from here on.
+func (m *budgets) authenticate(w *buffers, s *source) error {
+	return w.reservation.move(m.known, owner{source: s.Name}, m.share(s))
 }
 
 // share is the most that the requests of a source may hold together. One that has others beside it leaves them a quarter.

@@ -27,16 +27,16 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 	const waiters, gives = 100, 500
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(1000)
-		first := new(hold)
-		first.begin(b, party{source: "first"}, 1000, nil)
+		first := new(reservation)
+		first.begin(b, owner{source: "first"}, 1000, nil)
 		if err := first.Take(950); err != nil {
 			t.Fatal(err)
 		}
 		took := make(chan error, waiters)
 		for range waiters {
 			go func() {
-				h := new(hold)
-				h.begin(b, party{source: "other"}, 1000, nil)
+				h := new(reservation)
+				h.begin(b, owner{source: "other"}, 1000, nil)
 				err := h.Take(100)
 				took <- err
 				if err == nil {
@@ -63,7 +63,7 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if b.held != 0 || len(b.parties) != 0 || len(b.waiting) != 0 {
+		if b.held != 0 || len(b.owners) != 0 || len(b.waiting) != 0 {
 			t.Errorf("in the end %d bytes are held, %d wait", b.held, len(b.waiting))
 		}
 	})
@@ -73,9 +73,9 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 func TestRoomGoesToThoseForWhomThereIsEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(1000)
-		first, large, small := new(hold), new(hold), new(hold)
-		for _, h := range []*hold{first, large, small} {
-			h.begin(b, party{}, 1000, nil)
+		first, large, small := new(reservation), new(reservation), new(reservation)
+		for _, h := range []*reservation{first, large, small} {
+			h.begin(b, owner{}, 1000, nil)
 		}
 		if err := first.Take(1000); err != nil {
 			t.Fatal(err)

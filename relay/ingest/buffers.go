@@ -11,9 +11,9 @@ import (
 	"realtorbot-relay/relay/canonical"
 )
 
-// work is what one request needs for a moment, and what it holds of the memory that there is for all.
-type work struct {
-	hold          hold
+// buffers are what one request needs for a moment, and what it holds of the memory that there is for all.
+type buffers struct {
+	reservation   reservation
 	posted, plain []byte // the body as it came, and decompressed
 	parser        canonical.Parser
 	events        []queue.Event
@@ -23,50 +23,50 @@ type work struct {
 	out           []byte
 }
 
-// held is how many bytes a work is.
-func (w *work) held() int {
+// held is how many bytes they are.
+func (w *buffers) held() int {
 	return cap(w.posted) + cap(w.plain) + w.parser.Size() + cap(w.out) +
 		cap(w.events)*int(unsafe.Sizeof(queue.Event{})) + cap(w.receipts)*int(unsafe.Sizeof(queue.Receipt{})) +
 		cap(w.lanes)*int(unsafe.Sizeof(queue.LaneSet("")))
 }
 
 // dropBodies gives back the bodies of a request whose events have been read, when they are large: the way to disk is long.
-func (w *work) dropBodies() {
+func (w *buffers) dropBodies() {
 	w.parser.DropBody()
 	for _, body := range []*[]byte{&w.posted, &w.plain} {
 		if cap(*body) > keptBody {
-			w.hold.Give(cap(*body))
+			w.reservation.Give(cap(*body))
 			*body = nil
 		}
 	}
 }
 
 // dropAllButAnswer gives back what sending the answer does not need.
-func (w *work) dropAllButAnswer() {
-	w.hold.settle()
+func (w *buffers) dropAllButAnswer() {
+	w.reservation.settle()
 	w.posted, w.plain, w.parser, w.events, w.receipts, w.lanes = nil, nil, canonical.Parser{}, nil, nil, nil
-	w.hold.Give(int(w.hold.bytes) - cap(w.out))
+	w.reservation.Give(int(w.reservation.bytes) - cap(w.out))
 }
 
 const (
-	keptBytes = 64 << 10  // a work that is larger is for large requests again
+	keptBytes = 64 << 10  // buffers that are larger are for large requests again
 	mostKept  = 512 << 10 // and one that is larger still for none
 	keptBody  = 128 << 10 // a body that is larger is given back as soon as it was read
 )
 
-// works are those that wait for their next request: small ones, of which the collector takes what is too many, and a few
+// bufferPools are those that wait for their next request: small ones, of which the collector takes what is too many, and a few
 // large ones.
-type works struct {
+type bufferPools struct {
 	small *sync.Pool
-	large chan *work
+	large chan *buffers
 }
 
-func newWorks() works {
-	return works{small: &sync.Pool{New: func() any { return new(work) }}, large: make(chan *work, 4*runtime.GOMAXPROCS(0))}
+func newBufferPools() bufferPools {
+	return bufferPools{small: &sync.Pool{New: func() any { return new(buffers) }}, large: make(chan *buffers, 4*runtime.GOMAXPROCS(0))}
 }
 
-// get is a work for a request. It is not counted yet.
-func (ws works) get(h *fasthttp.RequestHeader) *work {
+// get returns buffers for a request. They are not counted yet.
+func (ws bufferPools) get(h *fasthttp.RequestHeader) *buffers {
 	if length := h.ContentLength(); length > firstBytes || length < 0 {
 		select {
 		case w := <-ws.large:
@@ -74,13 +74,13 @@ func (ws works) get(h *fasthttp.RequestHeader) *work {
 		default:
 		}
 	}
-	return ws.small.Get().(*work)
+	return ws.small.Get().(*buffers)
 }
 
-// putAway ends the use of a work.
-func (in *Intake) putAway(w *work) {
-	w.hold.end()
-	w.hold.conn = nil
+// putAway ends the use of buffers.
+func (in *Intake) putAway(w *buffers) {
+	w.reservation.end()
+	w.reservation.conn = nil
 	w.parser.Reset()
 	w.posted, w.plain, w.out = w.posted[:0], w.plain[:0], w.out[:0]
 	clear(w.events)
@@ -88,13 +88,13 @@ func (in *Intake) putAway(w *work) {
 	size := w.held()
 	if size > keptBytes && size <= mostKept {
 		select {
-		case in.work.large <- w:
+		case in.buffers.large <- w:
 			return
 		default:
 		}
 	}
 	if size > keptBytes {
-		w = new(work)
+		w = new(buffers)
 	}
-	in.work.small.Put(w)
+	in.buffers.small.Put(w)
 }
