@@ -3,11 +3,12 @@ package queue
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"realtorbot-relay/queue/journal"
 )
 
 // hold stops the writer between two saves until the function it returns is called.
@@ -41,16 +42,33 @@ func mustReturn(t *testing.T, what string, fn func()) {
 	}
 }
 
+// syncHook is asked before each sync of the journal, and told when it was made: an error is the sync's. Set while the queue is open.
+type syncHook struct {
+	ask atomic.Pointer[func(made bool) error]
+}
+
+func (h *syncHook) set(ask func(made bool) error) { h.ask.Store(&ask) }
+
+func (h *syncHook) option(o *Options) {
+	o.fault = func(place string, made bool) error {
+		if ask := h.ask.Load(); ask != nil && place == journal.PlaceSync {
+			return (*ask)(made)
+		}
+		return nil
+	}
+}
+
 func TestNoAnswerBeforeSync(t *testing.T) {
 	t.Parallel()
-	b := openBench(t, nil)
 	var synced atomic.Bool
-	var sync func(*os.File) error
-	sync = b.journal.SetSync(func(f *os.File) error {
-		time.Sleep(time.Millisecond) // an answer that does not wait would win
-		err := sync(f)
-		synced.Store(true)
-		return err
+	var syncs syncHook
+	b := openBench(t, syncs.option)
+	syncs.set(func(made bool) error {
+		if !made {
+			time.Sleep(time.Millisecond) // an answer that does not wait would win
+		}
+		synced.Store(made)
+		return nil
 	})
 	for i := range 20 {
 		synced.Store(false)
@@ -63,10 +81,11 @@ func TestNoAnswerBeforeSync(t *testing.T) {
 
 func TestAFailedSyncFailsTheQueueAndNobodyIsTold200(t *testing.T) {
 	t.Parallel()
-	b := openBench(t, nil)
+	var syncs syncHook
+	b := openBench(t, syncs.option)
 	crm := b.lane("crm")
 	b.append(NewLaneSet(crm.ID()), "before")
-	b.journal.SetSync(func(*os.File) error { return errors.New("input/output error") })
+	syncs.set(func(bool) error { return errors.New("input/output error") })
 	if _, err := b.tryAppend(NewLaneSet(crm.ID()), "lost"); !errors.Is(err, ErrFailed) {
 		t.Errorf("append says %v, want %v", err, ErrFailed)
 	}
@@ -75,22 +94,29 @@ func TestAFailedSyncFailsTheQueueAndNobodyIsTold200(t *testing.T) {
 		t.Errorf("append to a failed queue says %v", err)
 	}
 	mustReturn(t, "close", func() { _ = b.Close() })
+	syncs.set(func(bool) error { return nil })
 	b.open()
 	mustTake(t, b.lane("crm"), "before")
 }
 
 func TestAppendGivesUpWhenItsTurnDoesNotCome(t *testing.T) {
 	t.Parallel()
-	b := openBench(t, func(o *Options) { o.AppendTimeout = 20 * time.Millisecond })
+	var syncs syncHook
+	b := openBench(t, func(o *Options) {
+		syncs.option(o)
+		o.AppendTimeout = 20 * time.Millisecond
+	})
 	stuck, free := make(chan struct{}), make(chan struct{})
-	var fdatasync func(*os.File) error
-	fdatasync = b.journal.SetSync(func(f *os.File) error {
+	syncs.set(func(made bool) error {
+		if made {
+			return nil
+		}
 		select {
 		case stuck <- struct{}{}:
 			<-free
 		default:
 		}
-		return fdatasync(f)
+		return nil
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -335,12 +335,6 @@ func (j *Journal) Generation() uint64 { return j.used }
 // SkipGenerations keeps generations up to one that was used, as the caller knows, from being used again.
 func (j *Journal) SkipGenerations(generation uint64) { j.used = max(j.used, generation) }
 
-// SetSync replaces the sync and returns the one before, for tests.
-func (j *Journal) SetSync(sync func(*os.File) error) (before func(*os.File) error) {
-	before, j.opts.sync = j.opts.sync, sync
-	return before
-}
-
 // Close closes all files. Everything that was appended is durable already.
 func (j *Journal) Close() error {
 	var errs []error
