@@ -19,6 +19,7 @@ import (
 
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/testca"
+	"realtorbot-relay/sign"
 )
 
 func mustWrite(t *testing.T, path string, text []byte) {
@@ -114,6 +115,7 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 	dir := t.TempDir()
 	cfg := testConfig(t, filepath.Join(dir, "data"), "http://127.0.0.1:9/")
 	cfg.Admin.TLSCert, cfg.Admin.TLSKey, cfg.Admin.ClientCA = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "clients.pem")
+	cfg.Admin.Token = sign.NewSecret("operators-token-0123456789")
 	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, 100*24*time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Admin.TLSCert, cert)
 	mustWrite(t, cfg.Admin.TLSKey, key)
@@ -136,7 +138,12 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 		show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
 			TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), GetClientCertificate: show}}}
-		answer, err := client.Get("https://" + adm.Addr().String() + "/health")
+		question, err := http.NewRequest("GET", "https://"+adm.Addr().String()+"/health", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		question.Header.Set("Authorization", "Bearer operators-token-0123456789")
+		answer, err := client.Do(question)
 		if err != nil {
 			return 0, err.Error()
 		}
@@ -154,6 +161,18 @@ func TestTheAdminListenerSpeaksTLS(t *testing.T) {
 		t.Errorf("in clear text: %v, %v", answer, err)
 	} else {
 		answer.Body.Close()
+	}
+	// The cookie of a session that began over TLS goes nowhere without it.
+	pair, err := tls.X509KeyPair(testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "operator", "127.0.0.1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{pair}}}}
+	if answer, err := client.Post("https://"+adm.Addr().String()+"/session", "application/json", strings.NewReader(`{"token":"operators-token-0123456789"}`)); err != nil {
+		t.Error(err)
+	} else if answer.Body.Close(); len(answer.Cookies()) != 1 || !answer.Cookies()[0].Secure {
+		t.Errorf("signed in over TLS: %d, cookies %v", answer.StatusCode, answer.Cookies())
 	}
 	cert, key = testca.Pair(t, ca.Leaf(-time.Hour, 3*24*time.Hour+time.Hour, "localhost", "127.0.0.1"))
 	mustWrite(t, cfg.Admin.TLSCert, cert)

@@ -159,7 +159,7 @@ func (a *Admin) serveStream(ctx *fasthttp.RequestCtx, kind string, run func(*eve
 		l.Writer = bufio.NewWriterSize(deadlineWriter{l}, streamBuffer)
 		if !a.streams.begin(l) { // the last place went to another meanwhile
 			_ = conn.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
-			_, _ = conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
+			_, _ = conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
 				`{"error":{"code":"unavailable","message":"` + full + "\"}}\n"))
 			return
 		}

@@ -146,6 +146,6 @@ func (a *Admin) setCookie(ctx *fasthttp.RequestCtx, id string, seconds int) {
 	if seconds < 0 {
 		c.SetExpire(fasthttp.CookieExpireDelete)
 	}
-	c.SetSecure(ctx.IsTLS() || string(ctx.Request.Header.Peek("X-Forwarded-Proto")) == "https")
+	c.SetSecure(answer.IsTLS(ctx) || string(ctx.Request.Header.Peek("X-Forwarded-Proto")) == "https")
 	ctx.Response.Header.SetCookie(&c)
 }

@@ -239,3 +239,37 @@ func TestNoSuiteEncryptsBlocksInAChain(t *testing.T) {
 		}
 	}
 }
+
+// A client that never ends its greeting is read no further than a greeting goes. The control is one that goes on for megabytes once its
+// handshake is done.
+func TestAHandshakeIsNotReadWithoutBound(t *testing.T) {
+	ca := testca.New(t, "ca")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
+	s := startSecure(t, cert, key, nil)
+	conn := dial(t, s.listener.Addr().String())
+	greeting := append([]byte{1, 0, 0xff, 0xff}, make([]byte, 0xffff)...) // a client hello of 64 KiB, in records of 16
+	for len(greeting) > 1 {
+		record := greeting[:min(1<<14, len(greeting)-1)]
+		greeting = greeting[len(record):]
+		if _, err := conn.Write(append([]byte{22, 3, 1, byte(len(record) >> 8), byte(len(record))}, record...)); err != nil {
+			break // it was ended
+		}
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Error("it is waited for the end of 64 KiB of greeting")
+	}
+	for begun := time.Now(); !s.log.has("longer than 32 KiB"); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Fatal("the log does not tell of it")
+		}
+	}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}, Timeout: patience}
+	for range 100 {
+		answer, err := client.Post("https://"+s.listener.Addr().String()+"/", "application/json", strings.NewReader(strings.Repeat(" ", 1000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, answer.Body)
+		_ = answer.Body.Close()
+	}
+}

@@ -17,7 +17,12 @@ const (
 	badMark     = "the header " + unreadMark + " is the relay's own"
 	badName     = "the name of a header has a character that names do not have"
 	badHost     = "Host must be one host, with or without a port"
+	badPairs    = "a request may have 100 parameters, and as many cookies"
 )
+
+// mostPairs is how many parameters of the query, and how many cookies, a request may have. Each takes twenty times the two bytes that it
+// may have come as, once somebody asks for one of them.
+const mostPairs = 100
 
 // framing says what is ambiguous about a request whose headers have been parsed, or "". It looks at them as they came:
 // of some of this nothing is left in the parsed form.
@@ -27,6 +32,9 @@ func framing(h *fasthttp.RequestHeader) string {
 	}
 	if target := h.RequestURI(); len(target) == 0 || target[0] != '/' && string(target) != "*" {
 		return badTarget
+	}
+	if bytes.Count(h.RequestURI(), []byte{'&'}) >= mostPairs {
+		return badPairs
 	}
 	length, transfer, host := false, false, false
 	for raw := h.RawHeaders(); len(raw) > 0; {
@@ -40,6 +48,9 @@ func framing(h *fasthttp.RequestHeader) string {
 			return badFold
 		case 'c', 'C':
 			length = length || isHeader(line, fasthttp.HeaderContentLength)
+			if isHeader(line, fasthttp.HeaderCookie) && bytes.Count(line, []byte{';'}) >= mostPairs {
+				return badPairs
+			}
 		case 't', 'T':
 			if isHeader(line, fasthttp.HeaderTransferEncoding) {
 				transfer = true

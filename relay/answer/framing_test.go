@@ -35,6 +35,8 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 		{"space before the colon", head + "Content-Length : 0\r\n\r\n", ""},
 		{"space in a name", head + "X Y: 1\r\nContent-Length: 0\r\n\r\n", ""},
 		{"user in the host", "POST / HTTP/1.1\r\nHost: x@localhost\r\nContent-Length: 0\r\n\r\n", badHost},
+		{"parameters", "GET /?" + strings.Repeat("a&", mostPairs) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", badPairs},
+		{"cookies", head + "Cookie: " + strings.Repeat("a;", mostPairs) + "\r\nContent-Length: 0\r\n\r\n", badPairs},
 		{"list of hosts", "POST / HTTP/1.1\r\nHost: a, b\r\nContent-Length: 0\r\n\r\n", ""},
 		{"no host", "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", ""},
 	}
@@ -49,6 +51,7 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 	for name, request := range map[string]string{
 		"chunks":      head + "Transfer-Encoding: Chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n",
 		"length":      head + "Content-Length: 5\r\nTransfers: 1\r\nContents: 2\r\n\r\n12345",
+		"parameters":  "GET /?" + strings.Repeat("a&", mostPairs-1) + " HTTP/1.1\r\nHost: localhost\r\nCookie: " + strings.Repeat("a;", mostPairs-1) + "\r\n\r\n",
 		"old version": "POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n12345",
 	} {
 		if answer, body := exchange(t, address, request); answer.StatusCode != 200 {

@@ -158,6 +158,9 @@ func malformed(ctx *fasthttp.RequestCtx, err error) {
 	switch {
 	case errors.Is(err, errAddressFull):
 		addressFull(ctx)
+	case errors.As(err, &wrong) && wrong == badCount:
+		answered(ctx)
+		Error(ctx, 431, "headers_too_large", string(wrong))
 	case errors.As(err, &wrong):
 		answered(ctx)
 		Error(ctx, 400, "bad_request", string(wrong))

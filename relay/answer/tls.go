@@ -3,10 +3,15 @@ package answer
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // cipherSuites are those of TLS 1.2 that the relay accepts, all with authenticated encryption: padding oracles have broken block
@@ -39,12 +44,36 @@ func (l tlsListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	config := &tls.Config{GetConfigForClient: l.certificate.forHandshake, MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites}
-	return &tlsConn{Conn: tls.Server(conn, config), certificate: l.certificate}, nil
+	below := &handshaking{Conn: conn}
+	below.left.Store(handshakeBytes)
+	return &tlsConn{Conn: tls.Server(below, config), below: below, certificate: l.certificate}, nil
+}
+
+// handshakeBytes is how much a client may send before its handshake is done: what it presents, its chain of certificates included, has
+// a few thousand. TLS itself would keep 64 KiB of a greeting, and 256 of certificates, for each connection of whoever sends no more.
+const handshakeBytes = 32 << 10
+
+var errLongHandshake = fmt.Errorf("it is longer than %d KiB", handshakeBytes>>10)
+
+// handshaking is a connection of which so much may be read until its handshake is done.
+type handshaking struct {
+	net.Conn
+	left atomic.Int64
+}
+
+// Read reads what the client sends.
+func (h *handshaking) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if h.left.Add(-int64(n)) < 0 {
+		return 0, errLongHandshake
+	}
+	return n, err
 }
 
 // tlsConn is a connection that logs why its handshake failed.
 type tlsConn struct {
 	*tls.Conn
+	below       *handshaking
 	certificate *Certificate
 	once        sync.Once
 }
@@ -55,12 +84,23 @@ func (c *tlsConn) Read(p []byte) (int, error) {
 		if err := c.Handshake(); err != nil {
 			c.failed(err)
 		}
+		c.below.left.Store(math.MaxInt64)
 	})
 	return c.Conn.Read(p)
 }
 
-const plainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 82\r\n\r\n" +
+const plainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: 82\r\n\r\n" +
 	`{"error":{"code":"bad_request","message":"this listener speaks HTTPS, not HTTP"}}` + "\n"
+
+// IsTLS reports whether a request came over TLS that this process ended: fasthttp's own answer is no for a connection of Limit's.
+func IsTLS(ctx *fasthttp.RequestCtx) bool {
+	conn := ctx.Conn()
+	if c, ok := conn.(*counted); ok {
+		conn = c.Conn
+	}
+	_, is := conn.(*tlsConn)
+	return is
+}
 
 // failed logs a handshake that failed, and answers a client that speaks plain HTTP. It says nothing of clients that connect and
 // leave.

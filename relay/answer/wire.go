@@ -16,6 +16,7 @@ type wire struct {
 	length  int      // of that line so far
 	last    byte     // of that line
 	head    int      // bytes of the request line, headers and blank lines
+	lines   int      // of the headers, or of the trailers
 	left    int64    // of a body or a chunk
 	body    int64    // what Content-Length says
 	chunked bool
@@ -39,6 +40,9 @@ const (
 const (
 	// blankBytes are let pass in front of a request: two line ends too many.
 	blankBytes = 4
+	// mostHeaders is how many headers, and how many trailers, a request may have: fasthttp keeps some 70 bytes for each, as long as the
+	// connection lasts, and 8 KiB have room for two thousand.
+	mostHeaders = 100
 	// sizeBytes is the longest line of a chunk's size, its extensions included.
 	sizeBytes = 1 << 10
 	// framingBytes is how many bytes a body in chunks may have that are none of it, beside one for each that is.
@@ -57,6 +61,8 @@ const (
 	badChunk   disagreement = "a chunk does not end where its size says"
 	badFraming disagreement = "the body is in chunks that are more framing than body"
 	badHead    disagreement = "the headers do not end"
+	badCount   disagreement = "a request may have 100 headers, and as many trailers"
+	badBody    disagreement = "the value of Content-Length is a number, without more than a few blanks around it"
 )
 
 // read follows bytes that came. After an error nothing more can be understood.
@@ -135,6 +141,7 @@ func (w *wire) ended() error {
 		return badLine
 	}
 	line, blank := w.line[:min(w.length-2, len(w.line))], w.length == 2
+	whole := w.length-2 <= len(w.line)
 	w.length, w.last = 0, 0
 	switch w.at {
 	case inFront:
@@ -145,12 +152,14 @@ func (w *wire) ended() error {
 		}
 	case inHead:
 		if !blank {
-			w.header(line)
-			break
+			if w.lines++; w.lines > mostHeaders {
+				return badCount
+			}
+			return w.header(line, whole)
 		}
 		switch {
 		case w.chunked:
-			w.at = atSize
+			w.at, w.lines = atSize, 0
 		case w.body > 0:
 			w.at, w.left = inBody, w.body
 		default:
@@ -171,26 +180,32 @@ func (w *wire) ended() error {
 	case inTrailer:
 		if blank {
 			*w = wire{}
+		} else if w.lines++; w.lines > mostHeaders {
+			return badCount
 		}
 	}
 	return nil
 }
 
-// header notes what a line of the headers says about the body. Whether two of them agree is looked at by framing.
-func (w *wire) header(line []byte) {
+// header notes what a line of the headers says about the body. Whether two of them agree is looked at by framing. whole: nothing of
+// the line is missing.
+func (w *wire) header(line []byte, whole bool) error {
 	switch {
 	case isHeader(line, fasthttp.HeaderContentLength):
-		w.body = 0
+		if w.body = 0; !whole {
+			return badBody // fasthttp would find a number behind so many blanks
+		}
 		for _, c := range bytes.TrimSpace(line[len(fasthttp.HeaderContentLength)+1:]) {
 			if c < '0' || c > '9' || w.body > 1<<50 {
 				w.body = 0
-				return // fasthttp refuses it
+				return nil // fasthttp refuses it
 			}
 			w.body = w.body*10 + int64(c-'0')
 		}
 	case isHeader(line, fasthttp.HeaderTransferEncoding):
 		w.chunked = true // or it is refused
 	}
+	return nil
 }
 
 // sizeOf reads the line of a chunk's size: digits, and extensions behind a semicolon, in which nothing is that a line can't

@@ -1,6 +1,8 @@
 package answer
 
 import (
+	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"strings"
@@ -30,36 +32,43 @@ func TestRequestsAreFollowedHoweverTheyCome(t *testing.T) {
 		want error
 		at   place
 	}{
-		"no body":           {head + "\r\n", nil, inFront},
-		"a body":            {head + "Content-Length: 5\r\n\r\n\n\n\n\n\n", nil, inFront},
-		"a body to come":    {head + "content-length:  5 \r\n\r\n1234", nil, inBody},
-		"two requests":      {head + "Content-Length: 3\r\n\r\nabc" + head + "\r\n", nil, inFront},
-		"chunks":            {chunked + "5\r\n12345\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", nil, inFront},
-		"chunks and more":   {chunked + "1\r\nx\r\n0\r\nTrailer: 1\r\n\r\n" + head + "\r\n", nil, inFront},
-		"a long header":     {head + "X: " + long + "\r\n\r\n", nil, inFront},
-		"a blank line":      {"\r\n" + head + "\r\n", nil, inFront},
-		"blank lines":       {strings.Repeat("\r\n", 10) + head + "\r\n", badBlank, 0},
-		"request line, LF":  {"POST / HTTP/1.1\nHost: localhost\r\n\r\n", badLine, 0},
-		"header, LF":        {head + "X: 1\n\r\n", badLine, 0},
-		"end of head, LF":   {head + "\n", badLine, 0},
-		"size, LF":          {chunked + "5\n12345\r\n", badLine, 0},
-		"trailer, LF":       {chunked + "0\r\nX: 1\n\r\n", badLine, 0},
-		"blank behind size": {chunked + "5 \r\n12345\r\n", badSize, 0},
-		"tab before ;":      {chunked + "5\t;a\r\n12345\r\n", badSize, 0},
-		"NUL behind size":   {chunked + "5\x00\r\n12345\r\n", badSize, 0},
-		"NUL in extension":  {chunked + "5;a\x00\r\n12345\r\n", badSize, 0},
-		"CR in extension":   {chunked + "5;a\rb\r\n12345\r\n", badSize, 0},
-		"no size":           {chunked + "\r\n12345\r\n", badSize, 0},
-		"size in hex form":  {chunked + "0x5\r\n12345\r\n", badSize, 0},
-		"size with a sign":  {chunked + "+5\r\n12345\r\n", badSize, 0},
-		"chunk too long":    {chunked + "5\r\n1234567\r\n", badChunk, 0},
-		"long extension":    {chunked + "5;" + long + "\r\n12345\r\n", badSize, 0},
-		"many extensions":   {chunked + strings.Repeat("1;"+long[:900]+"\r\nx\r\n", 30), badFraming, 0},
-		"long trailers":     {chunked + "0\r\n" + strings.Repeat("X: "+long+"\r\n", 4), badFraming, 0},
-		"many small chunks": {chunked + strings.Repeat("1\r\nx\r\n", 6000), badFraming, 0},
-		"large chunks":      {chunked + strings.Repeat("1000\r\n"+long[:4096]+"\r\n", 100) + "0\r\n\r\n", nil, inFront},
-		"head without end":  {head + strings.Repeat("X: "+long+"\r\n", 4), badHead, 0},
-		"line without end":  {"GET /" + strings.Repeat(long, 4), badHead, 0},
+		"no body":                     {head + "\r\n", nil, inFront},
+		"a body":                      {head + "Content-Length: 5\r\n\r\n\n\n\n\n\n", nil, inFront},
+		"a body to come":              {head + "content-length:  5 \r\n\r\n1234", nil, inBody},
+		"two requests":                {head + "Content-Length: 3\r\n\r\nabc" + head + "\r\n", nil, inFront},
+		"chunks":                      {chunked + "5\r\n12345\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", nil, inFront},
+		"chunks and more":             {chunked + "1\r\nx\r\n0\r\nTrailer: 1\r\n\r\n" + head + "\r\n", nil, inFront},
+		"a long header":               {head + "X: " + long + "\r\n\r\n", nil, inFront},
+		"a blank line":                {"\r\n" + head + "\r\n", nil, inFront},
+		"blank lines":                 {strings.Repeat("\r\n", 10) + head + "\r\n", badBlank, 0},
+		"request line, LF":            {"POST / HTTP/1.1\nHost: localhost\r\n\r\n", badLine, 0},
+		"header, LF":                  {head + "X: 1\n\r\n", badLine, 0},
+		"end of head, LF":             {head + "\n", badLine, 0},
+		"size, LF":                    {chunked + "5\n12345\r\n", badLine, 0},
+		"trailer, LF":                 {chunked + "0\r\nX: 1\n\r\n", badLine, 0},
+		"blank behind size":           {chunked + "5 \r\n12345\r\n", badSize, 0},
+		"tab before ;":                {chunked + "5\t;a\r\n12345\r\n", badSize, 0},
+		"NUL behind size":             {chunked + "5\x00\r\n12345\r\n", badSize, 0},
+		"NUL in extension":            {chunked + "5;a\x00\r\n12345\r\n", badSize, 0},
+		"CR in extension":             {chunked + "5;a\rb\r\n12345\r\n", badSize, 0},
+		"no size":                     {chunked + "\r\n12345\r\n", badSize, 0},
+		"size in hex form":            {chunked + "0x5\r\n12345\r\n", badSize, 0},
+		"size with a sign":            {chunked + "+5\r\n12345\r\n", badSize, 0},
+		"chunk too long":              {chunked + "5\r\n1234567\r\n", badChunk, 0},
+		"long extension":              {chunked + "5;" + long + "\r\n12345\r\n", badSize, 0},
+		"many extensions":             {chunked + strings.Repeat("1;"+long[:900]+"\r\nx\r\n", 30), badFraming, 0},
+		"long trailers":               {chunked + "0\r\n" + strings.Repeat("X: "+long+"\r\n", 4), badFraming, 0},
+		"many small chunks":           {chunked + strings.Repeat("1\r\nx\r\n", 6000), badFraming, 0},
+		"large chunks":                {chunked + strings.Repeat("1000\r\n"+long[:4096]+"\r\n", 100) + "0\r\n\r\n", nil, inFront},
+		"head without end":            {head + strings.Repeat("X: "+long+"\r\n", 4), badHead, 0},
+		"many headers":                {head + strings.Repeat("a:\r\n", mostHeaders-1) + "\r\n", nil, inFront},
+		"too many headers":            {head + strings.Repeat("a:\r\n", mostHeaders) + "\r\n", badCount, 0},
+		"many trailers":               {chunked + "0\r\n" + strings.Repeat("a:\r\n", mostHeaders) + "\r\n", nil, inFront},
+		"too many trailers":           {chunked + "0\r\n" + strings.Repeat("a:\r\n", mostHeaders+1) + "\r\n", badCount, 0},
+		"a length behind blanks":      {head + "Content-Length:" + strings.Repeat(" ", 40) + "5\r\n\r\n12345", nil, inFront},
+		"a length behind many blanks": {head + "Content-Length:" + strings.Repeat(" ", 60) + "5\r\n\r\n12345", badBody, 0},
+		"a length before many blanks": {head + "Content-Length: 5" + strings.Repeat(" ", 60) + "\r\n\r\n12345", badBody, 0},
+		"line without end":            {"GET /" + strings.Repeat(long, 4), badHead, 0},
 	} {
 		for _, piece := range []int{1, 2, 3, 7, 100, 1 << 20} {
 			w, err := follow(tt.text, piece)
@@ -168,4 +177,41 @@ func TestWhatFasthttpWouldTakeIsRefused(t *testing.T) {
 	if answer.StatusCode != 200 || answer.Header.Get("Cache-Control") != "no-store" || answer.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("answered %d %s %v", answer.StatusCode, body, answer.Header)
 	}
+}
+
+// FuzzRequestsEndWhereFasthttpReadsTheirEnd: what follows the bytes of a connection and what reads them agree on where each request
+// ends, as long as both take it. Else a stranger could have the first take a request for a body that never ends.
+func FuzzRequestsEndWhereFasthttpReadsTheirEnd(f *testing.F) {
+	const head = "POST / HTTP/1.1\r\nHost: localhost\r\n"
+	for _, seed := range []string{
+		head + "\r\n" + head + "\r\n", head + "Content-Length: 5\r\n\r\n12345" + head + "\r\n", head + "Content-Length:" + strings.Repeat(" ", 60) + "5\r\n\r\n12345" + head + "\r\n",
+		head + "Content-Length: 0005 \t\r\n\r\n12345GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", head + "Transfer-Encoding: chunked\r\n\r\n5;a=b\r\n12345\r\n0\r\nA: b\r\n\r\n" + head + "\r\n",
+		"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc" + head + "\r\n", head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
+		"POST / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n12" + head + "\r\n", "\r\n" + head + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n12",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var w wire
+		ends, understood := map[int]bool{}, len(raw)
+		for i := range raw {
+			if w.read(raw[i:i+1]) != nil {
+				understood = i
+				break
+			}
+			ends[i+1] = w == wire{}
+		}
+		in := bytes.NewReader(raw[:understood])
+		r := bufio.NewReaderSize(in, headerBytes)
+		var request fasthttp.Request
+		for {
+			if request.Header.Read(r) != nil || framing(&request.Header) != "" || request.ContinueReadBody(r, 1<<20, false) != nil {
+				return
+			}
+			if at := understood - in.Len() - r.Buffered(); !ends[at] {
+				t.Fatalf("fasthttp reads a request to byte %d, and wire sees no end there: %q", at, raw)
+			}
+			request.Reset()
+		}
+	})
 }

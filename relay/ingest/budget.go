@@ -22,6 +22,7 @@ type budget struct {
 	held         int64
 	owners       map[owner]int64 // what each holds; none at 0
 	reservations []*reservation  // those that hold more than small, in no order
+	slow         []slowClient    // of makeRoomLocked, which is the only one to use it
 	waiting      []*waiter       // for room, in the order in which they came
 }
 
@@ -41,7 +42,7 @@ type owner struct {
 
 const (
 	// small is what a reservation has when it is not worth being cut.
-	small = 16 << 10
+	small = 1 << 10
 	// slowAfter is how long a client may keep us waiting before its connection may be cut for another's request.
 	slowAfter = time.Second
 	// roomWait is how long a request waits for room, bytes that others are about to give back.
@@ -66,13 +67,14 @@ type reservation struct {
 	index int         // in of.reservations, under of.mu; -1 for none
 	ahead int64       // of bytes, those that were taken ahead and are not used yet
 	hasty bool        // does not wait for room
+	cut   bool        // conn was cut, under of.mu: what it has comes back soon
 	waits atomic.Bool // for room: it is we who keep its client waiting
 }
 
 // begin makes h one of b, that holds nothing yet.
 func (h *reservation) begin(b *budget, p owner, share int64, conn net.Conn) {
 	h.of, h.owner, h.share, h.conn, h.bytes, h.index = b, p, share, conn, 0, -1
-	h.ahead, h.hasty = 0, false
+	h.ahead, h.hasty, h.cut = 0, false, false
 }
 
 // Take adds bytes to what is held, before they are allocated. It may wait, up to roomWait.
@@ -149,7 +151,7 @@ func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) e
 	if bytes > min(share, b.all) {
 		return errNoRoom
 	}
-	b.cutSlowestLocked(p, b.owners[p]+bytes > share)
+	b.makeRoomLocked(w)
 	if whom.hasty {
 		return errNoRoom
 	}
@@ -177,7 +179,7 @@ func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) e
 			b.waiting = slices.Delete(b.waiting, at, at+1)
 			return errNoRoom
 		}
-		b.cutSlowestLocked(p, b.owners[p]+bytes > share)
+		b.makeRoomLocked(w)
 	}
 }
 
@@ -223,21 +225,39 @@ func (h *reservation) noteLocked(more int64) {
 	}
 }
 
-// cutSlowestLocked cuts the connection of the client that has kept us waiting for the longest, if that was longer than grace:
-// of one owner or of all.
-func (b *budget) cutSlowestLocked(p owner, ofOwner bool) {
-	var longest *reservation
+// slowClient is a client that keeps us waiting, and since when.
+type slowClient struct {
+	of    *reservation
+	since time.Time
+}
+
+// makeRoomLocked cuts the connections of the clients that have kept us waiting for the longest, if that was longer than slowAfter, until
+// what w lacks is on its way back: of its owner when the owner's share lacks it, else of all.
+func (b *budget) makeRoomLocked(w *waiter) {
+	lack := b.owners[w.owner] + w.bytes - w.share
+	ofOwner := lack > 0
+	lack = max(lack, b.held+w.bytes-b.all)
 	least := time.Now().Add(-slowAfter)
+	b.slow = b.slow[:0]
 	for _, o := range b.reservations {
-		if o.waits.Load() || o.conn == nil || ofOwner && o.owner != p {
-			continue
-		}
-		if since := answer.Waiting(o.conn); !since.IsZero() && since.Before(least) {
-			longest, least = o, since
+		switch {
+		case ofOwner && o.owner != w.owner || o.waits.Load():
+		case o.cut:
+			lack -= o.bytes
+		case o.conn != nil:
+			if since := answer.Waiting(o.conn); !since.IsZero() && since.Before(least) {
+				b.slow = append(b.slow, slowClient{o, since})
+			}
 		}
 	}
-	if longest != nil {
-		answer.Cut(longest.conn) // whoever reads from it notices, and gives back
-		longest.conn = nil
+	slices.SortFunc(b.slow, func(one, other slowClient) int { return one.since.Compare(other.since) })
+	for _, c := range b.slow {
+		if lack <= 0 {
+			break
+		}
+		answer.Cut(c.of.conn) // whoever reads from it notices, and gives back
+		c.of.cut = true
+		lack -= c.of.bytes
 	}
+	clear(b.slow)
 }

@@ -16,7 +16,7 @@ import (
 type budgets struct {
 	known, strangers   *budget
 	addressShare       int64
-	parsing, verifying semaphore
+	parsing, verifying *semaphore
 }
 
 const (
@@ -35,7 +35,7 @@ func newBudgets(maxBody int) budgets {
 	strange, processors := max(all/2, bodiesStrange*body), runtime.GOMAXPROCS(0)
 	return budgets{
 		known: newBudget(max(all, bodiesKnown*body)), strangers: newBudget(strange), addressShare: max(strange/4, bodiesAddress*body),
-		parsing: make(semaphore, processors), verifying: make(semaphore, max(1, processors/2)),
+		parsing: newSemaphore(processors), verifying: newSemaphore(max(1, processors/2)),
 	}
 }
 

@@ -58,6 +58,7 @@ func attackerKinds(intake, admin string) []attackerKind {
 		{"batches of the smallest events", 4, intake, always(posting("/flood", "Content-Encoding: gzip\r\n", packed("["+strings.Repeat(attackEvent+",", 9_999)+attackEvent+"]")))},
 		{"nested members out of order", 4, intake, always(posting("/flood", "", nested))},
 		{"a flood of events", 4, intake, stored},
+		{"many headers", 8, intake, always("GET /health HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("a:\r\n", 1_900) + "\r\n")},
 		{"admin: wrong tokens", 16, admin, always(asking("GET", "/stats", "Authorization: Bearer guessed\r\n", ""))},
 		{"admin: no token", 4, admin, always(asking("GET", "/metrics", "", ""))},
 	}

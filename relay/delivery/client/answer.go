@@ -15,7 +15,7 @@ var (
 	errInvalidStatus = errors.New("invalid status code")
 	// errNotHTTP: the answer does not begin as HTTP does.
 	errNotHTTP = errors.New("no HTTP answer")
-	// errHeadTooLong: the status line and headers are longer than headerLimit.
+	// errHeadTooLong: the status line and headers are longer than headerLimit, or more than mostHeaders lines.
 	errHeadTooLong = errors.New("the answer's headers are too long")
 )
 
@@ -85,6 +85,9 @@ func (s *scratch) peekHead() ([]byte, error) {
 			return nil, errNotHTTP
 		}
 		if end := headEnd(b, searched); end > 0 {
+			if bytes.Count(b[:end], []byte{'\n'}) > mostHeaders {
+				return nil, errHeadTooLong
+			}
 			return b[:end], nil
 		}
 		switch {

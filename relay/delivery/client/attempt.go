@@ -15,6 +15,7 @@ import (
 const (
 	excerptLimit = 16 << 10 // bytes of an answer's body that are read and kept
 	headerLimit  = 16 << 10 // bytes of an answer's status line and headers
+	mostHeaders  = 200      // lines of them: fasthttp keeps some 70 bytes for each, and 16 KiB have room for four thousand
 	inlineLimit  = 16 << 10 // bytes of an event's body up to which it is copied behind its headers, for one write
 
 	// initialBuffer is how many bytes of an answer an attempt has room for before any came: most answers' heads are shorter,

@@ -113,6 +113,10 @@ func TestOutcomeTellsWhatTheReceiverDid(t *testing.T) {
 			},
 			class: ClassBadResponse, err: "headers pass 16 KiB", excerpt: "HTTP/1.1 200 OK", length: excerptLimit,
 		},
+		"many headers": {
+			serve: answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"+strings.Repeat("a:\r\n", mostHeaders)+"\r\n", true),
+			class: ClassBadResponse, err: "or 200 lines", length: -1,
+		},
 		"endless prefaces": {
 			serve: func(conn net.Conn, in *bufio.Reader) {
 				mustSwallow(in)

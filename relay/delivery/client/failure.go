@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -113,7 +114,7 @@ func exchangeFailure(err error, doing, address string, timeout time.Duration, t 
 	case isBroken(err):
 		return failure{class: ClassReset, text: address + " closed the connection while " + doing}
 	case errors.Is(err, errHeadTooLong):
-		return failure{class: ClassBadResponse, text: "the answer's headers pass " + strconv.Itoa(headerLimit>>10) + " KiB"}
+		return failure{class: ClassBadResponse, text: fmt.Sprintf("the answer's headers pass %d KiB or %d lines", headerLimit>>10, mostHeaders)}
 	case errors.Is(err, errTooLong):
 		return failure{class: ClassBadResponse, text: "no status within the first " + strconv.Itoa(answerLimit>>10) + " KiB of the answer"}
 	}
