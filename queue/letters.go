@@ -168,7 +168,7 @@ func (l *Lane) post(target *Lane, own func(*Stored) bool, seqs []uint64, doubt b
 	var events []Event
 	var made []Failure
 	set, bytes := NewLaneSet(target.id), 0
-	for posted < len(seqs) && len(events) < lettersPerPost && bytes < letterBytes {
+	for posted < len(seqs) && len(made) < lettersPerPost && bytes < letterBytes {
 		seq := seqs[posted]
 		f, owed, saved, err := l.letterOwed(seq)
 		if err != nil {

@@ -80,6 +80,44 @@ func TestWhatFailsIsCopiedToAnotherLaneWithWhoAndWhy(t *testing.T) {
 	}
 }
 
+// Of what is not an endpoint's own nothing is handed on; a call ends all the same after as many as it makes letters.
+func TestNoLetterIsMadeOfWhatIsNotAnEndpointsOwn(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	crm, dead := deadLetters(b)
+	all := names("evt_", 0, 3*lettersPerPost)
+	b.append(NewLaneSet(crm.ID()), all...)
+	for _, id := range all {
+		crm.Failed(mustTake(t, crm, id), broken(1), "answered 500")
+	}
+	b.saveAll()
+	looked := 0
+	own := func(ev *Stored) bool {
+		looked++
+		return string(ev.ID) == all[0] || string(ev.ID) == all[len(all)-1]
+	}
+	for more := true; more; {
+		before := looked
+		var err error
+		if more, err = crm.PostLetters(dead, own); err != nil && !errors.Is(err, ErrUnsaved) {
+			t.Fatal(err)
+		}
+		if looked-before > lettersPerPost {
+			t.Fatalf("one call looks at %d events, want at most %d", looked-before, lettersPerPost)
+		}
+		b.saveAll()
+	}
+	var got []string
+	for dead.Stats().Pending > 0 {
+		d := b.take(dead)
+		got = append(got, string(d.Event.ID))
+		dead.Delivered(d, ok(1))
+	}
+	if want := []string{all[0], all[len(all)-1]}; !slices.Equal(got, want) || looked != len(all) {
+		t.Errorf("letters were made of %q, want %q; %d events were looked at, want each once", got, want, looked)
+	}
+}
+
 func TestALetterIsNoReasonToKnowAnIDForLonger(t *testing.T) {
 	t.Parallel()
 	b, clock := openStill(t, func(o *Options) { o.DedupWindow, o.Retention = time.Minute, 100*time.Hour })

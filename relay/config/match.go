@@ -105,7 +105,7 @@ func (t *table) condition(path string, value any) (c match.Condition, ok bool) {
 	return c, len(c.Values) == len(values)
 }
 
-// exactNumber is up to which whole number a number with a point is the one that was written.
+// exactNumber is the whole number from which on a number with a point may be another than the one that was written.
 const exactNumber = 1 << 53
 
 func matchValue(value any) (v match.Value, reason string) {
@@ -123,7 +123,7 @@ func matchValue(value any) (v match.Value, reason string) {
 		switch {
 		case math.IsNaN(value) || math.IsInf(value, 0):
 			return "", "must be a number that JSON has, not " + strconv.FormatFloat(value, 'g', -1, 64)
-		case math.Abs(value) > exactNumber && math.Abs(value) < 1e19:
+		case math.Abs(value) >= exactNumber:
 			return "", "is a whole number that is not kept exactly as it is written here: write it without point and exponent"
 		}
 		return match.Number(value), ""

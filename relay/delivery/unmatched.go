@@ -40,9 +40,9 @@ func (l *Lane) withdraw(q *query) bool {
 }
 
 // mayBeginLocked reports whether an attempt may begin of what was found: the endpoint is still configured as it was when the queue was
-// asked.
+// asked, and the lane does not stop.
 func (l *Lane) mayBeginLocked(q *query) bool {
-	return !l.held && q.generation != nil && l.generation.Load() == q.generation
+	return !l.held && !l.stopped && q.generation != nil && l.generation.Load() == q.generation
 }
 
 // ownEvents returns which events are an endpoint's own.

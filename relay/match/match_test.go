@@ -111,7 +111,7 @@ func TestReadingWhatIsNoEvent(t *testing.T) {
 }
 
 func TestWhySaysWhatDecided(t *testing.T) {
-	body := []byte(`{"data":{"accountId":"acct_7","n":1,"o":{}}}`)
+	body := []byte(`{"data":{"accountId":"acct_7","n":1,"o":{},"region2":"missing"}}`)
 	for want, rule := range map[string]Rule{
 		"data.accountId is acct_7, not acct_42":                    {is("data.accountId", Text("acct_42"))},
 		"data.accountId is acct_7, not acct_42 or acct_43":         {is("data.accountId", Text("acct_42"), Text("acct_43"))},
@@ -119,6 +119,7 @@ func TestWhySaysWhatDecided(t *testing.T) {
 		`data.n is 1, not "1"`:                                     {is("data.n", Text("1"))},
 		"data.o is an object, not true":                            {is("data.o", Bool(true))},
 		"data.region is missing, not eu":                           {is("data.region", Text("eu"))},
+		`data.region2 is "missing", not eu`:                        {is("data.region2", Text("eu"))},
 		"data.region is missing":                                   {exists("data.region", true)},
 		"data.n is 1, and may not be there":                        {exists("data.n", false)},
 		"":                                                         {is("data.accountId", Text("acct_7")), is("data.n", Whole(1))},

@@ -101,7 +101,7 @@ func plainText(text string) bool {
 		}
 	}
 	_, err := strconv.ParseFloat(text, 64)
-	return letter && err != nil && text != "true" && text != "false" && text != "null"
+	return letter && err != nil && text != "true" && text != "false" && text != "null" && text != "missing"
 }
 
 func cut(text string) string {
