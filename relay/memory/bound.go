@@ -16,8 +16,9 @@ const (
 	// leastCeiling and mostCeiling bound the memory that the process takes as long as little lives; between them it is a
 	// quarter of what it may use.
 	leastCeiling, mostCeiling = 48 << 20, 96 << 20
-	// followEvery is how often the ceiling follows what lives.
-	followEvery = time.Second
+	// followEvery is how often the ceiling follows what lives. Until it does, a collector without room runs all the time: with a second,
+	// attacks that came at once held up all others for as long, now and then.
+	followEvery = 100 * time.Millisecond
 	// assumed is what the process may use where that can't be told.
 	assumed = 512 << 20
 )
