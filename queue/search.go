@@ -23,7 +23,7 @@ type Query struct {
 	Below        uint64 // only events with a lower number; 0: all
 	Limit        int    // of events; 100 when it is 0
 
-	// Fits reports whether an event is looked for, of those that all else fits; nil: each is. It must not block, nor keep the event.
+	// Fits reports whether an event is looked for; nil: each is. It must not block, nor keep the event.
 	Fits func(*Stored) bool
 }
 

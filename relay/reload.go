@@ -73,7 +73,8 @@ func (r *Relay) Reload(cfg *config.Config) error {
 	if err := r.checkSources(cfg); err != nil {
 		return err
 	}
-	return r.apply(cfg, r.changes(cfg))
+	running := r.running()
+	return r.apply(cfg, config.Diff(&running, cfg))
 }
 
 // checkSources judges the sources by the listeners that there are. The file judged them by its own server.listen, but no file lets

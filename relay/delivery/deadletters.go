@@ -148,9 +148,9 @@ func (d *Dispatcher) writeOwed(failing map[*Lane]bool) {
 	}
 }
 
-// onFailedLane returns the lane that gets what fails in l, as it is configured now, and of which events; nil for none. What is not the
-// endpoint's own is not handed on: whoever has the other endpoint is who has this one. It asks the routing table, because
-// that is replaced before l is asked for dead letters, while l's generation may still be the previous one.
+// onFailedLane returns the lane that gets what fails in l, as it is configured now, and of which events; nil for none. An event that is
+// not the endpoint's own is another customer's, and is not handed on. It asks the routing table, because that is replaced before l is
+// asked for dead letters, while l's generation may still be the previous one.
 func (d *Dispatcher) onFailedLane(l *Lane) (to *Lane, own func(*queue.Stored) bool) {
 	table := d.table.Load()
 	at, ok := table.places[l.name]

@@ -36,7 +36,7 @@ const (
 type Failures struct {
 	Endpoint    string
 	Count       int64
-	Classes     map[string]int64 // by the class of the last attempt's failure, or "expired"
+	Classes     map[string]int64 // by the class of the last attempt's failure, or "expired", or "unmatched"
 	Event, Type string           // of the latest; empty when nobody served the endpoint
 	Reason      string           // of the latest
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -105,6 +106,36 @@ func TestAReaderOfTheLogThatEndsEndsNothing(t *testing.T) {
 		return strings.Contains(r.admin.ask(t, "GET", "/health", "").body, "can't be written (write /dev/stderr: broken pipe)")
 	})
 	r.stop()
+}
+
+// A SIGHUP that comes while the flags are read, before there is a configuration, ends nothing. The relay is held there by a complaint
+// that is longer than the pipe that takes it.
+func TestAReloadBeforeTheFlagsAreReadEndsNothing(t *testing.T) {
+	t.Parallel()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(binary, "serve", "-"+strings.Repeat("x", 100<<10))
+	cmd.Stderr = in
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	defer cmd.Process.Kill()
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, out); err != nil {
+		t.Fatal(err)
+	}
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("it ended with %v, want exit code 2, of a flag that there is not", cmd.ProcessState)
+	}
 }
 
 // TestAStopBehindManyReloadsIsNotLost: they arrive faster than one of 300 endpoints is done.

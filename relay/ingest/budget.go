@@ -13,8 +13,8 @@ import (
 )
 
 // budget is memory in bytes that requests may make the relay hold, together and each owner to it. An owner that holds its
-// share, or a budget that is used up, makes room by cutting the connection of the client that has kept us waiting for the
-// longest, as connections do. Safe for concurrent use.
+// share, or a budget that is used up, makes room by cutting the connections of clients that keep us waiting, those that
+// have for the longest first. Safe for concurrent use.
 type budget struct {
 	all int64 // bytes, of all owners together
 

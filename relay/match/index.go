@@ -1,7 +1,7 @@
 package match
 
 // Index finds out of many rules those that hold for an event. What that costs follows from how many members of the event are asked for
-// and how many rules hold, not from how many rules there are, as long as each asks for a value. It never changes.
+// and how many rules hold, not from how many rules there are, as long as each asks for a value that few others ask for. It never changes.
 type Index struct {
 	members *Members
 	rules   []compiled // by the caller's number
@@ -20,6 +20,14 @@ func NewIndex(rules []Rule) *Index {
 	if m == nil {
 		return nil
 	}
+	asking := map[asked]int{}
+	for _, rule := range rules {
+		for i := range rule {
+			for _, v := range rule[i].Values {
+				asking[asked{rule[i].Path, v}]++
+			}
+		}
+	}
 	n := len(m.paths) + 1
 	x := &Index{members: m, rules: make([]compiled, len(rules)), values: make([]map[Value]int32, n), only: make([]bool, len(rules)), present: make([][]int32, n), absent: make([][]int32, n)}
 	for i, rule := range rules {
@@ -27,20 +35,26 @@ func NewIndex(rules []Rule) *Index {
 			continue
 		}
 		x.rules[i], x.only[i] = compile(rule, m), len(rule) == 1
-		x.add(int32(i))
+		best := 0
+		for at := range rule {
+			if rule[at].company(asking) < rule[best].company(asking) {
+				best = at
+			}
+		}
+		x.add(int32(i), best)
 	}
 	return x
 }
 
-// add has a rule found by the condition that the fewest events meet.
-func (x *Index) add(rule int32) {
-	best := 0
-	for i, c := range x.rules[rule] {
-		if c.selectivity() < x.rules[rule][best].selectivity() {
-			best = i
-		}
-	}
-	c := x.rules[rule][best]
+// asked is a value of a member that rules ask for.
+type asked struct {
+	path  string
+	value Value
+}
+
+// add has a rule found by one of its conditions.
+func (x *Index) add(rule int32, condition int) {
+	c := x.rules[rule][condition]
 	for _, v := range c.Values {
 		if x.values[c.number] == nil {
 			x.values[c.number] = map[Value]int32{}
@@ -67,11 +81,15 @@ func (x *Index) add(rule int32) {
 	}
 }
 
-// selectivity is the lower, the fewer events are thought to meet the condition.
-func (c *Condition) selectivity() int {
+// company is how many rules are looked at for the events that meet the condition, of those that asking counts by what they ask for: the
+// fewer, the better it is to find its rule by.
+func (c *Condition) company(asking map[asked]int) (n int) {
+	for _, v := range c.Values {
+		n += asking[asked{c.Path, v}]
+	}
 	switch {
 	case len(c.Values) > 0:
-		return len(c.Values)
+		return n
 	case c.Exists:
 		return 1 << 30
 	}

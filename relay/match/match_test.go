@@ -285,6 +285,28 @@ func TestFindingDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Rules that have a value in common are found by what tells them apart, whatever stands first and however many values that has.
+func TestRulesAreFoundByWhatTellsThemApart(t *testing.T) {
+	rules := make([]Rule, 1000)
+	for i := range rules {
+		id := fmt.Sprint("acct_", i)
+		rules[i] = Rule{is("data.environment", Text("production")), is("data.tenant", Text(id), Text(id+"b"))}
+	}
+	x := NewIndex(rules)
+	if n := len(x.several); n != 0 {
+		t.Errorf("%d values lead to several rules, want none", n)
+	}
+	var f Found
+	x.Members().Read([]byte(`{"data":{"environment":"production","tenant":"acct_7b"}}`), &f)
+	if got := x.Find(&f, nil); !slices.Equal(got, []int32{7}) {
+		t.Errorf("found %v, want 7", got)
+	}
+	x.Members().Read([]byte(`{"data":{"environment":"test","tenant":"acct_7b"}}`), &f)
+	if got := x.Find(&f, nil); len(got) != 0 {
+		t.Errorf("found %v in another environment", got)
+	}
+}
+
 // BenchmarkFind compares few rules with many.
 func BenchmarkFind(b *testing.B) {
 	for _, n := range []int{10, 10_000} {

@@ -62,7 +62,7 @@ const (
 	ClassTimeout        Class = "timeout"         // no status came in time
 	ClassReset          Class = "reset"           // the connection broke before there was a status
 	ClassBlockedAddress Class = "blocked_address" // the address guard refused to dial
-	ClassBadResponse    Class = "bad_response"    // what came was no HTTP/1 answer, or its headers pass 16 KiB
+	ClassBadResponse    Class = "bad_response"    // what came was no HTTP/1 answer, or its headers pass 16 KiB or 200 lines
 	ClassStatus         Class = "status"          // the answer's status is not one of the success codes
 	ClassInternal       Class = "internal"        // the relay itself failed; its log has more
 )
