@@ -18,6 +18,9 @@ import (
 // how long the machine was off: it is believed when it is later than ever before, else no time has passed. So a boot in 1970
 // adds no 55 years at the boot after it: correcting a clock is not time that passed.
 //
+// Where it stood is in the checkpoint, which is not synced: a power cut or damage can take it. Queue time is never behind what the
+// log is stamped with, whatever the wall clock says then.
+//
 // While nobody sets the wall clock, both clocks agree. A clock is immutable and safe for concurrent use.
 type clock struct {
 	base   int64 // queue time at the anchor, Unix milliseconds
@@ -52,6 +55,13 @@ func startClock(last, read clockState, mono int64) *clock {
 		base = read.wall
 	}
 	return &clock{base: base, anchor: mono, wall: wall}
+}
+
+// notBefore is the clock from a reading of the monotonic clock on, at which queue time has come to at least at, and the wall clock was
+// believed as late.
+func (c *clock) notBefore(at, mono int64) *clock {
+	passed := mono - c.anchor
+	return &clock{base: max(c.base+passed, at), anchor: mono, wall: max(c.wall+passed, at)}
 }
 
 func near(a, b int64) bool { return max(a-b, b-a) <= clockTolerance }
@@ -90,6 +100,13 @@ func (q *Queue) startClock(last clockState) {
 	}
 	q.boot = read.boot
 	q.clock = startClock(last, read, mono)
+}
+
+// raiseClock has queue time go on from what something in the log is stamped with, when it stands before that. Nothing else runs yet.
+func (q *Queue) raiseClock(at int64) {
+	if _, mono, _ := q.opts.clocks(); at > q.clock.at(mono) {
+		q.clock = q.clock.notBefore(at, mono)
+	}
 }
 
 // now is the queue time, Unix milliseconds.

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,6 +81,69 @@ func TestABootIn1970AddsNothingToTheNextOne(t *testing.T) {
 		}
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// The checkpoint, which says where queue time stood, is lost or is that of long before, and the clock is in 1970: what is in the log
+// was not written in the future, and the boot after that adds nothing either.
+func TestQueueTimeIsNeverBehindTheLog(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"lost", "an older one"} {
+		for _, sealed := range []bool{false, true} {
+			var m machine
+			m.mono.Store(aDay)
+			m.wall.Store(noonIn)
+			boot := byte(1)
+			b := openBench(t, func(o *Options) {
+				m.change(o)
+				o.up = func() (int64, [16]byte) { return m.mono.Load(), [16]byte{boot} }
+			})
+			path := filepath.Join(b.opts.Dir, checkpointName)
+			reboot := func(harm func(), wall int64) {
+				if err := b.Close(); err != nil {
+					t.Fatal(err)
+				}
+				harm()
+				boot++
+				m.mono.Store(5)
+				m.wall.Store(wall)
+				b.open()
+			}
+			b.append("", "a")
+			b.saveAll()
+			before, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.pass(2 * aHour)
+			b.append("", "b")
+			if sealed { // and nothing of it is in the journal any more
+				b.saveAll()
+				if err := b.update(func() error { return b.log.Seal() }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reboot(func() {
+				err := os.Remove(path)
+				if how != "lost" {
+					err = os.WriteFile(path, before, 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}, 1000)
+			if now, want := b.now(), int64(noonIn+2*aHour); now != want {
+				t.Errorf("%s, sealed %v: queue time is %v from that of the last event", how, sealed, time.Duration(now-want)*time.Millisecond)
+			}
+			b.saveAll()
+			reboot(func() {}, noonIn+3*aHour)
+			if now, want := b.now(), int64(noonIn+3*aHour); now != want {
+				t.Errorf("%s, sealed %v: at the next boot queue time is %v ahead", how, sealed, time.Duration(now-want)*time.Millisecond)
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -39,6 +39,9 @@ func (q *Queue) openLog(undo *[]func() error, saved checkpoint) error {
 	}
 	*undo = append(*undo, l.Close)
 	q.log = l
+	for _, s := range l.Segments() {
+		q.raiseClock(max(s.Made, s.LastAt))
+	}
 	for _, what := range found.Damage {
 		q.damaged.Add(1)
 		opts.Notice("log is damaged: " + what)
@@ -90,6 +93,7 @@ func (q *Queue) readRecords(records []journal.Record, free uint64) (list []logge
 				break
 			}
 			rest = more
+			q.raiseClock(h.At)
 			if h.Number >= free {
 				list = append(list, e)
 			}
