@@ -178,8 +178,9 @@ func (q *Queue) stampOrZero(t time.Time) int64 {
 
 var started = time.Now()
 
-// uptime is the time since the process began, in nanoseconds, by the monotonic clock; never 0.
-func uptime() int64 { return int64(time.Since(started)) + 1 }
+// uptime is the time since 36 years before the process began, in nanoseconds, by the monotonic clock. So it is positive also where
+// time is simulated and begins in 2000, and zero is long ago.
+func uptime() int64 { return int64(time.Since(started)) + 1<<60 }
 
 // since is the time that has passed since a reading of uptime.
 func since(began int64) time.Duration { return time.Duration(uptime() - began) }
