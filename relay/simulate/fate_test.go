@@ -29,7 +29,11 @@ func (w *world) newFate(m *machine, mean time.Duration, merges bool) {
 				m.start(slow, merges)
 			}
 		case n < 9:
-			m.cutPower(1+r.IntN(40), around(20*time.Second, r), r)
+			if r.IntN(3) == 0 { // what was never synced in a long time goes
+				m.cutPower(200+r.IntN(600), around(2*time.Hour, r), r)
+			} else {
+				m.cutPower(1+r.IntN(40), around(20*time.Second, r), r)
+			}
 			again()
 		case n < 11:
 			m.stop()

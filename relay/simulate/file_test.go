@@ -1,7 +1,11 @@
 package simulate
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -12,8 +16,11 @@ import (
 type file struct {
 	dedup, retention, failedRetention time.Duration
 
+	editing chan struct{} // has room for who edits it and has the relay follow
+
 	mu        sync.Mutex
 	endpoints []*endpoint
+	origins   []*origin
 	versions  []version
 }
 
@@ -21,6 +28,7 @@ type file struct {
 type version struct {
 	written, applied time.Time
 	endpoints        []endpoint
+	origins          []origin
 }
 
 // endpoint is one as the file has it.
@@ -39,9 +47,48 @@ type endpoint struct {
 }
 
 const (
-	sourceToken = "example-token-of-the-platform"
-	adminToken  = "example-token-of-the-operator"
+	adminToken = "example-token-of-the-operator"
+	adminAuth  = "Authorization: Bearer " + adminToken
 )
+
+// origin is a source as the file has it. Its credential is a token or, when it signs, a secret.
+type origin struct {
+	name, path        string
+	signs             bool
+	current, previous string // previous is empty but while the credential is rotated
+}
+
+// header proves that a body comes from whoever knows a credential.
+func (o *origin) header(credential, body string) string {
+	if o.signs {
+		return "X-RealtorBot-Signature: " + signature(credential, body)
+	}
+	return "Authorization: Bearer " + credential
+}
+
+// signature is what Realtor Bot's documentation says.
+func signature(secret, body string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	_, _ = io.WriteString(mac, body)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// credentials are those that a source may be known by now: as the file is followed, or may be followed.
+func (f *file) credentials(source int) (always, ever []string) {
+	for i, v := range f.between(time.Now(), time.Now()) {
+		o := v.origins[source]
+		list := []string{o.current}
+		if o.previous != "" {
+			list = append(list, o.previous)
+		}
+		if i == 0 {
+			always = slices.Clone(list)
+		}
+		always = slices.DeleteFunc(always, func(c string) bool { return !slices.Contains(list, c) })
+		ever = append(ever, list...)
+	}
+	return always, ever
+}
 
 // takes reports whether the endpoint subscribes to a type.
 func (e *endpoint) takes(typ string) bool {
@@ -59,6 +106,9 @@ func (f *file) change(edit func([]*endpoint)) {
 	v := version{written: time.Now()}
 	for _, e := range f.endpoints {
 		v.endpoints = append(v.endpoints, *e)
+	}
+	for _, o := range f.origins {
+		v.origins = append(v.origins, *o)
 	}
 	f.versions = append(f.versions, v)
 }
@@ -103,7 +153,13 @@ func (f *file) text(m *machine, dir string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[server]\nlisten = %q\n[admin]\nlisten = %q\ntoken = %q\n", m.intake, m.admin, adminToken)
 	fmt.Fprintf(&b, "[queue]\ndir = %q\ndedup_window = %q\nretention = %q\nfailed_retention = %q\n", dir, f.dedup, f.retention, f.failedRetention)
-	fmt.Fprintf(&b, "[[source]]\nname = \"platform\"\npath = \"/events\"\ntoken = %q\n", sourceToken)
+	for _, o := range f.origins {
+		credential := "token"
+		if o.signs {
+			credential = "secret"
+		}
+		fmt.Fprintf(&b, "[[source]]\nname = %q\npath = %q\n%s = %q\nprevious_%s = %q\n", o.name, o.path, credential, o.current, credential, o.previous)
+	}
 	for _, e := range f.endpoints {
 		fmt.Fprintf(&b, "[[endpoint]]\nname = %q\nurl = \"http://%s/hooks/%s\"\nevents = [%s]\nsecret = %q\nenabled = %v\n", e.name, e.host.name, e.name, quoted(e.events), e.secret, e.enabled)
 		b.WriteString(e.whose.text())

@@ -71,9 +71,10 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	if q.at.Add(10*time.Millisecond).Before(held) && q.at.After(heldAt.Add(time.Second)) && !w.hastened(r.endpoint, heldAt) && !m.forgets(heldAt, heldAt) {
 		w.fail("%s got %s, and had asked to be left alone for another %s", r.endpoint, e.id, held.Sub(q.at))
 	}
-	if q.replay != "" || w.replayed(r.endpoint, e) {
-		return
+	if q.replay != "" {
+		w.judgeReplayed(r, q, before)
 	}
+	before = slices.DeleteFunc(before, func(b *request) bool { return b.replay != q.replay }) // each has a schedule of its own
 	if q.attempt < 1 || q.attempt > len(ep.retry)+1 {
 		w.fail("%s got %s as attempt %d, of a schedule of %d", r.endpoint, e.id, q.attempt, len(ep.retry)+1)
 	}
@@ -120,7 +121,8 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	if q.attempt > most || q.attempt < least {
 		w.fail("%s got %s as attempt %d after attempt %d, which %s; it may be %d to %d", r.endpoint, e.id, q.attempt, last.attempt, meant, least, most)
 	}
-	if !forgotten && !w.hastened(r.endpoint, last.at) && !down {
+	early := last.offline || q.offline || q.probe || h.mayBringRetries(last.at, q.at) || down && w.edited(r.endpoint, last.at.Add(-bringsRetries))
+	if !forgotten && !w.hastened(r.endpoint, last.at) && !early {
 		if wait, over := ep.wait(last.attempt); (meant == failing || meant == refusesIt) && over {
 			w.fail("%s got %s after its last attempt, %d", r.endpoint, e.id, last.attempt)
 		} else if (meant == failing || meant == refusesIt) && q.at.Sub(last.end) < wait-10*time.Millisecond {
@@ -132,8 +134,40 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	}
 }
 
-// judgePause holds a request against the pauses of its endpoint.
+// judgeReplayed holds a request of a replay against the replays that were asked for.
+func (w *world) judgeReplayed(r *receiver, q *request, before []*request) {
+	var c *command
+	for _, one := range w.ledger.replays(r.endpoint, q.event) {
+		if one.replay == q.replay || one.replay == "" {
+			c = &one
+			if one.replay != "" {
+				break
+			}
+		}
+	}
+	if c == nil {
+		w.fail("%s got %s as part of replay %s, which is not for it", r.endpoint, q.event.id, q.replay)
+		return
+	}
+	first := !slices.ContainsFunc(before, func(b *request) bool { return b.replay == q.replay })
+	if x := c.cancel; first && x != nil && !x.done.IsZero() && q.at.After(x.done.Add(time.Second)) && r.failedDials(c.at) == 0 {
+		w.fail("%s got %s as part of replay %s, which was cancelled %s before", r.endpoint, q.event.id, q.replay, q.at.Sub(x.done))
+	}
+	// Of what failed, it is not for what was delivered before.
+	if !first || c.ids != nil || !c.since.IsZero() || len(before) == 0 {
+		return
+	}
+	last := before[len(before)-1]
+	if means(last) == delivered && !last.end.IsZero() && last.end.Before(c.at.Add(-unsaved)) && !w.relay().forgets(last.at, last.end) && r.failedDials(last.end) == 0 {
+		w.fail("%s got %s as part of replay %s of what failed, and had taken it %s before", r.endpoint, q.event.id, q.replay, q.at.Sub(last.end))
+	}
+}
+
+// judgePause holds a request against the pauses of its endpoint, and against the file.
 func (w *world) judgePause(r *receiver, q *request) {
+	if w.disabled(r.endpoint, q.at.Add(-time.Second), q.at) == yes {
+		w.fail("%s got %s, and is disabled", r.endpoint, q.event.id)
+	}
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
 	var paused time.Time
@@ -183,6 +217,25 @@ const (
 	maybe
 	yes
 )
+
+// disabled says whether the file had an endpoint disabled from one time to another.
+func (w *world) disabled(name string, from, to time.Time) certainty {
+	all, any := true, false
+	for _, v := range w.file.between(from, to) {
+		for _, ep := range v.endpoints {
+			if ep.name == name {
+				all, any = all && !ep.enabled, any || !ep.enabled
+			}
+		}
+	}
+	switch {
+	case all && any:
+		return yes
+	case any:
+		return maybe
+	}
+	return no
+}
 
 // subscribed says whether an event that was accepted at some time from one to another is for an endpoint.
 func (w *world) subscribed(name string, e *event, from, to time.Time) (certainty, endpoint) {

@@ -18,9 +18,11 @@ type ledger struct {
 	commands  []*command
 }
 
-// event is one id.
+// event is one use of an id.
 type event struct {
 	id, typ string
+	source  string // which posted it
+	earlier *event // which had the id before
 	body    string
 	posts   []post
 	under   int // posts that were begun
@@ -83,10 +85,17 @@ type answer struct {
 // command is what an operator had the relay do with an endpoint.
 type command struct {
 	at, done time.Time // done is when it was answered; zero when it may or may not have been done
-	what     string    // pause, resume, replay, discard; move, edit: of the file
-	endpoint string    // empty: of several
-	ids      []string
+	what     string    // pause, resume, discard, replay, cancel; move, edit, rotate: of the file
+	endpoint string
 	typ      string // of the deliveries that it is about; empty for all types
+
+	// Of a replay. Without ids it is for what failed or, with since, for all that was accepted from then on.
+	ids    []string
+	since  time.Time
+	failed []failedDelivery // what had failed, said the relay just before
+	total  int              // how many deliveries it is for
+	replay string           // its name; empty until it is known
+	cancel *command         // what cancelled it
 }
 
 func newLedger(w *world) *ledger {
@@ -98,11 +107,56 @@ func (l *ledger) event(id, typ, body string) *event {
 	defer l.mu.Unlock()
 	e := l.events[id]
 	if e == nil {
-		e = &event{id: id, typ: typ, body: body}
+		e = &event{id: id}
 		l.events[id] = e
 		l.order = append(l.order, e)
 	}
+	if e.body == "" {
+		e.typ, e.body = typ, body
+	}
 	return e
+}
+
+// renew lets an id be that of another event from now on.
+func (l *ledger) renew(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &event{id: id, earlier: l.events[id]}
+	l.events[id] = e
+	l.order = append(l.order, e)
+}
+
+// uses is how many events have had an id.
+func (l *ledger) uses(id string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.events[id]; e != nil; e = e.earlier {
+		n++
+	}
+	return n
+}
+
+// find returns the event of an id that fits; nil when there is none.
+func (l *ledger) find(id string, fits func(*event) bool) *event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.events[id]; e != nil; e = e.earlier {
+		if fits(e) {
+			return e
+		}
+	}
+	return nil
+}
+
+// nth returns the nth newest event of an id that fits, from 0; nil when there is none. What the relay tells of the time at which one was
+// accepted is no help: a clock that was set, and a reboot, move it.
+func (l *ledger) nth(id string, n int, fits func(*event) bool) *event {
+	return l.find(id, func(e *event) bool {
+		if fits(e) {
+			n--
+		}
+		return n < 0
+	})
 }
 
 // begin notes a command, which may have its effect before it is answered; finish notes its answer.
@@ -143,6 +197,13 @@ func (w *world) hastened(endpoint string, since time.Time) bool {
 	return w.ledger.commandsOn(endpoint, since, "resume", "move")
 }
 
+// edited reports whether the file said something else of an endpoint since then.
+func (w *world) edited(endpoint string, since time.Time) bool {
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	return w.ledger.commandsOn(endpoint, since, "edit", "rotate")
+}
+
 // moved reports whether an endpoint was another receiver since then.
 func (w *world) moved(endpoint string, since time.Time) bool {
 	w.ledger.mu.Lock()
@@ -164,11 +225,27 @@ func (l *ledger) discards(endpoint, typ string) (list []command) {
 
 // replayed reports whether an event may have been replayed.
 func (w *world) replayed(endpoint string, e *event) bool {
-	w.ledger.mu.Lock()
-	defer w.ledger.mu.Unlock()
-	return slices.ContainsFunc(w.ledger.commands, func(c *command) bool {
-		return c.endpoint == endpoint && c.what == "replay" && (c.ids == nil || slices.Contains(c.ids, e.id))
-	})
+	return len(w.ledger.replays(endpoint, e)) > 0
+}
+
+// replays returns the replays of an endpoint that may be for an event; without one, all of them.
+func (l *ledger) replays(endpoint string, e *event) (list []command) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.commands {
+		if c.what == "replay" && c.endpoint == endpoint && (e == nil || l.isFor(c, e)) {
+			list = append(list, *c)
+		}
+	}
+	return list
+}
+
+// isFor reports whether a replay may be for an event. The caller holds the ledger's lock. An event may be told as accepted later than it
+// was: by the time that the machine was off, when a reboot with a wrong clock did not let it pass.
+func (l *ledger) isFor(c *command, e *event) bool {
+	from, to := e.accepting()
+	return !from.IsZero() && (c.done.IsZero() || from.Before(c.done)) && (c.typ == "" || c.typ == e.typ) &&
+		(c.ids == nil || slices.Contains(c.ids, e.id)) && (c.since.IsZero() || to.Add(l.w.relay().offSince(to)).After(c.since.Add(-time.Second)))
 }
 
 // freeSince is since when nobody has held an endpoint; paused says that it may be held.
@@ -176,7 +253,7 @@ func (w *world) freeSince(endpoint string) (since time.Time, paused bool) {
 	var resumed time.Time
 	w.ledger.mu.Lock()
 	for _, c := range w.ledger.commands {
-		if c.endpoint != endpoint || c.what == "discard" {
+		if c.endpoint != endpoint || !slices.Contains([]string{"pause", "resume", "move", "edit"}, c.what) {
 			continue
 		}
 		switch c.what {

@@ -22,7 +22,7 @@ func (w *world) judgeLiveness() {
 	for _, ep := range w.endpoints() {
 		r := w.ledger.receivers[ep.name]
 		since, paused := w.freeSince(ep.name)
-		if paused {
+		if paused || w.disabled(ep.name, now, now) != no {
 			continue
 		}
 		if runs.After(since) {
@@ -65,17 +65,22 @@ func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, 
 	}
 	r.mu.Lock()
 	var requests []*request
-	if d := r.deliveries[e.id]; d != nil {
+	if d := r.deliveries[e]; d != nil {
 		requests = slices.Clone(d.requests)
 	}
 	r.mu.Unlock()
-	if w.isOver(r, ep, e, requests) || now.Sub(acked) > ep.maxAge {
+	isReplayed := func(q *request) bool { return q.replay != "" }
+	if w.isOver(r, ep, e, requests) || now.Sub(acked) > ep.maxAge || slices.ContainsFunc(requests, isReplayed) {
 		return true
 	}
 	if n := len(requests); n > 0 && requests[n-1].end.IsZero() {
 		return false
 	}
-	due := ep.due(acked, well, requests, r.failedDials(from) > 0, len(r.open))
+	others := len(r.open)
+	for _, c := range w.ledger.replays(ep.name, nil) { // they take turns
+		others += c.total
+	}
+	due := ep.due(acked, well, requests, r.failedDials(from) > 0, others)
 	if limited {
 		due = due.Add(afterLimits)
 	}

@@ -18,7 +18,7 @@ func (w *world) newWatcher(m *machine) {
 		var said struct {
 			Endpoints []endpointState
 		}
-		answered := w.exchange(m.admin, "GET", "/endpoints", adminToken, "", func(status int, body []byte) {
+		answered := w.exchange(m.admin, "GET", "/endpoints", adminAuth, "", func(status int, body []byte) {
 			if status == 200 {
 				w.read(body, &said)
 			} else if !m.troubledSince(asked) {
@@ -44,7 +44,10 @@ type endpointState struct {
 func (w *world) judgeSaid(m *machine, s *endpointState, asked time.Time) {
 	r := w.ledger.receivers[s.Name]
 	held, free := w.pauseOf(m, r, asked)
+	disabled := w.disabled(s.Name, asked.Add(-time.Second), time.Now())
 	switch {
+	case s.State == "disabled" && disabled == no, s.State != "disabled" && s.State != "paused" && disabled == yes:
+		w.fail("%s is %s, says the relay; that it is disabled is %v", s.Name, s.State, disabled)
 	case s.State == "paused" && free:
 		w.fail("%s is paused, says the relay, and nobody paused it", s.Name)
 	case s.State != "paused" && s.State != "disabled" && held:
@@ -163,7 +166,7 @@ func (w *world) judgeResumed(m *machine, name string, c *command) {
 			ep = &e
 		}
 	}
-	if ep == nil || !w.reachable(r, c.at.Add(-time.Minute)) || !w.waits(r, ep, c.at) || !w.sleep(soon) {
+	if ep == nil || !ep.enabled || !w.reachable(r, c.at.Add(-time.Minute)) || !w.waits(r, ep, c.at) || !w.sleep(soon) {
 		return
 	}
 	now := time.Now()
@@ -207,7 +210,7 @@ func (w *world) waits(r *receiver, ep *endpoint, now time.Time) bool {
 			continue
 		}
 		r.mu.Lock()
-		d := r.deliveries[e.id]
+		d := r.deliveries[e]
 		r.mu.Unlock()
 		_, own := w.isOwn(r.endpoint, e, from, now)
 		if is, _ := w.subscribed(r.endpoint, e, from, to); is == yes && own && d == nil && r.failedDials(from) == 0 {

@@ -78,7 +78,7 @@ func (m *machine) start(slow time.Duration, merges bool) {
 		Machine: client.Machine{Now: m.now, Dial: w.net.dialFrom(l)},
 		Queue: func(o queue.Options) queue.Options {
 			o.Free, o.Now = w.disk.bytes, m.now
-			return o.On(queue.Machine{Fault: l.disk.fault, Up: m.up, Merges: merges, Disk: 16})
+			return o.On(queue.Machine{Fault: l.disk.fault, Up: m.up, Merges: merges, Disk: w.smaller})
 		},
 	}
 	intake, admin := w.net.listen(m.intake, l), w.net.listen(m.admin, l)
@@ -227,6 +227,18 @@ func (m *machine) troubledSince(t time.Time) bool {
 		}
 	}
 	return false
+}
+
+// offSince is for how long at most the relay did not run since then.
+func (m *machine) offSince(t time.Time) (off time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outages {
+		if o.until.After(t) {
+			off += o.until.Sub(o.from)
+		}
+	}
+	return off
 }
 
 // restartedSince reports whether the relay was started since then.

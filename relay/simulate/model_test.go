@@ -114,7 +114,9 @@ const downAfter = 5
 // which come as they like and charge nobody.
 type health struct {
 	inRow   int       // attempts that failed in a row, or may have
+	rowAt   time.Time // when these were enough to make it down
 	downTil time.Time // when it was last not taken for down any more
+	longTil time.Time // when it was last not taken for down any more after so long that its retries may have come with it
 	localAt time.Time // when an attempt last failed because of this machine
 
 	good   time.Time            // when it was last well
@@ -128,19 +130,23 @@ func (h *health) note(m meaning, at time.Time, surely bool) {
 	case delivered, refusesIt:
 		if h.inRow >= downAfter {
 			h.downTil = at
+			if h.isLong(at) {
+				h.longTil = at
+			}
 		}
 		h.inRow, h.sure, h.good = h.justFailed(at), 0, at
+		if h.inRow >= downAfter {
+			h.rowAt = at
+		}
 	case failing:
-		h.inRow++
-		h.mind(at)
+		h.failed(at)
 		if surely && at.Sub(h.good) > blamesType {
 			if h.sure++; h.sure == 2*downAfter {
 				h.downAt = at
 			}
 		}
 	case unsure:
-		h.inRow++
-		h.mind(at)
+		h.failed(at)
 		h.sure = 0
 	}
 }
@@ -150,6 +156,28 @@ func (h *health) forget(crash time.Time) {
 	if !h.downTil.IsZero() && crash.Sub(h.downTil) < unsaved {
 		h.inRow = max(h.inRow, downAfter)
 	}
+}
+
+func (h *health) failed(at time.Time) {
+	if h.inRow++; h.inRow == downAfter {
+		h.rowAt = at
+	}
+	h.mind(at)
+}
+
+// bringsRetries is for how long an endpoint must have been down for its retries to come with it (operate: "unless it was down for less
+// than 15 s: then they wait as retry says").
+const bringsRetries = 15 * time.Second
+
+// isLong reports whether the endpoint may have been down for so long.
+func (h *health) isLong(now time.Time) bool {
+	return h.inRow >= downAfter && now.Sub(h.rowAt) > bringsRetries-together
+}
+
+// mayBringRetries reports whether retries may have been brought forward since then: the endpoint was down for long, or this machine
+// may have been offline.
+func (h *health) mayBringRetries(since, now time.Time) bool {
+	return h.isLong(now) || !h.longTil.IsZero() && !h.longTil.Add(together).Before(since) || !h.localAt.IsZero() && !h.localAt.Before(since)
 }
 
 // together is within what time answers may reach the relay in another order, and it may go down and up again.

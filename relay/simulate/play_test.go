@@ -121,7 +121,7 @@ var retries = [][]time.Duration{
 func (w *world) play() {
 	r := w.rand("world", 0)
 	pick := func(list ...time.Duration) time.Duration { return list[r.IntN(len(list))] }
-	w.file = &file{dedup: pick(time.Hour, 12*time.Hour, 72*time.Hour), retention: 168 * time.Hour, failedRetention: pick(time.Hour, 6*time.Hour, 720*time.Hour)}
+	w.file = &file{editing: make(chan struct{}, 1), dedup: pick(time.Hour, 12*time.Hour, 72*time.Hour), retention: pick(30*time.Minute, 6*time.Hour, 168*time.Hour), failedRetention: pick(time.Hour, 6*time.Hour, 720*time.Hour)}
 	if !*showLog {
 		w.level = zerolog.WarnLevel
 	}
@@ -142,22 +142,29 @@ func (w *world) play() {
 			e.whose = anAccount(a)
 		}
 	}
+	sources := 1 + r.IntN(3)
+	for i := range sources {
+		w.newOrigin(i)
+	}
 	w.file.change(func([]*endpoint) {})
 	w.file.follow()
+	w.smaller = []int{16, 64}[r.IntN(2)]
 	m := w.newMachine("alpha", 1)
 	w.relays = append(w.relays, m)
 	w.writeFile(m)
 	merges := r.IntN(10) == 0
 	m.start(0, merges)
 
-	for i := range 1 + r.IntN(3) {
-		w.newSource(fmt.Sprint("source", i), pick(2*time.Minute, 10*time.Minute, 30*time.Minute))
+	for i := range sources {
+		w.newSource(i, pick(2*time.Minute, 10*time.Minute, 30*time.Minute))
 	}
 	for name, receiver := range w.ledger.receivers {
 		mean := around(time.Hour, w.rand(name, -1)) + time.Minute
 		w.act(name, func(r *rand.Rand) time.Duration { return around(mean, r) }, func(r *rand.Rand) { receiver.become(draw(r)) })
 	}
 	w.newOperator(m, pick(20*time.Minute, time.Hour, 6*time.Hour))
+	w.newSwitcher(m, pick(time.Hour, 3*time.Hour, 12*time.Hour))
+	w.newReplayer(m, pick(20*time.Minute, time.Hour, 6*time.Hour))
 	w.newFate(m, pick(20*time.Minute, time.Hour, 6*time.Hour), merges)
 	w.newWatcher(m)
 	w.newLine(pick(time.Hour, 3*time.Hour, 12*time.Hour))
@@ -180,6 +187,11 @@ func (w *world) end(m *machine) {
 	}
 	for _, r := range w.ledger.receivers {
 		r.become(temper{name: "well", answer: well})
+	}
+	for _, e := range w.file.endpoints {
+		if !e.enabled {
+			w.reload(m, "edit", e.name, func() { e.enabled = true })
+		}
 	}
 	for _, e := range w.endpoints() {
 		if !w.order(m, "resume", e.name) {
