@@ -90,8 +90,8 @@ func (w *world) pauseOf(m *machine, r *receiver, asked time.Time) (held, free bo
 func (w *world) judgeDown(m *machine, r *receiver, since time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.health.localAt.After(since.Add(-time.Hour)) {
-		return // nobody knows what was charged to whom
+	if r.health.localAt.After(since.Add(-time.Hour)) || m.rebootedSince(since.Add(-together)) {
+		return // nobody knows what was charged to whom; or the time may be told later or earlier by what a reboot passed over
 	}
 	var row []*request // failed, the latest first; what is so near to a success may have come after it
 	var good time.Time

@@ -249,6 +249,13 @@ func (m *machine) restartedSince(t time.Time) bool {
 	return n > 0 && (m.outages[n-1].until.IsZero() || !m.outages[n-1].until.Before(t))
 }
 
+// rebootedSince reports whether the machine was started since then.
+func (m *machine) rebootedSince(t time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.booted.Before(t)
+}
+
 // forgets reports whether a crash can have made the relay forget what was over at a time.
 func (m *machine) forgets(began, over time.Time) bool {
 	m.mu.Lock()

@@ -122,6 +122,7 @@ type health struct {
 	good   time.Time            // when it was last well
 	latest [downAfter]time.Time // failures
 	sure   int                  // attempts that failed in a row for certain, so long after that no type can be to blame: twice as many as it takes
+	sureAt time.Time            // when the first of them failed
 	downAt time.Time            // when these were enough
 }
 
@@ -141,7 +142,10 @@ func (h *health) note(m meaning, at time.Time, surely bool) {
 	case failing:
 		h.failed(at)
 		if surely && at.Sub(h.good) > blamesType {
-			if h.sure++; h.sure == 2*downAfter {
+			if h.sure++; h.sure == 1 {
+				h.sureAt = at
+			}
+			if h.sure == 2*downAfter {
 				h.downAt = at
 			}
 		}

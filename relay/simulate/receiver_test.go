@@ -358,6 +358,9 @@ func (r *receiver) ended(q *request, heard bool) {
 	if q.answer.status == 410 {
 		r.everGone = q.end
 	}
+	if r.health.sure > 0 && r.w.hastened(r.endpoint, r.health.sureAt) {
+		r.health.sure = 0 // an operator who resumes it has it judged anew
+	}
 	r.health.note(means(q), q.end, !breaks(q)) // an attempt may be two requests when its connection is broken
 	switch means(q) {
 	case agreement:
