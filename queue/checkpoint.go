@@ -20,7 +20,8 @@ import (
 //
 // It is not synced, so on an honest disk it is never ahead of the files that it describes: a journal and a log that end
 // before it have lost their end. It is synced before a segment is deleted: a log that begins behind the checkpoint's first
-// segment has lost some. Without a checkpoint only these two findings are lost, and retention begins to count anew.
+// segment has lost some. Without a checkpoint only these two findings are lost, retention begins to count anew, and queue time
+// goes on from the log or from the wall clock, whichever is later.
 //
 //	file:   two copies of 4 KiB, written in turn; the one with the higher entry counts
 //	copy:   magic, 8 bytes; last entry in the store, 8; queue time, wall clock and time since the boot in milliseconds, 8
