@@ -220,14 +220,18 @@ func (r *Relay) panicked(what any) {
 	r.log.Error().Any("panic", what).Str("stack", string(debug.Stack())).Msg("a request made the relay fail; others are not touched")
 }
 
-// findExposed works out which tokens and secrets of a configuration others may guess, at the listeners that there are.
+// findExposed works out which tokens and secrets of a configuration others may guess, at the listeners that there are, and warns of
+// those that go over the network in clear text.
 func (r *Relay) findExposed(cfg *config.Config) {
+	running := *cfg
+	running.Server, running.Admin = r.startConfig.Server, r.startConfig.Admin
 	intake := make([]string, len(r.addresses))
 	for i, at := range r.addresses {
 		intake[i] = answer.AddressText(at)
+		for _, line := range running.SentInClear(intake[i]) {
+			r.log.Warn().Str("intake", intake[i]).Msg(line)
+		}
 	}
-	running := *cfg
-	running.Admin = r.startConfig.Admin
 	lines := running.Exposed(intake, answer.AddressText(r.adminAddress))
 	r.exposed.Store(&lines)
 }

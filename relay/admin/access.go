@@ -67,6 +67,9 @@ func (a *Admin) refuseToken(ctx *fasthttp.RequestCtx, guess bool, line, message 
 	if a.wrongTokens.mayLog() {
 		answer.From(a.Log.Warn(), answer.Client(ctx)).Msg(line)
 	}
+	if guess {
+		ctx.SetConnectionClose() // so that each costs its client a connection
+	}
 	if guess && !a.wrongTokens.delay(answer.Group(answer.Client(ctx))) {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "2")
 		answer.Error(ctx, 429, "too_many_requests", "too many wrong tokens are presented, this one among them; the right one is answered at any time")

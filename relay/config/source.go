@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -95,6 +96,23 @@ func checkSourcePath(path string) string {
 	return ""
 }
 
+const sentInClear = "is sent in clear text by those on other machines: set server.tls_cert and tls_key, or listen on loopback behind " +
+	"a proxy that speaks TLS; a secret, which signs, is not sent"
+
+// SentInClear warns of each token of a source that others send in clear text to an address of the intake, in the form of
+// Server.Listen. Load has warned of Server.Listen itself: a socket that systemd passes may be elsewhere.
+func (c *Config) SentInClear(address string) (lines []string) {
+	if IsLoopback(address) || !IsLoopback(c.Server.Listen) || c.Server.TLSCert != "" {
+		return nil
+	}
+	for i := range c.Sources {
+		if !c.Sources[i].Token.IsZero() {
+			lines = append(lines, fmt.Sprintf("the token of source %q %s", c.Sources[i].Name, sentInClear))
+		}
+	}
+	return lines
+}
+
 func checkSourceCredential(t *table, s *Source, server Server) {
 	hasToken, hasSecret := t.named("token"), t.named("secret")
 	if t.named("previous_token") && !hasToken {
@@ -114,8 +132,7 @@ func checkSourceCredential(t *table, s *Source, server Server) {
 		t.standardKey("previous_secret", s.PreviousSecret)
 	}
 	if hasToken && !IsLoopback(server.Listen) && server.TLSCert == "" {
-		t.warn("token", "is sent in clear text by those on other machines: set server.tls_cert and tls_key, or listen on loopback behind "+
-			"a proxy that speaks TLS; a secret, which signs, is not sent")
+		t.warn("token", sentInClear)
 	}
 	if hasToken || hasSecret || server.ClientCA != "" {
 		return

@@ -143,6 +143,20 @@ func TestTokensInClearTextAreWarnedAbout(t *testing.T) {
 			t.Errorf("%s\nwarns:\n%s", tt.text, warned)
 		}
 	}
+	for _, tt := range []struct {
+		text, listen string
+		lines        int
+	}{
+		{text("127.0.0.1", "", ""), "0.0.0.0:8080", 1},
+		{text("127.0.0.1", "", ""), "127.0.0.1:80", 0},
+		{text("127.0.0.1", "", ""), "unix:/run/relay", 0},
+		{text("127.0.0.1", files, ""), "0.0.0.0:8080", 0},
+		{text("0.0.0.0", "", ""), "[::]:8080", 0}, // of which Load warned
+	} {
+		if lines := mustParse(t, tt.text).SentInClear(tt.listen); len(lines) != tt.lines || tt.lines == 1 && !strings.Contains(lines[0], `source "platform"`) {
+			t.Errorf("listening on %s: %q", tt.listen, lines)
+		}
+	}
 	c := mustParse(t, text("0.0.0.0", "", files))
 	if c.Admin.TLSCert != certificate || !strings.Contains(c.Describe(), "admin     https 0.0.0.0:8081, token ***") {
 		t.Errorf("described as\n%s", c.Describe())

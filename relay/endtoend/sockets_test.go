@@ -133,6 +133,9 @@ func TestAPassedSocketForEverybodyNeedsACredential(t *testing.T) {
 	source := "[[source]]\nname = \"platform\"\npath = \"/events\"\ntoken = \"" + newSecret() + "\"\n"
 	p, _ = passing(t, preamble+source+quiet(), "0.0.0.0:0")
 	p.awaitLog(`"message":"serving"`)
+	if !p.stderr.has(`the token of source \"platform\" is sent in clear text`) {
+		t.Errorf("it does not warn of the token in clear text: %s", p.stderr)
+	}
 }
 
 // manager is what a relay tells systemd.

@@ -100,7 +100,7 @@ func (b *bodies) fill(stream io.Reader, buf []byte, likely int, h *reservation) 
 }
 
 // decompress appends what in is the compressed form of, at most b.most bytes, to buf, which is empty. What the decompressor
-// itself needs is taken from windows: semaphores bound how many there are at a time.
+// itself needs is taken from windows, for as long as it is at work.
 func (b *bodies) decompress(in []byte, encoding int, buf []byte, h *reservation, windows *budget) ([]byte, error) {
 	var window reservation
 	window.begin(windows, owner{}, windows.all, nil)

@@ -29,6 +29,11 @@ func (c *counter) open(readTimeout time.Duration) (address string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.serve(ln, readTimeout)
+	return ln.Addr().String()
+}
+
+func (c *counter) serve(ln net.Listener, readTimeout time.Duration) {
 	server := answer.Server(c.Handle, answer.Limits{Body: 1 << 20, Connections: 2048, Stream: true, Refuses: c.Refuses}, func(what any) { c.t.Error(what) })
 	server.ReadTimeout = readTimeout
 	done := make(chan struct{})
@@ -40,7 +45,6 @@ func (c *counter) open(readTimeout time.Duration) (address string) {
 		_ = server.Shutdown() // and with it every connection, whose clients are gone by now
 		<-done
 	})
-	return ln.Addr().String()
 }
 
 // held is what all requests hold, once those that were answered have given back what theirs was.

@@ -244,19 +244,29 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time
 		return false
 	}
 	answer.Received(ctx)
-	kind, encoding := kindOf(&ctx.Request.Header)
+	h := &ctx.Request.Header
+	kind, encoding := kindOf(h)
 	large := 0
 	if encoding != plain || len(w.posted) > firstBytes {
 		large = len(w.posted)
 	}
 	var body []byte
 	var why refusal
-	open := func() { body, why, err = in.open(ctx, s, w, encoding, now) }
-	admitted := true
+	windows := in.memory.known
 	if !authenticated {
-		if admitted = in.memory.verifying.during(w, large, open); admitted && err == nil && why.status == 0 {
-			err = in.memory.authenticate(w, s)
-		}
+		windows = in.memory.windows
+	}
+	open := func() { body, why, err = in.open(ctx, s, w, encoding, windows, now) }
+	admitted := true
+	switch {
+	case authenticated:
+	case large == 0 && s.verify(h, w.posted, now, true) == nil:
+		body, why = w.posted, s.pace(now)
+	default: // whatever its size: a stranger chooses how much work its documented form is
+		admitted = in.memory.verifying.during(w, max(1, len(w.posted)), open)
+	}
+	if !authenticated && admitted && err == nil && why.status == 0 {
+		err = in.memory.authenticate(w, s)
 	}
 	if admitted && err == nil && why.status == 0 {
 		admitted = in.memory.parsing.during(w, large, func() {
@@ -294,11 +304,11 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time
 	return true
 }
 
-// open unpacks the body of a request and checks the signature over it.
-func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *buffers, encoding int, now time.Time) (body []byte, why refusal, err error) {
+// open unpacks the body of a request and checks the signature over it. What unpacking takes besides comes from windows.
+func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *buffers, encoding int, windows *budget, now time.Time) (body []byte, why refusal, err error) {
 	body = w.posted
 	if encoding != plain {
-		w.plain, err = in.bodies.decompress(w.posted, encoding, w.plain, &w.reservation, in.memory.known)
+		w.plain, err = in.bodies.decompress(w.posted, encoding, w.plain, &w.reservation, windows)
 		body = w.plain
 	}
 	if err == nil && !s.Secret.IsZero() {

@@ -15,6 +15,7 @@ import (
 // allocated.
 type budgets struct {
 	known, strangers   *budget
+	windows            *budget // what unpacking takes besides, for requests that have not shown their credential
 	addressShare       int64
 	parsing, verifying *semaphore
 }
@@ -35,6 +36,7 @@ func newBudgets(maxBody int) budgets {
 	strange, processors := max(all/2, bodiesStrange*body), runtime.GOMAXPROCS(0)
 	return budgets{
 		known: newBudget(max(all, bodiesKnown*body)), strangers: newBudget(strange), addressShare: max(strange/4, bodiesAddress*body),
+		windows: newBudget(max(strange/4, zstdBytes)),
 		parsing: newSemaphore(processors), verifying: newSemaphore(max(1, processors/2)),
 	}
 }

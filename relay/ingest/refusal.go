@@ -111,6 +111,9 @@ func (in *Intake) refuse(ctx *fasthttp.RequestCtx, s *source, why refusal) {
 	case 401:
 		in.counts.Unauthorized.Add(1)
 		said = "request refused: credential is missing or wrong"
+		if why == noToken && len(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0 {
+			ctx.SetConnectionClose() // so that each guess costs its client a connection
+		}
 	case 403:
 		in.counts.Forbidden.Add(1)
 		said = "request refused: it comes from an address that the source does not allow"

@@ -1,12 +1,16 @@
 package ingest
 
 import (
+	"bufio"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -108,6 +112,76 @@ func TestCredentialIsCheckedOverTheRawBody(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A stranger chooses how much work the documented form of a body is, however small the body: it is made when his turn comes, while a
+// body that is signed as it came waits for no turn. What he has decompressed takes nothing of what those with a credential have.
+func TestStrangersWaitForTheirTurnWithSmallBodiesToo(t *testing.T) {
+	c := openCounter(t, config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot})
+	address := c.open(patience)
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		c.memory.verifying.enter(owner{source: "another"})
+	}
+	post := func(body, signed string) *bufio.Reader {
+		return bufio.NewReader(say(t, address, fmt.Sprintf("POST /edge HTTP/1.1\r\nHost: localhost\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s",
+			asJSON, realtorBotHeader(signed), len(body), body)))
+	}
+	const event = `{ "type": "test", "data": { "n": 5e-324 } }`
+	stranger := post(event, "another body")
+	eventually(t, "the stranger waits", func() bool {
+		c.memory.verifying.mu.Lock()
+		defer c.memory.verifying.mu.Unlock()
+		return len(c.memory.verifying.waiting) == 1
+	})
+	if status, said := hear(t, post(event, event)); status != 200 {
+		t.Errorf("what is signed as it came is answered %d %s", status, said)
+	}
+	c.memory.verifying.leave()
+	if status, said := hear(t, stranger); status != 401 {
+		t.Errorf("the stranger is answered %d %s", status, said)
+	}
+}
+
+func TestStrangersDecompressWithMemoryOfTheirOwn(t *testing.T) {
+	c := openCounter(t, config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot},
+		config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)})
+	packed := zstdOf(eventText("evt_1", "test"))
+	post := func(path, credential string) int {
+		answer, _ := c.ask("POST", path, packed, asJSON, "Content-Encoding: zstd", credential)
+		return answer.status
+	}
+	for _, of := range []struct {
+		budget                   *budget
+		withSignature, withToken int
+	}{{c.memory.known, 401, 503}, {c.memory.windows, 503, 200}} {
+		var all reservation
+		all.begin(of.budget, owner{source: "another"}, of.budget.all, nil)
+		if err := all.Take(int(of.budget.all) - 4<<10); err != nil {
+			t.Fatal(err)
+		}
+		if stranger, known := post("/edge", realtorBotHeader("another body")), post("/events", "Authorization: Bearer "+testToken); stranger != of.withSignature || known != of.withToken {
+			t.Errorf("without memory of %d bytes: a stranger is answered %d, want %d; with the token %d, want %d", of.budget.all, stranger, of.withSignature, known, of.withToken)
+		}
+		all.end()
+	}
+}
+
+// A connection takes one wrong token: each further one costs the guesser another connection.
+func TestAWrongTokenEndsItsConnection(t *testing.T) {
+	c := openCounter(t, config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)})
+	address := c.open(patience)
+	for _, tt := range []struct {
+		header string
+		status int
+		ends   bool
+	}{{"Authorization: Bearer " + testToken, 400, false}, {"X-No: credential", 401, false}, {"Authorization: Bearer wrong", 401, true}} {
+		in := bufio.NewReader(say(t, address, strings.Repeat("POST /events HTTP/1.1\r\nHost: localhost\r\n"+asJSON+"\r\n"+tt.header+"\r\nContent-Length: 0\r\n\r\n", 2)))
+		first, _ := hear(t, in)
+		_, err := in.Peek(1)
+		if first != tt.status || (err == io.EOF) != tt.ends {
+			t.Errorf("with %q answered %d, and then %v", tt.header, first, err)
+		}
 	}
 }
 

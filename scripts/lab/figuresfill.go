@@ -41,7 +41,8 @@ func newFiller(dir string, at time.Time, retention time.Duration, lanes ...strin
 	f.now.Store(at.UnixMilli())
 	q, err := queue.Open(queue.Options{
 		Dir: dir, DedupWindow: 72 * time.Hour, Retention: retention, FailedRetention: 720 * time.Hour,
-		Now: func() time.Time { return time.UnixMilli(f.now.Load()) },
+		Now:         func() time.Time { return time.UnixMilli(f.now.Load()) },
+		FilterBytes: 256 << 20, // for 100 million ids: beyond what filters have room for, each new id is looked for on disk
 	})
 	if err != nil {
 		return nil, err
