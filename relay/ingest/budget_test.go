@@ -170,7 +170,7 @@ func manyMembers(n int) string {
 func mostOfAConnection(where string) int64 {
 	switch {
 	case strings.HasPrefix(where, "(*tlsConn).Read"), where == "(*counted).Write":
-		return 32 << 10
+		return 48 << 10
 	case where == "linger", where == "io.init.func1", where == "bufio.NewReaderSize", strings.HasPrefix(where, "github.com/valyala/fasthttp."):
 		return 8 << 10
 	}
