@@ -153,9 +153,14 @@ func endRelay(r *relay) error {
 	return errors.Join(err, os.RemoveAll(r.dir))
 }
 
-// run has a trickle posted to a relay for some time, and tells the longest time to an answer.
+// steadyPlan is the plan of a steady rate of posts.
+func steadyPlan(r *relay, eventType string, perSecond float64, d time.Duration) loadPlan {
+	return loadPlan{addr: r.ingest, path: "/events", conns: 16, rate: perSecond, duration: d, eventType: eventType}
+}
+
+// steady has a trickle posted to a relay for some time, and tells the longest time to an answer.
 func steady(ctx context.Context, r *relay, eventType string, perSecond float64, d time.Duration) (longest time.Duration, err error) {
-	l, posted, err := postAll(ctx, loadPlan{addr: r.ingest, path: "/events", conns: 16, rate: perSecond, duration: d, eventType: eventType}, newRun())
+	l, posted, err := postAll(ctx, steadyPlan(r, eventType, perSecond, d), newRun())
 	if err != nil {
 		return 0, err
 	}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 )
 
@@ -216,12 +215,14 @@ func (f *figures) watchRetention(ctx context.Context, r *relay, perSecond float6
 	if _, err = r.start(ctx); err != nil {
 		return w, err
 	}
-	posting, stop := context.WithCancel(ctx)
-	defer stop()
-	var failed error
-	var ended sync.WaitGroup
+	posts, err := newLoad(steadyPlan(r, liveType, perSecond, 10*time.Minute), newRun())
+	if err != nil {
+		return w, err
+	}
+	stop := func() {}
 	if perSecond > 0 {
-		ended.Go(func() { w.slowest, failed = steady(posting, r, liveType, perSecond, 10*time.Minute) })
+		_, stop = posts.begin(ctx)
+		defer stop()
 	}
 	began := time.Now()
 	first, err := r.kept(ctx)
@@ -264,8 +265,11 @@ func (f *figures) watchRetention(ctx context.Context, r *relay, perSecond float6
 	}
 	w.end = time.Now()
 	stop()
-	ended.Wait()
-	return w, failed
+	if posted := posts.result(); perSecond > 0 && (posted.OK == 0 || len(posted.Errors) > 0) {
+		return w, fmt.Errorf("beside retention %d events were posted; answers other than 200: %v", posted.OK, posted.Errors)
+	}
+	w.slowest = posts.latency.quantile(1)
+	return w, nil
 }
 
 const retentionLimit = 4 * time.Minute
