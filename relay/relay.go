@@ -168,7 +168,7 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 // prepare makes the servers and wraps the listeners, in place. What it returns starts to serve them.
 func (r *Relay) prepare(intake, adm []net.Listener) (serve func()) {
 	cfg := r.startConfig
-	atIntake, atAdmin := answer.Shares()
+	atIntake, atAdmin := answer.Shares(memory.Available(), cfg.Server.TLSCert != "")
 	atIntake.Proxies = answer.Proxies{Networks: cfg.Server.TrustedProxies, Protocol: cfg.Server.ProxyProtocol}
 	atAdmin.Proxies = answer.Proxies{Networks: cfg.Server.TrustedProxies}
 	for i := range intake {

@@ -55,9 +55,18 @@ func TestConnectionsLeaveDescriptorsForTheQueue(t *testing.T) {
 	for descriptors, want := range map[uint64][4]int{
 		1 << 20: {4096, 1024, 256, 64}, 8192: {4096, 1024, 256, 64}, 1024: {512, 128, 64, 16}, 256: {128, 32, 16, 8}, 20: {16, 8, 16, 8},
 	} {
-		intake, adm := shares(descriptors)
+		intake, adm := shares(descriptors, 0, true)
 		if got := [4]int{intake.All, intake.PerAddress, adm.All, adm.PerAddress}; got != want {
 			t.Errorf("of %d descriptors: %v, want %v", descriptors, got, want)
+		}
+	}
+	for _, tt := range []struct {
+		memory       uint64
+		secured      bool
+		all, address int
+	}{{256 << 20, false, 1024, 256}, {256 << 20, true, 512, 128}, {1 << 30, false, 4096, 1024}, {1 << 30, true, 2048, 512}, {1 << 40, true, 4096, 1024}, {1 << 20, true, 16, 8}} {
+		if intake, adm := shares(1<<20, tt.memory, tt.secured); intake.All != tt.all || intake.PerAddress != tt.address || adm.All != 256 {
+			t.Errorf("of %d bytes, secured %v: %d and %d connections, want %d and %d", tt.memory, tt.secured, intake.All, intake.PerAddress, tt.all, tt.address)
 		}
 	}
 	if descriptors() == 0 {
