@@ -96,6 +96,29 @@ func TestTheRightTokenIsAnsweredWhileWrongOnesWait(t *testing.T) {
 	guessing.Wait()
 }
 
+// A connection takes one wrong token, whether it is dealt with or turned away: each further one costs the guesser another connection.
+func TestAWrongTokenEndsItsConnection(t *testing.T) {
+	o := openHarness(t, testToken)
+	now := time.Now()
+	o.wrongTokens.now = func() time.Time { return now }
+	o.wrongTokens.sleep = func(time.Duration) {}
+	for _, tt := range []struct {
+		header string
+		status int
+		ends   bool
+	}{{"Authorization: Bearer " + testToken, 200, false}, {"X-No: credential", 401, false}, {"Authorization: Bearer wrong", 401, true}} {
+		if answer, _ := o.exchange("GET", "/stats", "", tt.header); answer.StatusCode != tt.status || answer.Close != tt.ends {
+			t.Errorf("with %q answered %d, the connection ends: %v", tt.header, answer.StatusCode, answer.Close)
+		}
+	}
+	for range guessBurst {
+		o.wrongTokens.delay(netip.MustParseAddr("192.0.2.1"))
+	}
+	if answer, _ := o.exchange("GET", "/stats", "", "Authorization: Bearer wrong"); answer.StatusCode != 429 || !answer.Close {
+		t.Errorf("one too many is answered %d, the connection ends: %v", answer.StatusCode, answer.Close)
+	}
+}
+
 // However many addresses guess, so many guesses are dealt with; those beyond are turned away, and the right token is not.
 func TestGuessingHasACeilingOverAllAddresses(t *testing.T) {
 	o := openHarness(t, testToken)

@@ -96,6 +96,7 @@ func checkSourcePath(path string) string {
 	return ""
 }
 
+// sentInClear is what a token is warned about with: of server.listen by Load, of another address by SentInClear.
 const sentInClear = "is sent in clear text by those on other machines: set server.tls_cert and tls_key, or listen on loopback behind " +
 	"a proxy that speaks TLS; a secret, which signs, is not sent"
 

@@ -16,6 +16,7 @@ import (
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/match"
 	"realtorbot-relay/relay/memory"
+	"realtorbot-relay/sign"
 )
 
 // Queue is what the intake needs of the queue.
@@ -262,6 +263,8 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time
 	case authenticated:
 	case large == 0 && s.verify(h, w.posted, now, true) == nil:
 		body, why = w.posted, s.pace(now)
+	case large == 0 && s.Scheme != sign.SchemeRealtorBot: // which has no other form
+		why = s.unsigned()
 	default: // whatever its size: a stranger chooses how much work its documented form is
 		admitted = in.memory.verifying.during(w, max(1, len(w.posted)), open)
 	}

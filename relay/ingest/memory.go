@@ -11,7 +11,7 @@ import (
 )
 
 // budgets are what all requests may hold together: those that have shown their credential in shares by source, the others in
-// shares by address, and how many large bodies are read or verified at a time. All that is large is taken from it before it is
+// shares by address, and how many bodies that are much work are read or verified at a time. All that is large is taken from it before it is
 // allocated.
 type budgets struct {
 	known, strangers   *budget

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// semaphore bounds how many large bodies are read or verified at a time: what they take of processors and memory follows from that,
+// semaphore bounds how many bodies that are much work are read or verified at a time: what they take of processors and memory follows from that,
 // not from how many clients come. Owners that wait for it take turns, so that one with a thousand requests keeps another waiting for one
 // of them. Safe for concurrent use.
 type semaphore struct {
@@ -28,7 +28,7 @@ const mostTurns = 1024
 
 func newSemaphore(free int) *semaphore { return &semaphore{free: free, turns: map[owner]uint64{}} }
 
-// during does something while it holds the semaphore, or at once if the body is not large: then body is 0, and else its bytes, twice of
+// during does something while it holds the semaphore, or at once if the body is little work: then body is 0, and else its bytes, twice of
 // which w reserves ahead. It reports false when there is no room, or its turn did not come within semaphoreWait.
 func (s *semaphore) during(w *buffers, body int, do func()) bool {
 	if body == 0 {

@@ -115,10 +115,11 @@ func TestCredentialIsCheckedOverTheRawBody(t *testing.T) {
 	}
 }
 
-// A stranger chooses how much work the documented form of a body is, however small the body: it is made when his turn comes, while a
-// body that is signed as it came waits for no turn. What he has decompressed takes nothing of what those with a credential have.
+// A stranger chooses how much work the documented form of a body is, however small the body: it is made when his turn comes. A
+// body that is signed as it came waits for no turn, nor does one whose scheme knows no other form.
 func TestStrangersWaitForTheirTurnWithSmallBodiesToo(t *testing.T) {
-	c := openCounter(t, config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot})
+	c := openCounter(t, config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot},
+		config.Source{Name: "standard", Path: "/standard", Secret: sign.NewSecret(whsec), Scheme: sign.SchemeStandard})
 	address := c.open(patience)
 	for range max(1, runtime.GOMAXPROCS(0)/2) {
 		c.memory.verifying.enter(owner{source: "another"})
@@ -137,12 +138,16 @@ func TestStrangersWaitForTheirTurnWithSmallBodiesToo(t *testing.T) {
 	if status, said := hear(t, post(event, event)); status != 200 {
 		t.Errorf("what is signed as it came is answered %d %s", status, said)
 	}
+	if answer, said := c.ask("POST", "/standard", event, append(standardHeaders("msg_1", time.Now(), "another body"), asJSON)...); answer.status != 401 {
+		t.Errorf("a wrong signature of the other scheme is answered %d %s", answer.status, said)
+	}
 	c.memory.verifying.leave()
 	if status, said := hear(t, stranger); status != 401 {
 		t.Errorf("the stranger is answered %d %s", status, said)
 	}
 }
 
+// What strangers have decompressed takes nothing of what those with a credential have, nor the other way round.
 func TestStrangersDecompressWithMemoryOfTheirOwn(t *testing.T) {
 	c := openCounter(t, config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot},
 		config.Source{Name: "platform", Path: "/events", Token: sign.NewSecret(testToken)})
