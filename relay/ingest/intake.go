@@ -16,7 +16,6 @@ import (
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/match"
 	"realtorbot-relay/relay/memory"
-	"realtorbot-relay/sign"
 )
 
 // Queue is what the intake needs of the queue.
@@ -257,15 +256,16 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time
 	if !authenticated {
 		windows = in.memory.windows
 	}
-	open := func() { body, why, err = in.open(ctx, s, w, encoding, windows, now) }
+	asItCame := encoding == plain && !authenticated // it is looked at first whether that is signed
+	open := func() { body, why, err = in.open(ctx, s, w, encoding, windows, asItCame, now) }
 	admitted := true
 	switch {
 	case authenticated:
-	case large == 0 && s.verify(h, w.posted, now, true) == nil:
+	case asItCame && s.verify(h, w.posted, now, true) == nil: // which was less work than to receive it
 		body, why = w.posted, s.pace(now)
-	case large == 0 && s.Scheme != sign.SchemeRealtorBot: // which has no other form
+	case asItCame && !s.hasForm(w.posted):
 		why = s.unsigned()
-	default: // whatever its size: a stranger chooses how much work its documented form is
+	default: // whatever its size: a stranger chooses how much work it is to decompress it, and to make its documented form
 		admitted = in.memory.verifying.during(w, max(1, len(w.posted)), open)
 	}
 	if !authenticated && admitted && err == nil && why.status == 0 {
@@ -307,15 +307,16 @@ func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time
 	return true
 }
 
-// open unpacks the body of a request and checks the signature over it. What unpacking takes besides comes from windows.
-func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *buffers, encoding int, windows *budget, now time.Time) (body []byte, why refusal, err error) {
+// open unpacks the body of a request and checks the signature over it. What unpacking takes besides comes from windows. asItCame: the
+// signature is not one over the bytes as they came.
+func (in *Intake) open(ctx *fasthttp.RequestCtx, s *source, w *buffers, encoding int, windows *budget, asItCame bool, now time.Time) (body []byte, why refusal, err error) {
 	body = w.posted
 	if encoding != plain {
 		w.plain, err = in.bodies.decompress(w.posted, encoding, w.plain, &w.reservation, windows)
 		body = w.plain
 	}
 	if err == nil && !s.Secret.IsZero() {
-		if why, err = s.admit(&ctx.Request.Header, body, &w.parser, now); err == nil && why.status == 0 {
+		if why, err = s.admit(&ctx.Request.Header, body, &w.parser, asItCame, now); err == nil && why.status == 0 {
 			why = s.pace(now)
 		}
 	}

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -108,22 +109,28 @@ func (s *source) unsigned() refusal {
 }
 
 // admit checks the signature over the body. What Realtor Bot's documentation signs is the body as JSON.stringify writes
-// it, which a proxy on the way may have written differently: so when the bytes as they came don't match, that form is
-// tried, unless that would be much work for a stranger. The error is errNoRoom.
-func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *canonical.Parser, now time.Time) (refusal, error) {
-	if s.verify(h, body, now, true) == nil {
+// it, which a proxy on the way may have written differently: so when the bytes as they came don't match, or are known not to
+// (failed), that form is tried, unless that would be much work for a stranger. Each is hashed once, and the form only where it is
+// another text: no hash of one says anything of the other. The error is errNoRoom.
+func (s *source) admit(h *fasthttp.RequestHeader, body []byte, p *canonical.Parser, failed bool, now time.Time) (refusal, error) {
+	if !failed && s.verify(h, body, now, true) == nil {
 		return refusal{}, nil
 	}
-	if s.Scheme == sign.SchemeRealtorBot && len(body) <= mostForm {
+	if s.hasForm(body) {
 		form, err := p.Canonical(body)
 		if errors.Is(err, errNoRoom) {
 			return refusal{}, err
 		}
-		if err == nil && s.verify(h, form, now, true) == nil {
+		if err == nil && !bytes.Equal(form, body) && s.verify(h, form, now, true) == nil {
 			return refusal{}, nil
 		}
 	}
 	return s.unsigned(), nil
+}
+
+// hasForm reports whether a body may have been signed in another form than that in which it came.
+func (s *source) hasForm(body []byte) bool {
+	return s.Scheme == sign.SchemeRealtorBot && len(body) <= mostForm
 }
 
 // mostForm is up to how many bytes of a body its documented form is tried as what was signed.

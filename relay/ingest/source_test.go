@@ -116,7 +116,7 @@ func TestCredentialIsCheckedOverTheRawBody(t *testing.T) {
 }
 
 // A stranger chooses how much work the documented form of a body is, however small the body: it is made when his turn comes. A
-// body that is signed as it came waits for no turn, nor does one whose scheme knows no other form.
+// body that is signed as it came waits for no turn, however large, nor does one that has no other form.
 func TestStrangersWaitForTheirTurnWithSmallBodiesToo(t *testing.T) {
 	c := openCounter(t, config.Source{Name: "edge", Path: "/edge", Secret: sign.NewSecret(testSecret), Scheme: sign.SchemeRealtorBot},
 		config.Source{Name: "standard", Path: "/standard", Secret: sign.NewSecret(whsec), Scheme: sign.SchemeStandard})
@@ -138,8 +138,20 @@ func TestStrangersWaitForTheirTurnWithSmallBodiesToo(t *testing.T) {
 	if status, said := hear(t, post(event, event)); status != 200 {
 		t.Errorf("what is signed as it came is answered %d %s", status, said)
 	}
-	if answer, said := c.ask("POST", "/standard", event, append(standardHeaders("msg_1", time.Now(), "another body"), asJSON)...); answer.status != 401 {
-		t.Errorf("a wrong signature of the other scheme is answered %d %s", answer.status, said)
+	large := `{ "type": "test", "data": { "x": "` + strings.Repeat("x", mostForm) + `" } }`
+	if status, said := hear(t, post(large, large)); status != 200 {
+		t.Errorf("a large one that is signed as it came is answered %d %s", status, said)
+	}
+	if status, said := hear(t, post(large, "another body")); status != 401 {
+		t.Errorf("one too large for another form is answered %d %s", status, said)
+	}
+	for size, body := range map[string]string{"a small body": event, "a large one": large} {
+		for signed, want := range map[string]int{"another body": 401, body: 200} {
+			answer, said := c.ask("POST", "/standard", body, append(standardHeaders("msg_1", time.Now(), signed), asJSON)...)
+			if answer.status != want {
+				t.Errorf("%s of the other scheme is answered %d %s, want %d", size, answer.status, said, want)
+			}
+		}
 	}
 	c.memory.verifying.leave()
 	if status, said := hear(t, stranger); status != 401 {
