@@ -31,14 +31,17 @@ func (p place) step(s string) place {
 	return p + place(s)
 }
 
-// lineMap tells on which line, from 1, each place of a TOML text is first spoken of. The toml library knows that for syntax errors
-// only: of what is right it tells the keys and their order.
-type lineMap map[place]int
+// lineMap tells on which line, from 1, each place of a TOML text is first spoken of, and which tables are written in braces. The toml
+// library knows lines for syntax errors only: of what is right it tells the keys and their order.
+type lineMap struct {
+	lines  map[place]int
+	braces map[place]bool
+}
 
 // find is the line of p or, when p isn't in the text, of the innermost table around it that is; 0 without any.
 func (m lineMap) find(p place) int {
 	for p != "" {
-		if line, ok := m[p]; ok {
+		if line, ok := m.lines[p]; ok {
 			return line
 		}
 		p = p[:strings.LastIndexAny(string(p), keyStep+indexStep)]
@@ -52,7 +55,7 @@ var lexeme = regexp.MustCompile(`#[^\n]*|"""(?s:[^\\]|\\.)*?"{3,5}|'''(?s:.)*?'{
 
 // locate finds the places of a TOML text that the toml library has accepted and whose keys, in their order, it has told.
 func locate(text string, keys []toml.Key) lineMap {
-	l := &locator{lexemes: lexeme.FindAllString(text, -1), keys: keys, line: 1, lines: lineMap{}, lengths: map[place]int{}}
+	l := &locator{lexemes: lexeme.FindAllString(text, -1), keys: keys, line: 1, found: lineMap{map[place]int{}, map[place]bool{}}, lengths: map[place]int{}}
 	table, depth := place(""), 0 // depth is how many keys lead to the table
 	for l.more("") {
 		if l.peek() == "[" {
@@ -61,7 +64,7 @@ func locate(text string, keys []toml.Key) lineMap {
 			l.entry(table, depth)
 		}
 	}
-	return l.lines
+	return l.found
 }
 
 // locator is a position in a TOML text and what was found before it.
@@ -69,7 +72,7 @@ type locator struct {
 	lexemes []string   // what is still to come
 	keys    []toml.Key // those of the headers and entries that are still to come
 	line    int
-	lines   lineMap
+	found   lineMap
 	lengths map[place]int // of the arrays of tables that [[headers]] built so far
 }
 
@@ -112,8 +115,8 @@ func (l *locator) names(depth int, ends string) (names []string) {
 
 // mark notes the line of a place unless it was spoken of before.
 func (l *locator) mark(p place, line int) place {
-	if _, ok := l.lines[p]; !ok {
-		l.lines[p] = line
+	if _, ok := l.found.lines[p]; !ok {
+		l.found.lines[p] = line
 	}
 	return p
 }
@@ -156,6 +159,7 @@ func (l *locator) value(p place, depth int) {
 			l.value(l.mark(p.index(i), l.line), depth)
 		}
 	case "{":
+		l.found.braces[p] = true
 		l.next()
 		for l.more("}") {
 			l.entry(p, depth)

@@ -81,7 +81,7 @@ func TestLinesOfEveryWayToWriteAKey(t *testing.T) {
 			t.Errorf("%q: line %d, want %d", strings.NewReplacer(keyStep, "/", indexStep, "#").Replace(string(test.at)), got, test.line)
 		}
 	}
-	if _, ok := lines[root.key("fake")]; ok {
+	if _, ok := lines.lines[root.key("fake")]; ok {
 		t.Error("a key was found inside a text")
 	}
 	mustHaveLines(t, lines, root, values, strings.Count(text, "\n")+1)
@@ -91,7 +91,7 @@ func TestLinesOfEveryWayToWriteAKey(t *testing.T) {
 func mustHaveLines(t *testing.T, lines lineMap, at place, value any, most int) {
 	t.Helper()
 	if at != "" {
-		if line, ok := lines[at]; !ok || line < 1 || line > most {
+		if line, ok := lines.lines[at]; !ok || line < 1 || line > most {
 			t.Fatalf("%q has line %d of %d", at, line, most)
 		}
 	}
@@ -120,7 +120,7 @@ func TestLinesOfATextOfNothingButBracketsCostLittle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at := range locate(text, meta.Keys()) {
+		for at := range locate(text, meta.Keys()).lines {
 			if len(at) > 3*2*deepestPlace {
 				t.Fatalf("a place of %d bytes", len(at))
 			}

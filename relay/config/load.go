@@ -167,7 +167,7 @@ func decode(name, text string) (values map[string]any, lines lineMap, fault *Fau
 	// A byte order mark before UTF-8 does no harm here, where it can't become part of a value.
 	text = strings.TrimPrefix(text, "\uFEFF")
 	if reason := Misencoded(text); reason != "" {
-		return nil, nil, &Fault{File: name, Text: reason}
+		return nil, lineMap{}, &Fault{File: name, Text: reason}
 	}
 	meta, err := toml.Decode(text, &values)
 	if err == nil {
@@ -180,7 +180,7 @@ func decode(name, text string) (values map[string]any, lines lineMap, fault *Fau
 		fault.Line = 1 + strings.Count(text[:at], "\n") // the library's is one too far where a name in brackets has no end
 		fault.Text += ": " + notTOML(syntax.Message, text[at:])
 	}
-	return nil, nil, fault
+	return nil, lineMap{}, fault
 }
 
 // notTOML says what is wrong with a text that isn't TOML. message is the library's, at is the text from where it stopped.

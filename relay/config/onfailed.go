@@ -15,10 +15,14 @@ func checkOnFailed(defaults *table, tables []*table, endpoints []Endpoint) {
 		next[e.Name] = e.Delivery.OnFailed
 	}
 	told := false
+	accounts := make([]int, len(endpoints)) // that hand on to each
 	for i := range endpoints {
 		e, t := &endpoints[i], tables[i]
 		to, own := e.Delivery.OnFailed, t.has("on_failed")
 		at := slices.Index(names, to)
+		if at >= 0 && len(e.Match) > 0 {
+			accounts[at]++
+		}
 		switch {
 		case to == "":
 		case to == e.Name:
@@ -32,6 +36,12 @@ func checkOnFailed(defaults *table, tables []*table, endpoints []Endpoint) {
 			t.fault("on_failed", "leads back to %q by way of %q: leave it out at one of them", e.Name, clip(to))
 		case at >= 0 && !endpoints[at].Enabled:
 			t.warn("on_failed", "names %q, which is disabled: what it is given is held for queue.unserved_retention", to)
+		}
+	}
+	for i, n := range accounts {
+		if n > 0 && len(endpoints[i].Match) == 0 {
+			tables[i].warn("match", "is empty, and on_failed of %d %s with a match names it: it is sent what fails of %s: give it a match, unless it is the operator's own",
+				n, ifElse(n == 1, "endpoint", "endpoints"), ifElse(n == 1, "that account", "all those accounts"))
 		}
 	}
 }

@@ -116,7 +116,7 @@ func TestSchemaRefusesWhatIsBadByItself(t *testing.T) {
 
 // relational are the faults of a value that the schema need not know: they are between keys, or in files and the environment.
 var relational = regexp.MustCompile(`no such file|beside (it|secret)|names no endpoint|names a file|checks nothing|asks for certificates|does nothing|is not set|` +
-	`is everybody|must be 0B, for no limit, or from|must be whsec_|is missing, and|matches no type|is no type|is no address to connect to|names the endpoint itself|` +
+	`is everybody|must be 0B, for no limit, or from|must be whsec_|is missing, and|matches no type|is no type|is no address to connect to|names the endpoint itself|can be read in two ways|` +
 	`must be (from|more than) .*not "([-+].*|.*\..*|.*[a-z][0-9].*)"|` + // several parts, a sign or a fraction
 	`must (have|name) |must end in a port|must be unix:|must be host:port|must be an address or a network|is set by the relay|must be a URL|must be like`)
 
