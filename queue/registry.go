@@ -100,6 +100,17 @@ func (q *Queue) Lanes() []*Lane {
 	return list
 }
 
+// lanesOf returns those lanes of a set that there are. It reads memory, as much as the set has.
+func (q *Queue) lanesOf(set LaneSet) (list []*Lane) {
+	all := *q.lanes.Load()
+	set.Each(func(id LaneID) {
+		if int(id) < len(all) && all[id] != nil {
+			list = append(list, all[id])
+		}
+	})
+	return list
+}
+
 // Discard deletes a lane with everything that it holds, for good. Nobody may use the lane any more. When it returns nil that
 // is durable: it waits for the writer's goroutine and the disk.
 func (q *Queue) Discard(lane *Lane) error {

@@ -23,7 +23,8 @@ type Query struct {
 	Below        uint64 // only events with a lower number; 0: all
 	Limit        int    // of events; 100 when it is 0
 
-	// Fits reports whether an event is looked for; nil: each is. It must not block, nor keep the event.
+	// Fits reports whether an event is looked for; nil: each is. With State it is asked of those alone whose delivery is in that state as
+	// the search comes by. It must not block, nor keep the event.
 	Fits func(*Stored) bool
 }
 
@@ -264,6 +265,9 @@ func (s *search) scanRecords(kind entry.RecordKind) error {
 		return err
 	}
 	lanes := s.lanes()
+	if s.query.Lane == nil {
+		lanes = slices.DeleteFunc(lanes, func(l *Lane) bool { return !l.mayHave(kind) })
+	}
 	heads := make([]uint64, len(lanes)) // the next event of each lane, 0 for none
 	for i := range heads {
 		heads[i] = s.at
@@ -386,18 +390,15 @@ func (s *search) readBefore(seq uint64) (err error) {
 
 // addIfState adds an event to the page if it fits the query and its deliveries are in the query's state.
 func (s *search) addIfState(ev *Stored) error {
-	if s.query.Fits != nil && !s.query.Fits(ev) {
+	fits := s.query.State == ""
+	if fits && !s.query.wants(ev) {
 		return nil
 	}
 	found := FoundEvent{
 		Seq: ev.Seq, At: s.q.shown(ev.At), Source: ev.Source, ID: string(ev.ID), Type: string(ev.Type), Bytes: len(ev.Body), Deliveries: []FoundDelivery{}, Letter: LetterOf(ev),
 	}
-	fits := s.query.State == ""
 	var open []unproven
-	for _, l := range s.q.Lanes() {
-		if !ev.Lanes.Has(l.id) {
-			continue
-		}
+	for _, l := range s.q.lanesOf(ev.Lanes) {
 		s.steps--
 		d, err := l.state(ev.Seq)
 		if err != nil {
@@ -409,11 +410,14 @@ func (s *search) addIfState(ev *Stored) error {
 		found.Deliveries = append(found.Deliveries, FoundDelivery{l.name, d.state})
 		fits = fits || s.query.isFor(l.name, d.state) || d.unproven && s.query.isFor(l.name, Discarded)
 	}
-	if fits {
+	if fits && (s.query.State == "" || s.query.wants(ev)) {
 		s.events, s.unproven = append(s.events, found), append(s.unproven, open...)
 	}
 	return nil
 }
+
+// wants reports whether an event is one of those that the query's Fits is for.
+func (q *Query) wants(ev *Stored) bool { return q.Fits == nil || q.Fits(ev) }
 
 // isFor reports whether the query is for deliveries to a lane that are in a state.
 func (q *Query) isFor(lane, state string) bool {

@@ -255,3 +255,57 @@ func TestASearchInVainEndsAndGoesOn(t *testing.T) {
 		t.Errorf("20 MiB were read for one page")
 	}
 }
+
+// A page costs what it finds, and not a look at every lane that there is.
+func TestASearchAmongManyLanesLooksAtThoseOfItsEvents(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, nil)
+	names := make([]string, searchSteps+10)
+	for i := range names {
+		names[i] = fmt.Sprint("crm-", i)
+	}
+	if err := b.MakeLanes(names); err != nil {
+		t.Fatal(err)
+	}
+	first, last := b.lane(names[0]), b.lane(names[len(names)-1])
+	b.append(NewLaneSet(first.ID(), last.ID()), "evt_1", "evt_2", "evt_3")
+	for range 3 {
+		first.Failed(b.take(first), broken(1), "answered 500")
+	}
+	for _, state := range []string{"", Failed, Pending} {
+		page, err := b.Search(Query{State: state})
+		if err != nil || len(page.Events) != 3 || page.Next != 0 {
+			t.Fatalf("%q: found %+v, %v; want all three on one page", state, page, err)
+		}
+		want := []FoundDelivery{{first.Name(), Failed}, {last.Name(), Pending}}
+		if got := page.Events[0].Deliveries; !slices.Equal(got, want) {
+			t.Errorf("%q: the deliveries are %v, want %v", state, got, want)
+		}
+	}
+	_, deliveries, _, err := b.Story([]byte("evt_2"))
+	if err != nil || len(deliveries) != 2 || deliveries[0].Lane != first.Name() || deliveries[1].Lane != last.Name() {
+		t.Errorf("the story has %+v, %v", deliveries, err)
+	}
+}
+
+// BenchmarkSearchAmongLanes compares few lanes with many: a page of events for one of them each.
+func BenchmarkSearchAmongLanes(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			q, crm := openSpeed(b, 0)
+			names := make([]string, n)
+			for i := range names {
+				names[i] = fmt.Sprint("crm-", i)
+			}
+			if err := q.MakeLanes(names); err != nil {
+				b.Fatal(err)
+			}
+			mustFill(b, q, crm, 0, 1000)
+			for b.Loop() {
+				if page, err := q.Search(Query{}); err != nil || len(page.Events) != 100 {
+					b.Fatal(len(page.Events), err)
+				}
+			}
+		})
+	}
+}

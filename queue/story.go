@@ -64,15 +64,13 @@ func (q *Queue) Stories(id []byte, most int) (list []EventStory, err error) {
 			return true, nil
 		}
 		var of []*Lane
-		for _, l := range q.Lanes() {
-			if ev.Lanes.Has(l.id) {
-				story, err := q.deliveryStory(l, ev.Seq)
-				if err != nil {
-					return false, err
-				}
-				story.Letter = LetterOf(ev)
-				of, one.Deliveries = append(of, l), append(one.Deliveries, story)
+		for _, l := range q.lanesOf(ev.Lanes) {
+			story, err := q.deliveryStory(l, ev.Seq)
+			if err != nil {
+				return false, err
 			}
+			story.Letter = LetterOf(ev)
+			of, one.Deliveries = append(of, l), append(one.Deliveries, story)
 		}
 		list, lanes = append(list, one), append(lanes, of)
 		return originals < most, nil
@@ -211,11 +209,15 @@ func (q *Queue) addAttempts(seq uint64, lanes []*Lane, stories []DeliveryStory) 
 	if err != nil {
 		return err
 	}
+	of := make(map[LaneID]int, len(lanes))
+	for i, l := range lanes {
+		of[l.id] = i
+	}
 	for _, p := range places {
 		err := q.eachProgress(p, func(p *entry.Progress) {
-			at := slices.IndexFunc(lanes, func(l *Lane) bool { return l.id == p.Lane })
+			at, ok := of[p.Lane]
 			for _, m := range p.Attempts {
-				if at >= 0 && m.Seq == seq {
+				if ok && m.Seq == seq {
 					stories[at].Attempts = append(stories[at].Attempts, m.Attempt)
 				}
 			}
