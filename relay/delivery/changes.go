@@ -10,8 +10,8 @@ import (
 )
 
 // ExplainChanges fills in what each change of an endpoint means for the deliveries that its lane holds. endpoints are those of the
-// new configuration. Where an endpoint will ask for other events, it looks at some of what waits for it: it reads disk, for a second
-// or so at most, and holds no lock meanwhile.
+// new configuration. Where an endpoint takes some accounts' events alone, it looks at some of what waits for it: it reads disk, for a
+// second or so at most, and holds no lock meanwhile.
 func (d *Dispatcher) ExplainChanges(changes []config.Change, endpoints []config.Endpoint) {
 	backlogs := map[string]backlog{}
 	for _, s := range d.Statuses() {
@@ -28,7 +28,8 @@ func (d *Dispatcher) ExplainChanges(changes []config.Change, endpoints []config.
 			continue
 		}
 		b, ep := backlogs[c.Name], configured[c.Name]
-		if ep != nil && len(ep.Match) > 0 && b.pending+b.retrying > 0 && (c.Change == config.Added || slices.Contains(c.Keys, "match")) {
+		// Whatever changed: what an earlier change of match left to an endpoint that is paused is still there.
+		if ep != nil && len(ep.Match) > 0 && b.pending+b.retrying > 0 {
 			b.judged = true
 			if b.unknown = !time.Now().Before(until); !b.unknown {
 				var err error
@@ -45,7 +46,7 @@ type backlog struct {
 	pending, retrying, failed int64
 	paused                    bool
 
-	judged  bool    // the endpoint will ask for other events
+	judged  bool    // the endpoint takes some accounts' events alone
 	unknown bool    // nobody looked at which of those that it holds are its own
 	foreign foreign // which are not
 }
@@ -77,18 +78,18 @@ func (b backlog) after(c *config.Change, enabled bool) string {
 
 // notItsOwn says which of the backlog the endpoint will not be sent.
 func (b backlog) notItsOwn() string {
-	which := counted(b.foreign.pending, "pending", b.foreign.retrying, "retrying")
+	const failed = "not be sent, and becomes failed (" + ClassUnmatched + ")"
+	f := b.foreign
+	which, seen := counted(f.pending, "pending", f.retrying, "retrying"), counted(f.pendingSeen, "pending", f.retryingSeen, "retrying")
 	switch {
-	case !b.judged:
+	case !b.judged || !b.unknown && !f.more && which == "":
 		return ""
-	case b.unknown:
-		return "; what is not this account's will not be sent, and becomes failed (" + ClassUnmatched + ")"
-	case which == "" && b.foreign.more:
-		return "; the newest of them are this account's"
-	case which == "":
-		return ""
-	case b.foreign.more:
-		which = "at least " + which
+	case b.unknown || f.more && seen == "":
+		return "; none of them was looked at: what is not this account's will " + failed
+	case f.more && which == "":
+		return "; the newest, " + seen + ", were looked at, and all are this account's: what is not among the others will " + failed
+	case f.more:
+		return "; the newest, " + seen + ", were looked at, and " + which + " are not this account's: these, and what is not among the others, will " + failed
 	}
 	return "; " + which + " are not this account's: they will not be sent, and become failed (" + ClassUnmatched + ")"
 }

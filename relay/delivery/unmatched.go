@@ -54,8 +54,9 @@ func ownEvents(rule match.Rule) func(*queue.Stored) bool {
 
 // foreign counts the deliveries that a lane holds whose events are not its endpoint's own any more, once this is its rule.
 type foreign struct {
-	pending, retrying int
-	more              bool // that were not looked at
+	pending, retrying         int
+	pendingSeen, retryingSeen int  // that were looked at
+	more                      bool // there are others
 }
 
 // planTime is how long a plan looks at what lanes hold; planEvents is how many deliveries of a lane it counts, those of the newest
@@ -72,13 +73,16 @@ func (d *Dispatcher) foreignOf(name string, rule match.Rule, retrying bool) (f f
 		return f, nil
 	}
 	own := ownEvents(rule)
-	count := func(state string, n *int) error {
-		found, err := d.queue.Search(queue.Query{Lane: lane, State: state, Limit: planEvents, Fits: func(ev *queue.Stored) bool { return !own(ev) }})
+	count := func(state string, n, seen *int) error {
+		found, err := d.queue.Search(queue.Query{Lane: lane, State: state, Limit: planEvents, Fits: func(ev *queue.Stored) bool {
+			*seen++
+			return !own(ev)
+		}})
 		*n, f.more = len(found.Events), f.more || found.Next != 0
 		return err
 	}
-	if err = count(queue.Pending, &f.pending); err == nil && retrying {
-		err = count(queue.Retrying, &f.retrying)
+	if err = count(queue.Pending, &f.pending, &f.pendingSeen); err == nil && retrying {
+		err = count(queue.Retrying, &f.retrying, &f.retryingSeen)
 	}
 	return f, err
 }

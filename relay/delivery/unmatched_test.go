@@ -153,6 +153,66 @@ func TestASwapOfTwoEndpointsSendsNothingToAnotherAccount(t *testing.T) {
 	}
 }
 
+// explain is what the plan says of a change of one endpoint's keys.
+func (d *harness) explain(ep config.Endpoint, keys ...string) string {
+	changes := []config.Change{{Section: "endpoint", Name: ep.Name, Change: config.Changed, Keys: keys}}
+	d.dispatcher.ExplainChanges(changes, []config.Endpoint{ep})
+	return changes[0].Means
+}
+
+// TestThePlanJudgesWhatIsHeldWhateverChanges: what an earlier change of match left to an endpoint that is paused is told by each plan.
+func TestThePlanJudgesWhatIsHeldWhateverChanges(t *testing.T) {
+	_, url := customer(t)
+	one := subscriber("one", url)
+	one.Match = account("acct_a")
+	d := openHarness(t, one)
+	d.pause("one")
+	d.acceptOf("acct_a", "evt_a")
+	one.Match = account("acct_b")
+	d.apply(one)
+	d.acceptOf("acct_b", "evt_b")
+	for _, key := range []string{"url", "enabled", "secret", "match"} {
+		want := "2 pending held until it is resumed; 1 pending are not this account's: they will not be sent, and become failed (unmatched)"
+		if got := d.explain(one, key); got != want {
+			t.Errorf("of a change of %s the plan says %q, want %q", key, got, want)
+		}
+	}
+}
+
+// TestAPlanThatIsBoundedSaysWhatWasLookedAt: it looks at a bounded number of events, counts those, and says that there are others.
+func TestAPlanThatIsBoundedSaysWhatWasLookedAt(t *testing.T) {
+	_, url := customer(t)
+	one := subscriber("one", url)
+	one.Match = account("acct_a", "acct_b")
+	d := openHarness(t, one)
+	d.pause("one")
+	accept := func(account string, from, n int) {
+		events := make([]queue.Event, n)
+		for i := range events {
+			id := fmt.Sprintf("evt_%d", from+i)
+			body := fmt.Appendf(nil, `{"id":%q,"type":"lead.created","data":{"accountId":%q}}`, id, account)
+			events[i] = queue.Event{ID: []byte(id), Type: []byte("lead.created"), Body: body, Lanes: d.dispatcher.Route([]byte("lead.created"), body)}
+		}
+		if err := d.Append("platform", events, make([]queue.Receipt, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	accept("acct_a", 0, 20_000)
+	looked := func(rule match.Rule, key, form string) {
+		t.Helper()
+		changed := one
+		changed.Match = rule
+		var seen int
+		if n, err := fmt.Sscanf(d.explain(changed, key), form, &seen); n != 1 || err != nil || seen < 1000 || seen >= 20_000 {
+			t.Errorf("the plan says %q, want %q of some thousands", d.explain(changed, key), form)
+		}
+	}
+	looked(account("acct_a"), "match", "20000 pending held until it is resumed; the newest, %d pending, were looked at, and all are this account's: what is not among the others will not be sent, and becomes failed (unmatched)")
+	accept("acct_b", 20_000, 3)
+	looked(account("acct_a"), "url", "20003 pending held until it is resumed; the newest, %d pending, were looked at, and 3 pending are not this account's: these, and what is not among the others, will not be sent, and becomes failed (unmatched)")
+	looked(account("acct_b"), "match", "20003 pending held until it is resumed; the newest, %d pending, were looked at, and 1000 pending are not this account's: these, and what is not among the others, will not be sent, and becomes failed (unmatched)")
+}
+
 // BenchmarkRoute compares few accounts with many: routing an event of one of them.
 func BenchmarkRoute(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
