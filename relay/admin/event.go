@@ -1,8 +1,8 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -10,6 +10,7 @@ import (
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/canonical"
+	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/rfc3339"
 )
@@ -113,28 +114,52 @@ func (a *Admin) event(ctx *fasthttp.RequestCtx, t target) {
 		answer.Error(ctx, 404, "no_event", "no event with this id is kept: it never came, or it is past queue.retention")
 		return
 	}
-	statuses := a.Dispatcher.Statuses()
-	newest := a.storyOf(&list[0], statuses)
+	now := a.asOfNow()
+	newest := a.storyOf(&list[0], now)
 	for i := range list[1:] {
-		newest.Earlier = append(newest.Earlier, a.storyOf(&list[1+i], statuses))
+		newest.Earlier = append(newest.Earlier, a.storyOf(&list[1+i], now))
 	}
 	answer.Value(ctx, 200, newest)
 }
 
-func (a *Admin) storyOf(ev *queue.EventStory, statuses []delivery.Status) story {
+// asOfNow is what stories ask of the endpoints as they are now.
+type asOfNow struct {
+	endpoints []*config.Endpoint
+	byName    map[string]*config.Endpoint
+	statuses  map[string]*delivery.Status // also of what is orphaned
+}
+
+func (a *Admin) asOfNow() *asOfNow {
+	now := &asOfNow{endpoints: a.Dispatcher.Endpoints(), byName: map[string]*config.Endpoint{}, statuses: map[string]*delivery.Status{}}
+	for _, ep := range now.endpoints {
+		now.byName[ep.Name] = ep
+	}
+	statuses := a.Dispatcher.Statuses()
+	for i := range statuses {
+		now.statuses[statuses[i].Name] = &statuses[i]
+	}
+	return now
+}
+
+func (a *Admin) storyOf(ev *queue.EventStory, now *asOfNow) story {
+	candidate := config.NewCandidate(now.endpoints, string(ev.Type), ev.Body)
 	s := story{
 		ID: string(ev.ID), Type: string(ev.Type), Source: ev.Source, Accepted: rfc3339.Milli(ev.At), Settled: ev.IsSettled(),
-		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(ev),
+		Event: json.RawMessage(ev.Body), Body: string(ev.Body), Deliveries: []deliveryStory{}, Unmatched: a.unmatched(ev, candidate, now),
 	}
 	if kept := canonical.KeptNumber(ev.Body); kept != nil {
 		s.Note = "the documented receiver will refuse this, unless its endpoint has numbers = \"javascript\": JavaScript writes another number than " + clipNumber(kept)
 	}
 	for i := range ev.Deliveries {
-		told := deliveryStoryOf(&ev.Deliveries[i])
-		if s := status(statuses, told.Endpoint); s != nil && told.State == queue.Retrying {
-			told.NextAttempt = s.Attempted(ev.Deliveries[i].Next)
+		d := &ev.Deliveries[i]
+		told, status := deliveryStoryOf(d), now.statuses[d.Lane]
+		if status != nil && told.State == queue.Retrying {
+			told.NextAttempt = status.Attempted(d.Next)
 		}
-		told.Note = whatNext(&ev.Deliveries[i], status(statuses, told.Endpoint))
+		told.Note = whatNext(d, status)
+		if ep := now.byName[d.Lane]; ep != nil && d.State == queue.Failed && d.Failure.Class == delivery.ClassUnmatched {
+			told.Note = cmp.Or(ep.NotMatched(candidate), "it is the endpoint's own now") + ": nothing, unless it is replayed, which judges it again; it is kept for queue.failed_retention"
+		}
 		s.Deliveries = append(s.Deliveries, told)
 	}
 	return s
@@ -150,18 +175,20 @@ func clipNumber(text []byte) string {
 }
 
 // unmatched says why an event is not for the other endpoints. That was decided when it was accepted.
-func (a *Admin) unmatched(ev *queue.EventStory) []unmatched {
-	list := []unmatched{}
-	for _, ep := range a.Dispatcher.Endpoints() {
+func (a *Admin) unmatched(ev *queue.EventStory, candidate *config.Candidate, now *asOfNow) []unmatched {
+	list, given := []unmatched{}, map[string]bool{}
+	for i := range ev.Deliveries {
+		given[ev.Deliveries[i].Lane] = true
+	}
+	for _, ep := range now.endpoints {
 		lane := a.Queue.Find(ep.Name)
-		given := func(d queue.DeliveryStory) bool { return d.Lane == ep.Name }
-		if lane == nil || ev.Lanes.Has(lane.ID()) || slices.ContainsFunc(ev.Deliveries, given) {
+		if lane == nil || given[ep.Name] {
 			continue
 		}
 		one := unmatched{ep.Name, "changed_since", "it asks for this event now and did not, or was disabled, when the event was accepted"}
 		if !lane.Existed(ev.Seq) {
 			one.Reason, one.Note = "added_later", "the event was accepted before this endpoint was configured; an endpoint that had the name before may have got it"
-		} else if reason, note := ep.NotFor(string(ev.Type), ev.Body); reason != "" {
+		} else if reason, note := ep.NotFor(candidate); reason != "" {
 			one.Reason, one.Note = reason, note
 		}
 		list = append(list, one)

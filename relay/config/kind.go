@@ -28,7 +28,7 @@ func elements[T any](t *table, key string, values []any, one func(value any) (T,
 	for i, value := range values {
 		element, reason := one(value)
 		if reason != "" {
-			t.faultAt(t.at.key(key).index(i), fmt.Sprintf("%s[%d]", key, i+1), "%s", reason)
+			t.faultAt(t.at.key(key).index(i), fmt.Sprintf("%s[%d]", spell(key), i+1), "%s", reason)
 			continue
 		}
 		read = append(read, element)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -58,7 +59,7 @@ func readMatch(t *table, key string, value, into any) {
 func (t *table) condition(path string, value any) (c match.Condition, ok bool) {
 	c.Path = path
 	if path == "" || slices.Contains(strings.Split(path, "."), "") || utf8.RuneCountInString(path) > longestMatch {
-		t.faultAt(t.at.key(path), spell(path), `is no way to a member: write its names with full stops between them, "data.accountId", of %d characters at most`, longestMatch)
+		t.faultAt(t.at.key(path), cmp.Or(spell(path), `""`), `is no way to a member: write its names with full stops between them, "data.accountId", of %d characters at most`, longestMatch)
 		return c, false
 	}
 	if inner, isTable := value.(map[string]any); isTable {
@@ -136,17 +137,36 @@ func matchValue(value any) (v match.Value, reason string) {
 	return "", "must be " + matchForms + ", not " + describeValue(value)
 }
 
-// NotFor says why an event is not for the endpoint as it is configured, as a word and a sentence about the endpoint; both are empty when
-// it is for it. body is the event in canonical form. It makes what it needs anew each time: it is meant for people who ask.
-func (e *Endpoint) NotFor(eventType string, body []byte) (reason, note string) {
-	if !e.Subscribes(eventType) {
+// Candidate is an event about which endpoints are asked. Its body was read once, for all of them.
+type Candidate struct {
+	eventType string
+	members   *match.Members
+	found     match.Found
+}
+
+// NewCandidate reads an event, whose body is in canonical form, for endpoints. It keeps nothing of it. It makes what it needs anew each
+// time: it is meant for people who ask.
+func NewCandidate(endpoints []*Endpoint, eventType string, body []byte) *Candidate {
+	rules := make([]match.Rule, len(endpoints))
+	for i, e := range endpoints {
+		rules[i] = e.Match
+	}
+	c := &Candidate{eventType: eventType, members: match.MembersOf(rules...)}
+	c.members.Read(body, &c.found)
+	return c
+}
+
+// NotFor says why an event is not for the endpoint as it is configured, which is one of those that it was read for, as a word and a
+// sentence about the endpoint; both are empty when it is for it.
+func (e *Endpoint) NotFor(c *Candidate) (reason, note string) {
+	if !e.Subscribes(c.eventType) {
 		subscribed := "it subscribes to nothing: it is given what fails elsewhere"
 		if len(e.Events) > 0 {
 			subscribed = "it subscribes to " + strings.Join(e.Events, ", ")
 		}
 		return NotSubscribed, subscribed
 	}
-	if why := match.NewJudge(e.Match).Why(body); why != "" {
+	if why := e.NotMatched(c); why != "" {
 		return NotMatched, why
 	}
 	if !e.Enabled {
@@ -154,6 +174,9 @@ func (e *Endpoint) NotFor(eventType string, body []byte) (reason, note string) {
 	}
 	return "", ""
 }
+
+// NotMatched says for what member an event is not the endpoint's own, as NotFor does; "" when it is.
+func (e *Endpoint) NotMatched(c *Candidate) string { return c.members.Why(e.Match, &c.found) }
 
 // Why an event is not for an endpoint.
 const (

@@ -175,8 +175,10 @@ func (d *Dispatcher) Route(eventType, body []byte) queue.LaneSet {
 
 // Subscribers returns the names of the endpoints that an event is for, whose body is in canonical form.
 func (d *Dispatcher) Subscribers(eventType string, body []byte) (names []string) {
-	for _, ep := range d.table.Load().endpoints {
-		if reason, _ := ep.NotFor(eventType, body); reason == "" {
+	endpoints := d.table.Load().endpoints
+	candidate := config.NewCandidate(endpoints, eventType, body)
+	for _, ep := range endpoints {
+		if reason, _ := ep.NotFor(candidate); reason == "" {
 			names = append(names, ep.Name)
 		}
 	}

@@ -43,9 +43,13 @@ func tellRoute(endpoints []config.Endpoint, e canonical.Event, w io.Writer) {
 	type line struct{ name, note string }
 	var lines []line
 	longest, to := 0, 0
+	list := make([]*config.Endpoint, len(endpoints))
 	for i := range endpoints {
-		ep := &endpoints[i]
-		_, note := ep.NotFor(string(e.Type), e.Body)
+		list[i] = &endpoints[i]
+	}
+	candidate := config.NewCandidate(list, string(e.Type), e.Body)
+	for _, ep := range list {
+		_, note := ep.NotFor(candidate)
 		if note == "" {
 			to++
 		}

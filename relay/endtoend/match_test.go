@@ -147,8 +147,8 @@ func TestAStoryTellsWhoseItIsNot(t *testing.T) {
 	want := map[string]string{
 		"other":  "not_matched: data.accountId is acct_7, not acct_42",
 		"number": "not_matched: data.accountId is acct_7, not 7 or 8",
-		"absent": "not_matched: data.accountId is acct_7, and may not be there",
-		"region": "not_matched: data.region is missing",
+		"absent": "not_matched: data.accountId is acct_7, not missing",
+		"region": "not_matched: data.region is missing, not there",
 		"off":    "disabled: it is disabled: events accepted meanwhile are not for it",
 	}
 	if !maps.Equal(notes, want) {
@@ -214,7 +214,8 @@ func TestAnAccountThatAReloadSwapsGetsNothingOfTheOther(t *testing.T) {
 			}
 			unmatched("one", map[string]int{"evt_retried": 1, "evt_a1": 0, "evt_a2": 0})
 			unmatched("two", map[string]int{"evt_b": 0})
-			if s := r.story("evt_b", "two"); s.State != "failed" || len(s.Attempts) != 0 || s.Reason != "data.accountId is not what the endpoint's match asks for" {
+			const note = "data.accountId is acct_b, not acct_a: nothing, unless it is replayed, which judges it again; it is kept for queue.failed_retention"
+			if s := r.story("evt_b", "two"); s.State != "failed" || len(s.Attempts) != 0 || s.Reason != "data.accountId is not what the endpoint's match asks for" || s.Note != note {
 				t.Errorf("its story is %+v", s)
 			}
 

@@ -249,9 +249,9 @@ func (r *relay) awaitEndpoint(name, what string, is func(endpointStats) bool) en
 
 // story is what the tests look at of /events/{id}, for one endpoint.
 type story struct {
-	Endpoint, State, Reason string
-	NextAttempt             time.Time `json:"next_attempt_at"`
-	Attempts                []struct {
+	Endpoint, State, Reason, Note string
+	NextAttempt                   time.Time `json:"next_attempt_at"`
+	Attempts                      []struct {
 		Number, Status        int
 		Began                 time.Time `json:"began_at"`
 		Class, Error, Excerpt string

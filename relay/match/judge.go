@@ -51,16 +51,13 @@ func (j *Judge) Refuses(body []byte, scratch *Found) (path string) {
 	return ""
 }
 
-// Why says why an event is not the endpoint's own, with the value that decides: data.accountId is acct_7, not acct_42. It is "" for
-// one that is.
-func (j *Judge) Why(body []byte) string {
-	if j == nil {
-		return ""
-	}
-	var f Found
-	j.members.Read(body, &f)
-	if c, value := j.rule.broken(&f); c != nil {
-		return c.why(value)
+// Why says why an event, of which f was read by m, is not what a rule asks for whose members m has, with the value that decides:
+// data.accountId is acct_7, not acct_42. It is "" for one that is.
+func (m *Members) Why(rule Rule, f *Found) string {
+	for i := range rule {
+		if value := f.value(int32(m.number(rule[i].Path))); !rule[i].holds(value) {
+			return rule[i].why(value)
+		}
 	}
 	return ""
 }

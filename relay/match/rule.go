@@ -19,18 +19,11 @@ type Condition struct {
 	Exists bool    // the member is there, whatever its value, or is not there
 }
 
-// String is the rule on one line, for people: data.accountId is acct_42, data.test is not there.
+// String is the rule on one line, for people: data.accountId is acct_42, data.test is missing.
 func (r Rule) String() string {
 	parts := make([]string, len(r))
-	for i, c := range r {
-		switch {
-		case len(c.Values) > 0:
-			parts[i] = c.Path + " is " + c.wanted()
-		case c.Exists:
-			parts[i] = c.Path + " is there"
-		default:
-			parts[i] = c.Path + " is not there"
-		}
+	for i := range r {
+		parts[i] = r[i].Path + " is " + r[i].wanted()
 	}
 	return strings.Join(parts, ", ")
 }
@@ -65,9 +58,14 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 // wantedLimit is how many of the values that a condition asks for are named.
 const wantedLimit = 3
 
-// wanted names the values that the condition asks for.
+// wanted names what the condition asks of its member.
 func (c *Condition) wanted() string {
-	if len(c.Values) > wantedLimit {
+	switch {
+	case len(c.Values) == 0 && c.Exists:
+		return "there"
+	case len(c.Values) == 0:
+		return missing
+	case len(c.Values) > wantedLimit:
 		return fmt.Sprintf("one of %s and %d others", c.Values[0], len(c.Values)-1)
 	}
 	texts := make([]string, len(c.Values))
@@ -90,15 +88,7 @@ func (c *Condition) holds(value []byte) bool {
 	return slices.ContainsFunc(c.Values, func(v Value) bool { return string(v) == string(is) })
 }
 
-// why says why a member with this value is not what the condition asks for.
+// why says why a member with this value, nil for none, is not what the condition asks for.
 func (c *Condition) why(value []byte) string {
-	switch {
-	case len(c.Values) == 0 && c.Exists:
-		return c.Path + " is missing"
-	case len(c.Values) == 0:
-		return c.Path + " is " + shown(string(value)) + ", and may not be there"
-	case len(c.Values) > wantedLimit:
-		return c.Path + " is " + shown(string(value)) + ", none of the " + fmt.Sprint(len(c.Values)) + " that it asks for"
-	}
 	return c.Path + " is " + shown(string(value)) + ", not " + c.wanted()
 }

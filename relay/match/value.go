@@ -67,13 +67,16 @@ func (v Value) MarshalJSON() ([]byte, error) { return []byte(v), nil }
 // String is the value for people, on one line: a text without its quotes where it can't be taken for anything else.
 func (v Value) String() string { return shown(string(v)) }
 
+// missing is what a member is that is not there.
+const missing = "missing"
+
 // shownLimit is how many bytes of a value are shown.
 const shownLimit = 64
 
 func shown(value string) string {
 	switch {
 	case value == "":
-		return "missing"
+		return missing
 	case value[0] == '{':
 		return "an object"
 	case value[0] == '[':
@@ -101,7 +104,7 @@ func plainText(text string) bool {
 		}
 	}
 	_, err := strconv.ParseFloat(text, 64)
-	return letter && err != nil && text != "true" && text != "false" && text != "null" && text != "missing"
+	return letter && err != nil && text != "true" && text != "false" && text != "null" && text != missing && text != "there"
 }
 
 func cut(text string) string {
