@@ -64,11 +64,11 @@ func (r *Relay) open() error {
 	if err != nil {
 		return ownership.Explain(r.dir, err)
 	}
-	dispatcher, err := delivery.NewDispatcher(q, r.current.Endpoints, r.current.Server.RateBytes, r.version, r.log, r.machine.Machine)
+	dispatcher, err := delivery.NewDispatcher(q, r.current.Load().Endpoints, r.current.Load().Server.RateBytes, r.version, r.log, r.machine.Machine)
 	if err != nil {
 		return errors.Join(err, q.Close())
 	}
-	intake, err := ingest.New(r.current.Sources, int(r.startConfig.Server.MaxBody), q, func() ingest.Routes { return dispatcher.Routes() }, r.log)
+	intake, err := ingest.New(r.current.Load().Sources, int(r.startConfig.Server.MaxBody), q, func() ingest.Routes { return dispatcher.Routes() }, r.log)
 	if err != nil {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -79,7 +79,7 @@ func (r *Relay) open() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.background.cancel = cancel
 	r.alerter = &alert.Alerter{Queue: q, Dispatcher: dispatcher, Own: r.ownCertificates, Log: r.log}
-	r.heartbeat = alert.NewHeartbeat(r.current.Heartbeat, r.isWell, r.version, r.log)
+	r.heartbeat = alert.NewHeartbeat(r.current.Load().Heartbeat, r.isWell, r.version, r.log)
 	r.background.ended.Go(func() { r.alerter.Run(ctx) })
 	r.background.ended.Go(func() { r.heartbeat.Run(ctx) })
 	r.admin = &admin.Admin{

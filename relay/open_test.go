@@ -87,7 +87,7 @@ func TestStartedOnAFullDiskItServesHealthAndOpensWhenThereIsRoom(t *testing.T) {
 	if id := <-arrived; id != "evt_1" {
 		t.Errorf("%q arrived", id)
 	}
-	if r.dispatcher.Lane("crm") == nil || r.current.Endpoints[0].URL.Reveal() != receiver.URL+"/moved" {
+	if r.dispatcher.Lane("crm") == nil || r.current.Load().Endpoints[0].URL.Reveal() != receiver.URL+"/moved" {
 		t.Error("the queue was opened with the configuration of before the reload")
 	}
 	if status, text := askHealth(t, adm); status != 200 {

@@ -64,9 +64,9 @@ type Relay struct {
 	adminAddress net.Addr
 	exposed      atomic.Pointer[[]string] // which tokens and secrets others may guess, for health
 
-	loading  sync.Mutex     // held while the file is loaded and applied, so that no older file replaces a newer one; loading waits for the disk
-	applying applyLock      // held while a configuration is applied or compared; never while a file is read
-	current  *config.Config // what was applied last
+	loading  sync.Mutex                    // held while the file is loaded and applied, so that no older file replaces a newer one; loading waits for the disk
+	applying applyLock                     // held while a configuration is applied or compared, which waits for the queue's disk; other reloads and a stop, which has an end, wait for it alone
+	current  atomic.Pointer[config.Config] // what was applied last
 	stopping atomic.Bool
 	file     *admin.ConfigFile
 	path     string // of the file, absolute
@@ -121,7 +121,8 @@ func StartOn(m Machine, cfg *config.Config, version string, log zerolog.Logger, 
 
 func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	cfg := r.startConfig
-	r.current, r.opened, r.broken = cfg, make(chan struct{}), make(chan error, 3+len(intake)+len(adm))
+	r.current.Store(cfg)
+	r.opened, r.broken = make(chan struct{}), make(chan error, 3+len(intake)+len(adm))
 	r.applying = make(applyLock, 1)
 	if r.path, err = filepath.Abs(cfg.Path); err != nil {
 		return err

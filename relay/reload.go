@@ -94,11 +94,11 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 			return err
 		}
 		if err := r.dispatcher.Apply(cfg.Endpoints); err != nil {
-			return errors.Join(err, r.intake.SetSources(r.current.Sources))
+			return errors.Join(err, r.intake.SetSources(r.current.Load().Sources))
 		}
 		r.heartbeat.Set(cfg.Heartbeat)
 	}
-	r.current = cfg
+	r.current.Store(cfg)
 	r.file.Follow(cfg)
 	r.findExposed(cfg)
 	r.certificate.Reload()
@@ -114,15 +114,13 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 
 // running is the configuration that the relay follows: what was applied last, except for the settings that need a restart.
 func (r *Relay) running() config.Config {
-	running := *r.current
+	running := *r.current.Load()
 	running.Server, running.Admin, running.Queue, running.Log = r.startConfig.Server, r.startConfig.Admin, r.startConfig.Queue, r.startConfig.Log
 	return running
 }
 
-// describe says for people what the relay does.
+// describe says for people what the relay does. It takes no lock: a reload may wait for the disk.
 func (r *Relay) describe() string {
-	r.applying.lock()
-	defer r.applying.unlock()
 	running := r.running()
 	return running.Describe()
 }

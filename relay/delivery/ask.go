@@ -211,15 +211,16 @@ func (l *Lane) beginLocked(q *query) *flight {
 	return f
 }
 
-// askQueue takes what the gate allows and is the endpoint's own; what is not becomes failed. It reads from disk; the caller must not
-// hold the lock.
+// askQueue takes what the gate allows and is the endpoint's own; what is not becomes failed. Meanwhile first attempts and retries take
+// turns: neither is held up by what is not its own of the other. It reads from disk; the caller must not hold the lock.
 func (l *Lane) askQueue(q *query) {
 	for range unmatchedAtATime {
 		l.takeNext(q)
 		if q.d == nil || !l.withdraw(q) {
 			return
 		}
-		q.d, q.more, q.outlook = nil, false, l.queueLane.Outlook()
+		q.newFirst = !q.first
+		q.d, q.first, q.more, q.outlook = nil, false, false, l.queueLane.Outlook()
 	}
 	q.more = true
 }

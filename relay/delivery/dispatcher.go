@@ -34,7 +34,7 @@ type Dispatcher struct {
 	reports     *reports
 
 	table    atomic.Pointer[routingTable]
-	applying sync.Mutex       // held while table is replaced or a lane is discarded, which waits for the disk
+	applying sync.Mutex       // held by Apply, Discard and Stop, one at a time; the first two wait for the disk. Who looks, delivers or accepts does not take it
 	lanes    map[string]*Lane // of every name that was configured since the start and not discarded; under applying
 
 	cutShort chan struct{} // closed when attempts are to be cut short
@@ -71,22 +71,21 @@ func NewDispatcher(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64,
 var ErrNoLane = errors.New("a new endpoint could not be given its place in the queue")
 
 // Apply makes these the configured endpoints. An endpoint that did not change goes on untouched. The lane of one that did change
-// goes on with its new configuration, and its attempts under way end with the old one. After an error nothing was changed. Apply
-// writes to disk for each endpoint that is new, and waits for other calls of it and of Discard.
+// goes on with its new configuration, and its attempts under way end with the old one. After an error nothing was changed, and no new
+// endpoint has a place in the queue. Apply writes to disk where endpoints are new, and waits for other calls of it and of Discard; nobody
+// else waits for it.
 func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	lanes, order := make([]*Lane, len(endpoints)), make([]*config.Endpoint, len(endpoints))
 	generations := make([]*generation, len(endpoints)) // nil for an endpoint that did not change
+	tallies := make([]*tally, len(endpoints))          // theirs
 	undo := func(err error) error {
 		for _, g := range generations {
 			if g != nil {
 				g.client.Close()
 			}
 		}
-		return err
-	}
-	if err := d.makeLanes(endpoints); err != nil {
 		return err
 	}
 	for i := range endpoints {
@@ -97,14 +96,23 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 			order[i] = l.endpoint()
 			continue
 		}
-		if lanes[i] == nil {
-			lanes[i] = d.newLane(d.queue.Find(ep.Name))
+		if tallies[i] = newTally(); lanes[i] != nil {
+			tallies[i] = lanes[i].tally
 		}
-		c, err := client.New(ep, d.version, d.machine, &lanes[i].tally.skew)
+		c, err := client.New(ep, d.version, d.machine, &tallies[i].skew)
 		if err != nil {
 			return undo(fmt.Errorf("start endpoint %q: %w", ep.Name, err))
 		}
 		generations[i] = &generation{endpoint: ep, client: c, judge: match.NewJudge(ep.Match)}
+	}
+	if err := d.makeLanes(endpoints); err != nil {
+		return undo(err)
+	}
+	// From here on nothing fails.
+	for i, ep := range order {
+		if lanes[i] == nil {
+			lanes[i] = d.newLane(d.queue.Find(ep.Name), tallies[i])
+		}
 	}
 	fresh := newRoutingTable(lanes, order)
 	for _, l := range d.table.Load().lanes {

@@ -171,13 +171,18 @@ func TestBadEndpointChangesNothing(t *testing.T) {
 	bad.Signatures = []string{"no such scheme"}
 	changed := subscriber("crm", url)
 	changed.Delivery.Concurrency = 1
-	if err := d.dispatcher.Apply([]config.Endpoint{changed, bad}); err == nil || !strings.Contains(err.Error(), `"mailer"`) {
+	if err := d.dispatcher.Apply([]config.Endpoint{changed, subscriber("fresh", url), bad}); err == nil || !strings.Contains(err.Error(), `"mailer"`) {
 		t.Fatalf("error %v", err)
 	}
 	d.accept("lead.created", "evt_1")
 	d.until("crm", "settled", settled)
 	if lane := d.dispatcher.Lane("crm"); len(got.arrived()) != 1 || lane.endpoint().Delivery.Concurrency != 4 || d.dispatcher.Lane("mailer") != nil {
 		t.Errorf("arrived: %v", got.arrived())
+	}
+	for _, name := range []string{"fresh", "mailer"} {
+		if d.Find(name) != nil {
+			t.Errorf("%q has a place in the queue, and is not configured", name)
+		}
 	}
 }
 

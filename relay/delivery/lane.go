@@ -82,9 +82,9 @@ type laneStats struct {
 const idleSenderTimeout = 10 * time.Second
 
 // newLane makes a lane that takes nothing until it is configured.
-func (d *Dispatcher) newLane(queueLane *queue.Lane) *Lane {
+func (d *Dispatcher) newLane(queueLane *queue.Lane, counts *tally) *Lane {
 	l := &Lane{
-		name: queueLane.Name(), queueLane: queueLane, network: d.network, probes: d.probes, budget: d.budget, silent: d.silent, uplink: d.uplink, tally: newTally(), reports: d.reports, now: d.now,
+		name: queueLane.Name(), queueLane: queueLane, network: d.network, probes: d.probes, budget: d.budget, silent: d.silent, uplink: d.uplink, tally: counts, reports: d.reports, now: d.now,
 		log:         d.log.With().Str("endpoint", queueLane.Name()).Logger(),
 		wake:        make(chan struct{}, 1),
 		inFlight:    map[*queue.Delivery]*flight{},

@@ -38,7 +38,7 @@ func (tr *trace) audit(cut func(at time.Time) bool) (unjust []string) {
 func (d *harness) restartTrace(tr *trace) {
 	old := tr.lane
 	old.queueLane.SetHealth(old.gate.Health)
-	tr.lane = d.dispatcher.newLane(old.queueLane)
+	tr.lane = d.dispatcher.newLane(old.queueLane, newTally())
 	tr.lane.now, tr.lane.probes, tr.lane.network, tr.lane.lastEndpoint = old.now, old.probes, old.network, old.lastEndpoint
 	tr.lane.generation.Store(old.generation.Load())
 	tr.lane.gate.configure(old.lastEndpoint)

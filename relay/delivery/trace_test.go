@@ -53,7 +53,7 @@ func (d *harness) trace(receiver func(tr *trace, kind string) client.Outcome) *t
 		d.t.Fatal(err)
 	}
 	queueLane.SetHealth(queue.Health{})
-	tr := &trace{t: d.t, lane: d.dispatcher.newLane(queueLane), now: gateStart, receiver: receiver}
+	tr := &trace{t: d.t, lane: d.dispatcher.newLane(queueLane, newTally()), now: gateStart, receiver: receiver}
 	tr.lane.now = func() time.Time { return tr.now }
 	tr.lane.probes = &probeBudget{}
 	ep := &config.Endpoint{Name: "crm", URL: config.NewURL("http://198.51.100.1/"), Events: []string{"*"}, Enabled: true, Delivery: config.Delivery{

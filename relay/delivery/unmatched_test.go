@@ -216,6 +216,59 @@ func TestAPlanThatIsBoundedSaysWhatWasLookedAt(t *testing.T) {
 	looked(account("acct_b"), "match", "20003 pending held until it is resumed; the newest, %d pending, were looked at, and 1000 pending are not this account's: these, and what is not among the others, will not be sent, and becomes failed (unmatched)")
 }
 
+// TestWhatIsNotItsOwnTakesTurnsWithTheRest: of an endpoint that comes back, first attempts have precedence by turns, and what is given
+// up without an attempt ends no turn. However much of it waits, what is due is asked for next.
+func TestWhatIsNotItsOwnTakesTurnsWithTheRest(t *testing.T) {
+	_, url := customer(t)
+	one := subscriber("one", url)
+	one.Match, one.Delivery.Retry = account("acct_a", "acct_b"), []time.Duration{time.Hour, time.Hour}
+	d := openHarness(t, one)
+	d.pause("one")
+	lane := d.dispatcher.Lane("one")
+	retried := func(who, id string) {
+		d.acceptOf(who, id)
+		taken, _ := lane.queueLane.Take()
+		if taken == nil {
+			t.Fatal("there is nothing to take")
+		}
+		lane.queueLane.Retry(taken, &queue.Attempt{Number: 1, At: d.now(), Status: 500}, d.now().Add(-time.Second))
+	}
+	retried("acct_b", "evt_due")
+	for i := range 5 {
+		d.acceptOf("acct_a", fmt.Sprint("evt_first_", i))
+	}
+	one.Match = account("acct_b")
+	d.apply(one)
+	ask := func(newFirst bool) (id string, left int64) {
+		q := &query{now: d.now(), permit: permit{retries: true, firsts: true, newFirst: newFirst}, generation: lane.generation.Load(), outlook: lane.queueLane.Outlook()}
+		lane.askQueue(q)
+		if q.d == nil {
+			return "nothing", lane.queueLane.Outlook().Waiting
+		}
+		lane.queueLane.Delivered(q.d, &queue.Attempt{Number: 2, At: d.now(), Status: 200})
+		return string(q.d.Event.ID), lane.queueLane.Outlook().Waiting
+	}
+	if id, left := ask(true); id != "evt_due" || left != 4 {
+		t.Errorf("it takes %s, and %d first attempts are left; want the retry after one that is not its own", id, left)
+	}
+	// And the other way round: retries that are not its own hold up no first attempt.
+	one.Match = account("acct_a", "acct_b")
+	d.apply(one)
+	for lane.queueLane.Outlook().Waiting > 0 {
+		taken, _ := lane.queueLane.Take()
+		lane.queueLane.Delivered(taken, &queue.Attempt{Number: 1, At: d.now(), Status: 200})
+	}
+	for i := range 5 {
+		retried("acct_a", fmt.Sprint("evt_retry_", i))
+	}
+	d.acceptOf("acct_b", "evt_first")
+	one.Match = account("acct_b")
+	d.apply(one)
+	if id, _ := ask(false); id != "evt_first" || lane.queueLane.Outlook().Retrying != 4 {
+		t.Errorf("it takes %s, and %d retries are left; want the first attempt after one that is not its own", id, lane.queueLane.Outlook().Retrying)
+	}
+}
+
 // BenchmarkRoute compares few accounts with many: routing an event of one of them.
 func BenchmarkRoute(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
