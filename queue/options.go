@@ -57,12 +57,14 @@ type Machine struct {
 	Up     func() (up int64, boot [16]byte) // for how long it has been up, in milliseconds, and which boot that is
 	Merges bool                             // Badger merges tables, for which it wakes 40 times a second
 	Disk   int                              // the files that are made beforehand are so many times smaller
+	Tail   int64                            // how many bytes of the newest events are kept in memory; 0: as elsewhere
 }
 
 // On has the queue run on a simulated machine. Options.Now is its wall clock, with the monotonic one in each reading.
 func (o Options) On(m Machine) Options {
 	o.fault, o.up, o.noMerges = m.Fault, m.Up, !m.Merges
 	o.slotSize, o.segmentSize, o.ballast = 4<<20/int64(m.Disk), 64<<20/int64(m.Disk), 32<<20/int64(m.Disk)
+	o.tailBytes = m.Tail
 	if o.Now == nil {
 		o.Now = time.Now
 	}

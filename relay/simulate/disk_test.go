@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ type disk struct {
 	mu    sync.Mutex
 	rand  *rand.Rand
 	slow  time.Duration // most that a sync takes
+	reads time.Duration // most that a read of a retry's event takes
 	gate  chan struct{} // closed when the writes that wait may go on; nil while none has to wait
 	fuse  int           // so many writes until burnt is told; 0 for never
 	burnt chan struct{}
@@ -62,6 +64,9 @@ func (d *disk) fault(place string, made bool) error {
 	wait := time.Duration(0)
 	if !made && d.slow > 0 && slices.Contains(syncs, place) {
 		wait = time.Duration(d.rand.Int64N(int64(d.slow)))
+	}
+	if !made && d.reads > 0 && place == log.PlaceRead && readsRetry() {
+		wait = time.Duration(d.rand.Int64N(int64(d.reads)))
 	}
 	d.mu.Unlock()
 	if wait > 0 {
@@ -105,6 +110,28 @@ func (d *disk) setSlow(most time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.slow = most
+}
+
+// readsRetry reports whether the caller reads the event of a retry. Others hold what somebody waits for, and in a bubble no time passes
+// for whoever waits for a mutex.
+func readsRetry() bool {
+	var calls [16]uintptr
+	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls[:])])
+	for more := true; more; {
+		var f runtime.Frame
+		if f, more = frames.Next(); strings.HasSuffix(f.Function, ".TakeDue") {
+			return true
+		} else if strings.HasSuffix(f.Function, ".loadRetries") {
+			return false
+		}
+	}
+	return false
+}
+
+func (d *disk) setReads(most time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reads = most
 }
 
 // space is how much is free on the disks of a world.

@@ -22,6 +22,7 @@ type file struct {
 	endpoints []*endpoint
 	origins   []*origin
 	versions  []version
+	editions  int
 }
 
 // version is what the file said from some time on. It was followed from applied on at the latest.
@@ -37,6 +38,7 @@ type endpoint struct {
 	host        *host
 	events      []string
 	whose       whose
+	edition     int // of whose: each attempt says by which it was made
 	enabled     bool
 	secret      string
 	retry       []time.Duration
@@ -96,6 +98,26 @@ func (e *endpoint) takes(typ string) bool {
 		group, all := strings.CutSuffix(s, "*")
 		return s == typ || all && strings.HasPrefix(typ, group)
 	})
+}
+
+// ask has an endpoint ask for other events. It is called while the file is edited.
+func (f *file) ask(e *endpoint, o whose) {
+	f.editions++
+	e.whose, e.edition = o, f.editions
+}
+
+// edition is whose events an endpoint asked for in one edition of that.
+func (f *file) edition(name string, n int) (o whose, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, v := range slices.Backward(f.versions) {
+		for _, e := range v.endpoints {
+			if e.name == name && e.edition == n {
+				return e.whose, true
+			}
+		}
+	}
+	return o, false
 }
 
 // change edits the file.
@@ -162,6 +184,7 @@ func (f *file) text(m *machine, dir string) string {
 	}
 	for _, e := range f.endpoints {
 		fmt.Fprintf(&b, "[[endpoint]]\nname = %q\nurl = \"http://%s/hooks/%s\"\nevents = [%s]\nsecret = %q\nenabled = %v\n", e.name, e.host.name, e.name, quoted(e.events), e.secret, e.enabled)
+		fmt.Fprintf(&b, "headers = { X-Edition = \"%d\" }\n", e.edition)
 		b.WriteString(e.whose.text())
 		waits := make([]string, len(e.retry))
 		for i, wait := range e.retry {

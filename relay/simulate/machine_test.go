@@ -78,7 +78,7 @@ func (m *machine) start(slow time.Duration, merges bool) {
 		Machine: client.Machine{Now: m.now, Dial: w.net.dialFrom(l)},
 		Queue: func(o queue.Options) queue.Options {
 			o.Free, o.Now = w.disk.bytes, m.now
-			return o.On(queue.Machine{Fault: l.disk.fault, Up: m.up, Merges: merges, Disk: w.smaller})
+			return o.On(queue.Machine{Fault: l.disk.fault, Up: m.up, Merges: merges, Disk: w.smaller, Tail: w.tail})
 		},
 	}
 	intake, admin := w.net.listen(m.intake, l), w.net.listen(m.admin, l)

@@ -38,10 +38,45 @@ func (w *world) newOperator(m *machine, mean time.Duration) {
 		}
 		switch r.IntN(6) {
 		case 0:
-			w.reload(m, "edit", e.name, func() { e.whose = anAccount(r) })
+			w.reload(m, "edit", e.name, func() { w.file.ask(e, anAccount(r)) })
 		case 1: // two change places
-			other := w.file.endpoints[r.IntN(len(w.file.endpoints))]
-			w.reload(m, "edit", "", func() { e.whose, other.whose = other.whose, e.whose })
+			w.swap(m, e, w.file.endpoints[r.IntN(len(w.file.endpoints))])
+		}
+	})
+}
+
+// swap has two endpoints change places: each asks for the other's events.
+func (w *world) swap(m *machine, e, other *endpoint) {
+	w.reload(m, "edit", "", func() {
+		mine := e.whose
+		w.file.ask(e, other.whose)
+		w.file.ask(other, mine)
+	})
+}
+
+// newSwapper has two endpoints change places time after time while what has gathered for them is delivered, from a disk that takes its
+// time.
+func (w *world) newSwapper(m *machine, mean time.Duration) {
+	w.act("swapper", func(r *rand.Rand) time.Duration { return around(mean, r) }, func(r *rand.Rand) {
+		two := r.Perm(len(w.file.endpoints))
+		e, other := w.file.endpoints[two[0]], w.file.endpoints[two[1]]
+		for _, name := range []string{e.name, other.name} {
+			w.order(m, "pause", name)
+		}
+		w.sleep(around(10*time.Minute, r))
+		m.mu.Lock()
+		l := m.life
+		m.mu.Unlock()
+		if l != nil {
+			l.disk.setReads(time.Second)
+			defer l.disk.setReads(0)
+		}
+		for _, name := range []string{e.name, other.name} {
+			w.order(m, "resume", name)
+		}
+		for range 10 + r.IntN(30) {
+			w.swap(m, e, other)
+			w.sleep(around(time.Second, r))
 		}
 	})
 }

@@ -137,9 +137,9 @@ func (w *world) play() {
 		w.newReceiver(name, h)
 	}
 	if a := w.rand("accounts", 0); a.IntN(2) == 0 {
-		w.byAccount = true
+		w.byAccount, w.tail = true, 4<<10 // most of what is delivered is read from the disk
 		for _, e := range w.file.endpoints {
-			e.whose = anAccount(a)
+			w.file.ask(e, anAccount(a))
 		}
 	}
 	sources := 1 + r.IntN(3)
@@ -165,6 +165,9 @@ func (w *world) play() {
 	w.newOperator(m, pick(20*time.Minute, time.Hour, 6*time.Hour))
 	w.newSwitcher(m, pick(time.Hour, 3*time.Hour, 12*time.Hour))
 	w.newReplayer(m, pick(20*time.Minute, time.Hour, 6*time.Hour))
+	if w.byAccount {
+		w.newSwapper(m, around(30*time.Minute, w.rand("swapper", -1))+5*time.Minute)
+	}
 	w.newFate(m, pick(20*time.Minute, time.Hour, 6*time.Hour), merges)
 	w.newWatcher(m)
 	w.newLine(pick(time.Hour, 3*time.Hour, 12*time.Hour))

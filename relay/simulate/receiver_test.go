@@ -314,6 +314,10 @@ func (r *receiver) came(got *http.Request, body string) *request {
 	}
 	q := &request{event: e, at: now, replay: got.Header.Get("X-RealtorBot-Replay")}
 	q.attempt, _ = strconv.Atoi(got.Header.Get("X-RealtorBot-Attempt"))
+	edition, _ := strconv.Atoi(got.Header.Get("X-Edition"))
+	if o, ok := w.file.edition(r.endpoint, edition); !ok || !o.holds(e) {
+		w.fail("%s got %s, which is not its own by edition %d of its configuration", r.endpoint, id, edition)
+	}
 	signs := func(secret string) bool {
 		return got.Header.Get("X-RealtorBot-Signature") == signature(secret, body)
 	}

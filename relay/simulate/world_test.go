@@ -28,8 +28,9 @@ type world struct {
 	ledger *ledger
 	disk   space
 
-	byAccount bool // endpoints ask for some accounts' events alone
-	smaller   int  // how many times smaller than elsewhere the files are that a queue makes beforehand
+	byAccount bool  // endpoints ask for some accounts' events alone
+	smaller   int   // how many times smaller than elsewhere the files are that a queue makes beforehand
+	tail      int64 // bytes of events that a queue keeps in memory; 0: as elsewhere
 
 	over   chan struct{} // closed when the play ends
 	actors sync.WaitGroup
