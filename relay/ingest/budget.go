@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,7 +15,8 @@ import (
 
 // budget is memory in bytes that requests may make the relay hold, together and each owner to it. An owner that holds its
 // share, or a budget that is used up, makes room by cutting the connections of clients that keep us waiting, those that
-// have for the longest first. Safe for concurrent use.
+// have for the longest first. What comes back goes to the owners that hold the least: many who hold all that there is, none of them
+// slow, keep nobody out who wants little. Safe for concurrent use.
 type budget struct {
 	all int64 // bytes, of all owners together
 
@@ -144,7 +146,7 @@ func (h *reservation) move(to *budget, p owner, share int64) error {
 // reserveLocked counts bytes for an owner, and waits for room when there is none, up to roomWait.
 func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) error {
 	w := &waiter{owner: p, share: share, bytes: bytes}
-	if b.fitsLocked(w) {
+	if b.fitsLocked(w) && (whom.hasty || !b.yieldsLocked(p)) {
 		b.countLocked(w)
 		return nil
 	}
@@ -177,14 +179,47 @@ func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) e
 			return nil
 		case over:
 			b.waiting = slices.Delete(b.waiting, at, at+1)
+			b.grantLocked()
 			return errNoRoom
 		}
 		b.makeRoomLocked(w)
 	}
 }
 
-func (b *budget) fitsLocked(w *waiter) bool {
-	return b.held+w.bytes <= b.all && b.owners[w.owner]+w.bytes <= w.share
+func (b *budget) fitsLocked(w *waiter) bool { return b.held+w.bytes <= b.all && b.withinShareLocked(w) }
+
+func (b *budget) withinShareLocked(w *waiter) bool { return b.owners[w.owner]+w.bytes <= w.share }
+
+// yieldsLocked reports whether somebody waits for room who holds less than this owner.
+func (b *budget) yieldsLocked(p owner) bool {
+	return slices.ContainsFunc(b.waiting, func(w *waiter) bool {
+		return b.owners[w.owner] < b.owners[p] && b.withinShareLocked(w)
+	})
+}
+
+// grantLocked serves those who wait, owners that hold the least before others: until there is enough for one of them, what is free is
+// kept for them. Of one owner, who needs less does not wait for who needs more.
+func (b *budget) grantLocked() {
+	for {
+		next, least := -1, int64(math.MaxInt64) // the first that fits of those that hold the least
+		for i, w := range b.waiting {
+			if holds := b.owners[w.owner]; holds <= least && b.withinShareLocked(w) {
+				if holds < least {
+					next, least = -1, holds
+				}
+				if next < 0 && b.fitsLocked(w) {
+					next = i
+				}
+			}
+		}
+		if next < 0 {
+			return
+		}
+		w := b.waiting[next]
+		b.waiting = slices.Delete(b.waiting, next, next+1)
+		b.countLocked(w)
+		close(w.granted)
+	}
 }
 
 func (b *budget) countLocked(w *waiter) {
@@ -198,14 +233,7 @@ func (b *budget) freeLocked(p owner, bytes int64) {
 	if b.owners[p] -= bytes; b.owners[p] == 0 {
 		delete(b.owners, p)
 	}
-	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
-		fits := b.fitsLocked(w)
-		if fits {
-			b.countLocked(w)
-			close(w.granted)
-		}
-		return fits
-	})
+	b.grantLocked()
 }
 
 // noteLocked remembers what h holds, and keeps it among those that may be cut while that is worth it.

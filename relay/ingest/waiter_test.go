@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"realtorbot-relay/relay/canonical"
 )
@@ -32,6 +33,7 @@ func TestWhoWaitsForRoomIsNotWokenInVain(t *testing.T) {
 		if err := first.Take(950); err != nil {
 			t.Fatal(err)
 		}
+		first.hasty = true // or it would let them go first
 		took := make(chan error, waiters)
 		for range waiters {
 			go func() {
@@ -97,6 +99,76 @@ func TestRoomGoesToThoseForWhomThereIsEnough(t *testing.T) {
 		synctest.Wait()
 		if b.held != 0 || len(b.waiting) != 0 || large.bytes != 0 {
 			t.Errorf("in the end %d bytes are held, %d by who was refused, %d wait", b.held, large.bytes, len(b.waiting))
+		}
+	})
+}
+
+// Of several owners who wait the one that holds the least is served first, and nobody who holds more takes what comes back before
+// that is enough, neither by asking for less nor by coming later. Who works in his turn does not wait for anybody.
+func TestRoomGoesFirstToWhoHoldsTheLeast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1000)
+		of := func(name string, bytes int) *reservation {
+			h := new(reservation)
+			h.begin(b, owner{source: name}, 800, nil)
+			if err := h.Take(bytes); err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		take := func(h *reservation, bytes int) chan error {
+			took := make(chan error, 1)
+			go func() { took <- h.Take(bytes) }()
+			synctest.Wait()
+			return took
+		}
+		much, more, little := of("much", 390), of("more", 600), of("little", 0)
+		early := take(much, 20)
+		poor := take(little, 100)
+		much.Give(60)
+		late := take(more, 10)
+		inTurn := of("more", 0)
+		inTurn.hasty = true
+		if err := inTurn.Take(5); err != nil {
+			t.Errorf("in his turn: %v", err)
+		}
+		synctest.Wait()
+		if len(early)+len(poor)+len(late) > 0 {
+			t.Errorf("%d, %d and %d were served, with 65 bytes and one who holds nothing waiting for 100", len(early), len(poor), len(late))
+		}
+		more.Give(50)
+		synctest.Wait()
+		if len(poor) != 1 || len(early)+len(late) > 0 {
+			t.Errorf("who holds nothing: %d served with 115 bytes, others %d and %d", len(poor), len(early), len(late))
+		}
+		more.Give(5)
+		for name, took := range map[string]chan error{"early": early, "poor": poor, "late": late} {
+			if err := <-took; (err != nil) != (name == "late") { // there is nothing left for it until its time is over
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// Whom nobody serves holds up nobody once his time is over.
+func TestWhoWaitsInVainLeavesTheRoomToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1000)
+		var much, little reservation
+		much.begin(b, owner{source: "much"}, 1000, nil)
+		little.begin(b, owner{source: "little"}, 1000, nil)
+		if err := much.Take(900); err != nil {
+			t.Fatal(err)
+		}
+		vain := make(chan error, 1)
+		go func() { vain <- little.Take(200) }()
+		synctest.Wait()
+		time.Sleep(roomWait / 2)
+		if err := much.Take(50); err != nil {
+			t.Errorf("when the other has given up: %v", err)
+		}
+		if err := <-vain; err != errNoRoom {
+			t.Errorf("200 of 1000 bytes beside 900: %v", err)
 		}
 	})
 }
