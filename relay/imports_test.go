@@ -1,11 +1,13 @@
 package relay
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,3 +151,55 @@ func reachedFrom(imports map[string][]string, dir string) map[string]string {
 
 // under reports whether path is dir or below it; below "." nothing is.
 func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// What all answers have is added in one place: all are answered by a server of relay/answer, and those that are written past it begin
+// with its Head.
+func TestAnswersAreBegunInOnePlace(t *testing.T) {
+	heads, servers := 0, 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel("..", path) // both are relative
+		if d.IsDir() && (name == "scripts" || name == "relay/try" || d.Name() == "testdata" || len(d.Name()) > 2 && d.Name()[0] == '.') {
+			return filepath.SkipDir // listen is a receiver, and no listener of a relay
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.BasicLit:
+				if n.Kind == token.STRING && statusLine.MatchString(n.Value) {
+					if heads++; name != "relay/answer/answer.go" {
+						t.Errorf("%s begins an answer by itself: %s", name, n.Value)
+					}
+				}
+			case *ast.SelectorExpr:
+				if n.Sel.Name == "Hijack" && name != "relay/admin/eventstream.go" {
+					t.Errorf("%s takes a connection from its server", name)
+				}
+			case *ast.CompositeLit:
+				if of, ok := n.Type.(*ast.SelectorExpr); ok && of.Sel.Name == "Server" {
+					if servers++; name != "relay/answer/server.go" {
+						t.Errorf("%s makes a server of its own", name)
+					}
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if heads != 1 || servers != 1 {
+		t.Errorf("%d heads of answers and %d servers were found, not one of each", heads, servers)
+	}
+}
+
+var statusLine = regexp.MustCompile(`HTTP/1\.[01] [0-9%]`)

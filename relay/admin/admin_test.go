@@ -138,10 +138,19 @@ func (o *harness) askFrom(client *http.Client, method, path string, headers ...s
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	o.mustHaveAll(answer)
 	if kind := answer.Header.Get("Content-Type"); kind != "application/json" {
 		o.t.Errorf("%s %s: content type %q", method, path, kind)
 	}
 	return answer.StatusCode, string(body)
+}
+
+// mustHaveAll looks for what all answers have that are no files.
+func (o *harness) mustHaveAll(answer *http.Response) {
+	o.t.Helper()
+	if kept, sniffed := answer.Header.Get("Cache-Control"), answer.Header.Get("X-Content-Type-Options"); kept != "no-store" || sniffed != "nosniff" {
+		o.t.Errorf("the answer %d has Cache-Control %q and X-Content-Type-Options %q", answer.StatusCode, kept, sniffed)
+	}
 }
 
 // read asks for an object.

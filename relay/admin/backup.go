@@ -3,7 +3,6 @@ package admin
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"net/http/httputil"
 	"time"
@@ -17,11 +16,13 @@ import (
 // backupBuffer is how many bytes of a backup are gathered before they are written.
 const backupBuffer = 64 << 10
 
+const backupKind = "application/zstd"
+
 // backup answers with a copy of the queue as it is. Who reads it knows by its end that it is whole; over HTTP/1.1 one that
 // breaks off is also an answer that does.
 func (a *Admin) backup(ctx *fasthttp.RequestCtx) {
 	chunked := ctx.Request.Header.IsHTTP11()
-	a.serveStream(ctx, "application/zstd", func(l *eventStream) {
+	a.serveStream(ctx, backupKind, func(l *eventStream) {
 		began := time.Now()
 		b, err := a.Queue.Backup(a.Version)
 		if err != nil {
@@ -54,16 +55,15 @@ func (a *Admin) noBackup(l *eventStream, err error) {
 
 // sendBackup writes a backup as the body of an answer. The reader has liveWrite for each piece.
 func sendBackup(l *eventStream, b *queue.Backup, chunked bool) (written int64, damaged int, err error) {
-	head := "HTTP/1.1 200 OK\r\nContent-Type: application/zstd\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
-	name := b.Contents().BeganAt.Format("20060102T150405Z")
+	lines := []string{"Content-Disposition: attachment; filename=\"relay-" + b.Contents().BeganAt.Format("20060102T150405Z") + ".backup\""}
 	body := io.Writer(l.Writer)
 	var chunks io.WriteCloser
 	if chunked {
-		head += "Transfer-Encoding: chunked\r\n"
+		lines = append(lines, "Transfer-Encoding: chunked")
 		chunks = httputil.NewChunkedWriter(l.Writer)
 		body = chunks
 	}
-	fmt.Fprintf(l, "%sContent-Disposition: attachment; filename=\"relay-%s.backup\"\r\n\r\n", head, name)
+	_, _ = l.Write(answer.Head(200, backupKind, lines...))
 	counted := &counting{w: body}
 	gathered := bufio.NewWriterSize(counted, backupBuffer)
 	if damaged, err = b.Write(gathered); err == nil {
@@ -93,6 +93,5 @@ func (c *counting) Write(p []byte) (int, error) {
 
 // refuse answers with an error, in the form that all have.
 func (l *eventStream) refuse(status int, code, message string) {
-	fmt.Fprintf(l, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s",
-		status, fasthttp.StatusMessage(status), answer.Failure(code, message))
+	_, _ = l.Write(append(answer.Head(status, "application/json"), answer.Failure(code, message)...))
 }

@@ -132,8 +132,7 @@ func (p deadlineWriter) Write(b []byte) (int, error) {
 func (a *Admin) live(ctx *fasthttp.RequestCtx, run func(*eventStream)) {
 	const kind = "text/event-stream"
 	a.serveStream(ctx, kind, func(l *eventStream) {
-		_, _ = l.WriteString("HTTP/1.1 200 OK\r\nContent-Type: " + kind + "\r\nCache-Control: no-store\r\n" +
-			"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n")
+		_, _ = l.Write(append(answer.Head(200, kind, "X-Accel-Buffering: no"), "retry: 2000\n\n"...))
 		run(l)
 	})
 }
@@ -145,27 +144,30 @@ func (a *Admin) serveStream(ctx *fasthttp.RequestCtx, kind string, run func(*eve
 		ctx.SetContentType(kind)
 		return
 	}
-	const full = "too many streams are open, or the relay is stopping: come again in a moment"
 	if !a.streams.hasRoom() {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "5")
-		answer.Error(ctx, 503, "unavailable", full)
+		answer.Error(ctx, 503, "unavailable", noPlace)
 		return
 	}
 	ctx.HijackSetNoResponse(true)
 	// Whether this is ever called is fasthttp's matter: it is not when an answer to an earlier request of the connection
 	// can't be written. So nothing is taken before.
-	ctx.Hijack(func(conn net.Conn) {
-		l := &eventStream{ending: make(chan struct{}), gone: make(chan struct{}), conn: conn}
-		l.Writer = bufio.NewWriterSize(deadlineWriter{l}, streamBuffer)
-		if !a.streams.begin(l) { // the last place went to another meanwhile
-			_ = conn.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
-			_, _ = conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
-				`{"error":{"code":"unavailable","message":"` + full + "\"}}\n"))
-			return
-		}
-		defer a.streams.end(l)
-		a.run(l, run)
-	})
+	ctx.Hijack(func(conn net.Conn) { a.serveOn(conn, run) })
+}
+
+const noPlace = "too many streams are open, or the relay is stopping: come again in a moment"
+
+// serveOn has an answer go on, if there is a place for it.
+func (a *Admin) serveOn(conn net.Conn, run func(*eventStream)) {
+	l := &eventStream{ending: make(chan struct{}), gone: make(chan struct{}), conn: conn}
+	l.Writer = bufio.NewWriterSize(deadlineWriter{l}, streamBuffer)
+	if !a.streams.begin(l) { // the last place went to another meanwhile
+		_ = conn.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
+		_, _ = conn.Write(append(answer.Head(503, "application/json", "Retry-After: 5"), answer.Failure("unavailable", noPlace)...))
+		return
+	}
+	defer a.streams.end(l)
+	a.run(l, run)
 }
 
 // run begins the answer and has it go on until it ends. A panic of it is one failed answer.

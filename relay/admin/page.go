@@ -71,7 +71,6 @@ func (a *Admin) page(ctx *fasthttp.RequestCtx, f pageFile) {
 	}
 	h := &ctx.Response.Header
 	h.Set("Content-Security-Policy", pagePolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")

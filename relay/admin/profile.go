@@ -88,8 +88,6 @@ func (a *Admin) profile(ctx *fasthttp.RequestCtx, t target) {
 		_ = pprof.Lookup(t.id).WriteTo(out, debug)
 	}
 	ctx.Response.Header.SetContentType(kind)
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
 	ctx.Response.SetBodyRaw(out.Bytes())
 }
 

@@ -40,6 +40,7 @@ func (o *harness) open(path, last string) *reader {
 		o.t.Fatalf("GET %s: %d %s", path, answer.StatusCode, answer.Header.Get("Content-Type"))
 	}
 	o.t.Cleanup(func() { _ = answer.Body.Close() })
+	o.mustHaveAll(answer)
 	lines := bufio.NewScanner(answer.Body)
 	lines.Buffer(nil, 1<<20)
 	return &reader{o.t, answer, lines}
@@ -175,6 +176,17 @@ func TestSoManyStreamsAtATime(t *testing.T) {
 	if status, body := o.ask("GET", "/stream"); status != 503 || !strings.Contains(body, "unavailable") {
 		t.Fatalf("one more is answered %d %s", status, body)
 	}
+	here, there := net.Pipe() // of one that found a place when it asked
+	defer there.Close()
+	go func() {
+		defer here.Close()
+		o.serveOn(here, func(*eventStream) { t.Error("it is served without a place") })
+	}()
+	answer, err := http.ReadResponse(bufio.NewReader(there), nil)
+	if err != nil || answer.StatusCode != 503 {
+		t.Fatalf("without a place: %v, %v", answer, err)
+	}
+	o.mustHaveAll(answer)
 	_ = first.answer.Body.Close()
 	deadline := time.Now().Add(patience)
 	for {

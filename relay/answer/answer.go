@@ -3,6 +3,7 @@ package answer
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strconv"
 
@@ -29,12 +30,30 @@ var (
 	typeOptions, noSniff  = []byte("X-Content-Type-Options"), []byte("nosniff")
 )
 
-// begin is what all answers in JSON have: they are of this moment, and no page whatever is in them.
 func begin(ctx *fasthttp.RequestCtx, status int) {
 	ctx.Response.Header.SetContentType(contentType)
-	ctx.Response.Header.SetCanonical(cacheControl, noStore)
-	ctx.Response.Header.SetCanonical(typeOptions, noSniff)
 	ctx.Response.SetStatusCode(status)
+}
+
+// complete adds what all answers have: nobody takes them for something else than they say they are, and they are of this moment, but
+// for those that say themselves how long they are good.
+func complete(ctx *fasthttp.RequestCtx) {
+	h := &ctx.Response.Header
+	h.SetCanonical(typeOptions, noSniff)
+	if len(h.PeekBytes(cacheControl)) == 0 {
+		h.SetCanonical(cacheControl, noStore)
+	}
+}
+
+// Head begins an answer that is written past fasthttp, and has what all answers have. lines are more of its headers, "Name: value". It
+// is the last answer of its connection.
+func Head(status int, kind string, lines ...string) []byte {
+	head := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s: %s\r\n%s: %s\r\nConnection: close\r\n", status, fasthttp.StatusMessage(status), kind,
+		cacheControl, noStore, typeOptions, noSniff)
+	for _, line := range lines {
+		head = append(append(head, line...), "\r\n"...)
+	}
+	return append(head, "\r\n"...)
 }
 
 // Value answers with v as indented JSON, for those who read it with curl. All of it is in memory.

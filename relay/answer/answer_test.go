@@ -80,7 +80,55 @@ func exchange(t *testing.T, address, request string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mustHaveAll(t, answer)
 	return answer, string(body)
+}
+
+// mustHaveAll looks for what all answers have.
+func mustHaveAll(t *testing.T, answer *http.Response) {
+	t.Helper()
+	if kept, sniffed := answer.Header.Get("Cache-Control"), answer.Header.Get("X-Content-Type-Options"); kept != "no-store" || sniffed != "nosniff" {
+		t.Errorf("the answer %d has Cache-Control %q and X-Content-Type-Options %q", answer.StatusCode, kept, sniffed)
+	}
+}
+
+// A handler need not think of what all answers have, and can't take it away; it may say how long its own is good.
+func TestNoHandlerCanForgetWhatAllAnswersHave(t *testing.T) {
+	address := serve(t, Server(func(ctx *fasthttp.RequestCtx) {
+		switch string(ctx.Path()) {
+		case "/nothing":
+		case "/text":
+			_, _ = ctx.WriteString("text")
+		case "/redirect":
+			ctx.Redirect("/text", 308)
+		case "/error":
+			ctx.Error("in words of fasthttp", 500)
+		case "/reset":
+			ctx.Response.Header.Set("X-Content-Type-Options", "none")
+			ctx.Response.Reset()
+		case "/other":
+			ctx.Response.Header.Set("X-Content-Type-Options", "none")
+		case "/stream":
+			ctx.SetBodyStream(strings.NewReader("text"), -1)
+		case "/panic":
+			panic("a mistake")
+		case "/kept":
+			ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-cache")
+		}
+	}, Limits{Body: 1 << 10, Connections: 8}, func(any) {}))
+	for _, path := range []string{"/nothing", "/text", "/redirect", "/error", "/reset", "/other", "/stream", "/panic"} {
+		t.Run(path, func(t *testing.T) {
+			exchange(t, address, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		})
+	}
+	answer, err := http.Get("http://" + address + "/kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if h := answer.Header; h.Get("Cache-Control") != "no-cache" || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("with words of its own the answer has %v", h)
+	}
 }
 
 func TestWhatReachesNoHandlerIsAnsweredInOurForm(t *testing.T) {

@@ -219,6 +219,7 @@ func TestPlainHTTPIsToldOfTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
+	mustHaveAll(t, answer)
 	if text, err := io.ReadAll(answer.Body); err != nil || !strings.HasSuffix(string(text), "}\n") || answer.StatusCode != 400 || !strings.Contains(string(text), "speaks HTTPS") {
 		t.Errorf("answered %d %s", answer.StatusCode, text)
 	}

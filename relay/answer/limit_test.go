@@ -114,6 +114,7 @@ func (h *hall) status(conn net.Conn) (int, string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	mustHaveAll(h.t, answer)
 	if answer.StatusCode == 503 && answer.Header.Get("Retry-After") == "" {
 		h.t.Error("503 without Retry-After")
 	}

@@ -50,14 +50,7 @@ func (l *limited) refuse(c *counted) {
 	if l.share.Health != nil && asksForHealth(head[:n]) {
 		status, body = l.share.Health()
 	}
-	out := []byte("HTTP/1.1 503 Service Unavailable\r\n")
-	if status == 200 {
-		out = []byte("HTTP/1.1 200 OK\r\n")
-	}
-	out = append(out, "Content-Type: "+contentType+"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: "...)
-	out = strconv.AppendInt(out, int64(len(body)), 10)
-	out = append(out, "\r\n\r\n"...)
-	out = append(out, body...)
+	out := append(Head(status, contentType, "Retry-After: 1", "Content-Length: "+strconv.Itoa(len(body))), body...)
 	_ = conn.SetDeadline(time.Now().Add(refusalTime))
 	if _, err := conn.Write(out); err == nil {
 		linger(conn, refusalTime, refusalBytes)

@@ -33,11 +33,12 @@ const (
 )
 
 // Server makes a server around a handler. What fasthttp answers by itself has our form too, and a panic of the handler
-// is one failed request: panicked gets what it said.
+// is one failed request: panicked gets what it said. Whatever a handler answers has nosniff, and no-store unless it says else.
 func Server(handle fasthttp.RequestHandler, l Limits, panicked func(any)) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler: func(ctx *fasthttp.RequestCtx) {
 			answered(ctx)
+			defer complete(ctx)
 			defer func() {
 				if what := recover(); what != nil {
 					panicked(what)
@@ -150,6 +151,7 @@ func Unreadable(ctx *fasthttp.RequestCtx, err error) { malformed(ctx, err) }
 
 // malformed answers requests that never reached a handler.
 func malformed(ctx *fasthttp.RequestCtx, err error) {
+	defer complete(ctx)
 	ctx.SetConnectionClose()
 	refused(ctx)
 	var small *fasthttp.ErrSmallBuffer

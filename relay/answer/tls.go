@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,8 +90,7 @@ func (c *tlsConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-const plainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: 82\r\n\r\n" +
-	`{"error":{"code":"bad_request","message":"this listener speaks HTTPS, not HTTP"}}` + "\n"
+const plainHTTP = `{"error":{"code":"bad_request","message":"this listener speaks HTTPS, not HTTP"}}` + "\n"
 
 // IsTLS reports whether a request came over TLS that this process ended: fasthttp's own answer is no for a connection of Limit's.
 func IsTLS(ctx *fasthttp.RequestCtx) bool {
@@ -112,7 +112,7 @@ func (c *tlsConn) failed(err error) {
 		return
 	case errors.As(err, &record) && record.Conn != nil && isHTTP(record.RecordHeader):
 		_ = record.Conn.SetDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(record.Conn, plainHTTP)
+		_, _ = record.Conn.Write(append(Head(400, contentType, "Content-Length: "+strconv.Itoa(len(plainHTTP))), plainHTTP...))
 	}
 	from, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 	c.certificate.handshakeLog.Warn().Err(err).Str("from", from).Msg("TLS handshake failed")

@@ -134,6 +134,9 @@ func (d *door) ask(t *testing.T, method, path, body string, headers ...string) a
 		return answer{err: err}
 	}
 	seen.hear(response.Header, text)
+	if what := lacks(response.Header); what != "" {
+		t.Errorf("%s %s: the answer %d lacks %s: %v", method, path, response.StatusCode, what, response.Header)
+	}
 	if response.Header.Get("Content-Type") == "application/json" {
 		names.note(fmt.Sprint(method, " ", request.URL.Path, " ", response.StatusCode), text)
 	}
