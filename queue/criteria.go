@@ -8,9 +8,10 @@ import (
 
 // criteria are the part of a query that an event alone decides. The zero value matches all events.
 type criteria struct {
-	types        []string // see matchesType
-	lane         *Lane    // nil for any
-	since, until int64    // accepted from since on and before until, queue times; 0: no bound
+	types        []string     // see matchesType
+	lane         *Lane        // nil for any
+	members      []log.Member // for the finder alone: an event may have others
+	since, until int64        // accepted from since on and before until, queue times; 0: no bound
 }
 
 // matchesType reports whether a type matches one of the patterns, each a type, "group.*" or "*"; without patterns every type
@@ -37,5 +38,5 @@ func (q *Queue) finder(c *criteria) *log.Finder {
 	if c.lane != nil {
 		lanes = []uint64{log.LaneWord(q.log.Key(), c.lane.id)}
 	}
-	return q.log.NewFinder(log.TypeWords(q.log.Key(), c.types), lanes, c.since, c.until)
+	return q.log.NewFinder(log.TypeWords(q.log.Key(), c.types), lanes, c.members, c.since, c.until)
 }

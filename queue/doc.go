@@ -130,7 +130,7 @@
 // syncs, one of them of a file that grows: 1.9 ms where it was 0.9 for 1 MiB, 6.6 for 3.0 with 4 MiB (ext4, two cores, medians
 // of nine in turn), while all of it took as long at 1 MiB and 0.7 of the time at 4. So they are written twice, as all others.
 //
-// Left out so far: a rewrite only strips whole segments, there are no keyed hashes of members and no encryption.
+// Left out so far: a rewrite only strips whole segments, members of events are hashed for look-up alone, and there is no encryption.
 //
 // # Assumptions
 //

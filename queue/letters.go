@@ -201,7 +201,7 @@ func (l *Lane) post(target *Lane, own func(*Stored) bool, seqs []uint64, doubt b
 			}
 		}
 		sources = append(sources, ev.Source)
-		events = append(events, Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: set, Letter: letter.Append(nil)})
+		events = append(events, Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: set, Letter: letter.Append(nil), Words: ev.Words})
 		bytes += len(ev.Body)
 	}
 	for from := 0; from < len(events); {

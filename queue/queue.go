@@ -167,6 +167,8 @@ type (
 	LaneID = entry.LaneID
 	// LaneSet is an immutable set of lanes: the endpoints that one event goes to.
 	LaneSet = entry.LaneSet
+	// Words are by which members an event is found.
+	Words = entry.Words
 	// Event is what Append stores. Its slices are the caller's; they are copied before Append returns.
 	Event = entry.Event
 	// Stored is one event of the log. Its byte slices are shared and must not be written to.

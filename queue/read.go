@@ -152,7 +152,7 @@ func (q *Queue) framesBefore(seq uint64) (frames []*entry.Frame, err error) {
 	if frames := q.tail.framesFrom(seq-1, 0); frames != nil {
 		return frames, nil
 	}
-	all := q.log.NewFinder(nil, nil, 0, 0)
+	all := q.log.NewFinder(nil, nil, nil, 0, 0)
 	for {
 		from, to, ok, err := all.Before(seq)
 		if err != nil || !ok {

@@ -23,9 +23,39 @@ type Query struct {
 	Below        uint64 // only events with a lower number; 0: all
 	Limit        int    // of events; 100 when it is 0
 
+	// Members are those that Fits asks for by their values: they say where to look, as far as they were read of events when these came.
+	Members []Member
+
 	// Fits reports whether an event is looked for; nil: each is. With State it is asked of those alone whose delivery is in that state as
 	// the search comes by. It must not block, nor keep the event.
 	Fits func(*Stored) bool
+}
+
+// Member is a member of events that is one of some values, in the form of Words.
+type Member struct {
+	Name   string
+	Values [][]byte
+}
+
+func (q *Queue) members(list []Member) (hashed []log.Member) {
+	for _, m := range list {
+		one := log.Member{Name: q.log.Key().Member(m.Name)}
+		for _, v := range m.Values {
+			one.Values = append(one.Values, q.log.Key().Value(m.Name, v))
+		}
+		hashed = append(hashed, one)
+	}
+	return hashed
+}
+
+// Words adds a member to the words of an event, by which searches find it. Of a value the first 64 bytes count; nil: the event does not
+// have the member.
+func (q *Queue) Words(words Words, name string, value []byte) Words {
+	hash := uint64(0)
+	if value != nil {
+		hash = q.log.Key().Value(name, value)
+	}
+	return words.Add(q.log.Key().Member(name), hash)
 }
 
 // Found is one page of what Search found, newest first.
@@ -66,7 +96,7 @@ const (
 func (q *Queue) Search(query Query) (Found, error) {
 	s := search{
 		q: q, query: query, bytes: searchBytes, steps: searchSteps, limit: query.Limit,
-		criteria: criteria{query.Types, query.Lane, q.stampOrZero(query.Since), q.stampOrZero(query.Until)},
+		criteria: criteria{query.Types, query.Lane, q.members(query.Members), q.stampOrZero(query.Since), q.stampOrZero(query.Until)},
 		at:       q.end.Load(),
 	}
 	s.finder = q.finder(&s.criteria)

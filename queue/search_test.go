@@ -87,7 +87,7 @@ func (s *shelf) settleOne(l *Lane, random *rand.Rand) string {
 
 // want is what the query must find, by looking at everything.
 func (s *shelf) want(q Query) (list []FoundEvent) {
-	sv := criteria{q.Types, q.Lane, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
+	sv := criteria{q.Types, q.Lane, nil, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
 	for _, ev := range slices.Backward(s.all) {
 		var to []LaneID
 		fits := q.State == ""
@@ -286,6 +286,127 @@ func TestASearchAmongManyLanesLooksAtThoseOfItsEvents(t *testing.T) {
 	if err != nil || len(deliveries) != 2 || deliveries[0].Lane != first.Name() || deliveries[1].Lane != last.Name() {
 		t.Errorf("the story has %+v, %v", deliveries, err)
 	}
+}
+
+// account is the events of which the body says this, and the words that lead to them.
+func account(q *Queue, id string) (words Words, query Query) {
+	value := []byte(`"` + id + `"`)
+	return q.Words(nil, "data.account", value), Query{
+		Members: []Member{{Name: "data.account", Values: [][]byte{value}}},
+		Fits:    func(ev *Stored) bool { return strings.Contains(string(ev.Body), `"account":"`+id+`"`) },
+	}
+}
+
+// What a member's value leads to is found on one page, however much lies above it; what has no words is found all the same, page by page.
+func TestAMembersEventsAreFoundAmongManyOthers(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, func(o *Options) { o.slotSize = 4 << 20 })
+	crm := b.lane("crm")
+	put := func(id, who, padding string, words bool) {
+		ev := Event{ID: []byte(id), Type: []byte("x"), Body: []byte(`{"account":"` + who + `","x":"` + padding + `"}`), Lanes: NewLaneSet(crm.ID())}
+		if words {
+			ev.Words, _ = account(b.Queue, who)
+		}
+		if err := b.Append("platform", []Event{ev}, make([]Receipt, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("evt_old", "acct_7", "", true)
+	put("evt_unread", "acct_8", "", false)
+	for i := range 24 {
+		put(fmt.Sprint("evt_", i), fmt.Sprint("acct_other_", i), strings.Repeat("x", 1<<20), true)
+	}
+	put("evt_new", "acct_7", "", true)
+	for _, when := range []string{"in memory", "started again"} {
+		_, query := account(b.Queue, "acct_7")
+		page, err := b.Search(query)
+		if err != nil || page.Next != 0 || len(page.Events) != 2 || page.Events[0].ID != "evt_new" || page.Events[1].ID != "evt_old" {
+			t.Errorf("%s: found %+v, %v; want both on one page", when, page, err)
+		}
+		_, query = account(b.Queue, "acct_8")
+		if page, err = b.Search(query); err != nil || page.Next != 0 || len(page.Events) != 1 {
+			t.Errorf("%s: found %+v, %v; want what has no words, too", when, page, err)
+		}
+		query.Members = nil
+		if page, err = b.Search(query); err != nil || page.Next == 0 {
+			t.Errorf("%s: without an index one page has found %+v, %v", when, page, err)
+		}
+		b.reopen()
+	}
+}
+
+// Whatever events were asked for, whoever began or ceased to ask within a block, no event is overlooked: while it is in memory, in the
+// open segment, in sealed ones, and when all of this is read again.
+func TestNoEventOfAMemberIsOverlooked(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, func(o *Options) { o.segmentSize, o.tailBytes = 64<<10, 4<<10 })
+	crm := b.lane("crm")
+	random := rand.New(rand.NewSource(1))
+	of := map[string][]string{}
+	asked, n := true, 0
+	fill := func(count int) {
+		for range count {
+			var events []Event
+			for range 1 + random.Intn(5) {
+				if random.Intn(40) == 0 {
+					asked = !asked
+				}
+				who := fmt.Sprint("acct_", random.Intn(30))
+				ev := Event{ID: fmt.Append(nil, "evt_", n), Type: []byte("x"), Lanes: NewLaneSet(crm.ID()),
+					Body: []byte(`{"account":"` + who + `","x":"` + strings.Repeat("x", random.Intn(200)) + `"}`)}
+				if random.Intn(20) == 0 {
+					ev.Body, who = []byte(`{"x":1}`), ""
+				}
+				switch {
+				case !asked:
+				case who == "":
+					ev.Words = b.Words(nil, "data.account", nil)
+				default:
+					ev.Words, _ = account(b.Queue, who)
+				}
+				of[who] = append([]string{string(ev.ID)}, of[who]...)
+				events = append(events, ev)
+				n++
+			}
+			if err := b.Append("platform", events, make([]Receipt, len(events))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		for i := range 31 {
+			who := fmt.Sprint("acct_", i) // of the last there is none
+			_, query := account(b.Queue, who)
+			var found []string
+			for {
+				page, err := b.Search(query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, ev := range page.Events {
+					found = append(found, ev.ID)
+				}
+				if query.Below = page.Next; query.Below == 0 {
+					break
+				}
+			}
+			if !slices.Equal(found, of[who]) {
+				t.Errorf("%s: of %s %d events are found, and there are %d", when, who, len(found), len(of[who]))
+			}
+		}
+	}
+	fill(600)
+	check("at once")
+	b.saveAll()
+	check("saved")
+	b.reopen()
+	check("started again")
+	fill(100)
+	check("with more")
+	c := b.crash(nil)
+	b.Queue = c.Queue
+	check("after a crash")
 }
 
 // BenchmarkSearchAmongLanes compares few lanes with many: a page of events for one of them each.

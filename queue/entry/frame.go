@@ -14,7 +14,7 @@ import (
 //
 //	sequence number of the first event, 8 bytes; number of events, 4
 //	number of sources, sources; number of lane sets, lane sets
-//	events: source index, lane set index, flags, id, type, body, of a letter who failed and why, number of keyed hashes, hashes
+//	events: source index, lane set index, flags, id, type, body, of a letter who failed and why, number of keyed hashes, hashes (see Words)
 //	named values
 type Frame struct {
 	Number   uint64 // of the entry
@@ -62,6 +62,8 @@ type Event struct {
 	Lanes LaneSet // that it goes to
 	// Letter says of which failed delivery the event is a copy, in the form of Letter.Append; nil: of none.
 	Letter []byte
+	// Words are by which of its members it is found.
+	Words Words
 }
 
 // Draft gathers the events of the next frame. It is reused; the frame that Seal returns has bytes of its own. One goroutine
@@ -106,7 +108,7 @@ func (d *Draft) Add(source string, ev *Event, id Hash) {
 	}
 	d.usage[at] = d.usage[at].Plus(usageOf(ev.Letter, ev.Body))
 	d.events = append(d.events, draftEvent{at, d.setOf(ev.Lanes), ev, id})
-	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter)
+	d.bytes += len(ev.ID) + len(ev.Type) + len(ev.Body) + len(ev.Letter) + len(ev.Words)
 }
 
 // setOf is where in sets a lane set is, which it adds when it is new. A frame of events that each are another account's has as many sets
@@ -134,7 +136,7 @@ func (d *Draft) setOf(set LaneSet) int {
 // Len is the number of events in the draft.
 func (d *Draft) Len() int { return len(d.events) }
 
-// Bytes is the length of all ids, types, bodies and letters in the draft.
+// Bytes is the length of all ids, types, bodies, letters and words in the draft.
 func (d *Draft) Bytes() int { return d.bytes }
 
 // Accepted is the number of events in the draft without letters.
@@ -170,7 +172,7 @@ func index[T comparable](list *[]T, v T) int {
 
 // Size is an upper bound of what Seal appends, in bytes.
 func (d *Draft) Size() int {
-	size := frameHead + d.bytes + len(d.events)*(6*binary.MaxVarintLen32+2) + 3*binary.MaxVarintLen32
+	size := frameHead + d.bytes + len(d.events)*(7*binary.MaxVarintLen32+1) + 3*binary.MaxVarintLen32
 	for _, s := range d.sources {
 		size += len(s) + binary.MaxVarintLen32
 	}
@@ -215,7 +217,8 @@ func (d *Draft) Seal(dst []byte, number, first uint64, at int64) ([]byte, *Frame
 		if e.ev.Letter != nil {
 			dst = codec.AppendText(dst, e.ev.Letter)
 		}
-		dst = append(dst, 0) // keyed hashes
+		dst = binary.AppendUvarint(dst, e.ev.Words.count())
+		dst = append(dst, e.ev.Words...)
 	}
 	dst = append(dst, noValues)
 	Finish(dst[from:], Header{KindFrame, number, at})
@@ -279,11 +282,12 @@ type Stored struct {
 	Type   []byte
 	Body   []byte
 	Letter []byte // nil, or of which failed delivery the event is a copy: see Letter
+	Words  Words
 }
 
 // Event is the event as a draft takes it.
 func (s *Stored) Event() *Event {
-	return &Event{ID: s.ID, Type: s.Type, Body: s.Body, Lanes: s.Lanes, Letter: s.Letter}
+	return &Event{ID: s.ID, Type: s.Type, Body: s.Body, Lanes: s.Lanes, Letter: s.Letter, Words: s.Words}
 }
 
 // Reader walks the events of a frame. The zero value has none.
@@ -321,8 +325,13 @@ func (r *Reader) next() (at uint64, ev Stored, ok bool, err error) {
 	if flags&flagLetter != 0 {
 		ev.Letter = d.Text()
 	}
+	words := d.Buf
 	for n := d.Count(); n > 0 && d.OK(); n-- {
+		if ev.Words == nil {
+			words = d.Buf
+		}
 		d.Uvarint()
+		ev.Words = Words(words[:len(words)-len(d.Buf)])
 	}
 	if !d.OK() || source >= uint64(len(r.frame.Sources)) || set >= uint64(len(r.frame.Sets)) {
 		return 0, Stored{}, false, fmt.Errorf("read event %d: %w", r.seq, codec.ErrDamaged)

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -21,7 +22,8 @@ type appender struct {
 	words     []posting
 	attempts  []attemptedEvents
 	lastWords lastWords
-	usage     usage // of the frames in blocks
+	asked     map[uint64]uint32 // how many events of the block that is indexed were asked for each member
+	usage     usage             // of the frames in blocks
 	nextEvent uint64
 	nextEntry uint64 // the number behind the last entry that was added
 }
@@ -82,6 +84,7 @@ func (l *Log) endBlock() {
 	for _, f := range a.frames {
 		a.blockInfo.Bodies += l.indexFrame(s, f, at)
 	}
+	a.indexAsked(at, a.blockInfo.Events)
 	if len(a.attempted) > 0 {
 		a.attempts = append(a.attempts, attemptedEvents{at, rangesOf(a.attempted)})
 	}
@@ -99,7 +102,8 @@ func (l *Log) indexFrame(s *segment, f *entry.Frame, block uint32) (bodies uint3
 	}
 	last := &a.lastWords
 	if last.segment != s.number || last.at != block {
-		*last = lastWords{segment: s.number, at: block}
+		*last = lastWords{segment: s.number, at: block, words: last.words[:0]}
+		clear(a.asked)
 	}
 	n := 0
 	for r := f.Reader(); ; n++ {
@@ -122,6 +126,28 @@ func (l *Log) indexFrame(s *segment, f *entry.Frame, block uint32) (bodies uint3
 		if last.set != ev.Lanes {
 			last.set = ev.Lanes
 			ev.Lanes.Each(func(id entry.LaneID) { a.words = append(a.words, posting{LaneWord(&l.key, id), block}) })
+		}
+		isNew := !bytes.Equal(last.words, ev.Words)
+		ev.Words.Each(func(name, value uint64) {
+			if a.asked == nil {
+				a.asked = map[uint64]uint32{}
+			}
+			a.asked[name]++
+			if isNew && value != 0 {
+				a.words = append(a.words, posting{value, block})
+			}
+		})
+		if isNew {
+			last.words = append(last.words[:0], ev.Words...)
+		}
+	}
+}
+
+// indexAsked adds the members that all events of a block were asked for.
+func (a *appender) indexAsked(block, events uint32) {
+	for name, n := range a.asked {
+		if n == events {
+			a.words = append(a.words, posting{name, block})
 		}
 	}
 }

@@ -29,7 +29,7 @@
 //
 //   - table: the places of the blocks and what their headers say;
 //   - ids: 16 bytes each, 12 of a keyed hash and 4 of the place of its event, sorted, in pages of 4 KiB with a checksum each;
-//   - postings: for the hash of a type, a lane or a source the blocks that have such events;
+//   - postings: for the hash of a type, a lane, a source or a member with its value the blocks that have such events;
 //   - attempts: for each block the events of whose deliveries it has attempts;
 //   - named values: how many events of each source the segment has, and the bytes of their bodies.
 //

@@ -11,6 +11,7 @@ type Finder struct {
 	log          *Log
 	any          []uint64 // a block must have one of these words; nil: no condition
 	all          []uint64 // and all of these
+	members      []Member // and of each of these a value, if all of its events were asked for it
 	since, until int64    // events accepted from since on and before until, queue times; 0: no bound
 
 	loaded *segment // the segment whose runs and blocks are loaded
@@ -18,10 +19,10 @@ type Finder struct {
 	runs   []run
 }
 
-// NewFinder makes a finder of blocks that have one of the words any, unless that is nil, all of the words all, and events
-// that were accepted from since on and before until, queue times, 0 for no bound. It reads nothing.
-func (l *Log) NewFinder(any, all []uint64, since, until int64) *Finder {
-	return &Finder{log: l, any: any, all: all, since: since, until: until}
+// NewFinder makes a finder of blocks that have one of the words any, unless that is nil, all of the words all, of each of the members
+// one of its values, and events that were accepted from since on and before until, queue times, 0 for no bound. It reads nothing.
+func (l *Log) NewFinder(any, all []uint64, members []Member, since, until int64) *Finder {
+	return &Finder{log: l, any: any, all: all, members: members, since: since, until: until}
 }
 
 // load loads the runs of a segment; those of the open segment each time.
@@ -52,7 +53,7 @@ func (f *Finder) load(s *segment) error {
 	}
 	var postings []byte
 	var err error
-	if f.any != nil || len(f.all) > 0 {
+	if f.any != nil || len(f.all)+len(f.members) > 0 {
 		if postings, err = f.log.postingsOf(s); err != nil {
 			return err
 		}
@@ -83,6 +84,13 @@ func (f *Finder) selectRuns(runsOf func(word uint64) []run) {
 	}
 	for _, w := range f.all {
 		f.runs = intersect(f.runs, runsOf(w))
+	}
+	for _, m := range f.members {
+		may := others(runsOf(m.Name))
+		for _, v := range m.Values {
+			may = union(may, runsOf(v))
+		}
+		f.runs = intersect(f.runs, may)
 	}
 }
 

@@ -208,7 +208,7 @@ func (x *tester) find(pattern string, lane entry.LaneID) {
 		}
 	}
 	slices.Sort(want)
-	f := x.l.NewFinder(words, []uint64{LaneWord(key, lane)}, 0, 0)
+	f := x.l.NewFinder(words, []uint64{LaneWord(key, lane)}, nil, 0, 0)
 	for seq := uint64(1); ; {
 		from, to, err := f.From(seq)
 		if err != nil {
@@ -224,7 +224,7 @@ func (x *tester) find(pattern string, lane entry.LaneID) {
 		}
 		seq = to
 	}
-	f = x.l.NewFinder(words, []uint64{LaneWord(key, lane)}, 0, 0)
+	f = x.l.NewFinder(words, []uint64{LaneWord(key, lane)}, nil, 0, 0)
 	for seq := end; ; {
 		from, to, ok, err := f.Before(seq)
 		if err != nil {
@@ -612,7 +612,7 @@ func TestASearchReadsOneThingOfASegmentThatHasNothingForIt(t *testing.T) {
 	}
 	x.reopen(NoStart) // no table is in memory
 	reads = 0
-	f := x.l.NewFinder(TypeWords(x.l.Key(), []string{"rare.type"}), nil, 0, 0)
+	f := x.l.NewFinder(TypeWords(x.l.Key(), []string{"rare.type"}), nil, nil, 0, 0)
 	found := 0
 	for from, _, ok, err := f.Before(x.seq); ok || err != nil; from, _, ok, err = f.Before(from) {
 		if err != nil {

@@ -2,6 +2,7 @@ package log
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -10,8 +11,9 @@ import (
 	"realtorbot-relay/queue/entry"
 )
 
-// postings say which blocks of a segment have a word: a type, the group of a type, a lane, a source. A word is known by its
-// hash. A block that is named without reason costs a read; one that is missing would hide an event.
+// postings say which blocks of a segment have a word: a type, the group of a type, a lane, a source, a member with its value. A word is
+// known by its hash. The name of a member alone is the word of a block of which all events were asked for it: where it lacks, any value
+// may be. A block that is named without reason costs a read; one that is missing would hide an event.
 type postings map[uint64][]run
 
 // run is blocks from one up to below another.
@@ -67,12 +69,19 @@ func typeWords(key *entry.Key, name string, fn func(uint64)) {
 	}
 }
 
-// lastWords remembers the last type and lane set that were added for a block: the next event probably has the same.
+// Member is a member with one of some values that events are looked for by. All are hashes.
+type Member struct {
+	Name   uint64
+	Values []uint64
+}
+
+// lastWords remembers the last type, lane set and members that were added for a block: the next event probably has the same.
 type lastWords struct {
 	segment uint64
 	at      uint32 // the block in it
 	name    string
 	set     entry.LaneSet
+	words   []byte // of its members
 }
 
 // postingEntry is the size of a word in the section's directory: its hash, and where its runs begin.
@@ -139,6 +148,18 @@ func union(a, b []run) (out []run) {
 		}
 	}
 	return out
+}
+
+// others returns the blocks that are not in a list.
+func others(a []run) (out []run) {
+	next := uint32(0)
+	for _, r := range a {
+		if r.from > next {
+			out = append(out, run{next, r.from})
+		}
+		next = r.to
+	}
+	return append(out, run{next, math.MaxUint32})
 }
 
 // intersect returns the blocks that are in both lists.

@@ -131,6 +131,7 @@ func (l *Log) indexBlock(s *segment, b *Block, at uint32) error {
 			l.indexFrame(s, f, at)
 			l.Accept(f)
 		}
+		a.indexAsked(at, b.Events)
 		if len(attempted) > 0 {
 			a.attempts = append(a.attempts, attemptedEvents{at, rangesOf(attempted)})
 		}

@@ -5,6 +5,8 @@ import (
 
 	"realtorbot-relay/queue"
 	"realtorbot-relay/relay/answer"
+	"realtorbot-relay/relay/delivery"
+	"realtorbot-relay/relay/match"
 	"realtorbot-relay/relay/rfc3339"
 )
 
@@ -42,6 +44,9 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 			q.wrong("endpoint: there is none of this name, and nothing is left of one")
 		}
 	}
+	if rule := q.match(); len(rule) > 0 {
+		wanted.Members, wanted.Fits = membersOf(rule), delivery.OwnEvents(rule)
+	}
 	if q.refuse(ctx) {
 		return
 	}
@@ -62,6 +67,18 @@ func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 		page.Events = append(page.Events, line)
 	}
 	answer.Value(ctx, 200, page)
+}
+
+// membersOf is a rule as the queue looks for it.
+func membersOf(rule match.Rule) (list []queue.Member) {
+	for _, c := range rule {
+		m := queue.Member{Name: c.Path}
+		for _, v := range c.Values {
+			m.Values = append(m.Values, []byte(v))
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
 // unread answers a look-up that failed.

@@ -11,6 +11,7 @@ import (
 
 	"realtorbot-relay/relay/answer"
 	"realtorbot-relay/relay/config"
+	"realtorbot-relay/relay/match"
 )
 
 // query reads the values of parameters that the route has. It keeps the first mistake: a filter that is misspelled must not
@@ -68,6 +69,19 @@ func checkTypes(patterns []string) string {
 		}
 	}
 	return ""
+}
+
+// match reads a member with what it is; nil when it is not given.
+func (q *query) match() match.Rule {
+	text := q.text("match")
+	if text == "" {
+		return nil
+	}
+	c, wrong := config.ParseCondition(text)
+	if wrong != "" {
+		q.wrong("match %s", wrong)
+	}
+	return match.Rule{c}
 }
 
 // oneOf reads a word of a closed set; empty when it is not given.

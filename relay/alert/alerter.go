@@ -177,7 +177,7 @@ func (d *Alerter) Raised() map[string]int64 {
 func (d *Alerter) send(ctx context.Context) {
 	rest := d.unsent[:0]
 	for i, a := range d.unsent {
-		event := queue.Event{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body, Lanes: d.Dispatcher.Route([]byte(a.kind), a.body)}
+		event := queue.Event{ID: []byte(a.id), Type: []byte(a.kind), Body: a.body, Lanes: d.Dispatcher.Route([]byte(a.kind), a.body), Words: d.Dispatcher.Words(a.body)}
 		err := d.Queue.Append(source, []queue.Event{event}, make([]queue.Receipt, 1))
 		switch {
 		case err == nil:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -58,7 +59,7 @@ func readMatch(t *table, key string, value, into any) {
 // condition reads what is asked of one member.
 func (t *table) condition(path string, value any) (c match.Condition, ok bool) {
 	c.Path = path
-	if path == "" || slices.Contains(strings.Split(path, "."), "") || utf8.RuneCountInString(path) > longestMatch {
+	if !isWay(path) {
 		t.faultAt(t.at.key(path), cmp.Or(spell(path), `""`), `is no way to a member: write its names with full stops between them, "data.accountId", of %d characters at most`, longestMatch)
 		return c, false
 	}
@@ -109,6 +110,42 @@ func (t *table) condition(path string, value any) (c match.Condition, ok bool) {
 		return v, reason
 	})
 	return c, len(c.Values) == len(values)
+}
+
+// ParseCondition reads a member and what it is, as in data.accountId=acct_42, or says what is wrong. A value that is no text in quotes
+// is looked for as a text and, where JSON has it so, as a number, true or false.
+func ParseCondition(text string) (c match.Condition, wrong string) {
+	path, value, ok := strings.Cut(text, "=")
+	if !ok || !isWay(path) || utf8.RuneCountInString(value) > longestMatch {
+		return c, fmt.Sprintf("must be a member and its value, such as data.accountId=acct_42, each of %d characters at most", longestMatch)
+	}
+	c.Path = path
+	var literal any
+	decoder := json.NewDecoder(strings.NewReader(value))
+	decoder.UseNumber()
+	if !json.Valid([]byte(value)) || decoder.Decode(&literal) != nil {
+		literal = nil
+	}
+	switch is := literal.(type) {
+	case string:
+		c.Values = []match.Value{match.Text(is)}
+		return c, ""
+	case bool:
+		c.Values = []match.Value{match.Bool(is)}
+	case json.Number:
+		if n, err := is.Int64(); err == nil {
+			c.Values = []match.Value{match.Whole(n)}
+		} else if f, err := is.Float64(); err == nil && math.Abs(f) < exactNumber {
+			c.Values = []match.Value{match.Number(f)}
+		}
+	}
+	c.Values = append(c.Values, match.Text(value))
+	return c, ""
+}
+
+// isWay reports whether a text is the way to a member.
+func isWay(path string) bool {
+	return path != "" && !slices.Contains(strings.Split(path, "."), "") && utf8.RuneCountInString(path) <= longestMatch
 }
 
 // exactNumber is the whole number from which on a number with a point may be another than the one that was written.

@@ -62,3 +62,29 @@ func BenchmarkCandidate(b *testing.B) {
 		}
 	}
 }
+
+func TestAConditionAsItIsWrittenInAQuery(t *testing.T) {
+	for text, want := range map[string]string{
+		"data.accountId=acct_42":  `data.accountId is acct_42`,
+		"data.n=7":                `data.n is 7 or "7"`,
+		"data.n=-0.50":            `data.n is -0.5 or "-0.50"`,
+		`data.n="7"`:              `data.n is "7"`,
+		"data.n=true":             `data.n is true or "true"`,
+		"data.n=null":             `data.n is "null"`,
+		"data.n=[1]":              `data.n is "[1]"`,
+		"data.n=":                 `data.n is ""`,
+		"data.n=a=b":              `data.n is "a=b"`,
+		"data.n=9007199254740993": `data.n is 9007199254740993 or "9007199254740993"`,
+		"data.n=1 2":              `data.n is "1 2"`,
+	} {
+		c, wrong := ParseCondition(text)
+		if got := (match.Rule{c}).String(); got != want || wrong != "" {
+			t.Errorf("%s is read as %q, %q; want %q", text, got, wrong, want)
+		}
+	}
+	for _, text := range []string{"", "data.n", "=1", "data..n=1", ".=1", "data.n=" + strings.Repeat("x", 256), strings.Repeat("x", 256) + "=1"} {
+		if c, wrong := ParseCondition(text); wrong == "" {
+			t.Errorf("%.20s is read as %s", text, match.Rule{c})
+		}
+	}
+}

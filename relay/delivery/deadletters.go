@@ -157,7 +157,7 @@ func (d *Dispatcher) onFailedLane(l *Lane) (to *Lane, own func(*queue.Stored) bo
 	if !ok || table.lanes[at] != l || table.endpoints[at].Delivery.OnFailed == "" {
 		return nil, nil
 	}
-	return table.laneOf(table.endpoints[at].Delivery.OnFailed), ownEvents(table.endpoints[at].Match)
+	return table.laneOf(table.endpoints[at].Delivery.OnFailed), OwnEvents(table.endpoints[at].Match)
 }
 
 func (s *deadLetters) isStopping() bool {

@@ -164,7 +164,7 @@ func TestADeadLetterThatIsOwedBeforeItsLaneFollowsAReloadIsNotForgotten(t *testi
 	p, l := d.dispatcher, d.dispatcher.Lane("crm")
 	p.applying.Lock()
 	old := p.table.Load()
-	p.table.Store(newRoutingTable(old.lanes, []*config.Endpoint{&to, old.endpoints[1]}))
+	p.table.Store(newRoutingTable(d.Queue, old.lanes, []*config.Endpoint{&to, old.endpoints[1]}))
 	p.configureDeadLetters()
 	p.applying.Unlock()
 	owing := func() int {

@@ -58,7 +58,7 @@ func NewDispatcher(q *queue.Queue, endpoints []config.Endpoint, rateBytes int64,
 	d := &Dispatcher{queue: q, version: version, log: log, machine: m, now: m.Now, network: &network{}, probes: &probeBudget{}, budget: newMemoryBudget(), silent: newSilentLanes(),
 		uplink: newUplink(rateBytes, m.Now), deadLetters: newDeadLetters(), reports: newReports(),
 		lanes: map[string]*Lane{}, stop: make(chan struct{}), cutShort: make(chan struct{})}
-	d.table.Store(newRoutingTable(nil, nil))
+	d.table.Store(newRoutingTable(q, nil, nil))
 	if err := d.Apply(endpoints); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (d *Dispatcher) Apply(endpoints []config.Endpoint) error {
 			lanes[i] = d.newLane(d.queue.Find(ep.Name), tallies[i])
 		}
 	}
-	fresh := newRoutingTable(lanes, order)
+	fresh := newRoutingTable(d.queue, lanes, order)
 	for _, l := range d.table.Load().lanes {
 		if fresh.laneOf(l.name) != l {
 			l.unconfigure()

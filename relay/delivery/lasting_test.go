@@ -130,7 +130,7 @@ func TestOfflineObeysMaxAgeAndIsTold(t *testing.T) {
 // alone takes the lanes out of sight of the housekeeping until back; what is accepted goes to them as before.
 func (d *harness) alone() (back func()) {
 	table := d.dispatcher.table.Load()
-	hidden := newRoutingTable(nil, nil)
+	hidden := newRoutingTable(nil, nil, nil)
 	hidden.routes.Store(table.routes.Load())
 	d.dispatcher.table.Store(hidden)
 	for d.dispatcher.roundBegan.Load() != nil { // one is under way

@@ -16,6 +16,7 @@ const maxRoutes = 4096
 
 // routingTable is what follows from one configuration. It is replaced as a whole; only routes grows.
 type routingTable struct {
+	queue     *queue.Queue
 	lanes     []*Lane            // in the order of the configuration
 	endpoints []*config.Endpoint // theirs
 	places    map[string]int     // of both, by name
@@ -46,8 +47,8 @@ type route struct {
 // listBits is of how many lists a route knows whether they have its type.
 const listBits = 64
 
-func newRoutingTable(lanes []*Lane, endpoints []*config.Endpoint) *routingTable {
-	t := &routingTable{lanes: lanes, endpoints: endpoints, places: make(map[string]int, len(endpoints))}
+func newRoutingTable(q *queue.Queue, lanes []*Lane, endpoints []*config.Endpoint) *routingTable {
+	t := &routingTable{queue: q, lanes: lanes, endpoints: endpoints, places: make(map[string]int, len(endpoints))}
 	t.routes.Store(&map[string]route{})
 	rules := make([]match.Rule, len(endpoints))
 	for i, ep := range endpoints {
@@ -125,6 +126,16 @@ func (t *routingTable) Route(eventType []byte, found *match.Found) queue.LaneSet
 	return queue.NewLaneSet(lanes...)
 }
 
+// Words appends by which members an event is found of which this was read.
+func (t *routingTable) Words(dst queue.Words, found *match.Found) queue.Words {
+	m := t.Members()
+	for i := range m.LookUps() {
+		path, value := m.LookUp(found, i)
+		dst = t.queue.Words(dst, path, value)
+	}
+	return dst
+}
+
 // takes reports whether a list of events has the type of a route.
 func (t *routingTable) takes(r *route, list uint32, eventType []byte) bool {
 	if list < listBits {
@@ -160,6 +171,7 @@ func (t *routingTable) add(eventType string) (r route) {
 type Routes interface {
 	Members() *match.Members
 	Route(eventType []byte, found *match.Found) queue.LaneSet
+	Words(dst queue.Words, found *match.Found) queue.Words
 }
 
 // Routes returns where events go as the endpoints are now. It takes no lock.
@@ -171,6 +183,14 @@ func (d *Dispatcher) Route(eventType, body []byte) queue.LaneSet {
 	var found match.Found
 	table.Members().Read(body, &found)
 	return table.Route(eventType, &found)
+}
+
+// Words returns by which members an event is found. body is in canonical form.
+func (d *Dispatcher) Words(body []byte) queue.Words {
+	table := d.table.Load()
+	var found match.Found
+	table.Members().Read(body, &found)
+	return table.Words(nil, &found)
 }
 
 // Subscribers returns the names of the endpoints that an event is for, whose body is in canonical form.

@@ -45,8 +45,8 @@ func (l *Lane) mayBeginLocked(q *query) bool {
 	return !l.held && !l.stopped && q.generation != nil && l.generation.Load() == q.generation
 }
 
-// ownEvents returns which events are an endpoint's own.
-func ownEvents(rule match.Rule) func(*queue.Stored) bool {
+// OwnEvents returns which events are an endpoint's own, by its rule. One goroutine uses it.
+func OwnEvents(rule match.Rule) func(*queue.Stored) bool {
 	judge := match.NewJudge(rule)
 	var scratch match.Found
 	return func(ev *queue.Stored) bool { return judge.Refuses(ev.Body, &scratch) == "" }
@@ -72,7 +72,7 @@ func (d *Dispatcher) foreignOf(name string, rule match.Rule, retrying bool) (f f
 	if lane == nil {
 		return f, nil
 	}
-	own := ownEvents(rule)
+	own := OwnEvents(rule)
 	count := func(state string, n, seen *int) error {
 		found, err := d.queue.Search(queue.Query{Lane: lane, State: state, Limit: planEvents, Fits: func(ev *queue.Stored) bool {
 			*seen++

@@ -37,7 +37,7 @@ func account(ids ...string) match.Rule {
 func (d *harness) acceptOf(account, id string) queue.LaneSet {
 	d.t.Helper()
 	body := fmt.Appendf(nil, `{"id":%q,"type":"lead.created","data":{"accountId":%q}}`, id, account)
-	ev := queue.Event{ID: []byte(id), Type: []byte("lead.created"), Body: body, Lanes: d.dispatcher.Route([]byte("lead.created"), body)}
+	ev := queue.Event{ID: []byte(id), Type: []byte("lead.created"), Body: body, Lanes: d.dispatcher.Route([]byte("lead.created"), body), Words: d.dispatcher.Words(body)}
 	if err := d.Append("platform", []queue.Event{ev}, make([]queue.Receipt, 1)); err != nil {
 		d.t.Fatal(err)
 	}
@@ -286,16 +286,18 @@ func BenchmarkRoute(b *testing.B) {
 			ep.Match = account(fmt.Sprint("acct_", i))
 			lanes[i], endpoints[i] = &Lane{queueLane: lane}, &ep
 		}
-		table := newRoutingTable(lanes, endpoints)
+		table := newRoutingTable(q, lanes, endpoints)
 		bodies := make([][]byte, n)
 		for i := range bodies {
 			bodies[i] = fmt.Appendf(nil, `{"id":"evt_1","type":"lead.created","data":{"accountId":"acct_%d"}}`, i)
 		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var f match.Found
+			var words queue.Words
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				table.Members().Read(bodies[i*7919%n], &f)
+				words = table.Words(words[:0], &f)
 				if table.Route([]byte("lead.created"), &f).Len() != 1 {
 					b.Fatal("not one endpoint")
 				}

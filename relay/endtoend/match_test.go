@@ -298,3 +298,67 @@ func TestRouteSaysWhereAnEventWouldGo(t *testing.T) {
 		t.Errorf("of a file that is bad it says %q, %q", said, errors)
 	}
 }
+
+// TestAnAccountsEventsAreFound: by the member that match of an endpoint names and by others, over HTTP and by the command, also those of
+// before the configuration asked for it, and after a restart.
+func TestAnAccountsEventsAreFound(t *testing.T) {
+	t.Parallel()
+	crm := receive(t, well)
+	everybody := preamble + endpoint("everybody", crm.url)
+	accounts := everybody + endpoint("acct", crm.url, `match = { "data.accountId" = ["acct_42", 7] }`)
+	r := start(t, everybody)
+	r.post(of("evt_before", `"accountId":"acct_42","region":"eu"`))
+	r.reload(accounts)
+	for _, e := range [][2]string{
+		{"evt_1", `"accountId":"acct_42","region":"us"`}, {"evt_2", `"accountId":"acct_43","region":"eu"`}, {"evt_7", `"accountId":7`},
+		{"evt_text", `"accountId":"7"`}, {"evt_3", `"accountId":"\u0061cct_42"`}, {"evt_none", `"region":"eu"`}, {"evt_long", `"accountId":"` + strings.Repeat("x", 200) + `1"`},
+	} {
+		r.post(of(e[0], e[1]))
+	}
+	for _, restarts := range []bool{false, true} {
+		if restarts {
+			r.awaitEndpoint("everybody", "has settled all", func(ep endpointStats) bool { return ep.Pending+ep.Retrying == 0 })
+			r.kill()
+			r = startIn(t, r.dir, accounts)
+		}
+		for query, want := range map[string]string{
+			"match=data.accountId=acct_42":                                "evt_3 evt_1 evt_before",
+			"match=data.accountId=acct_42&limit=1":                        "evt_3 evt_1 evt_before",
+			"match=data.accountId=acct_42&type=bot.*":                     "",
+			"match=data.accountId=acct_42&endpoint=acct":                  "evt_3 evt_1",
+			"match=data.accountId=acct_42&status=delivered&endpoint=acct": "evt_3 evt_1",
+			"match=data.accountId=7":                                      "evt_text evt_7",
+			"match=data.accountId=%227%22":                                "evt_text",
+			"match=data.region=eu":                                        "evt_none evt_2 evt_before",
+			"match=data.accountId=" + strings.Repeat("x", 200) + "1":      "evt_long",
+			"match=data.accountId=" + strings.Repeat("x", 200) + "2":      "",
+			"match=data.accountId=nobody":                                 "",
+			"match=id=evt_2":                                              "evt_2",
+		} {
+			if strings.Contains(query, "status=") {
+				r.awaitEndpoint("acct", "has settled all", func(ep endpointStats) bool { return ep.Pending+ep.Retrying == 0 })
+			}
+			var ids []string
+			for after := ""; ; {
+				var page struct {
+					Events []struct{ ID string }
+					Next   string
+				}
+				r.get("/events?"+query+after, &page)
+				for _, e := range page.Events {
+					ids = append(ids, e.ID)
+				}
+				if page.Next == "" {
+					break
+				}
+				after = "&after=" + page.Next
+			}
+			if got := strings.Join(ids, " "); got != want {
+				t.Errorf("restarted %v: %s finds %q, want %q", restarts, query, got, want)
+			}
+		}
+	}
+	if a := r.admin.ask(t, "GET", "/events?match=data.accountId", ""); a.status != 400 || !strings.Contains(a.body, "must be a member and its value") {
+		t.Errorf("what names no value is answered %d %s", a.status, a.body)
+	}
+}

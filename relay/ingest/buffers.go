@@ -18,6 +18,8 @@ type buffers struct {
 	parser        canonical.Parser
 	events        []queue.Event
 	lanes         []queue.LaneSet // of the events, while they are read
+	words         queue.Words     // by which these are found, one after the other
+	wordsTo       []int           // where those of each end
 	receipts      []queue.Receipt
 	single        bool // the body was one event, not a batch
 	out           []byte
@@ -27,7 +29,7 @@ type buffers struct {
 func (w *buffers) held() int {
 	return cap(w.posted) + cap(w.plain) + w.parser.Size() + cap(w.out) +
 		cap(w.events)*int(unsafe.Sizeof(queue.Event{})) + cap(w.receipts)*int(unsafe.Sizeof(queue.Receipt{})) +
-		cap(w.lanes)*int(unsafe.Sizeof(queue.LaneSet("")))
+		cap(w.lanes)*int(unsafe.Sizeof(queue.LaneSet(""))) + cap(w.words) + cap(w.wordsTo)*int(unsafe.Sizeof(0))
 }
 
 // dropBodies gives back the bodies of a request whose events have been read, when they are large: the way to disk is long.
@@ -44,7 +46,7 @@ func (w *buffers) dropBodies() {
 // dropAllButAnswer gives back what sending the answer does not need.
 func (w *buffers) dropAllButAnswer() {
 	w.reservation.settle()
-	w.posted, w.plain, w.parser, w.events, w.receipts, w.lanes = nil, nil, canonical.Parser{}, nil, nil, nil
+	w.posted, w.plain, w.parser, w.events, w.receipts, w.lanes, w.words, w.wordsTo = nil, nil, canonical.Parser{}, nil, nil, nil, nil, nil
 	w.reservation.Give(int(w.reservation.bytes) - cap(w.out))
 }
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -35,7 +36,12 @@ type Routes interface {
 	Members() *match.Members
 	// Route returns the lanes of an event of a type, of which this was found of the Members.
 	Route(eventType []byte, found *match.Found) queue.LaneSet
+	// Words appends by which of the Members an event is found, at most wordsBytes.
+	Words(dst queue.Words, found *match.Found) queue.Words
 }
+
+// wordsBytes is how many bytes the words of one event have at most: of eight members two hashes.
+const wordsBytes = 8 * 2 * binary.MaxVarintLen64
 
 // longSet is from how many bytes on a set of lanes counts as memory of its request.
 const longSet = 64
@@ -328,7 +334,7 @@ func (in *Intake) parse(body []byte, kind int, w *buffers, stamp canonical.Stamp
 	var events []canonical.Event
 	routes := in.routes()
 	clear(w.lanes)
-	w.lanes = w.lanes[:0]
+	w.lanes, w.words, w.wordsTo = w.lanes[:0], w.words[:0], w.wordsTo[:0]
 	var full error
 	stamp.Members, stamp.Found = routes.Members(), func(e canonical.Event, found *match.Found) {
 		lanes := routes.Route(e.Type, found)
@@ -341,7 +347,14 @@ func (in *Intake) parse(body []byte, kind int, w *buffers, stamp canonical.Stamp
 			w.lanes, full = memory.Grow(&w.reservation, w.lanes, 1)
 		}
 		if full == nil {
-			w.lanes = append(w.lanes, lanes)
+			w.wordsTo, full = memory.Grow(&w.reservation, w.wordsTo, 1)
+		}
+		if full == nil && routes.Members() != nil {
+			w.words, full = memory.Grow(&w.reservation, w.words, wordsBytes)
+		}
+		if full == nil {
+			w.lanes, w.words = append(w.lanes, lanes), routes.Words(w.words, found)
+			w.wordsTo = append(w.wordsTo, len(w.words))
 		}
 	}
 	if kind == typeLines {
@@ -362,8 +375,10 @@ func (in *Intake) parse(body []byte, kind int, w *buffers, stamp canonical.Stamp
 	if err != nil {
 		return err
 	}
+	from := 0
 	for i, ev := range events {
-		w.events = append(w.events, queue.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: w.lanes[i]})
+		w.events = append(w.events, queue.Event{ID: ev.ID, Type: ev.Type, Body: ev.Body, Lanes: w.lanes[i], Words: w.words[from:w.wordsTo[i]]})
+		from = w.wordsTo[i]
 		w.receipts = append(w.receipts, queue.Receipt{})
 	}
 	return nil

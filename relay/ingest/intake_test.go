@@ -87,6 +87,8 @@ func (byType) Members() *match.Members { return nil }
 
 func (r byType) Route(eventType []byte, _ *match.Found) queue.LaneSet { return r(eventType) }
 
+func (byType) Words(dst queue.Words, _ *match.Found) queue.Words { return dst }
+
 func routed(r byType) func() Routes { return func() Routes { return r } }
 
 // openCounter has sources; without any, one without a credential at /events. Events of the group lead go to two

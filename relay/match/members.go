@@ -9,8 +9,9 @@ import (
 
 // Members are those of an event that are to be read of it, as a tree of names. They never change. A nil *Members has none.
 type Members struct {
-	root  Member
-	paths []string // by number
+	root   Member
+	paths  []string // by number
+	lookUp []int32  // the numbers of those that events are looked up by
 }
 
 // Member is a place in an event: one that is asked for, one that is on the way to such a one, or the event itself. A nil *Member is any
@@ -52,9 +53,30 @@ func (m *Members) add(c *Condition) {
 		m.paths = append(m.paths, c.Path)
 		at.number, at.keep = len(m.paths), shownLimit+1
 	}
+	if n := int32(at.number); len(c.Values) > 0 && c.Path != "id" && len(m.lookUp) < mostLookedUp && !slices.Contains(m.lookUp, n) {
+		m.lookUp = append(m.lookUp, n)
+	}
 	for _, v := range c.Values {
 		at.keep = max(at.keep, len(v)+1)
 	}
+}
+
+// mostLookedUp is by how many members events are looked up: those that are asked for by their values first.
+const mostLookedUp = 8
+
+// LookUps is by how many members events are looked up.
+func (m *Members) LookUps() int {
+	if m == nil {
+		return 0
+	}
+	return len(m.lookUp)
+}
+
+// LookUp is one of these members, and its value as it is compared, nil when it is not there. Of a value that is longer than all that is
+// asked for it is the beginning. It holds until the next call for the same event.
+func (m *Members) LookUp(f *Found, i int) (path string, value []byte) {
+	n := m.lookUp[i]
+	return m.paths[n-1], same(f.value(n), &f.whole)
 }
 
 // number is that of a path, 0 for one that is not asked for.
@@ -89,6 +111,7 @@ func (m *Member) Inside(name []byte) *Member {
 type Found struct {
 	members []found
 	text    []byte // their values
+	whole   [maxWhole]byte
 	sorted  bool
 }
 

@@ -55,6 +55,7 @@ export function eventsView(text = '') {
   const given = asked.get('endpoint') ?? ''
   const id = h('input', { id: 'by-id', name: 'id', autocomplete: 'off', spellcheck: 'false', placeholder: 'evt_…' })
   const type = h('input', { id: 'by-type', name: 'type', autocomplete: 'off', spellcheck: 'false', placeholder: 'lead.*', value: asked.get('type') ?? '' })
+  const match = h('input', { id: 'by-match', name: 'match', autocomplete: 'off', spellcheck: 'false', placeholder: 'data.accountId=acct_42', value: asked.get('match') ?? '' })
   const status = h('select', { id: 'by-state', name: 'status' }, option('', 'any', ''),
     ['pending', 'retrying', 'delivered', 'failed', 'discarded'].map((word) => option(word, word, asked.get('status'))))
   const endpoint = h('select', { id: 'by-endpoint', name: 'endpoint' }, option('', 'any', ''),
@@ -95,12 +96,12 @@ export function eventsView(text = '') {
           return
         }
         const query = new URLSearchParams()
-        for (const input of [type, status, endpoint]) if (input.value.trim()) query.set(input.name, input.value.trim())
+        for (const input of [type, match, status, endpoint]) if (input.value.trim()) query.set(input.name, input.value.trim())
         const hash = query.size ? `#/events?${query}` : '#/events'
         if (hash === location.hash) load('')
         else location.hash = hash
       },
-    }, field('Id', id), field('Type', type), field('State', status), field('Endpoint', endpoint), h('button', { class: 'main' }, 'Find')),
+    }, field('Id', id), field('Type', type), field('Match', match), field('State', status), field('Endpoint', endpoint), h('button', { class: 'main' }, 'Find')),
     list, outcome, more)
   load('')
   return { title: 'Events', node }
