@@ -198,7 +198,10 @@ func (w *writer) replace(q *Queue, tell func(aside string)) error {
 	}()
 	q.index.mu.Lock()
 	defer q.index.mu.Unlock()
-	close(q.replaced)
+	if q.replaced != nil { // else a try before this one did not come to its end
+		close(q.replaced)
+		q.replaced = nil
+	}
 	_ = q.index.store.Close(failedCloseLimit) // it is damaged; what it can't write is not needed
 	var opened *store.Store
 	step := func() error {
