@@ -2,6 +2,7 @@ package answer
 
 import (
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -27,8 +28,9 @@ type Share struct {
 
 // Limit makes a listener that lets so many connections be open at a time. When all places are taken, the connection that
 // has kept us waiting for the longest gives up its own, as long as that was more than a second: whoever sends or reads
-// slowly can't keep out those who don't. Where none has, one more is told so, in our form and with Retry-After, and
-// closed; fasthttp's own limit would answer it in plain text.
+// slowly can't keep out those who don't. Where none has, one of an address that has more than a sixteenth of the places gives up
+// its own for one of an address that has less: many who come anew all the time can't keep out those who don't, either. Else
+// one more is told so, in our form and with Retry-After, and closed; fasthttp's own limit would answer it in plain text.
 func Limit(ln net.Listener, s Share) net.Listener {
 	return &limited{Listener: ln, share: s, addresses: map[netip.Addr]tally{}, pace: newPace(s.PerSecond), now: time.Now}
 }
@@ -52,6 +54,8 @@ const (
 	// grace is how long a client may keep us waiting for the next of its bytes, or for room to answer, before its place
 	// may be given to another.
 	grace = time.Second
+	// fairShare is the part of all places above which an address gives way to one below it.
+	fairShare = 16
 	// acceptPause is how long it takes until a connection is accepted after that has failed.
 	acceptPause = 5 * time.Millisecond
 	// refusedTime and refusedBytes bound what is still read of a request that was refused halfway: enough for a client to
@@ -125,7 +129,7 @@ func (l *limited) admit(c *counted) (refused string) {
 			return RefusedAddress
 		}
 	case len(l.open) >= l.share.All:
-		if !l.cutSlowestLocked(netip.Addr{}) {
+		if !l.cutSlowestLocked(netip.Addr{}) && !l.cutOfManyLocked(c.address) {
 			return RefusedFull
 		}
 	}
@@ -163,8 +167,29 @@ func (l *limited) count(c *counted, address netip.Addr) bool {
 
 // cutSlowestLocked cuts the connection that has kept us waiting for the longest, of one address or, with none, of all.
 func (l *limited) cutSlowestLocked(address netip.Addr) bool {
+	return l.cutWaitingLocked(address, l.now().Add(-grace).UnixNano())
+}
+
+// cutOfManyLocked makes room for an address that has fewer than a fair share of the places, where another has more: of the one that has
+// the most, the connection is cut that has kept us waiting for the longest, however short that is.
+func (l *limited) cutOfManyLocked(newcomer netip.Addr) bool {
+	fair, has := max(l.share.All/fairShare, 1), l.addresses[newcomer].open
+	if !newcomer.IsValid() || has >= fair {
+		return false
+	}
+	var most netip.Addr
+	for address, of := range l.addresses {
+		if of.open > max(l.addresses[most].open, fair) {
+			most = address
+		}
+	}
+	return most.IsValid() && l.cutWaitingLocked(most, math.MaxInt64)
+}
+
+// cutWaitingLocked cuts the connection that has kept us waiting for the longest, from before a time on, of one address or, with none, of
+// all.
+func (l *limited) cutWaitingLocked(address netip.Addr, least int64) bool {
 	var longest *counted
-	least := l.now().Add(-grace).UnixNano()
 	for _, c := range l.open {
 		if address.IsValid() && c.address != address {
 			continue

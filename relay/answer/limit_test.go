@@ -129,11 +129,13 @@ func isCut(conn net.Conn) bool {
 
 func TestTooManyConnectionsAreAnsweredInOurForm(t *testing.T) {
 	h := openHall(t, Share{All: 4, PerAddress: 4}, welcome)
-	h.fill(1, 4)
+	for n := range byte(4) {
+		h.fill(1+n, 1)
+	}
 	if status, body := h.status(h.enter(1, knock)); status != 503 || body != tooMany {
 		t.Errorf("answered %d %q", status, body)
 	}
-	if status, body := h.status(h.enter(2, "")); status != 503 || body != tooMany {
+	if status, body := h.status(h.enter(9, "")); status != 503 || body != tooMany {
 		t.Errorf("to one that says nothing it answers %d %q", status, body)
 	}
 }
@@ -153,7 +155,7 @@ func TestRefusedConnectionsAreCountedAndTold(t *testing.T) {
 	}
 	h.fill(2, 2)
 	h.ahead.Store(-2 * int64(time.Hour))
-	h.status(h.enter(3, knock))
+	h.status(h.enter(2, knock)) // which has its part
 	if counts := refused.Counts(); counts[RefusedAddress] != 3 || counts[RefusedFull] != 1 {
 		t.Errorf("counted %v", counts)
 	}
@@ -271,6 +273,49 @@ func TestAConnectionThatWaitsForItsAnswerIsKept(t *testing.T) {
 	}
 }
 
+// Two addresses have all places, none for long. One that has few gets one, of the address that has the most: none of those that have
+// no more than their part, nor of one that waits for us, nor for the address that has many.
+func TestAddressesWithManyPlacesGiveWayToThoseWithFew(t *testing.T) {
+	leave := make(chan struct{})
+	h := openHallAt(t, Share{All: 32, PerAddress: 32}, func(ctx *fasthttp.RequestCtx) {
+		if string(ctx.Path()) == "/wait" {
+			<-leave
+		}
+		welcome(ctx)
+	}, standing())
+	waiting := h.enter(1, strings.Replace(knock, "/", "/wait", 1))
+	few := h.fill(3, 2)
+	some := h.fill(2, 12)
+	many := h.fill(1, 17)
+	if status, _ := h.status(h.enter(4, knock)); status != 200 {
+		t.Errorf("an address with none is answered %d", status)
+	}
+	if status, _ := h.status(h.enter(4, knock)); status != 200 {
+		t.Errorf("an address with one is answered %d", status)
+	}
+	for n := byte(2); n < 5; n++ {
+		if status, body := h.status(h.enter(n, knock)); status != 503 || body != tooMany {
+			t.Errorf("address %d, which has its part, is answered %d %s", n, status, body)
+		}
+	}
+	cutOf := func(all []net.Conn) (n int) {
+		for _, conn := range all {
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
+			if isCut(conn) {
+				n++
+			}
+		}
+		return n
+	}
+	if a, b, c := cutOf(few), cutOf(some), cutOf(many); a != 0 || b != 0 || c != 2 {
+		t.Errorf("%d, %d and %d were cut of those with 2, 12 and 18, want 2 of the last", a, b, c)
+	}
+	close(leave)
+	if status, _ := h.status(waiting); status != 200 {
+		t.Errorf("who waited for us is answered %d", status)
+	}
+}
+
 func TestOneAddressCantTakeAllPlaces(t *testing.T) {
 	h := openHall(t, Share{All: 8, PerAddress: 3}, welcome)
 	h.fill(1, 3)
@@ -297,7 +342,8 @@ func TestOneAddressCantTakeAllPlaces(t *testing.T) {
 func TestHealthIsAnsweredWhenAllPlacesAreTaken(t *testing.T) {
 	health := func() (int, string) { return 200, `{"status":"ok"}` + "\n" }
 	h := openHall(t, Share{All: 2, PerAddress: 2, Health: health}, welcome)
-	h.fill(1, 2)
+	h.fill(1, 1)
+	h.fill(3, 1)
 	if status, body := h.status(h.enter(2, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")); status != 200 || body != `{"status":"ok"}`+"\n" {
 		t.Errorf("answered %d %q", status, body)
 	}
