@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +25,7 @@ const (
 	assaultHangs   = 20  // endpoints that take connections and never answer
 	assaultRate    = 200 // honest posts a second
 	assaultConns   = 64  // with fewer, what one waits for delays those that are due behind it
+	assaultSources = 4   // machines, so to speak, that they come from
 	assaultP99     = 100 * time.Millisecond
 	assaultQuiet   = 25 * time.Millisecond // p99 without attackers, above which this machine can't tell
 	assaultMuster  = 2 * time.Second       // until all attackers are there
@@ -43,14 +46,15 @@ type assaultResult struct {
 }
 
 func runAssault(ctx context.Context, args []string, out io.Writer) error {
-	fs := newFlags("assault", fmt.Sprintf("All attacks at once, by attackers that have one core, beside %d honest posts a second: in a control group with little memory,\n"+
-		"and without one. Exit code 1 when the relay is killed, an honest post is refused or its delivery missing, their p99 is above %v,\n"+
+	fs := newFlags("assault", fmt.Sprintf("All attacks at once, by attackers that have one core, beside %d honest posts a second of every kind: in a control group with little memory,\n"+
+		"over TLS in one, and without one. Exit code 1 when the relay is killed, an honest post is refused or its delivery missing, their p99 is above %v,\n"+
 		"or without the limit the relay takes more than %d MiB; or when a server without our limits bears the same in the same group. 3 without control groups,\n"+
 		"or when only the time is too long and the machine is busy: above %v without any attacker.", assaultRate, assaultP99, attackMemory, assaultQuiet))
 	var s site
 	s.flags(fs)
 	d := fs.Duration("d", 30*time.Second, "how long to post, each time")
 	mib := fs.Int("m", 256, "`MiB` of memory")
+	only := fs.String("only", "", "only the runs whose name has this `text` in it")
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
@@ -67,13 +71,18 @@ func runAssault(ctx context.Context, args []string, out io.Writer) error {
 	var failed, late error
 	busy := false
 	for _, one := range []struct {
-		name             string
-		mib              int
-		attacked, strong bool
+		name                     string
+		mib                      int
+		attacked, secure, strong bool
 	}{
-		{"alone", *mib, false, true}, {"attacked", *mib, true, true}, {"attacked, without a limit of memory", 0, true, true}, {"a server without limits, attacked", *mib, true, false},
+		{"alone", *mib, false, false, true}, {"attacked", *mib, true, false, true}, {"attacked over TLS", *mib, true, true, true},
+		{"attacked, without a limit of memory", 0, true, false, true}, {"attacked over TLS, without a limit of memory", 0, true, true, true},
+		{"a server without limits, attacked", *mib, true, false, false}, {"a server without limits, attacked over TLS", *mib, true, true, false},
 	} {
-		a := assault{site: &s, name: one.name, mib: one.mib, attacked: one.attacked, duration: *d}
+		if !strings.Contains(one.name, *only) {
+			continue
+		}
+		a := assault{site: &s, name: one.name, mib: one.mib, attacked: one.attacked, secure: one.secure, duration: *d}
 		var r assaultResult
 		var err error
 		if one.strong {
@@ -89,6 +98,10 @@ func runAssault(ctx context.Context, args []string, out io.Writer) error {
 		}
 		p99 := time.Duration(r.Load.P99us) * time.Microsecond
 		fmt.Fprintf(out, "%s: p50 %.1f, p99 %.1f ms; %.0f MiB of its own; %.1f s of processor time\n", one.name, float64(r.Load.P50us)/1000, float64(r.Load.P99us)/1000, r.MemoryMiB, r.CPU)
+		for _, name := range slices.Sorted(maps.Keys(r.Load.Classes)) {
+			q := r.Load.Classes[name]
+			fmt.Fprintf(out, "\t%-29s %5d posts, p50 %6.1f, p99 %6.1f, max %6.1f ms\n", name, q.Count, float64(q.P50us)/1000, float64(q.P99us)/1000, float64(q.MaxUs)/1000)
+		}
 		wrong := r.wrong(one.mib)
 		switch {
 		case !one.strong:
@@ -99,6 +112,7 @@ func runAssault(ctx context.Context, args []string, out io.Writer) error {
 		case !one.attacked:
 			busy = p99 > assaultQuiet
 		default:
+			busy = busy || r.Load.Late*100 > r.Load.Sent // who posts lacks processor time: others have it
 			failed = errors.Join(failed, idle(one.name, r.Attackers))
 			if p99 > assaultP99 {
 				late = errors.Join(late, fmt.Errorf("assault, %s: honest posts had a p99 of %v", one.name, p99.Round(time.Millisecond)))
@@ -145,6 +159,7 @@ type assault struct {
 	name     string
 	mib      int // 0: no limit
 	attacked bool
+	secure   bool // over TLS
 	duration time.Duration
 }
 
@@ -180,14 +195,23 @@ func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
 			}
 		}
 	}
-	relay, err := a.newRelay(strings.Fields(a.name)[0]+fmt.Sprint(a.mib), endpoints)
+	relay, err := a.newRelay(fmt.Sprintf("%s-%d-%t", strings.Fields(a.name)[0], a.mib, a.secure), endpoints)
 	if err != nil {
 		return r, err
 	}
 	config := string(configText(relay, endpoints))
 	config = strings.Replace(config, "[admin]\n", fmt.Sprintf("[admin]\ntoken = %q\n", attackAdminToken), 1)
-	config += fmt.Sprintf("\n[[source]]\nname = \"honest\"\npath = \"/events\"\n[[source]]\nname = \"signed\"\npath = \"/signed\"\nsecret = %q\n"+
-		"[[source]]\nname = \"flood\"\npath = \"/flood\"\nmax_queued = %q\n", attackSecret, assaultShare)
+	if a.secure {
+		cert, key, err := writeCertificate(relay.dir)
+		if err != nil {
+			return r, err
+		}
+		pair := fmt.Sprintf("tls_cert = %q\ntls_key = %q\n", cert, key)
+		config = strings.NewReplacer("[server]\n", "[server]\n"+pair, "[admin]\n", "[admin]\n"+pair).Replace(config)
+	}
+	config += fmt.Sprintf("\n[[source]]\nname = \"honest\"\npath = \"/events\"\n[[source]]\nname = \"known\"\npath = \"/token\"\ntoken = %q\n"+
+		"[[source]]\nname = \"signed\"\npath = \"/signed\"\nsecret = %q\n[[source]]\nname = \"standard\"\npath = \"/standard\"\nsecret = %q\nscheme = \"standard\"\n"+
+		"[[source]]\nname = \"flood\"\npath = \"/flood\"\nmax_queued = %q\n", attackToken, attackSecret, labSecret, assaultShare)
 	if err := os.WriteFile(relay.config, []byte(config), 0o600); err != nil {
 		return r, err
 	}
@@ -199,7 +223,13 @@ func (a *assault) relay(ctx context.Context) (r assaultResult, err error) {
 		defer g.remove()
 		relay.under = g.under()
 	}
-	if _, err := relay.start(ctx); err != nil {
+	ready := func(ctx context.Context) error {
+		if status := tellBy(ctx, dialsFrom(1, a.secure), relay.ingest, asking("GET", "/health", "", "")); status != 200 {
+			return fmt.Errorf("its health is answered %d", status)
+		}
+		return nil
+	}
+	if _, err := relay.startUntil(ctx, ready); err != nil {
 		return r, err
 	}
 	defer func() { relay.proc.kill() }()
@@ -235,12 +265,21 @@ func (a *assault) yardstick(ctx context.Context) (r assaultResult, err error) {
 	}
 	defer g.remove()
 	command := append(g.under(), own, "keep-nothing", "-unpack", "-listen", addr)
+	if a.secure {
+		cert, key, err := writeCertificate(a.dir)
+		if err != nil {
+			return r, err
+		}
+		command = append(command, "-cert", cert, "-key", key)
+	}
 	proc, err := startProcess("yardstick", a.dir, command[0], command[1:]...)
 	if err != nil {
 		return r, err
 	}
 	defer proc.kill()
-	if err := await(ctx, startLimit, func() bool { return tell(ctx, addr, posting("/events", "", attackEvent)) == 200 }); err != nil {
+	if err := await(ctx, startLimit, func() bool {
+		return tellBy(ctx, dialsFrom(1, a.secure), addr, posting("/events", "", attackEvent)) == 200
+	}); err != nil {
 		return r, fmt.Errorf("start: %w: %s", err, proc.lastWords())
 	}
 	return a.besiege(ctx, proc, g, addr, nobody, nil)
@@ -263,7 +302,7 @@ func (a *assault) besiege(ctx context.Context, proc *process, g *group, ingest, 
 		if err != nil {
 			return r, err
 		}
-		args := []string{"attackers", "-intake", ingest, "-admin", admin, "-receivers", strings.Join(bad, ","), "-d", (a.duration + 2*assaultMuster).String(), "-out", done}
+		args := []string{"attackers", "-intake", ingest, "-admin", admin, "-receivers", strings.Join(bad, ","), "-d", (a.duration + 2*assaultMuster).String(), "-out", done, fmt.Sprintf("-tls=%t", a.secure)}
 		err = onOneCore(func() (err error) {
 			attackers, err = startProcess("attackers", a.dir, own, args...)
 			return err
@@ -277,7 +316,7 @@ func (a *assault) besiege(ctx context.Context, proc *process, g *group, ingest, 
 	var memory memoryMeter
 	memory.watch(proc.pid())
 	defer memory.stop()
-	l, err := newLoad(loadPlan{addr: ingest, path: "/events", conns: assaultConns, rate: assaultRate, duration: a.duration}, newRun())
+	l, err := newLoad(loadPlan{addr: ingest, conns: assaultConns, rate: assaultRate, duration: a.duration, mix: realMix(), hosts: assaultSources, secure: a.secure}, newRun())
 	if err != nil {
 		return r, err
 	}

@@ -117,10 +117,10 @@ func tell(ctx context.Context, addr, request string) int {
 	return tellBy(ctx, &net.Dialer{}, addr, request)
 }
 
-func tellBy(ctx context.Context, dialer *net.Dialer, addr, request string) int {
+func tellBy(ctx context.Context, by dials, addr, request string) int {
 	ctx, cancel := context.WithTimeout(ctx, attackWait)
 	defer cancel()
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	conn, err := by.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return 0
 	}

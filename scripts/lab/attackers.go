@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -29,6 +29,9 @@ const (
 	attackerFlooders  = 16
 	attackerHeld      = 1000 // connections of the flood that are kept open
 	attackerRest      = 20 * time.Millisecond
+
+	attackerIdle = 400 // idle connections, over TLS
+	attackerHalf = 100 // whose handshake stops halfway, in each of two ways
 )
 
 // attackerKinds are those that send a request and wait for its answer, as fast as they get one.
@@ -49,7 +52,14 @@ func attackerKinds(intake, admin string) []attackerKind {
 		}
 		return strings.Replace(posting("/flood", "", b.String()), "application/json", "application/x-ndjson", 1)
 	}
+	wrong := []string{} // bodies whose signature has the right form and is that of another, by each scheme
+	for _, size := range []int{16 << 10, 64 << 10, 1_000_000} {
+		body := `{"type":"bot.deactivated","data":{"z":0,"a":"` + strings.Repeat("x", size-50) + `"}}`
+		standard := standardCredential("whsec_"+base64.StdEncoding.EncodeToString([]byte("another's")))(nil, []byte("evt_wrong"), []byte(body), time.Now())
+		wrong = append(wrong, posting("/signed", unsigned, body), posting("/standard", string(standard), body))
+	}
 	return []attackerKind{
+		{"wrongly signed bodies", 16, intake, func(n int64) string { return wrong[n%int64(len(wrong))] }},
 		{"subnormal numbers, unsigned", 8, intake, always(unpacking("[" + strings.Repeat("5e-324,", 149_000) + "0]"))},
 		{"members, unsigned", 8, intake, always(unpacking("{" + strings.Repeat(`"":0,`, 200_000) + `"a":0}`))},
 		{"bodies that are never whole", 70, intake, always(head + unsigned + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 1<<20-10))},
@@ -69,6 +79,7 @@ func runAttackers(ctx context.Context, args []string, _ io.Writer) error {
 	fs := newFlags("attackers", "Attacks a relay in all ways at once. The assault command starts it; it ends by itself and writes what it got done.")
 	intake, admin := fs.String("intake", "", "`address` of the intake"), fs.String("admin", "", "`address` of the admin listener")
 	receivers := fs.String("receivers", "", "`addresses` at which to answer as badly as can be, one for each way of answering without end, one that fails, one that hangs")
+	secure := fs.Bool("tls", false, "both listeners speak TLS")
 	d, to := fs.Duration("d", time.Minute, "how long"), fs.String("out", "", "`file` for what was done")
 	if err := parseFlags(fs, args); err != nil {
 		return err
@@ -101,8 +112,9 @@ func runAttackers(ctx context.Context, args []string, _ io.Writer) error {
 		n := count(kind.name)
 		for i := range kind.workers {
 			all.Go(func() {
+				by := attacker(i, *secure)
 				for ctx.Err() == nil {
-					if tellFrom(ctx, kind.target, byte(2+i%attackerAddresses), kind.request(serial.Add(1))) != 0 {
+					if tellBy(ctx, by, kind.target, kind.request(serial.Add(1))) != 0 {
 						n.Add(1)
 					} else {
 						pause(ctx, attackerRest) // refused without a word
@@ -111,17 +123,47 @@ func runAttackers(ctx context.Context, args []string, _ io.Writer) error {
 			})
 		}
 	}
-	for _, w := range weapons {
-		holding := count("slow: " + w.name)
-		var now atomic.Int64
-		for i := range attackerSlow {
-			all.Go(func() { keepWaiting(ctx, *intake, w, byte(2+i%attackerAddresses), &now) })
+	hold := func(kind string, clients int, client func(i int, holding *atomic.Int64)) {
+		most, now := count(kind), new(atomic.Int64)
+		for i := range clients {
+			all.Go(func() { client(i, now) })
 		}
 		all.Go(func() {
 			for ; ctx.Err() == nil; pause(ctx, pollInterval) {
-				holding.Store(max(holding.Load(), now.Load()))
+				most.Store(max(most.Load(), now.Load()))
 			}
 		})
+	}
+	for _, w := range weapons {
+		hold("slow: "+w.name, attackerSlow, func(i int, holding *atomic.Int64) {
+			keepWaiting(ctx, *intake, w, attacker(i, *secure), holding)
+		})
+	}
+	if *secure {
+		hello, err := greeting()
+		if err != nil {
+			return err
+		}
+		idle := func(kind string, clients int, first string, within bool) {
+			hold("TLS: "+kind, clients, func(i int, holding *atomic.Int64) {
+				keepIdle(ctx, *intake, first, attacker(i, within), holding)
+			})
+		}
+		idle("idle connections", attackerIdle, ask, true)
+		idle("half a greeting", attackerHalf, hello[:len(hello)/2], false)
+		idle("half a handshake", attackerHalf, hello, false)
+		left := count("TLS: handshakes left at the server's answer")
+		for i := range attackerFlooders {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					if leaveHandshake(ctx, *intake, hello, attacker(i, false)) {
+						left.Add(1)
+					} else {
+						pause(ctx, attackerRest)
+					}
+				}
+			})
+		}
 	}
 	begun := count("connections")
 	for i := range attackerFlooders {
@@ -179,8 +221,21 @@ func answerBadly(addresses []string, count func(string) *atomic.Int64) (sumUp fu
 	}, nil
 }
 
-// tellFrom is tell from 127.0.0.n.
-func tellFrom(ctx context.Context, addr string, n byte, request string) int {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, n)}}
-	return tellBy(ctx, &dialer, addr, request)
+// attacker is how the ith of a kind connects.
+func attacker(i int, secure bool) dials { return dialsFrom(byte(2+i%attackerAddresses), secure) }
+
+// leaveHandshake has a server make its half of a handshake, which is work, and leaves.
+func leaveHandshake(ctx context.Context, addr, hello string, by dials) (answered bool) {
+	conn, err := by.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer abort(conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+	defer stop()
+	if _, err := io.WriteString(conn, hello); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(conn, make([]byte, 5))
+	return err == nil
 }

@@ -180,37 +180,38 @@ func (t *template) made(text []byte) bool {
 
 // request is one POST, built once for a connection. It belongs to that connection's goroutine.
 type request struct {
-	bytes  []byte
-	events int
-	size   int // of one event with its line end
-	bodyAt int
-	event  template
+	bytes      []byte
+	events     int
+	size       int // of one event with its line end
+	headerAt   int // of the credential
+	bodyAt     int
+	event      template
+	credential credential
 }
 
 // newRequest makes the POST of one event, or of an NDJSON batch of so many.
-func newRequest(addr, path string, event template, batch int) *request {
+func newRequest(addr, path string, event template, batch int, with credential) *request {
 	contentType, line := "application/json", event.text
 	if batch > 1 {
 		contentType, line = "application/x-ndjson", append(bytes.Clone(event.text), '\n')
 	}
-	head := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n",
+	head := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n",
 		path, addr, contentType, batch*len(line))
-	return &request{
-		bytes:  append(head, bytes.Repeat(line, batch)...),
-		events: batch,
-		size:   len(line),
-		bodyAt: len(head),
-		event:  event,
-	}
+	r := &request{events: batch, size: len(line), headerAt: len(head), event: event, credential: with}
+	head = append(with(head, eventID(line), nil, time.Now()), "\r\n"...)
+	r.bodyAt, r.bytes = len(head), append(head, bytes.Repeat(line, batch)...)
+	return r
 }
 
-// patch gives the events the ids first, first+1, … and the moment of posting.
+// patch gives the events the ids first, first+1, … and the moment of posting, and all of them their credential.
 func (r *request) patch(first uint64, now time.Time) {
 	stamp := uint64(now.UnixNano())
 	for i := range r.events {
 		at := r.bodyAt + i*r.size
 		r.event.put(r.bytes[at:at+len(r.event.text)], first+uint64(i), stamp)
 	}
+	body := r.bytes[r.bodyAt:]
+	r.credential(r.bytes[r.headerAt:r.headerAt:r.bodyAt-len("\r\n")], body[r.event.idAt:r.event.idAt+idLength], body, now)
 }
 
 // eventID is the id in the text of an event; nil without one. It points into body.

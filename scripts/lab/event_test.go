@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/s2"
+
+	"realtorbot-relay/sign"
 )
 
 func TestEventHasAskedSizeAndIsJSON(t *testing.T) {
@@ -57,7 +63,7 @@ func TestPatchGivesEachEventOfABatchItsIDAndStamp(t *testing.T) {
 	}
 	now := time.Unix(1700000000, 123456789)
 	for _, batch := range []int{1, 3} {
-		r := newRequest("127.0.0.1:1", "/events", e, batch)
+		r := newRequest("127.0.0.1:1", "/events", e, batch, noCredential)
 		r.patch(999, now.Add(-time.Hour)) // what an earlier post left must be gone
 		r.patch(40, now)
 		lines := bytes.Split(bytes.TrimSuffix(r.bytes[r.bodyAt:], []byte("\n")), []byte("\n"))
@@ -84,7 +90,7 @@ func TestPatchAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, now := newRequest("127.0.0.1:1", "/events", e, 10), time.Now()
+	r, now := newRequest("127.0.0.1:1", "/events", e, 10, noCredential), time.Now()
 	if n := testing.AllocsPerRun(100, func() { r.patch(5, now) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -152,5 +158,49 @@ func TestALargeEventIsKnownAgain(t *testing.T) {
 		if text[len(text)/2] ^= 1; e.made(text) {
 			t.Errorf("%d bytes: a bit was not noticed", size)
 		}
+	}
+}
+
+// Posts of the mix are admitted by what the relay checks them with: each differs from the one before in id, text and signature.
+func TestThePostsOfTheMixAreSigned(t *testing.T) {
+	now, sizes, signed := time.Now(), map[int]int{}, 0
+	for _, class := range realMix() {
+		e, err := newTemplate(1, "lead.created", class.size, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRequest("127.0.0.1:1", class.path, e, 1, class.credential)
+		for seq := range uint64(2) {
+			r.patch(seq, now)
+			request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.bytes)))
+			if err != nil {
+				t.Fatalf("%s: %v", class.name, err)
+			}
+			body, err := io.ReadAll(request.Body)
+			if err != nil || len(body) != class.size || !json.Valid(body) {
+				t.Fatalf("%s: a body of %d bytes, %v", class.name, len(body), err)
+			}
+			sizes[len(body)]++
+			h := request.Header
+			if documented := h.Get("X-Realtorbot-Signature"); documented != "" {
+				signed++
+				if err := sign.VerifyRealtorBot(documented, body, sign.NewSecret(attackSecret)); err != nil {
+					t.Errorf("%s: %v", class.name, err)
+				}
+			}
+			if standard := h.Get("Webhook-Signature"); standard != "" {
+				signed++
+				key, err := sign.ParseStandardKey(sign.NewSecret(labSecret))
+				if err == nil {
+					err = sign.VerifyStandard(standard, h.Get("Webhook-Id"), h.Get("Webhook-Timestamp"), body, now, time.Minute, key)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", class.name, err)
+				}
+			}
+		}
+	}
+	if want := map[int]int{300: 56, 4 << 10: 16, 64 << 10: 8}; !maps.Equal(sizes, want) || signed != 40 {
+		t.Errorf("%v and %d signed, want %v and 40", sizes, signed, want)
 	}
 }

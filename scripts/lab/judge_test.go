@@ -167,7 +167,7 @@ func TestATemplateKnowsItsEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRequest("127.0.0.1:1", "/events", event, 1)
+	r := newRequest("127.0.0.1:1", "/events", event, 1, noCredential)
 	r.patch(42, time.Now())
 	made := r.bytes[r.bodyAt:]
 	if !event.made(made) {

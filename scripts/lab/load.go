@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,7 +40,10 @@ type loadPlan struct {
 	batch     int           // events a post
 	size      int           // bytes of an event
 	eventType string
-	keep      bool // a ledger
+	keep      bool        // a ledger
+	mix       []postClass // what the posts are, one after the other; empty: all of path and size
+	secure    bool        // over TLS
+	hosts     int         // addresses that the connections are from, from 127.0.0.100 on; 0: that of this machine
 	// answered, when set, is told of each post that was answered 200, from many goroutines. posted is the moment at
 	// which the post was due, also when no connection was free then.
 	answered func(first uint64, posted, at time.Time)
@@ -48,7 +53,7 @@ type loadPlan struct {
 type load struct {
 	plan    loadPlan
 	run     uint32
-	event   template
+	mix     []*mixed // of each of plan.mix; those of one name are the same
 	latency histogram
 	claimed atomic.Uint64 // posts
 	posted  atomic.Uint64 // events
@@ -64,6 +69,13 @@ type load struct {
 	elapsed time.Duration
 }
 
+// mixed is one class of a load's posts.
+type mixed struct {
+	postClass
+	event   template
+	latency histogram
+}
+
 // loadResult is what the load command prints. Numbers are of events; latency is from posting to the answer.
 type loadResult struct {
 	Sent      uint64            `json:"sent"`
@@ -75,6 +87,8 @@ type loadResult struct {
 	PerSecond float64           `json:"per_second"`
 	P50us     int64             `json:"p50_us"`
 	P99us     int64             `json:"p99_us"`
+
+	Classes map[string]quantiles `json:"classes,omitempty"` // of a mix
 }
 
 func newLoad(plan loadPlan, run uint32) (*load, error) {
@@ -102,11 +116,22 @@ func newLoad(plan loadPlan, run uint32) (*load, error) {
 	case plan.rate < 0 || plan.duration < 0:
 		return nil, usageError("rate and duration can't be negative")
 	}
-	event, err := newTemplate(run, plan.eventType, plan.size, time.Now())
-	if err != nil {
-		return nil, err
+	l := &load{plan: plan, run: run, errors: map[string]uint64{}, ledger: ledger{run: run}}
+	if len(plan.mix) == 0 {
+		plan.mix = []postClass{{path: plan.path, size: plan.size, credential: noCredential}}
 	}
-	return &load{plan: plan, run: run, event: event, errors: map[string]uint64{}, ledger: ledger{run: run}}, nil
+	for _, c := range plan.mix {
+		if at := slices.IndexFunc(l.mix, func(m *mixed) bool { return m.name == c.name }); at >= 0 {
+			l.mix = append(l.mix, l.mix[at])
+			continue
+		}
+		event, err := newTemplate(run, plan.eventType, c.size, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		l.mix = append(l.mix, &mixed{postClass: c, event: event})
+	}
+	return l, nil
 }
 
 // post runs the load until it is done or ctx ends; what is under way is answered first. It is called once.
@@ -122,8 +147,8 @@ func (l *load) post(ctx context.Context) loadResult {
 		l.slots = make(chan time.Time, 1<<14)
 		all.Go(func() { l.pace(ctx) })
 	}
-	for range l.plan.conns {
-		all.Go(func() { l.converse(ctx) })
+	for i := range l.plan.conns {
+		all.Go(func() { l.converse(ctx, i) })
 	}
 	all.Wait()
 	l.elapsed = time.Since(l.started)
@@ -214,8 +239,17 @@ func (l *load) claim(ctx context.Context) (first uint64, due time.Time, ok bool)
 
 // converse is one connection, made again whenever it is lost. A post is claimed only once there is a connection, so that
 // a relay that is away for a while costs no ids.
-func (l *load) converse(ctx context.Context) {
-	req := newRequest(l.plan.addr, l.plan.path, l.event, l.plan.batch)
+func (l *load) converse(ctx context.Context, i int) {
+	d := net.Dialer{Timeout: dialTimeout}
+	if l.plan.hosts > 0 {
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(100+i%l.plan.hosts))}
+	}
+	requests := map[*mixed]*request{}
+	for _, m := range l.mix {
+		if requests[m] == nil {
+			requests[m] = newRequest(l.plan.addr, m.path, m.event, l.plan.batch, m.credential)
+		}
+	}
 	var acked, unknown []uint64 // first sequence numbers of posts
 	defer func() { l.settle(acked, unknown) }()
 	in := bufio.NewReaderSize(nil, 4096)
@@ -227,8 +261,11 @@ func (l *load) converse(ctx context.Context) {
 	}()
 	for {
 		if conn == nil {
-			if conn = dial(ctx, l.plan.addr, &l.refused); conn == nil {
+			if conn = dialBy(ctx, d, l.plan.addr, &l.refused); conn == nil {
 				return
+			}
+			if l.plan.secure {
+				conn = tls.Client(conn, anyCertificate()) // the handshake is a part of its first post
 			}
 			in.Reset(conn)
 		}
@@ -236,6 +273,8 @@ func (l *load) converse(ctx context.Context) {
 		if !ok {
 			return
 		}
+		kind := l.mix[first/uint64(l.plan.batch)%uint64(len(l.mix))]
+		req := requests[kind]
 		req.patch(first, due)
 		a, err := exchange(conn, in, req.bytes)
 		now := time.Now()
@@ -244,6 +283,7 @@ func (l *load) converse(ctx context.Context) {
 		if err == nil && a.status == 200 {
 			l.ok.Add(n)
 			l.latency.record(now.Sub(due))
+			kind.latency.record(now.Sub(due))
 			if l.plan.keep {
 				acked = append(acked, first)
 			}
@@ -279,7 +319,10 @@ func exchange(conn net.Conn, in *bufio.Reader, request []byte) (answer, error) {
 // dial tries until it has a connection or ctx ends, and then returns nil.
 // Refused connections are counted.
 func dial(ctx context.Context, addr string, refused *atomic.Uint64) net.Conn {
-	d := net.Dialer{Timeout: dialTimeout}
+	return dialBy(ctx, net.Dialer{Timeout: dialTimeout}, addr, refused)
+}
+
+func dialBy(ctx context.Context, d net.Dialer, addr string, refused *atomic.Uint64) net.Conn {
 	for ctx.Err() == nil {
 		conn, err := d.DialContext(ctx, "tcp", addr)
 		if err == nil {
@@ -334,6 +377,15 @@ func (l *load) result() loadResult {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seconds := l.elapsed.Seconds()
+	var classes map[string]quantiles
+	for _, m := range l.mix {
+		if m.name != "" {
+			if classes == nil {
+				classes = map[string]quantiles{}
+			}
+			classes[m.name] = m.latency.quantiles()
+		}
+	}
 	return loadResult{
 		Sent:      l.posted.Load(),
 		OK:        l.ok.Load(),
@@ -344,6 +396,7 @@ func (l *load) result() loadResult {
 		PerSecond: float64(l.ok.Load()) / seconds,
 		P50us:     l.latency.quantile(0.5).Microseconds(),
 		P99us:     l.latency.quantile(0.99).Microseconds(),
+		Classes:   classes,
 	}
 }
 

@@ -192,7 +192,7 @@ func (p *powercutRun) loadRelay(ctx context.Context, r *relay, receivers pair) (
 		r.proc.kill()
 		return nil, err
 	}
-	l.event = generator.event
+	l.event = generator.mix[0].event
 	ctx, l.stop = context.WithCancel(ctx)
 	l.ended.Go(func() { l.result = generator.post(ctx) })
 	return l, nil

@@ -157,7 +157,7 @@ func besiege(ctx context.Context, server, addr string, w weapon, n int, d time.D
 	var slow sync.WaitGroup
 	var holding atomic.Int64
 	for i := range n {
-		slow.Go(func() { keepWaiting(attack, addr, w, byte(2+i%besiegers), &holding) })
+		slow.Go(func() { keepWaiting(attack, addr, w, dialsFrom(byte(2+i%besiegers), false), &holding) })
 	}
 	pause(ctx, musterTime)
 	r := siegeResult{Server: server, Attack: w.name}
@@ -191,15 +191,14 @@ func besiege(ctx context.Context, server, addr string, w weapon, n int, d time.D
 }
 
 // keepWaiting holds a connection for as long as the server lets it, again and again.
-func keepWaiting(ctx context.Context, addr string, w weapon, from byte, holding *atomic.Int64) {
-	dialer := net.Dialer{Timeout: dialTimeout, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
+func keepWaiting(ctx context.Context, addr string, w weapon, by dials, holding *atomic.Int64) {
 	for ctx.Err() == nil {
-		conn, err := dialer.DialContext(ctx, "tcp", addr)
+		conn, err := by.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			pause(ctx, 100*time.Millisecond)
 			continue
 		}
-		_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10) // so that few answers fit in between
+		_ = tcpOf(conn).SetReadBuffer(4 << 10) // so that few answers fit in between
 		holding.Add(1)
 		drip(ctx, conn, w)
 		holding.Add(-1)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,6 +90,7 @@ func isEvents(contentType, body []byte) bool {
 func runKeepNothing(ctx context.Context, args []string, _ io.Writer) error {
 	fs := newFlags("keep-nothing", "Serves POST on any path: parses the JSON, stores nothing, answers 200. Ends on SIGTERM or after an hour.")
 	listen := fs.String("listen", "127.0.0.1:9001", "loopback `address`")
+	cert, key := fs.String("cert", "", "`file` of a certificate: speak TLS"), fs.String("key", "", "`file` of its key")
 	unpack := fs.Bool("unpack", false, "unpack and read bodies as an ordinary server does, without a limit of its own")
 	if err := parseFlags(fs, args); err != nil {
 		return err
@@ -96,6 +98,14 @@ func runKeepNothing(ctx context.Context, args []string, _ io.Writer) error {
 	ln, err := listenLoopback(*listen)
 	if err != nil {
 		return err
+	}
+	if *cert != "" {
+		pair, err := tls.LoadX509KeyPair(*cert, *key)
+		if err != nil {
+			ln.Close()
+			return err
+		}
+		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}})
 	}
 	handler := yardstickHandler(func([]byte) error { return nil })
 	if *unpack {
