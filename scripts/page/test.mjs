@@ -200,6 +200,20 @@ try {
     seen.lenient = false
   })
 
+  await shows('events are found by what a member is, and where one would go is told', async () => {
+    await go('/events')
+    await page.getByLabel('Match').fill('id=evt_bad_0')
+    await button('Find').click()
+    await page.getByText('1 events').waitFor()
+    await page.getByRole('link', { name: 'evt_bad_0', exact: true }).waitFor()
+    await page.getByText('Where would an event go?').click()
+    await page.getByLabel('The event, as it would be posted').fill('{"type": "bot.created", "data": {"n": 1e400}}')
+    await button('Ask').click()
+    await page.getByText('bot.created goes to 1 endpoint: calendar').waitFor()
+    await page.getByText('it subscribes to lead.*, test').waitFor()
+    must((await violations(page)).length === 0, 'the form is not accessible')
+  })
+
   await shows('an endpoint is paused and resumed with the keyboard alone', async () => {
     await go('/endpoints/calendar')
     await heading('calendar')

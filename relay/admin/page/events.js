@@ -1,7 +1,7 @@
 // Events: the latest, and those that are looked for.
 
-import { at, h, once, say, state, swap } from './dom.js'
-import { get, now } from './relay.js'
+import { at, h, once, plural, say, state, swap } from './dom.js'
+import { get, now, post } from './relay.js'
 
 // line is one event of a list.
 export function line(event) {
@@ -48,6 +48,29 @@ export class Latest {
 }
 
 const option = (value, text, chosen) => h('option', { value, selected: value === chosen }, text)
+
+// whereTo asks where an event would go, and why not elsewhere. Nothing is sent.
+function whereTo() {
+  const text = h('textarea', { id: 'route-event', rows: '6', spellcheck: 'false', placeholder: '{"type": "lead.created", "data": {"accountId": "acct_42"}}' })
+  const answer = h('div', { class: 'said', role: 'status', hidden: true })
+  const button = h('button', {
+    type: 'button',
+    onclick: once(async () => {
+      answer.hidden = false
+      try {
+        const { events } = await post('/route', text.value)
+        swap(answer, events.map((one) => [
+          h('p', {}, h('b', {}, one.endpoints.length ? `${one.type} goes to ${plural(one.endpoints.length, 'endpoint')}: ` : `${one.type} goes to no endpoint.`), one.endpoints.join(', ')),
+          one.unmatched.length ? h('dl', { class: 'facts' }, one.unmatched.flatMap((not) => [h('dt', {}, not.endpoint), h('dd', {}, not.note)])) : null,
+        ]).flat())
+      } catch (error) {
+        swap(answer, h('p', { class: 'ill' }, error.message))
+      }
+    }),
+  }, 'Ask')
+  return h('details', { class: 'route' }, h('summary', {}, 'Where would an event go?'),
+    h('div', {}, h('label', { for: 'route-event' }, 'The event, as it would be posted'), text), h('div', { class: 'actions' }, button), answer)
+}
 
 export function eventsView(text = '') {
   const asked = new URLSearchParams(text)
@@ -102,7 +125,7 @@ export function eventsView(text = '') {
         else location.hash = hash
       },
     }, field('Id', id), field('Type', type), field('Match', match), field('State', status), field('Endpoint', endpoint), h('button', { class: 'main' }, 'Find')),
-    list, outcome, more)
+    whereTo(), list, outcome, more)
   load('')
   return { title: 'Events', node }
 }

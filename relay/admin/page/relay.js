@@ -22,13 +22,13 @@ export class Refused extends Error {
   }
 }
 
-// ask makes one request and returns the answer's JSON. What is refused is thrown, with the relay's own words.
+// ask makes one request and returns the answer's JSON. A body that is a text is JSON already. What is refused is thrown, with the relay's own words.
 export async function ask(method, path, body) {
   const headers = credentials()
   if (body !== undefined) headers['Content-Type'] = 'application/json'
   let answer
   try {
-    answer = await fetch(url(path), { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store' })
+    answer = await fetch(url(path), { method, headers, body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body), cache: 'no-store' })
   } catch {
     throw new Refused(0, 'unreachable', 'The relay does not answer.')
   }
