@@ -52,7 +52,7 @@ var routes = []route{
 	{"GET", "/session", nil, forAll, plain((*Admin).answerSession)},
 	{"POST", "/session", nil, forAll | takesBody, plain((*Admin).signIn)},
 	{"DELETE", "/session", nil, forAll, plain((*Admin).signOut)},
-	{"GET", "/stats", nil, 0, plain((*Admin).stats)},
+	{"GET", "/stats", []string{"summary", "endpoint"}, 0, plain((*Admin).stats)},
 	{"GET", "/metrics", nil, 0, plain((*Admin).metrics)},
 	{"GET", "/stream", []string{"type", "last_event_id"}, 0, plain((*Admin).stream)},
 	{"GET", "/live", nil, 0, plain((*Admin).liveStats)},

@@ -93,7 +93,41 @@ type totals struct {
 	Unavailable  int64 `json:"requests_unavailable"`
 }
 
-func (a *Admin) stats(ctx *fasthttp.RequestCtx) { answer.Value(ctx, 200, a.readStats()) }
+// chosenStats is the form of /stats of which somebody wants less: of thousands of endpoints the sums, or one.
+type chosenStats struct {
+	stats
+	States    map[string]int    `json:"states,omitempty"`    // how many endpoints are in each
+	Endpoints []delivery.Status `json:"endpoints,omitempty"` // in place of all
+}
+
+func (a *Admin) stats(ctx *fasthttp.RequestCtx) {
+	q := readQuery(ctx)
+	summary, name := q.yesNo("summary"), q.text("endpoint")
+	s := a.readStats()
+	if !summary && name == "" {
+		if !q.refuse(ctx) {
+			answer.Value(ctx, 200, s)
+		}
+		return
+	}
+	chosen := chosenStats{stats: s}
+	if summary {
+		chosen.States = map[string]int{}
+		for i := range s.Endpoints {
+			chosen.States[s.Endpoints[i].State]++
+		}
+	}
+	if name != "" {
+		if one := status(s.Endpoints, name); one != nil {
+			chosen.Endpoints = []delivery.Status{*one}
+		} else {
+			q.wrong("endpoint: there is none of this name, and nothing is left of one")
+		}
+	}
+	if !q.refuse(ctx) {
+		answer.Value(ctx, 200, chosen)
+	}
+}
 
 func (a *Admin) readStats() stats {
 	q, endpoints, counts := a.Queue.Stats(), a.Dispatcher.Statuses(), a.Intake.Counts()
