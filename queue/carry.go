@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"realtorbot-relay/queue/codec"
@@ -236,6 +238,25 @@ func (q *Queue) reportLostAttempts(segment uint64, err error) {
 	q.opts.Notice(fmt.Sprintf("log: attempts of failed or retrying deliveries in segment %d can't be read and are lost: %v", segment, err))
 }
 
+// carriedBefore answers whether any event of a range was carried. It remembers where it found none, so that ranges that
+// ascend cost a search for each carried event at most.
+type carriedBefore struct {
+	q        *Queue
+	from, at uint64 // no event from one on and before the other was carried
+	err      error  // of the first search that failed
+}
+
+func (c *carriedBefore) has(from, to uint64) bool {
+	if from > c.at || from < c.from {
+		key, _, found, err := c.q.index.seek(store.CarriedKey(from), store.Last(store.Carried))
+		c.err = cmp.Or(c.err, err)
+		if c.from, c.at = from, math.MaxUint64; found {
+			c.at = key.Number
+		}
+	}
+	return c.at < to
+}
+
 // carryAttempts carries the attempts that a segment has of carried events, those of now and those of before.
 func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) error {
 	list := make([]uint64, 0, len(now))
@@ -243,11 +264,12 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 		list = append(list, seq)
 	}
 	slices.Sort(list)
+	before := carriedBefore{q: q}
 	places, err := q.log.AttemptBlocksIn(s.Number, func(from, to uint64) bool {
 		at, _ := slices.BinarySearch(list, from)
-		return from < s.FirstEvent || at < len(list) && list[at] < to
+		return at < len(list) && list[at] < to || from < s.FirstEvent && before.has(from, min(to, s.FirstEvent))
 	})
-	if err != nil {
+	if err = errors.Join(err, before.err); err != nil {
 		return err
 	}
 	wanted := func(seq uint64) (bool, error) {
@@ -273,23 +295,13 @@ func (r *retainer) carryAttempts(q *Queue, s *log.Segment, now map[uint64]bool) 
 			return err
 		}
 		err = b.Unpack(func(h entry.Header, raw []byte) error {
-			if h.Kind != entry.KindProgress {
-				return nil
-			}
-			p, err := entry.ParseProgress(h, raw)
-			if err != nil {
-				return err
-			}
-			for _, m := range p.Attempts {
+			return entry.EachAttempt(h, raw, func(lane LaneID, m entry.EventAttempt) error {
 				is, err := wanted(m.Seq)
-				if err != nil {
-					return err
-				}
 				if is {
-					lanes[p.Lane] = append(lanes[p.Lane], m)
+					lanes[lane] = append(lanes[lane], m)
 				}
-			}
-			return nil
+				return err
+			})
 		})
 		if errors.Is(err, codec.ErrDamaged) {
 			q.reportLostAttempts(s.Number, err)

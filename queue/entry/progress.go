@@ -3,6 +3,7 @@ package entry
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"realtorbot-relay/queue/codec"
@@ -95,6 +96,40 @@ func (p *Progress) Append(dst []byte, number uint64, at int64) []byte {
 // ParseProgress takes apart an entry that Next returned. Records and excerpts are slices of raw.
 func ParseProgress(h Header, raw []byte) (*Progress, error) {
 	d := codec.Decoder{Buf: raw[HeaderSize:]}
+	p := progressHead(&d)
+	n := d.Count()
+	p.Attempts = slices.Grow(p.Attempts, min(n, len(d.Buf)/attemptSize))
+	eachAttempt(&d, n, func(m EventAttempt) error {
+		p.Attempts = append(p.Attempts, m)
+		return nil
+	})
+	if h.Kind != KindProgress || !end(&d) {
+		return nil, progressDamaged(h)
+	}
+	return p, nil
+}
+
+// EachAttempt calls fn with each attempt of an entry that Next returned, of whatever kind, and keeps none of them. An error
+// of fn ends it. In a damaged entry fn gets those before the damage.
+func EachAttempt(h Header, raw []byte, fn func(LaneID, EventAttempt) error) error {
+	if h.Kind != KindProgress {
+		return nil
+	}
+	d := codec.Decoder{Buf: raw[HeaderSize:]}
+	lane := progressHead(&d).Lane
+	err := eachAttempt(&d, d.Count(), func(m EventAttempt) error { return fn(lane, m) })
+	if err == nil && !end(&d) {
+		err = progressDamaged(h)
+	}
+	return err
+}
+
+func progressDamaged(h Header) error {
+	return fmt.Errorf("read progress in entry %d: %w", h.Number, codec.ErrDamaged)
+}
+
+// progressHead reads all but the attempts.
+func progressHead(d *codec.Decoder) *Progress {
 	p := &Progress{Lane: LaneID(d.Uvarint())}
 	if p.Record = d.Text(); len(p.Record) == 0 {
 		p.Record = nil
@@ -110,16 +145,26 @@ func ParseProgress(h Header, raw []byte) (*Progress, error) {
 		}
 		p.Changes = append(p.Changes, c)
 	}
-	last := uint64(0)
-	for n := d.Count(); n > 0 && d.OK(); n-- {
-		last += uint64(d.Varint())
-		p.Attempts = append(p.Attempts, EventAttempt{last, attempt(&d)})
-	}
-	if h.Kind != KindProgress || !end(&d) {
-		return nil, fmt.Errorf("read progress in entry %d: %w", h.Number, codec.ErrDamaged)
-	}
-	return p, nil
+	return p
 }
+
+// eachAttempt reads n attempts.
+func eachAttempt(d *codec.Decoder, n int, fn func(EventAttempt) error) error {
+	for last := uint64(0); n > 0; n-- {
+		last += uint64(d.Varint())
+		m := EventAttempt{last, attempt(d)}
+		if !d.OK() {
+			return nil // the end says that it is damaged
+		}
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attemptSize is what an attempt takes at least.
+const attemptSize = 13
 
 func appendDuration(dst []byte, d time.Duration) []byte {
 	return binary.AppendUvarint(dst, uint64(max(d, 0)/time.Microsecond))

@@ -108,21 +108,15 @@ func (l *Log) indexBlock(s *segment, b *Block, at uint32) error {
 		var frames []*entry.Frame
 		var attempted []uint64
 		err := b.Unpack(func(h entry.Header, raw []byte) error {
-			switch h.Kind {
-			case entry.KindFrame:
+			if h.Kind == entry.KindFrame {
 				f, err := entry.ParseFrame(h, raw)
 				frames = append(frames, f)
 				return err
-			case entry.KindProgress:
-				p, err := entry.ParseProgress(h, raw)
-				if err == nil {
-					for i := range p.Attempts {
-						attempted = append(attempted, p.Attempts[i].Seq)
-					}
-				}
-				return err
 			}
-			return nil
+			return entry.EachAttempt(h, raw, func(_ entry.LaneID, m entry.EventAttempt) error {
+				attempted = append(attempted, m.Seq)
+				return nil
+			})
 		})
 		if err != nil {
 			return err
