@@ -16,10 +16,10 @@ import (
 // Before a segment is deleted, what is still needed of it is carried: appended to the log again, synced, and placed in the
 // store.
 
-// requireCounts has the next save include the counts of lanes that hold events below one, and reports whether there are such
-// lanes: events that are deleted can't be counted at a start.
-func (w *writer) requireCounts(q *Queue, below uint64) bool {
-	if !slices.ContainsFunc(q.Lanes(), func(l *Lane) bool { return l.holdsBelow(below) && l.uncounted(below) }) {
+// requireCounts has the next save include the counts of those of some lanes that hold events below one, and reports whether
+// there are such lanes: events that are deleted can't be counted at a start.
+func (w *writer) requireCounts(lanes []*Lane, below uint64) bool {
+	if !slices.ContainsFunc(lanes, func(l *Lane) bool { return l.holdsBelow(below) && l.uncounted(below) }) {
 		return false
 	}
 	w.countedBytes = countEvery
@@ -93,7 +93,7 @@ func (r *retainer) carryHeld(q *Queue, s *log.Segment, b *carriedBlock, over fun
 	c := &r.carrying
 	var lanes []*Lane
 	var words []uint64
-	for _, l := range q.Lanes() {
+	for _, l := range r.holders {
 		if c.at < s.EndEvent && l.holdsBelow(s.EndEvent) {
 			lanes, words = append(lanes, l), append(words, log.LaneWord(q.log.Key(), l.id))
 		}

@@ -49,12 +49,12 @@ func (n *neededEvents) within(q *Queue, from, to, below uint64) ([]uint64, error
 	}
 	at, _ := slices.BinarySearch(n.list, from)
 	end, _ := slices.BinarySearch(n.list, to)
+	if q.replaying.Load() == 0 {
+		return n.list[at:end], nil
+	}
 	set := map[uint64]struct{}{}
 	for _, l := range q.Lanes() {
 		l.addNeeded(from, to, set) // what a replay has in flight is in no record
-	}
-	if len(set) == 0 {
-		return n.list[at:end], nil
 	}
 	for _, seq := range n.list[at:end] {
 		set[seq] = struct{}{}

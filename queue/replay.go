@@ -250,7 +250,7 @@ func (l *Lane) CancelReplay(id string) (ReplayStatus, error) {
 		return ReplayStatus{}, ErrNoReplay
 	}
 	for _, f := range r.released {
-		delete(l.replaying, f.ev.Seq)
+		l.landReplayed(f.ev.Seq)
 		f.settled = true
 	}
 	r.released, r.ahead, r.exhausted = nil, nil, true

@@ -148,7 +148,16 @@ func (l *Lane) takeUp(r *replay, ev Stored, failed bool, now time.Time) *Deliver
 		l.replaying = map[uint64]struct{}{}
 	}
 	l.replaying[ev.Seq] = struct{}{}
+	l.q.replaying.Add(1)
 	return l.handOut(f)
+}
+
+// landReplayed notes that no replay has an event in flight any more.
+func (l *Lane) landReplayed(seq uint64) {
+	if _, flies := l.replaying[seq]; flies {
+		delete(l.replaying, seq)
+		l.q.replaying.Add(-1)
+	}
 }
 
 // replayCatchUp is how much of its rate a delayed replay makes up for.
@@ -165,7 +174,7 @@ func maxTime(a, b time.Time) time.Time {
 // retrying.
 func (l *Lane) settleReplayed(f *flight, state string) {
 	r, seq := f.replay, f.ev.Seq
-	delete(l.replaying, seq)
+	l.landReplayed(seq)
 	if f.failed {
 		l.failed--
 		if state != Failed {
@@ -207,7 +216,7 @@ func (l *Lane) releaseReplayed(f *flight) {
 	if r := f.replay; r.state == ReplayRunning {
 		r.release(f)
 	} else {
-		delete(l.replaying, f.ev.Seq)
+		l.landReplayed(f.ev.Seq)
 	}
 }
 

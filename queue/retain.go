@@ -20,6 +20,7 @@ type retainer struct {
 	expiring     LaneID              // the lane whose failed deliveries are looked at next
 	failuresDone bool                // in this run, those of all lanes were looked at
 	needed       neededEvents
+	holders      []*Lane // in this step, the lanes that hold events below the one up to which may be deleted
 
 	// Of carried events that are still needed.
 	carriedEvents int
@@ -128,7 +129,14 @@ func (r *retainer) step(q *Queue) (more bool, err error) {
 			return false, err
 		}
 	}
-	return r.deleteSegment(q, done, now.UnixMilli(), over)
+	// What all lanes have to be asked is asked once a step: with thousands of them that costs more than a segment does.
+	r.holders = slices.DeleteFunc(q.Lanes(), func(l *Lane) bool { return !l.holdsBelow(done) })
+	for {
+		deleted, more, err := r.deleteSegment(q, done, now.UnixMilli(), over)
+		if err != nil || !deleted || over() {
+			return more, err
+		}
+	}
 }
 
 // noteWatermark notes up to which event no lane needs the log now, and returns up to which none has for the time of
@@ -166,29 +174,31 @@ func (r *retainer) noteWatermark(q *Queue, now time.Time) (done uint64) {
 	return done
 }
 
-// deleteSegment deletes the oldest segment of which nobody needs anything, or strips one of its events.
-func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() bool) (more bool, err error) {
+// deleteSegment deletes the oldest segment of which nobody needs anything, or strips one of its events; or it does some of
+// what comes before that, and there is more to do.
+func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() bool) (deleted, more bool, err error) {
 	segments := q.log.Segments()
 	for i, s := range segments {
 		if !s.Sealed || s.EndEvent > done || s.EndEntry > q.index.store.Applied()+1 {
-			return false, nil
+			return false, false, nil
 		}
 		if s.EndEvent == s.FirstEvent && now-s.Made < q.opts.Retention.Milliseconds() {
-			return false, nil // it has nothing but carried events, which would only be carried again
+			return false, false, nil // it has nothing but carried events, which would only be carried again
 		}
 		idsGone := s.LastAt == 0 || !q.withinWindow(s.LastAt, now)
 		if !idsGone && s.Stripped || idsGone && i > 0 {
 			continue
 		}
 		if q.writer.lastSnapshot.segment <= s.Number {
-			return q.writer.snapshotStep(q) // without a later snapshot the log is needed as it is
+			more, err = q.writer.snapshotStep(q)
+			return false, more, err // without a later snapshot the log is needed as it is
 		}
 		if !s.Stripped {
-			if q.writer.requireCounts(q, s.EndEvent) {
-				return !q.writer.saveRefused.Load(), nil // after a save
+			if q.writer.requireCounts(r.holders, s.EndEvent) {
+				return false, !q.writer.saveRefused.Load(), nil // after a save
 			}
 			if more, err := r.carry(q, &s, done, over); err != nil || more {
-				return more, err
+				return false, more, err
 			}
 		}
 		if idsGone {
@@ -213,9 +223,9 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() b
 			err = r.dropPlaces(q)
 		}
 		q.writer.showCounts(q)
-		return err == nil, err
+		return err == nil, err == nil, err
 	}
-	return false, nil
+	return false, false, nil
 }
 
 // dropPlaces deletes the places of deleted blocks. That comes after the deletion of the segment: a place that the log has
