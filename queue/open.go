@@ -134,7 +134,7 @@ func (q *Queue) start() {
 	q.owners.Go(c.run)
 	q.owners.Go(q.shedder)
 	q.owners.Go(func() { q.writer.run(q, q.committed) })
-	q.owners.Go(func() { q.log.LoadFilters(q.closing) })
+	q.owners.Go(func() { q.log.KeepFilters(q.closing) })
 	q.writer.checkKinds(q, slices.Clone(store.Kinds))
 }
 

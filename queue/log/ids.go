@@ -84,7 +84,7 @@ const carriedPlaces = 1 << 28
 // else a page or, rarely, two.
 func (s *segment) findID(h *entry.Hash) (places []uint32, err error) {
 	pages := s.sections[sectionIDs].length / idPage
-	if pages == 0 || !s.filter.mayHave(h) {
+	if pages == 0 || !s.filter.Load().mayHave(h) {
 		return nil, nil
 	}
 	buf := make([]byte, idPage)

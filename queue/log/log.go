@@ -67,11 +67,13 @@ type Log struct {
 	deleting  []*os.File              // files that Shorten deletes; the writer's
 	deferred  []*os.File              // files of segments that left the log and that somebody pinned; the writer's
 	pins      atomic.Int64            // how many Pins are not released
-	broken    error                   // a write failed, and nobody knows what the disk has; the writer's
-	tables    tables
-	usage     usageTable    // by source
-	entries   atomic.Uint64 // the number behind the last saved entry
-	events    atomic.Uint64 // the sequence number behind the last saved event
+	// groupSealed tells KeepFilters that a group of segments is complete.
+	groupSealed chan struct{}
+	broken      error // a write failed, and nobody knows what the disk has; the writer's
+	tables      tables
+	usage       usageTable    // by source
+	entries     atomic.Uint64 // the number behind the last saved entry
+	events      atomic.Uint64 // the sequence number behind the last saved event
 
 	pinnedBytes atomic.Int64 // of deferred
 }

@@ -662,10 +662,10 @@ func TestAnIDIsFoundInAnyOfManySegments(t *testing.T) {
 	look("without filters")
 	x.l.LoadFilters(nil)
 	look("with filters")
-	x.o.FilterBytes = x.l.list()[100].filter.bytes() * 70
+	x.o.FilterBytes = x.l.list()[100].filter.Load().bytes() * 9
 	x.reopen(NoStart)
 	x.l.LoadFilters(nil)
-	if x.l.list()[20].filter.bytes() != 0 || x.l.list()[140].filter.bytes() == 0 {
+	if x.l.list()[20].filter.Load() != nil || x.l.list()[140].filter.Load() == nil {
 		t.Fatal("there is memory for the filters of all or of none")
 	}
 	look("with the newest filters")

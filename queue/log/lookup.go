@@ -104,6 +104,7 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 		some := list[max(len(list)-64, 0):]
 		list = list[:len(list)-len(some)]
 		may := uint64(0) // of some, those whose filters may let the id pass
+		last, pass := unasked, uint64(0)
 		for i, s := range slices.Backward(some) {
 			if s.lastAt != 0 && s.lastAt < oldest {
 				list = nil
@@ -111,9 +112,12 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 			}
 			if s.rebuiltIDs.Load() != nil {
 				may |= 1 << i
-			} else {
-				may |= s.filter.passes(h) << i
+				continue
 			}
+			if f := s.filter.Load(); f != last {
+				last, pass = f, f.passes(h)
+			}
+			may |= pass << i
 		}
 		for ; may != 0; may &^= 1 << (bits.Len64(may) - 1) {
 			seqs, err := l.lookIn(some[bits.Len64(may)-1], h)
@@ -128,10 +132,13 @@ func (l *Log) Lookup(h *entry.Hash, oldest int64) (seq uint64, ok bool, err erro
 	return 0, false, nil
 }
 
+// unasked is the filter of no segment.
+var unasked = &filter{}
+
 // lookIn returns the events with an id that a sealed segment has of its own, as far as its filter lets the id pass: carried
 // ones are older than all others.
 func (l *Log) lookIn(s *segment, h *entry.Hash) ([]uint64, error) {
-	if s.rebuiltIDs.Load() == nil && !s.filter.mayHave(h) {
+	if s.rebuiltIDs.Load() == nil && !s.filter.Load().mayHave(h) {
 		return nil, nil
 	}
 	seqs, err := l.findIn(s, h)

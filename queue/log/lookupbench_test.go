@@ -13,15 +13,18 @@ func BenchmarkLookupOfANewID(b *testing.B) {
 		b.Run(fmt.Sprint(segments), func(b *testing.B) {
 			l := &Log{}
 			var first *segment
-			for range segments {
+			var f *filter
+			for n := range segments {
 				s := &segment{sealed: true}
 				s.lastAt = 1
-				words := newFilterWords(maxIDs)
-				for i := range maxIDs {
-					h := l.key.Hash(fmt.Appendf(nil, "%d", i))
-					filterAdd(words, &h)
+				if n%filterGroup == 0 {
+					f = &filter{newFilterWords(maxIDs * filterGroup)}
+					for i := range maxIDs * filterGroup {
+						h := l.key.Hash(fmt.Appendf(nil, "%d", i))
+						filterAdd(f.words, &h)
+					}
 				}
-				s.filter.words.Store(&words)
+				s.filter.Store(f)
 				s.sections[sectionIDs].length = maxIDs / idsOnPage * idPage
 				first = s
 				l.segments = append(l.segments, s)
@@ -30,7 +33,7 @@ func BenchmarkLookupOfANewID(b *testing.B) {
 			var hashes []entry.Hash
 			for i := range 1 << 16 {
 				// Here is no page to be read where a filter takes an id for one that it has.
-				if h := l.key.Hash(fmt.Appendf(nil, "new %d", i)); !first.filter.mayHave(&h) {
+				if h := l.key.Hash(fmt.Appendf(nil, "new %d", i)); !first.filter.Load().mayHave(&h) {
 					hashes = append(hashes, h)
 				}
 			}

@@ -23,7 +23,7 @@ var NoStart = Start{^uint64(0), ^uint64(0)}
 // Open opens the log in o.Dir, or makes one. It reads all of the open segment, and header and trailer of the others. It
 // reports what can't be read in found, and deletes none of it. The caller adds the entries from start on again.
 func Open(o Options, start Start) (l *Log, found Found, err error) {
-	l = &Log{opts: o, ids: map[entry.Hash]uint64{}, former: map[entry.Hash][]uint64{}, carried: map[entry.Hash][]uint64{}}
+	l = &Log{opts: o, ids: map[entry.Hash]uint64{}, former: map[entry.Hash][]uint64{}, carried: map[entry.Hash][]uint64{}, groupSealed: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())

@@ -87,8 +87,6 @@ func (l *Log) Strip(number uint64) error {
 	end := headerSize + ids.length
 	t.sections[sectionPostings], t.sections[sectionAttempts] = section{offset: end}, section{offset: end}
 	fresh := &segment{number: s.number, path: s.path, key: s.key, fault: s.fault, made: s.made, trailer: t, sealed: true}
-	fresh.filter.words.Store(s.filter.words.Load())
-	fresh.rebuiltIDs.Store(s.rebuiltIDs.Load())
 	path := l.path(s.number, suffixNew)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -116,6 +114,8 @@ func (l *Log) Strip(number uint64) error {
 	l.mu.Lock()
 	l.segments = slices.Clone(l.segments)
 	l.segments[slices.Index(l.segments, s)] = fresh
+	fresh.filter.Store(s.filter.Load())
+	fresh.rebuiltIDs.Store(s.rebuiltIDs.Load())
 	l.mu.Unlock()
 	l.usage.remove(s.usage)
 	return l.closeUnlessPinned(s.file, s.fileEnd())

@@ -57,7 +57,7 @@ func (l *Log) Seal() error {
 	for i := range s.ids {
 		filterAdd(words, &s.ids[i].hash)
 	}
-	s.filter.words.Store(&words)
+	s.filter.Store(&filter{words})
 	l.mu.Lock()
 	s.trailer, s.sealed = t, true
 	ids := s.ids
@@ -67,6 +67,12 @@ func (l *Log) Seal() error {
 	l.sealCount.Add(1)
 	l.idMoves.Add(1)
 	l.evictFilters()
+	if next.number%filterGroup == 0 {
+		select {
+		case l.groupSealed <- struct{}{}:
+		default: // it was told and did not look yet
+		}
+	}
 	l.forgetIDs(s, ids)
 	return nil
 }

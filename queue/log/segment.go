@@ -38,7 +38,7 @@ type segment struct {
 
 	usage usage // of all events in it, carried ones too
 
-	filter     filter
+	filter     atomic.Pointer[filter]                  // of this segment, or of its group
 	rebuiltIDs atomic.Pointer[map[entry.Hash][]uint32] // places by id, when the pages of ids can't be read
 	reported   atomic.Bool                             // that something in it is damaged
 }
