@@ -257,6 +257,29 @@ func TestANewStoreTakesTheOldOnesPlaceAlsoInTheSecondTry(t *testing.T) {
 	}
 }
 
+// A new store that never comes into place leaves none in use. Whoever tries again, as a stop may, finds that out, and nothing worse.
+func TestANewStoreThatDoesNotTakeTheOldOnesPlaceIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	p := newScenario(t, 1)
+	p.begin()
+	p.harm = &writeFault{store.AtInstallNew, false, "from then on", unix.EIO}
+	var errs [2]error
+	p.must(p.update(func() error {
+		p.arm(true)
+		for i := range errs {
+			errs[i] = p.writer.remake(p.Queue, "a test says so")
+		}
+		p.arm(false)
+		return p.writer.remake(p.Queue, "a test says so")
+	}))
+	if errs[0] == nil || errs[1] == nil {
+		t.Errorf("it took its place: %v", errs)
+	}
+	p.mustSave()
+	p.look("with the new store")
+	p.must(p.Close())
+}
+
 // A new store may not open at once, and the next start finds nothing wrong: the damage is reported before.
 func TestAStoreThatWasMadeAgainIsToldThoughItDoesNotOpen(t *testing.T) {
 	t.Parallel()
