@@ -10,6 +10,7 @@ import (
 type criteria struct {
 	types        []string     // see matchesType
 	lane         *Lane        // nil for any
+	source       string       // empty for any
 	members      []log.Member // for the finder alone: an event may have others
 	since, until int64        // accepted from since on and before until, queue times; 0: no bound
 }
@@ -29,14 +30,17 @@ func matchesType[T string | []byte](patterns []string, name T) bool {
 // match reports whether an event matches.
 func (c *criteria) match(ev *Stored) bool {
 	return ev.At >= c.since && (c.until == 0 || ev.At < c.until) &&
-		(c.lane == nil || ev.Lanes.Has(c.lane.id)) && matchesType(c.types, ev.Type)
+		(c.lane == nil || ev.Lanes.Has(c.lane.id)) && (c.source == "" || ev.Source == c.source) && matchesType(c.types, ev.Type)
 }
 
 // finder returns a finder of blocks that may have events which match.
 func (q *Queue) finder(c *criteria) *log.Finder {
-	var lanes []uint64
+	var words []uint64
 	if c.lane != nil {
-		lanes = []uint64{log.LaneWord(q.log.Key(), c.lane.id)}
+		words = append(words, log.LaneWord(q.log.Key(), c.lane.id))
 	}
-	return q.log.NewFinder(log.TypeWords(q.log.Key(), c.types), lanes, c.members, c.since, c.until)
+	if c.source != "" {
+		words = append(words, log.SourceWord(q.log.Key(), c.source))
+	}
+	return q.log.NewFinder(log.TypeWords(q.log.Key(), c.types), words, c.members, c.since, c.until)
 }

@@ -15,6 +15,7 @@ import (
 type Query struct {
 	Types        []string  // each a type, "group.*" or "*"; none for all
 	Lane         *Lane     // events for this endpoint; nil: for any
+	Source       string    // events of this source; empty: of any
 	State        string    // of the delivery to Lane or, without Lane, to any endpoint; empty: any
 	Since, Until time.Time // accepted from Since on and before Until; zero: no bound
 	Classes      []string  // with Lane and Failed: of the failure
@@ -96,7 +97,7 @@ const (
 func (q *Queue) Search(query Query) (Found, error) {
 	s := search{
 		q: q, query: query, bytes: searchBytes, steps: searchSteps, limit: query.Limit,
-		criteria: criteria{query.Types, query.Lane, q.members(query.Members), q.stampOrZero(query.Since), q.stampOrZero(query.Until)},
+		criteria: criteria{query.Types, query.Lane, query.Source, q.members(query.Members), q.stampOrZero(query.Since), q.stampOrZero(query.Until)},
 		at:       q.end.Load(),
 	}
 	s.finder = q.finder(&s.criteria)
@@ -338,7 +339,7 @@ func (s *search) scanRecords(kind entry.RecordKind) error {
 		if err != nil {
 			return err
 		}
-		if !ok && failure != nil && len(s.criteria.types) == 0 {
+		if !ok && failure != nil && len(s.criteria.types) == 0 && s.criteria.source == "" && s.query.Fits == nil {
 			s.events = append(s.events, FoundEvent{Seq: next, Deliveries: []FoundDelivery{}, Failure: failure}) // people must see it all the same
 		}
 		if ok && s.criteria.match(&ev) {

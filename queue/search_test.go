@@ -87,7 +87,7 @@ func (s *shelf) settleOne(l *Lane, random *rand.Rand) string {
 
 // want is what the query must find, by looking at everything.
 func (s *shelf) want(q Query) (list []FoundEvent) {
-	sv := criteria{q.Types, q.Lane, nil, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
+	sv := criteria{q.Types, q.Lane, "", nil, s.stampOrZero(q.Since), s.stampOrZero(q.Until)}
 	for _, ev := range slices.Backward(s.all) {
 		var to []LaneID
 		fits := q.State == ""
@@ -332,6 +332,41 @@ func TestAMembersEventsAreFoundAmongManyOthers(t *testing.T) {
 			t.Errorf("%s: without an index one page has found %+v, %v", when, page, err)
 		}
 		b.reopen()
+	}
+}
+
+// The events of a source are found on one page among many others, with other filters or without.
+func TestASourcesEventsAreFound(t *testing.T) {
+	t.Parallel()
+	b := openBench(t, func(o *Options) { o.slotSize = 4 << 20 })
+	crm := b.lane("crm")
+	put := func(source, id, padding string) {
+		ev := Event{ID: []byte(id), Type: []byte("lead.created"), Body: []byte(`{"x":"` + padding + `"}`), Lanes: NewLaneSet(crm.ID())}
+		if err := b.Append(source, []Event{ev}, make([]Receipt, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("edge", "evt_old", "")
+	for i := range 24 {
+		put("platform", fmt.Sprint("evt_", i), strings.Repeat("x", 1<<20))
+	}
+	put("edge", "evt_new", "")
+	for range 26 {
+		crm.Failed(b.take(crm), broken(1), "answered 500")
+	}
+	for _, when := range []string{"in memory", "started again"} {
+		for _, query := range []Query{{}, {Types: []string{"lead.*"}}, {Lane: crm}, {State: Failed}, {State: Failed, Lane: crm}} {
+			query.Source = "edge"
+			page, err := b.Search(query)
+			if err != nil || page.Next != 0 || len(page.Events) != 2 || page.Events[0].ID != "evt_new" || page.Events[1].ID != "evt_old" {
+				t.Errorf("%s: %+v finds %+v, %v; want both on one page", when, query, page, err)
+			}
+		}
+		if page, err := b.Search(Query{Source: "nobody"}); err != nil || page.Next != 0 || len(page.Events) != 0 {
+			t.Errorf("%s: of nobody there is %+v, %v", when, page, err)
+		}
+		b.reopen()
+		crm = b.lane("crm")
 	}
 }
 

@@ -36,7 +36,7 @@ type deliveryState struct {
 func (a *Admin) search(ctx *fasthttp.RequestCtx) {
 	q := readQuery(ctx)
 	wanted := queue.Query{
-		Types: q.types(), State: q.oneOf("status", queue.Pending, queue.Retrying, queue.Delivered, queue.Failed, queue.Discarded),
+		Types: q.types(), Source: q.text("source"), State: q.oneOf("status", queue.Pending, queue.Retrying, queue.Delivered, queue.Failed, queue.Discarded),
 		Since: q.moment("since"), Until: q.moment("until"), Limit: q.limit(), Below: q.after(),
 	}
 	if name := q.text("endpoint"); name != "" {

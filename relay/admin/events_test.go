@@ -68,6 +68,8 @@ func TestEventsAreFoundByTypeStatusEndpointAndTime(t *testing.T) {
 		"/events?status=failed&endpoint=crm":         "evt_4",
 		"/events?status=delivered&type=lead.created": "evt_1",
 		"/events?status=retrying":                    "",
+		"/events?source=platform&type=bot.*":         "evt_3",
+		"/events?source=nobody":                      "",
 		"/events?since=1h&limit=1":                   "evt_5 evt_4 evt_3 evt_2 evt_1",
 		"/events?until=1h":                           "",
 		"/events?since=" + url.QueryEscape(now.Add(-time.Hour).Format(time.RFC3339)): "evt_5 evt_4 evt_3 evt_2 evt_1",

@@ -74,6 +74,7 @@ func eventsFlags(c *call, flags *flag.FlagSet) {
 	c.span(flags, "accepted")
 	c.text(flags, "status", "that are in this `STATE` at an endpoint: pending, retrying, delivered, failed or discarded")
 	c.text(flags, "endpoint", "that are for this `ENDPOINT`")
+	c.text(flags, "source", "of this `SOURCE`")
 	c.text(flags, "match", "of which this `MEMBER` is so, as in data.accountId=acct_42")
 	c.page(flags)
 }
@@ -102,7 +103,7 @@ func (c *call) text(flags *flag.FlagSet, name, usage string) { flags.String(name
 func (c *call) filters(flags *flag.FlagSet) {
 	flags.Visit(func(f *flag.Flag) {
 		switch f.Name {
-		case "since", "until", "type", "class", "bin", "status", "endpoint", "match", "after":
+		case "since", "until", "type", "class", "bin", "status", "endpoint", "source", "match", "after":
 			c.query.Set(f.Name, f.Value.String())
 		case "limit":
 			c.query.Set(f.Name, strconv.Itoa(c.limit))

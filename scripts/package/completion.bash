@@ -39,7 +39,7 @@ _realtorbot_relay() {
     replay) words="-config -json -failed -since -until -type -class -bin -rate -dry-run -list -cancel" ;;
     discard) words="-config -json -failed -since -until -type -class -bin" ;;
     failed) words="-config -json -since -until -type -class -bin -limit -after" ;;
-    events) words="-config -json -since -until -type -status -endpoint -match -limit -after" ;;
+    events) words="-config -json -since -until -type -status -endpoint -source -match -limit -after" ;;
     reload) words="-config -json -dry-run" ;;
     test) words="-config -json -conformance" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;

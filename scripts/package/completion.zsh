@@ -56,7 +56,7 @@ failed)
     _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-class[failed with this class]:class:' '-bin[refused, unreached, expired or unreadable]:reason:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
     ;;
 events)
-    _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-status[in this state at an endpoint]:state:' '-endpoint[for this endpoint]:endpoint:' '-match[of which this member is so]:member=value:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
+    _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-status[in this state at an endpoint]:state:' '-endpoint[for this endpoint]:endpoint:' '-source[of this source]:source:' '-match[of which this member is so]:member=value:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
     ;;
 reload)
     _arguments $config '-json[the answer as it came]' '-dry-run[only say what would be done]' '*:argument:'
