@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,6 +75,58 @@ var guardCases = []guardCase{
 	{name: "by a proxy, a name that is never looked up", host: "never" + guardZone, proxied: true},
 }
 
+// guardRanges are those that no name may lead to without leave, and the forms of IPv6 in which an address of IPv4 may hide.
+var (
+	guardRanges = strings.Fields("0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.168.0.0/16 198.18.0.0/15 " +
+		"198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 255.255.255.255/32 ::/128 ::1/128 64:ff9b:1::/48 100::/64 2001:db8::/32 3fff::/20 fc00::/7 fe80::/10 fec0::/10 ff00::/8")
+	guardHidden = strings.Fields("127.0.0.1 10.0.0.1 169.254.169.254 172.16.0.1 192.168.0.1 100.100.100.200 0.0.0.0")
+	guardForms  = []func(v4 [4]byte) (v6 [16]byte){
+		func(v4 [4]byte) (v6 [16]byte) { copy(v6[12:], v4[:]); v6[10], v6[11] = 0xff, 0xff; return v6 },     // mapped
+		func(v4 [4]byte) (v6 [16]byte) { copy(v6[12:], v4[:]); return v6 },                                  // compatible
+		func(v4 [4]byte) (v6 [16]byte) { copy(v6[12:], v4[:]); copy(v6[:], "\x00\x64\xff\x9b"); return v6 }, // NAT64
+		func(v4 [4]byte) (v6 [16]byte) { copy(v6[2:], v4[:]); copy(v6[:], "\x20\x02"); return v6 },          // 6to4
+		func(v4 [4]byte) (v6 [16]byte) { copy(v6[12:], v4[:]); v6[8], v6[9] = 0xff, 0xff; return v6 },       // translated
+	}
+)
+
+// guardAddresses are names that lead to the first and last address of each range, to one in its middle, and to those that hide.
+func guardAddresses() (cases []guardCase) {
+	add := func(a netip.Addr) {
+		cases = append(cases, guardCase{name: "a name of " + a.String(), host: fmt.Sprintf("at-%x%s", a.AsSlice(), guardZone), class: guardBlocked})
+	}
+	for _, text := range guardRanges {
+		of := netip.MustParsePrefix(text)
+		first, last := of.Addr().AsSlice(), of.Addr().AsSlice()
+		for bit := of.Bits(); bit < of.Addr().BitLen(); bit++ {
+			last[bit/8] |= 0x80 >> (bit % 8)
+		}
+		middle := bytes.Clone(last)
+		if bit := of.Bits(); bit < of.Addr().BitLen() {
+			middle[bit/8] &^= 0x80 >> (bit % 8)
+		}
+		for _, raw := range [][]byte{first, middle, last} {
+			a, _ := netip.AddrFromSlice(raw) // of the length that it had
+			add(a)
+		}
+	}
+	for _, text := range guardHidden {
+		for _, form := range guardForms {
+			add(netip.AddrFrom16(form(netip.MustParseAddr(text).As4())))
+		}
+	}
+	return cases
+}
+
+// whereTo is where a name of guardAddresses leads.
+func whereTo(name string) func(int) []string {
+	raw, err := hex.DecodeString(strings.TrimPrefix(name, "at-"))
+	a, ok := netip.AddrFromSlice(raw)
+	if err != nil || !ok || !strings.HasPrefix(name, "at-") {
+		return nil
+	}
+	return always(a.String())
+}
+
 // trap counts the requests that reach it, straight and as a proxy, by the last part of their path.
 type trap struct {
 	mu              sync.Mutex
@@ -118,6 +172,7 @@ func besiegeGuard(ctx context.Context, s *site) (cases int, failed error) {
 		return 0, err
 	}
 	config := configText(relay, nil)
+	guardCases := append(guardAddresses(), guardCases...)
 	for i, c := range guardCases {
 		config = fmt.Appendf(config, "\n[[endpoint]]\nname = \"case%d\"\nurl = \"http://%s/case%d\"\nevents = [\"bot.*\"]\nretry = []\ntimeout = \"2s\"\n%s", i, net.JoinHostPort(c.host, ports[0]), i, c.more)
 		if c.proxied {
@@ -143,7 +198,7 @@ func besiegeGuard(ctx context.Context, s *site) (cases int, failed error) {
 		if got := tell(ctx, relay.ingest, posting("/events", "", fmt.Sprintf(`{"id":%q,"type":"bot.created","data":{}}`, id))); got != 200 {
 			return 0, fmt.Errorf("guard: a post is answered %d", got)
 		}
-		if err := attempted(ctx, relay, id, classes); err != nil {
+		if err := attempted(ctx, relay, id, guardCases, classes); err != nil {
 			return 0, fmt.Errorf("guard: %w", err)
 		}
 	}
@@ -174,7 +229,7 @@ func besiegeGuard(ctx context.Context, s *site) (cases int, failed error) {
 }
 
 // attempted waits until every delivery of an event was attempted, and adds the classes of the attempts.
-func attempted(ctx context.Context, r *relay, id string, classes []map[string]bool) error {
+func attempted(ctx context.Context, r *relay, id string, guardCases []guardCase, classes []map[string]bool) error {
 	type story struct {
 		Deliveries []struct {
 			Endpoint string
@@ -233,6 +288,9 @@ func answerNames(conn net.PacketConn) {
 		q := m.Questions[0]
 		name, inZone := strings.CutSuffix(q.Name.String(), guardZone+".")
 		where, known := guardNames[name]
+		if at := whereTo(name); at != nil {
+			where, known = at, true
+		}
 		m.Header = dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true}
 		m.Authorities, m.Additionals = nil, nil
 		switch {
