@@ -18,7 +18,8 @@ import (
 // have for the longest first. What comes back goes to the owners that hold the least: many who hold all that there is, none of them
 // slow, keep nobody out who wants little. Safe for concurrent use.
 type budget struct {
-	all int64 // bytes, of all owners together
+	all   int64 // bytes, of all owners together
+	spare int64 // of them, those for owners that hold little: they need not wait
 
 	mu           sync.Mutex
 	held         int64
@@ -51,6 +52,8 @@ const (
 	roomWait = 500 * time.Millisecond
 	// roomLook is how often it looks meanwhile whether somebody has to make room.
 	roomLook = 100 * time.Millisecond
+	// littlePart is up to which part of a budget an owner holds little.
+	littlePart = 32
 )
 
 var errNoRoom = errors.New("requests take all the memory that there is for them")
@@ -150,7 +153,7 @@ func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) e
 		b.countLocked(w)
 		return nil
 	}
-	if bytes > min(share, b.all) {
+	if bytes > min(share, b.mostLocked(w)) {
 		return errNoRoom
 	}
 	b.makeRoomLocked(w)
@@ -186,7 +189,17 @@ func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) e
 	}
 }
 
-func (b *budget) fitsLocked(w *waiter) bool { return b.held+w.bytes <= b.all && b.withinShareLocked(w) }
+func (b *budget) fitsLocked(w *waiter) bool {
+	return b.held+w.bytes <= b.mostLocked(w) && b.withinShareLocked(w)
+}
+
+// mostLocked is how much may be held once a waiter is served.
+func (b *budget) mostLocked(w *waiter) int64 {
+	if b.owners[w.owner]+w.bytes > b.all/littlePart {
+		return b.all - b.spare
+	}
+	return b.all
+}
 
 func (b *budget) withinShareLocked(w *waiter) bool { return b.owners[w.owner]+w.bytes <= w.share }
 
@@ -264,7 +277,7 @@ type slowClient struct {
 func (b *budget) makeRoomLocked(w *waiter) {
 	lack := b.owners[w.owner] + w.bytes - w.share
 	ofOwner := lack > 0
-	lack = max(lack, b.held+w.bytes-b.all)
+	lack = max(lack, b.held+w.bytes-b.mostLocked(w))
 	least := time.Now().Add(-slowAfter)
 	b.slow = b.slow[:0]
 	for _, o := range b.reservations {

@@ -34,8 +34,10 @@ const (
 func newBudgets(maxBody int) budgets {
 	all, body := min(max(debug.SetMemoryLimit(-1)/3, leastMemory), mostMemory), int64(maxBody)
 	strange, processors := max(all/2, bodiesStrange*body), runtime.GOMAXPROCS(0)
+	strangers := newBudget(strange)
+	strangers.spare = strange / 8
 	return budgets{
-		known: newBudget(max(all, bodiesKnown*body)), strangers: newBudget(strange), addressShare: max(strange/4, bodiesAddress*body),
+		known: newBudget(max(all, bodiesKnown*body)), strangers: strangers, addressShare: max(strange/4, bodiesAddress*body),
 		windows: newBudget(max(strange/4, zstdBytes)),
 		parsing: newSemaphore(processors), verifying: newSemaphore(max(1, processors/2)),
 	}

@@ -150,6 +150,36 @@ func TestRoomGoesFirstToWhoHoldsTheLeast(t *testing.T) {
 	})
 }
 
+// Owners that hold much leave a part to those who hold little, who then wait for nobody.
+func TestALittleRoomIsKeptForThoseWhoHoldLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1000)
+		b.spare = 125
+		var much, little reservation
+		much.begin(b, owner{source: "much"}, 1000, nil)
+		little.begin(b, owner{source: "little"}, 1000, nil)
+		if err := much.Take(876); err != errNoRoom {
+			t.Errorf("876 of 1000 with 125 to spare: %v", err)
+		}
+		if err := much.Take(875); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now() // of the bubble's clock
+		if err := little.Take(1000 / littlePart); err != nil || time.Since(began) > 0 {
+			t.Errorf("who holds nothing takes a little: %v after %v", err, time.Since(began))
+		}
+		for name, h := range map[string]*reservation{"little": &little, "much": &much} {
+			if err := h.Take(1); err != errNoRoom {
+				t.Errorf("%s takes more: %v", name, err)
+			}
+		}
+		much.Give(100)
+		if err := little.Take(1); err != nil {
+			t.Errorf("beside %v: %v", b.owners, err)
+		}
+	})
+}
+
 // Whom nobody serves holds up nobody once his time is over.
 func TestWhoWaitsInVainLeavesTheRoomToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
