@@ -102,6 +102,9 @@ func (w *world) judgeState(ep *endpoint, e *event, state string) bool {
 	if took && w.replayed(ep.name, e) { // a replay may have failed afterwards
 		last := requests[len(requests)-1]
 		took = means(last) == delivered && !w.relay().forgets(last.at, last.end) && r.failedDials(last.at) == 0
+		if _, always := w.isOwn(ep.name, e, last.end, time.Now()); !always {
+			took = false // or it was not the endpoint's own when it was replayed
+		}
 	}
 	switch {
 	case state == "delivered" && !maybeTook:

@@ -158,6 +158,9 @@ func (w *world) judgeReplayed(r *receiver, q *request, before []*request) {
 		return
 	}
 	last := before[len(before)-1]
+	if _, always := w.isOwn(r.endpoint, q.event, last.end, q.at); !always {
+		return // a replay since then may have made it failed, as unmatched
+	}
 	if means(last) == delivered && !last.end.IsZero() && last.end.Before(c.at.Add(-unsaved)) && !w.relay().forgets(last.at, last.end) && r.failedDials(last.end) == 0 {
 		w.fail("%s got %s as part of replay %s of what failed, and had taken it %s before", r.endpoint, q.event.id, q.replay, q.at.Sub(last.end))
 	}

@@ -68,15 +68,16 @@ func (w *world) newSwapper(m *machine, mean time.Duration) {
 		l := m.life
 		m.mu.Unlock()
 		if l != nil {
-			l.disk.setReads(time.Second)
+			l.disk.setReads(300 * time.Millisecond)
 			defer l.disk.setReads(0)
 		}
-		for _, name := range []string{e.name, other.name} {
-			w.order(m, "resume", name)
+		for _, name := range []string{e.name, other.name} { // whose retries come at once, and are read slowly
+			c := w.ledger.begin("resume", name, "")
+			w.command(m, c, "POST", "/endpoints/"+name+"/resume", "")
 		}
 		for range 10 + r.IntN(30) {
 			w.swap(m, e, other)
-			w.sleep(around(time.Second, r))
+			w.sleep(around(300*time.Millisecond, r))
 		}
 	})
 }
