@@ -207,7 +207,7 @@ func (l *Lane) close() {
 func (l *Lane) Pause(reason string) error {
 	l.mu.Lock()
 	l.paused = reason
-	l.dirty = true
+	l.setDirty()
 	l.mu.Unlock()
 	if err := l.q.writer.awaitSave(l.q); err != nil {
 		return fmt.Errorf("save pause of lane %q: %w", l.name, err)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"math"
+	"sync"
 
 	"realtorbot-relay/queue/entry"
 )
@@ -33,10 +34,38 @@ func (l *Lane) change(kind entry.RecordKind, seq uint64, record []byte) {
 	}
 }
 
+// setDirty has the next save include the lane. The caller holds mu.
+func (l *Lane) setDirty() {
+	if !l.dirty {
+		l.dirty = true
+		l.q.dirty.add(l)
+	}
+}
+
+// dirtyLanes are those that the next save includes: a save does not ask thousands that did nothing.
+type dirtyLanes struct {
+	mu   sync.Mutex
+	list []*Lane
+}
+
+func (d *dirtyLanes) add(l *Lane) {
+	d.mu.Lock()
+	d.list = append(d.list, l)
+	d.mu.Unlock()
+}
+
+func (d *dirtyLanes) take() []*Lane {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.list
+	d.list = nil
+	return list
+}
+
 // changed asks for a save, at once when much has gathered. A caller that settles never waits for it: a lane that is full
 // hands out nothing until it is saved, so that no more gathers than what is in flight.
 func (l *Lane) changed() {
-	l.dirty = true
+	l.setDirty()
 	if l.full() || l.halfFull() {
 		wakeUp(l.q.writer.saveNow)
 	} else {

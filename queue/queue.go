@@ -56,6 +56,7 @@ type Queue struct {
 	logged    atomic.Uint64
 	nextEntry atomic.Uint64
 
+	dirty           dirtyLanes
 	watched         recordWatch             // changes of the records that retention has read
 	replaying       atomic.Int64            // how many events replays have in flight
 	freed           atomic.Bool             // some carried event may not be needed any more

@@ -145,7 +145,7 @@ func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
 	r.total = total
 	l.forgetReplays()
 	l.replays = append(l.replays, r)
-	l.dirty = true
+	l.setDirty()
 	status := r.status()
 	l.mu.Unlock()
 	if err := l.q.writer.awaitSave(l.q); err != nil {

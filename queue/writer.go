@@ -199,13 +199,14 @@ func (w *writer) gather(q *Queue) []*entryDraft {
 	list := w.refused
 	w.refused = nil
 	full := w.countedBytes >= countEvery
-	for _, l := range q.Lanes() {
+	lanes := q.dirty.take()
+	if full {
+		lanes, w.countedBytes = q.Lanes(), 0
+	}
+	for _, l := range lanes {
 		if g := l.gather(full); g != nil {
 			list = append(list, g)
 		}
-	}
-	if full {
-		w.countedBytes = 0
 	}
 	return list
 }
