@@ -16,7 +16,7 @@ func (c *Client) excerpt(o *Outcome, body []byte, encoding string) {
 		return
 	}
 	o.Excerpt = append(make([]byte, 0, len(body)), decompressed(body, encoding)...)
-	c.template.mask.apply(o.Excerpt)
+	c.template.mask().apply(o.Excerpt)
 }
 
 // readExcerpt fills dst from stream up to excerptLimit; ended reports that the stream came to its end.

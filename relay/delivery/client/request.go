@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/sign"
@@ -33,7 +34,7 @@ type template struct {
 	tunnels  bool   // an HTTP proxy is asked for a tunnel, not for the whole URL
 	signsRB  bool
 	signsStd bool
-	mask     mask // of what a receiver echoes
+	mask     func() mask // of what a receiver echoes; made when something is masked for the first time
 }
 
 // newTemplate prepares the requests to ep. Its errors don't show the URL, which may hold credentials.
@@ -81,7 +82,7 @@ func newTemplate(ep *config.Endpoint, version string) (*template, error) {
 		head = appendHeader(head, ": ", value)
 	}
 	t.head = head
-	t.mask = newMask(ep)
+	t.mask = sync.OnceValue(func() mask { return newMask(ep) })
 	return t, nil
 }
 
