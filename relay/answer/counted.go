@@ -21,6 +21,7 @@ type counted struct {
 	nameless bool       // the PROXY protocol has not been read yet
 	client   netip.Addr // who sent the request that is answered
 	paced    netip.Addr // for whom its beginning counts; the zero Addr for nobody
+	served   bool       // somebody reads from it
 
 	// since is when it began to keep us waiting, in nanoseconds since 1970; 0 while we keep it waiting.
 	since   atomic.Int64
@@ -32,6 +33,9 @@ type counted struct {
 
 // Read reads what the client sends, as long as that is requests.
 func (c *counted) Read(p []byte) (int, error) {
+	if !c.served {
+		c.served = true
+	}
 	n, err := c.Conn.Read(p)
 	if c.nameless && (n > 0 || err != nil) {
 		c.nameless = false
@@ -48,8 +52,12 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write answers. From here on it is the client's turn: to read, and to ask again.
+// Write answers. From here on it is the client's turn: to read, and to ask again. What fasthttp writes to one that it has nobody for, in
+// the goroutine that accepts, is not written: over TLS that would wait for the client, and all who come meanwhile with it.
 func (c *counted) Write(p []byte) (int, error) {
+	if !c.served {
+		return 0, net.ErrClosed
+	}
 	c.since.Store(c.at.now().UnixNano())
 	return c.Conn.Write(p)
 }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
+
+	"realtorbot-relay/relay/testca"
 )
 
 // hall is a server behind a limited listener whose clock the test turns.
@@ -270,6 +272,37 @@ func TestAConnectionThatWaitsForItsAnswerIsKept(t *testing.T) {
 	close(leave)
 	if status, _ := h.status(waiting); status != 200 {
 		t.Errorf("answered %d", status)
+	}
+}
+
+// Where fasthttp has nobody for a connection, who only begins a handshake does not keep out those who come behind.
+func TestNobodyWaitsForAHandshakeToRefuseIt(t *testing.T) {
+	ca := testca.New(t, "ca")
+	cert, key := testca.Pair(t, ca.Leaf(-time.Hour, time.Hour, "localhost", "127.0.0.1"))
+	s := startSecure(t, cert, key, nil) // for its certificate
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secured := []net.Listener{ln}
+	s.certificate.Secure(secured)
+	server := Server(welcome, Limits{Body: 1 << 10, Connections: 1}, func(any) {})
+	server.Concurrency = 1
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(Limit(secured[0], Share{All: 8, PerAddress: 8})) }()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		_ = server.Shutdown()
+		<-ended
+	})
+	first := dial(t, ln.Addr().String()) // which has the only one there is
+	defer first.Close()
+	for range 3 {
+		conn := dial(t, ln.Addr().String())
+		_ = conn.SetDeadline(time.Now().Add(patience / 3))
+		if !isCut(conn) {
+			t.Fatal("it is waited for what one says that is refused")
+		}
 	}
 }
 

@@ -30,6 +30,9 @@ const (
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 2 * time.Minute
 	headerBytes  = 8 << 10 // request line and headers
+	// busy is how many goroutines fasthttp may have for each connection that has a place: whose place went to another is served for a
+	// moment longer, and fasthttp has no good way to say that it has nobody for one.
+	busy = 2
 )
 
 // Server makes a server around a handler. What fasthttp answers by itself has our form too, and a panic of the handler
@@ -72,7 +75,7 @@ func Server(handle fasthttp.RequestHandler, l Limits, panicked func(any)) *fasth
 		ReadBufferSize:               headerBytes,
 		MaxRequestBodySize:           l.Body,
 		StreamRequestBody:            l.Stream,
-		Concurrency:                  l.Connections,
+		Concurrency:                  busy * l.Connections,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
 		DisablePreParseMultipartForm: true,
