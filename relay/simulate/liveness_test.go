@@ -36,12 +36,18 @@ func (w *world) judgeLiveness() {
 		r.open = append(r.open, w.ledger.order[r.looked:]...)
 		r.looked = len(w.ledger.order)
 		w.ledger.mu.Unlock()
-		r.open = slices.DeleteFunc(r.open, func(e *event) bool { return w.judgeDue(r, &ep, e, tempers, since, limited) })
+		refused := 0 // of those that wait, what the receiver does not take as it is now
+		for _, e := range r.open {
+			if wellSince(tempers, e).IsZero() {
+				refused++
+			}
+		}
+		r.open = slices.DeleteFunc(r.open, func(e *event) bool { return w.judgeDue(r, &ep, e, tempers, since, limited, refused) })
 	}
 }
 
 // judgeDue judges whether a delivery is late; it reports whether nothing more has to be asked of it.
-func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, since time.Time, limited bool) (over bool) {
+func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, since time.Time, limited bool, refused int) (over bool) {
 	now := time.Now()
 	w.ledger.mu.Lock()
 	acked := e.acked()
@@ -64,6 +70,7 @@ func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, 
 		well = since
 	}
 	r.mu.Lock()
+	mayBeDown := r.health.mayBeDown(acked)
 	var requests []*request
 	if d := r.deliveries[e]; d != nil {
 		requests = slices.Clone(d.requests)
@@ -83,6 +90,11 @@ func (w *world) judgeDue(r *receiver, ep *endpoint, e *event, tempers []temper, 
 	due := ep.due(acked, well, requests, r.failedDials(from) > 0, others)
 	if limited {
 		due = due.Add(afterLimits)
+	}
+	if mayBeDown && refused > 0 {
+		// It is probed with one delivery at a time, each time another, first attempts and retries in turns: what it does not
+		// take may go first.
+		due = due.Add(time.Duration(2*refused+1) * probeEvery)
 	}
 	if now.After(due) {
 		w.fail("%s, which is well since %s, did not get %s, accepted at %s, after %d requests", ep.name, w.at(well), e.id, w.at(acked), len(requests))

@@ -110,6 +110,9 @@ func (e *endpoint) wait(attempt int) (wait time.Duration, last bool) {
 // downAfter failed attempts in a row make an endpoint down, whichever deliveries they were of.
 const downAfter = 5
 
+// probeEvery is the time between two probes of an endpoint that is down.
+const probeEvery = 15 * time.Second
+
 // health is what may be thought of an endpoint. While it may be taken for down, or this machine for offline, its deliveries are probes,
 // which come as they like and charge nobody.
 type health struct {
@@ -248,7 +251,7 @@ func (e *endpoint) due(accepted, wellSince time.Time, requests []*request, troub
 		if n > 0 && requests[n-1].end.After(from) {
 			from = requests[n-1].end
 		}
-		from = from.Add(max(waits, 15*time.Second) + e.jitter)
+		from = from.Add(max(waits, probeEvery) + e.jitter)
 	}
 	return from.Add(promptly + time.Duration(others)*4*e.host.latency)
 }
