@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"html"
 	"net/url"
 	"slices"
@@ -121,6 +122,9 @@ func (m *mask) spell(value string) {
 	m.add(lowerEscapes(url.PathEscape(value)))
 	m.add(lowerEscapes(component.Replace(url.QueryEscape(value))))
 	m.add(strings.ToUpper(hex.EncodeToString([]byte(value))))
+	percent := strings.ReplaceAll(fmt.Sprintf(" % X", value), " ", "%") // every byte escaped
+	m.add(percent)
+	m.add(strings.ToLower(percent))
 	m.addBase64(value)
 }
 

@@ -46,6 +46,7 @@ func TestMaskHidesEverySpelling(t *testing.T) {
 			"plain": value, "JavaScript": plain, "PHP": strings.ReplaceAll(plain, "/", `\/`), "Go": strings.Trim(string(quoted), `"`),
 			"HTML": html.EscapeString(value), "query": url.QueryEscape(value), "path": url.PathEscape(value),
 			"hex": hex.EncodeToString([]byte(value)), "HEX": fmt.Sprintf("%X", value),
+			"every byte escaped": strings.ReplaceAll(fmt.Sprintf(" % X", value), " ", "%"), "in lower case": strings.ReplaceAll(fmt.Sprintf(" % x", value), " ", "%"),
 		} {
 			excerpt := []byte("you sent (" + text + ") to us")
 			if r.mask().apply(excerpt); string(excerpt) != "you sent ("+strings.Repeat("*", len(text))+") to us" {
