@@ -10,6 +10,7 @@
 //	relay.go   the Relay, its listeners and its servers
 //	open.go    opens the queue and starts what works with it; until then answers without a queue
 //	reload.go  applies another configuration
+//	           (lastgood has what goes on of an included file that is broken)
 //	stop.go    ends it all
 //
 // The order of a stop is senders before receivers: the intake refuses and lets requests under way end; the alerter ends; the

@@ -99,6 +99,7 @@ func (r *Relay) open() error {
 	r.admin.Open()
 	r.background.ended.Go(func() { r.admin.LogStates(ctx) })
 	r.ready = &handlers{intake: intake.Handle, admin: r.admin.Handle, refuses: intake.Refuses, health: intake.Health}
+	r.keep(r.current.Load())
 	close(r.opened)
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"realtorbot-relay/relay/delivery"
 	"realtorbot-relay/relay/delivery/client"
 	"realtorbot-relay/relay/ingest"
+	"realtorbot-relay/relay/lastgood"
 	"realtorbot-relay/relay/memory"
 	"realtorbot-relay/relay/ownership"
 )
@@ -69,7 +70,8 @@ type Relay struct {
 	current  atomic.Pointer[config.Config] // what was applied last
 	stopping atomic.Bool
 	file     *admin.ConfigFile
-	path     string // of the file, absolute
+	versions *lastgood.Store // of the included files
+	path     string          // of the file, absolute
 
 	refused map[string]*answer.Refusals // connections, by listener; never changes
 
@@ -132,6 +134,7 @@ func (r *Relay) start(intake, adm []net.Listener) (err error) {
 	if r.dir, err = filepath.Abs(cfg.Queue.Dir); err != nil {
 		return err
 	}
+	r.versions = lastgood.New(r.dir)
 	if warning := ownership.RootWarning(r.dir); warning != "" {
 		r.log.Warn().Str("dir", r.dir).Msg(warning)
 	}

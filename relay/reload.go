@@ -10,12 +10,12 @@ import (
 )
 
 // ReloadFile reads the configuration file again and, with apply, has the running relay take it; without, it only says
-// what that would do. A bad file changes nothing: the error is config.Faults or a reason in one line. With apply the log says
+// what that would do. strict refuses it for what is wrong in an included file, too. A bad file changes nothing: the error is config.Faults or a reason in one line. With apply the log says
 // what came of it, whoever asked. ReloadFile waits for the disk, and for other calls of it.
-func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
+func (r *Relay) ReloadFile(apply, strict bool) (admin.Reload, error) {
 	r.loading.Lock()
 	defer r.loading.Unlock()
-	cfg, err := config.LoadWhole(r.startConfig.Path) // this may wait for a file, and a stop need not
+	cfg, err := config.Reload(r.startConfig.Path, r.current.Load(), strict) // this may wait for a file, and a stop need not
 	r.applying.lock()
 	defer r.applying.unlock()
 	if r.stopping.Load() {
@@ -32,13 +32,18 @@ func (r *Relay) ReloadFile(apply bool) (admin.Reload, error) {
 		r.file.Loaded(err)
 		return admin.Reload{}, err
 	}
-	done := admin.Reload{File: r.path, Changes: r.changes(cfg), Warnings: cfg.Warnings, Applied: apply}
+	done := admin.Reload{File: r.path, Changes: r.changes(cfg), Warnings: cfg.Warnings, Applied: apply, Broken: r.instead(cfg)}
 	if !apply {
 		done.Description = cfg.Describe()
 		return done, nil
 	}
 	for _, warning := range cfg.Warnings {
 		r.log.Warn().Msg("reload: " + warning)
+	}
+	for _, broken := range cfg.Included.BrokenFiles() {
+		for _, line := range broken.Lines() {
+			r.log.Error().Msg("reload: " + line)
+		}
 	}
 	err = r.apply(cfg, done.Changes)
 	r.file.Loaded(err)
@@ -100,6 +105,9 @@ func (r *Relay) apply(cfg *config.Config, changes []config.Change) error {
 	}
 	r.current.Store(cfg)
 	r.file.Follow(cfg)
+	if r.isOpen() {
+		r.keep(cfg)
+	}
 	r.findExposed(cfg)
 	r.certificate.Reload()
 	r.adminCertificate.Reload()
@@ -134,6 +142,34 @@ func (r *Relay) changes(cfg *config.Config) []config.Change {
 	}
 	r.dispatcher.ExplainChanges(changes, cfg.Endpoints)
 	return changes
+}
+
+// instead says of each included file that is bad what goes on in its place, and what of that is queued.
+func (r *Relay) instead(cfg *config.Config) (files []admin.BrokenFile) {
+	var kept []config.Change
+	for _, b := range cfg.Included.BrokenFiles() {
+		for _, name := range b.Endpoints {
+			kept = append(kept, config.Change{Section: "endpoint", Name: name})
+		}
+	}
+	if len(kept) > 0 && r.isOpen() {
+		r.dispatcher.ExplainChanges(kept, cfg.Endpoints)
+	}
+	for _, b := range cfg.Included.BrokenFiles() {
+		n := len(b.Endpoints)
+		files = append(files, admin.NewBrokenFile(b, kept[:n]))
+		kept = kept[n:]
+	}
+	return files
+}
+
+// keep writes the last good versions of the included files beside the queue.
+func (r *Relay) keep(cfg *config.Config) {
+	err := r.versions.Save(cfg.Included.Versions())
+	if err != nil {
+		r.log.Error().Err(err).Msg("the last good versions of the included files can't be kept: a start with a broken one would serve an older version of it, or none")
+	}
+	r.file.Kept(err)
 }
 
 // applyLock is a mutex that can be waited for until a context is done. It holds one value while it is locked.

@@ -49,7 +49,7 @@ type Admin struct {
 
 	// Reload reads the configuration file again and, with apply, has the relay take it. The error is config.Faults or
 	// a reason in one line; nothing was changed then.
-	Reload func(apply bool) (Reload, error)
+	Reload func(apply, strict bool) (Reload, error)
 
 	// File is the configuration file's absolute path. Source is how it stands beside what is followed; nil: there is no file.
 	File   string

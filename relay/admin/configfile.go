@@ -18,6 +18,9 @@ type ConfigFile struct {
 	path     string                            // absolute
 	followed atomic.Pointer[[sha256.Size]byte] // sum of the file that is followed; nil: there is none
 
+	broken atomic.Pointer[[]config.Broken]
+	unkept atomic.Pointer[string] // why the last good versions of included files can't be kept
+
 	mu     sync.Mutex // held while State reads the file
 	loaded time.Time
 	failed string
@@ -40,9 +43,20 @@ func (f *ConfigFile) Loaded(err error) {
 
 // Follow remembers the file that cfg was read from.
 func (f *ConfigFile) Follow(cfg *config.Config) {
+	broken := cfg.Included.BrokenFiles()
+	f.broken.Store(&broken)
 	if cfg.Sum != [sha256.Size]byte{} { // else there is no file
 		f.followed.Store(&cfg.Sum)
 	}
+}
+
+// Kept notes how keeping the last good versions of the included files ended.
+func (f *ConfigFile) Kept(err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	f.unkept.Store(&why)
 }
 
 // State compares the file with what is followed. It looks at the file on disk, and reads it if it was changed since State last
@@ -51,7 +65,14 @@ func (f *ConfigFile) State() Source {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	followed := f.followed.Load()
-	return Source{Path: f.path, Loaded: f.loaded, Failed: f.failed, Differ: followed != nil && f.differsLocked(*followed)}
+	s := Source{Path: f.path, Loaded: f.loaded, Failed: f.failed, Differ: followed != nil && f.differsLocked(*followed)}
+	if broken := f.broken.Load(); broken != nil {
+		s.Broken = *broken
+	}
+	if unkept := f.unkept.Load(); unkept != nil {
+		s.Unkept = *unkept
+	}
+	return s
 }
 
 // differsLocked reports whether the file is there and is not the one that is followed.

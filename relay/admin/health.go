@@ -118,6 +118,7 @@ func (a *Admin) states(statuses []delivery.Status, s queue.Stats) (all findings)
 		if text := a.Source().text(); text != "" {
 			all.add("file", "%s", text)
 		}
+		all.list = append(all.list, a.Source().included()...)
 	}
 	if a.Lines != nil {
 		if trouble := a.Lines.Trouble(); trouble != "" {

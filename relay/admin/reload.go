@@ -18,17 +18,71 @@ type Reload struct {
 	File     string          `json:"file"`
 	Changes  []config.Change `json:"changes"`
 	Warnings []string        `json:"warnings"`
+	Broken   []BrokenFile    `json:"broken,omitempty"` // included files
 
 	// Description tells for people what the file would have the relay do, when it was not applied.
 	Description string `json:"description,omitempty"`
 }
 
+// BrokenFile is an included file that can't be used as it is, and what goes on in its place.
+type BrokenFile struct {
+	File   string  `json:"file"`
+	Faults []fault `json:"faults"`
+	Serves string  `json:"serves"`
+}
+
+// NewBrokenFile takes what is queued for the file's endpoints from kept.
+func NewBrokenFile(b config.Broken, kept []config.Change) BrokenFile {
+	f := BrokenFile{File: b.File, Serves: "nothing: there is no good version of it", Faults: faultsOf(b.Faults)}
+	if b.Served {
+		f.Serves = "its last good version"
+	}
+	for i, k := range kept {
+		f.Serves += map[bool]string{true: ": ", false: "; "}[i == 0] + "endpoint " + k.Name
+		if k.Means != "" {
+			f.Serves += ": " + k.Means
+		}
+	}
+	return f
+}
+
+func faultsOf(faults config.Faults) (list []fault) {
+	for _, f := range faults {
+		list = append(list, fault{f.File, f.Line, f.Key, f.Text})
+	}
+	return list
+}
+
 // Source is the configuration file beside what is followed.
 type Source struct {
 	Path   string
-	Loaded time.Time // when the file was last asked for, at the start or by a reload
-	Failed string    // why that was refused; "" when it was applied
-	Differ bool      // the file on disk is not what is followed
+	Loaded time.Time       // when the file was last asked for, at the start or by a reload
+	Failed string          // why that was refused; "" when it was applied
+	Differ bool            // the file on disk is not what is followed
+	Broken []config.Broken // included files whose last good version is followed, or none
+	Unkept string          // why the last good versions can't be kept
+}
+
+// mostBroken is how many included files are told of one by one.
+const mostBroken = 10
+
+// included says which included files are not followed.
+func (s Source) included() (list []state) {
+	for i, b := range s.Broken {
+		if i == mostBroken {
+			list = append(list, state{"included", fmt.Sprintf("%d more included files are broken: realtorbot-relay check tells them all", len(s.Broken)-i)})
+			break
+		}
+		text := b.Lines()[0]
+		if n := len(b.Faults); n > 1 {
+			text += fmt.Sprintf(" (%d faults; realtorbot-relay check tells them all)", n)
+		}
+		list = append(list, state{"included " + b.File, "an included file is not followed: " + text})
+	}
+	if s.Unkept != "" {
+		list = append(list, state{"unkept", "the last good versions of the included files can't be kept: " + s.Unkept})
+	}
+	return list
 }
 
 // text says what is not as it should be.
@@ -74,14 +128,15 @@ func WhyNotReloaded(err error) string {
 	return err.Error()
 }
 
-// reload reads the configuration file again; with dry_run=1 it only says what that would do.
+// reload reads the configuration file again; with dry_run=1 it only says what that would do. strict=1 refuses it for a broken included
+// file, too.
 func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
 	q := readQuery(ctx)
-	dry := q.yesNo("dry_run")
+	dry, strict := q.yesNo("dry_run"), q.yesNo("strict")
 	if q.refuse(ctx) {
 		return
 	}
-	done, err := a.Reload(!dry)
+	done, err := a.Reload(!dry, strict)
 	var faults config.Faults
 	switch {
 	case errors.As(err, &faults):
@@ -91,9 +146,7 @@ func (a *Admin) reload(ctx *fasthttp.RequestCtx) {
 		if len(faults) == 1 {
 			bad.Error.Message = "the file has a fault and nothing was changed"
 		}
-		for _, f := range faults {
-			bad.Error.Faults = append(bad.Error.Faults, fault{f.File, f.Line, f.Key, f.Text})
-		}
+		bad.Error.Faults = faultsOf(faults)
 		answer.Value(ctx, 422, bad)
 	case errors.Is(err, ErrStopping):
 		answer.Error(ctx, 503, "unavailable", err.Error())

@@ -15,7 +15,7 @@ func TestReloadAnswersWithChangesOrFaults(t *testing.T) {
 	var asked []bool
 	var done Reload
 	var err error
-	o.Reload = func(apply bool) (Reload, error) {
+	o.Reload = func(apply, _ bool) (Reload, error) {
 		asked = append(asked, apply)
 		done.Applied = apply
 		return done, err

@@ -59,7 +59,7 @@ var routes = []route{
 	{"GET", "/backup", nil, 0, plain((*Admin).backup)},
 	{"GET", "/history", nil, 0, plain((*Admin).pastHour)},
 	{"GET", "/config", nil, 0, plain((*Admin).shownConfig)},
-	{"POST", "/reload", []string{"dry_run"}, 0, plain((*Admin).reload)},
+	{"POST", "/reload", []string{"dry_run", "strict"}, 0, plain((*Admin).reload)},
 	{"GET", "/events", append([]string{"type", "status", "endpoint", "source", "match", "since", "until"}, pageParams...), 0, plain((*Admin).search)},
 	{"POST", "/route", nil, takesBody, plain((*Admin).route)},
 	{"GET", eventPath + "{event}", []string{"id", "wait"}, 0, (*Admin).event},

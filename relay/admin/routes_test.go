@@ -19,7 +19,7 @@ func (r *route) example() string {
 func TestRoutesRefuseWhatDoesNotBelongToThem(t *testing.T) {
 	o := openHarness(t, "")
 	reloads := 0
-	o.Reload = func(bool) (Reload, error) { reloads++; return Reload{}, nil }
+	o.Reload = func(bool, bool) (Reload, error) { reloads++; return Reload{}, nil }
 	for i := range routeTable {
 		r := &routeTable[i]
 		for _, query := range []string{"none=1", "none", "%00=", "Dry_run=1", "dryrun=1"} {
@@ -59,7 +59,7 @@ func TestRoutesRefuseWhatDoesNotBelongToThem(t *testing.T) {
 func TestYesAndNoAreSpelledInOneWay(t *testing.T) {
 	o := openHarness(t, "")
 	var applied []bool
-	o.Reload = func(apply bool) (Reload, error) { applied = append(applied, apply); return Reload{}, nil }
+	o.Reload = func(apply, _ bool) (Reload, error) { applied = append(applied, apply); return Reload{}, nil }
 	for query, status := range map[string]int{
 		"dry_run=1": 200, "dry_run=yes": 400, "dry_run=true": 400, "dry_run=on": 400, "dry_run": 400, "dry_run=": 400, "dry_run=01": 400,
 	} {

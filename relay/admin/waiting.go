@@ -23,7 +23,7 @@ type Waiting struct {
 
 	// As in Admin.
 	File     string
-	Reload   func(apply bool) (Reload, error)
+	Reload   func(apply, strict bool) (Reload, error)
 	Describe func() string
 	Source   func() Source
 

@@ -71,7 +71,7 @@ func backup(c *call) error {
 // backupStopped is backup where no relay runs.
 func (c *call) backupStopped(out io.Writer) error {
 	if c.config == nil {
-		cfg, _, err := config.LoadOutside(c.file)
+		cfg, err := config.LoadMain(c.file)
 		if err != nil {
 			return said("%s", err)
 		}

@@ -32,6 +32,7 @@ type call struct {
 
 	query             url.Values // the filters that were given, by their names in the API
 	failed, dryRun    bool
+	strict            bool
 	list              bool
 	cancel            string
 	conformance       bool
@@ -94,7 +95,7 @@ func Run(ctx context.Context, name, version string, args []string, stdout, stder
 	}
 	var err error
 	if v.alone {
-		c.config, _, err = config.LoadOutside(c.file)
+		c.config, err = config.LoadMain(c.file)
 	} else {
 		c.relay, err = c.find(flagGiven(flags, "config"))
 	}
@@ -120,7 +121,7 @@ func (c *call) find(given bool) (*reach.Relay, error) {
 			return control, nil
 		}
 	}
-	cfg, _, err := config.LoadOutside(c.file)
+	cfg, err := config.LoadMain(c.file)
 	if err != nil {
 		admin, ok := config.AdminOf(c.file)
 		if !ok {

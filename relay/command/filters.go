@@ -82,6 +82,7 @@ func eventsFlags(c *call, flags *flag.FlagSet) {
 func reloadFlags(c *call, flags *flag.FlagSet) {
 	asJSON(c, flags)
 	flags.BoolVar(&c.dryRun, "dry-run", false, "only say what would change")
+	flags.BoolVar(&c.strict, "strict", false, "change nothing if an included file is broken")
 }
 
 func testFlags(c *call, flags *flag.FlagSet) {

@@ -285,14 +285,30 @@ func events(c *call) error {
 }
 
 func reload(c *call) error {
-	path := "/reload"
+	asked := url.Values{}
 	if c.dryRun {
-		path += "?dry_run=1"
+		asked.Set("dry_run", "1")
+	}
+	if c.strict {
+		asked.Set("strict", "1")
+	}
+	path := "/reload"
+	if len(asked) > 0 {
+		path += "?" + asked.Encode()
 	}
 	var s struct {
 		File     string
 		Changes  []config.Change
 		Warnings []string
+		Broken   []struct {
+			File   string
+			Faults []struct {
+				File         string
+				Line         int
+				Key, Message string
+			}
+			Serves string
+		}
 	}
 	printed, err := c.ask("POST", path, nil, &s)
 	if err != nil || printed {
@@ -300,6 +316,12 @@ func reload(c *call) error {
 	}
 	for _, warning := range s.Warnings {
 		c.say("warning: %s\n", warning)
+	}
+	for _, broken := range s.Broken {
+		for _, f := range broken.Faults {
+			c.say("%s\n", config.Fault{File: f.File, Line: f.Line, Key: f.Key, Text: f.Message})
+		}
+		c.say("  in place of %s goes on: %s\n", broken.File, broken.Serves)
 	}
 	did := "was read again"
 	if c.dryRun {

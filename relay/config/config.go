@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"realtorbot-relay/relay/match"
@@ -18,15 +19,17 @@ type Config struct {
 	Path string
 	Sum  [sha256.Size]byte
 
+	Include   []string   // patterns of files beside this one
 	Server    Server     // [server]
 	Admin     Admin      // [admin]
 	Queue     Queue      // [queue]
 	Log       Log        // [log]
 	Heartbeat Heartbeat  // [heartbeat]
-	Sources   []Source   // [[source]], in the order of the file; never empty: without any it holds the default one
+	Sources   []Source   // [[source]], in the order of the file and then of those it includes; without any in the file it holds the default one
 	Events    Events     // [events]
 	Delivery  Delivery   // [delivery]: the defaults of every endpoint
-	Endpoints []Endpoint // [[endpoint]], in the order of the file; may be empty
+	Endpoints []Endpoint // [[endpoint]], likewise; may be empty
+	Included  *Included  // what became of the files that are included; nil without any
 
 	// Warnings are what an operator should know and may have meant, one line each, in the form of a Fault. They hold
 	// no secret.
@@ -205,9 +208,14 @@ func defaults() *Config {
 // defaultSource is what a file without any [[source]] has.
 func defaultSource() Source { return Source{Name: "default", Path: "/events"} }
 
-// defaultEndpoint is what an [[endpoint]] starts from. The slices of d are shared: nobody writes to them.
+// defaultEndpoint is what an [[endpoint]] starts from. Its slices and those of d are shared: nobody writes to them.
 func defaultEndpoint(d Delivery) Endpoint {
-	e := Endpoint{Delivery: d}
-	sectionOf("endpoint").preset(&e)
+	e := presetEndpoint()
+	e.Delivery = d
 	return e
 }
+
+var presetEndpoint = sync.OnceValue(func() (e Endpoint) {
+	sectionOf("endpoint").preset(&e)
+	return e
+})

@@ -24,14 +24,20 @@ func (c *Config) Describe() string {
 	var others []string
 	for i := range sections { // what [delivery] says is part of every endpoint
 		if s := &sections[i]; !s.list && s.name != "delivery" {
-			others = append(others, s.others(s.in(c), s.in(defaults()), s.name+".")...)
+			others = append(others, s.others(s.in(c), s.in(defaults()), ifSet(s.name != "", s.name+"."))...)
 		}
 	}
 	if len(others) > 0 {
 		fmt.Fprintf(&b, "also      %s\n", strings.Join(others, ", "))
 	}
+	if n := len(c.Included.Versions()); len(c.Include) > 0 {
+		fmt.Fprintf(&b, "includes  %s: %d files\n", strings.Join(c.Include, ", "), n)
+		for _, broken := range c.Included.BrokenFiles() {
+			fmt.Fprintf(&b, "  broken   %s\n", strings.Join(broken.Lines(), "\n           "))
+		}
+	}
 	for i := range c.Endpoints {
-		c.Endpoints[i].describe(&b)
+		c.Endpoints[i].describe(&b, c.Included.fileOf("endpoint", c.Endpoints[i].Name))
 	}
 	if len(c.Endpoints) == 0 {
 		b.WriteString("no endpoint: events are kept for the retention and delivered to nobody\n")
@@ -41,6 +47,7 @@ func (c *Config) Describe() string {
 
 // told are the keys that have a place in the sentences here; any other is described by its name, where it is not its default.
 var told = map[string]string{
+	"":       "include",
 	"server": "listen tls_cert tls_key client_ca trusted_proxies proxy_protocol max_body rate_bytes shutdown_timeout",
 	"admin":  "listen token tls_cert tls_key client_ca",
 	"queue":  "dir dedup_window retention failed_retention unserved_retention unserved_bytes min_free",
@@ -107,12 +114,12 @@ func (q *Queue) unserved() string {
 	return limits
 }
 
-func (e *Endpoint) describe(b *strings.Builder) {
+func (e *Endpoint) describe(b *strings.Builder, file string) {
 	disabled := ""
 	if !e.Enabled {
 		disabled = " (disabled: keeps its place, is sent nothing)"
 	}
-	fmt.Fprintf(b, "endpoint %s%s\n", e.Name, disabled)
+	fmt.Fprintf(b, "endpoint %s%s%s\n", e.Name, disabled, ifSet(file != "", " in "+file))
 	fmt.Fprintf(b, "  to       %s%s\n", e.URL, ifSet(e.AllowPrivate, ", also if its name resolves to a private address"))
 	if !e.Delivery.Proxy.IsZero() {
 		fmt.Fprintf(b, "  through  proxy %s%s\n", e.Delivery.Proxy, lookups[e.Delivery.ProxyLookup])

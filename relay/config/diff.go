@@ -7,8 +7,9 @@ import (
 
 // Change is one difference between two configurations. It names what differs and shows no value, so it holds no secret.
 type Change struct {
-	Section      string   `json:"section"`                 // as the file has it: server, source, endpoint, …
+	Section      string   `json:"section"`                 // as the file has it: server, source, endpoint, … or include
 	Name         string   `json:"name,omitempty"`          // of the source or endpoint
+	File         string   `json:"file,omitempty"`          // the included file that it is in, or was
 	Change       string   `json:"change"`                  // Added, Removed or Changed
 	Keys         []string `json:"keys,omitempty"`          // of what was changed: which keys, in the order of the manual
 	NeedsRestart bool     `json:"needs_restart,omitempty"` // a running relay can't apply it
@@ -30,6 +31,9 @@ func (c Change) String() string {
 		b.WriteString(" " + c.Name)
 	}
 	b.WriteString(" " + c.Change)
+	if c.File != "" {
+		b.WriteString(" in " + c.File)
+	}
 	if len(c.Keys) > 0 {
 		b.WriteString(" (" + strings.Join(c.Keys, ", ") + ")")
 	}
@@ -50,9 +54,17 @@ func Diff(old, now *Config) (changes []Change) {
 		before, after := s.of(old), s.of(now)
 		switch {
 		case s.list:
-			changes = append(changes, s.diffList(before, after)...)
+			for _, change := range s.diffList(before, after) {
+				from := ifElse(change.Change == Removed, old, now)
+				change.File = from.Included.fileOf(s.name, change.Name)
+				changes = append(changes, change)
+			}
 		case s.name != "delivery":
-			if keys := s.changed(before, after); len(keys) > 0 {
+			if keys := s.changed(before, after); len(keys) > 0 && s.name == "" {
+				for _, k := range keys {
+					changes = append(changes, Change{Section: k.name, Change: Changed})
+				}
+			} else if len(keys) > 0 {
 				changes = append(changes, Change{Section: s.name, Change: Changed, Keys: each(keys, keyName), NeedsRestart: s.restart})
 			}
 		}
@@ -88,6 +100,9 @@ func (s *section) diffList(old, now reflect.Value) (changes []Change) {
 
 // changed are the keys in which two structs of the section differ.
 func (s *section) changed(old, now reflect.Value) (keys []key) {
+	if s.list && old.CanAddr() && now.CanAddr() && reflect.DeepEqual(old.Addr().Interface(), now.Addr().Interface()) {
+		return nil // nearly all of thousands
+	}
 	for _, k := range s.keys {
 		if !reflect.DeepEqual(old.FieldByIndex(k.field).Interface(), now.FieldByIndex(k.field).Interface()) {
 			keys = append(keys, k)

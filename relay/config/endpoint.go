@@ -8,13 +8,25 @@ import (
 	"realtorbot-relay/sign"
 )
 
-// readEndpoints reads every [[endpoint]]. delivery is what they may override, read from defaults.
-func readEndpoints(root, defaults *table, delivery Delivery) []Endpoint {
-	tables, section := root.subs("endpoint"), sectionOf("endpoint")
-	if !root.has("endpoint") {
+// readEndpoints reads every [[endpoint]] of the main file. What they may override is c.Delivery, read from defaults.
+func readEndpoints(root, defaults *table, c *Config) []Endpoint {
+	tables := root.subs("endpoint")
+	if !root.has("endpoint") && len(c.Include) == 0 {
 		root.odd = append(root.odd, Fault{File: root.file, Key: "endpoint",
 			Text: "there is none: events are accepted and delivered to nobody"})
 	}
+	endpoints := readEach(tables, c.Delivery)
+	checkOnFailed(defaults, tables, endpoints, nil)
+	if to := c.Delivery.OnFailed; len(c.Include) > 0 && to != "" && len(tables) == 0 {
+		defaults.fault("on_failed", "names no endpoint of this file: %q", clip(to))
+	}
+	checkSubscribed(tables, endpoints, len(c.Include) > 0)
+	return endpoints
+}
+
+// readEach reads and judges each [[endpoint]] by itself.
+func readEach(tables []*table, delivery Delivery) []Endpoint {
+	section := sectionOf("endpoint")
 	endpoints := make([]Endpoint, 0, len(tables))
 	for _, t := range tables {
 		e := defaultEndpoint(delivery)
@@ -26,10 +38,6 @@ func readEndpoints(root, defaults *table, delivery Delivery) []Endpoint {
 			t.fault("url", `leads to this machine, which the proxy would take for itself: write proxy = "" for this endpoint`)
 		}
 		endpoints = append(endpoints, e)
-	}
-	checkOnFailed(defaults, tables, endpoints)
-	for i, t := range tables {
-		checkSubscribed(t, &endpoints[i], endpoints)
 	}
 	return endpoints
 }
@@ -51,21 +59,26 @@ func checkWhere(t *table, e *Endpoint) target {
 	return where
 }
 
-// checkSubscribed asks for events, which only an endpoint for what failed elsewhere can do without.
-func checkSubscribed(t *table, e *Endpoint, all []Endpoint) {
-	elements, isList := list(t.values["events"])
-	if t.has("events") && !(isList && len(elements) == 0) {
-		return
+// checkSubscribed asks each for events, which only an endpoint for what failed elsewhere can do without. others says that files which are
+// not read yet may name it.
+func checkSubscribed(tables []*table, endpoints []Endpoint, others bool) {
+	named := map[string]bool{}
+	for i := range endpoints {
+		named[endpoints[i].Delivery.OnFailed] = true
 	}
-	if e.Name != "" && slices.ContainsFunc(all, func(other Endpoint) bool { return other.Delivery.OnFailed == e.Name }) {
-		e.Events = []string{}
-		return
+	for i, t := range tables {
+		e := &endpoints[i]
+		elements, isList := list(t.values["events"])
+		switch empty := isList && len(elements) == 0; {
+		case t.has("events") && !empty:
+		case e.Name != "" && (named[e.Name] || empty && others):
+			e.Events = []string{}
+		case isList:
+			t.fault("events", `must name what to deliver, since no on_failed names this endpoint: write events = ["lead.*"], or ["*"] for everything, or take the endpoint out`)
+		default:
+			t.fault("events", `must name what to deliver: write events = ["lead.*"], or ["*"] for everything`)
+		}
 	}
-	if isList {
-		t.fault("events", `must name what to deliver, since no on_failed names this endpoint: write events = ["lead.*"], or ["*"] for everything, or take the endpoint out`)
-		return
-	}
-	t.fault("events", `must name what to deliver: write events = ["lead.*"], or ["*"] for everything`)
 }
 
 // signatures are the schemes that attempts are signed with.

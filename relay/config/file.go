@@ -62,6 +62,7 @@ func (t *table) pem(key string, value any) File {
 	if name == "" {
 		return File{}
 	}
+	t.volatile = true
 	var content string
 	var err error
 	if isReference(name) {

@@ -10,6 +10,10 @@ import (
 // it; a test writes config.example.toml and the manual's list of keys from it (go test ./relay/config -run Written -update).
 // Who adds a key adds a row here and the field that it fills, whose name is the key's in Go's spelling.
 var sections = bind([]section{
+	{name: "", about: "Before any table:", keys: []key{
+		{name: "include", kind: texts(func(_ *table, pattern string) string { return checkPattern(pattern) }, schema{"pattern": `^([^*?\[]*/)?[^/]+$`, "not": schema{"pattern": "^(env|file|cred):"}}), normal: []any{},
+			about: `files with more endpoints or sources and nothing else, like ["endpoints.d/*.toml"], relative to this file's directory; * ? [ ] in the last step alone. What is wrong in one of them keeps its last good version, and nobody else's`},
+	}},
 	{name: "server", about: "The intake, where events are posted.", restart: true, keys: []key{
 		{name: "listen", kind: text(checkListen, schema{"pattern": `^unix:/|:[0-9]+$`}), normal: "127.0.0.1:8080",
 			about: "host:port or unix:/path; a socket that systemd passes replaces it. Beyond loopback and unix sockets every source needs a credential"},

@@ -22,7 +22,7 @@ func TestEveryFieldHasItsKey(t *testing.T) {
 			filled[field.Name] = k.name
 		}
 		for _, field := range reflect.VisibleFields(structure) {
-			if filled[field.Name] == "" && field.Type != reflect.TypeFor[Delivery]() {
+			if s.name != "" && filled[field.Name] == "" && field.Type != reflect.TypeFor[Delivery]() {
 				t.Errorf("no key of [%s] fills %s", s.name, field.Name)
 			}
 		}

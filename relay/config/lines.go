@@ -49,6 +49,25 @@ func (m lineMap) find(p place) int {
 	return 0
 }
 
+// textLines are the lines of a text, which are found when the first of them is asked for: a text that is as it should be has none to
+// tell, and of thousands of files nearly all are. The nil textLines knows none.
+type textLines struct {
+	text  string
+	keys  []toml.Key
+	found *lineMap
+}
+
+func (l *textLines) all() lineMap {
+	if l == nil {
+		return lineMap{}
+	}
+	if l.found == nil {
+		found := locate(l.text, l.keys)
+		l.found = &found
+	}
+	return *l.found
+}
+
 // lexeme is what a TOML text is made of, as far as lines and keys go: comments, strings of the four kinds, newlines, what gives
 // structure, and all else that is no white space.
 var lexeme = regexp.MustCompile(`#[^\n]*|"""(?s:[^\\]|\\.)*?"{3,5}|'''(?s:.)*?'{3,5}|"(?:[^"\\]|\\.)*"|'[^']*'|\n|[\[\]{},=]|[^\s\[\]{},="'#]+`)

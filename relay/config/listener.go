@@ -42,7 +42,7 @@ func checkListeners(root *table, server Server, admin Admin) {
 		return
 	}
 	at := root.at.key("admin").key("listen")
-	if root.lines.lines[at] > 0 {
+	if root.lines.all().lines[at] > 0 {
 		root.faultAt(at, "admin.listen", "%q is server.listen too: give each its own", admin.Listen)
 	} else {
 		root.faultAt(root.at.key("server").key("listen"), "server.listen", "%q is admin.listen too: give each its own", admin.Listen)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,27 +22,41 @@ import (
 // MaxFile is the largest configuration file in bytes: some thousand endpoints. Anything larger is the wrong file.
 const MaxFile = 1 << 20
 
-// Load reads and checks the configuration file at path, with the secrets, and the TLS pair, that it names. The error is
-// Faults with everything that is wrong in the file, or says in one line why it can't be read.
+// Load reads and checks the configuration file at path and the files that it includes, with the secrets, and the TLS pair, that they
+// name. The error is Faults with everything that is wrong in any of them, or says in one line why the file can't be read.
 func Load(path string) (*Config, error) {
-	c, _, err := load(path, false)
-	return c, err
+	return load(path, reading{strict: true})
 }
 
 // LoadOutside is Load for those who look at a relay from outside and may not have what it has: its credentials, its
 // environment, the right to read its files. What can't be had is empty in the configuration and told in absent.
-func LoadOutside(path string) (c *Config, absent Faults, err error) { return load(path, true) }
-
-// LoadWhole is Load of a file that somebody may be writing at this moment: it waits, a second at most, until two reads 20 ms apart
-// are of one and the same writing. A file of which only the beginning is there can be a valid configuration, of no endpoint.
-func LoadWhole(path string) (*Config, error) {
-	return loadWhole(path, func() { time.Sleep(writeGap) })
+func LoadOutside(path string) (c *Config, absent Faults, err error) {
+	c, err = load(path, reading{strict: true, outside: true, absent: &absent})
+	return c, absent, err
 }
 
-func loadWhole(path string, pause func()) (*Config, error) {
+// LoadMain is LoadOutside of the file alone, without those that it includes: for who only asks where the relay is.
+func LoadMain(path string) (*Config, error) {
+	return load(path, reading{alone: true, outside: true, absent: new(Faults)})
+}
+
+// LoadServed is Load for the start of a relay. An included file that is bad is no error: its last good version, which kept finds
+// beside the queue, goes on in its place (Config.Included.Broken).
+func LoadServed(path string, kept func(queue Queue) []Version) (*Config, error) {
+	return load(path, reading{kept: kept})
+}
+
+// Reload is LoadServed for a relay that runs: what is served now are the last good versions, and strict makes a bad included file an
+// error. Somebody may be writing the files at this moment: Reload waits, a second at most, until two reads 20 ms apart are of one and
+// the same writing. A file of which only the beginning is there can be a valid configuration, of no endpoint.
+func Reload(path string, running *Config, strict bool) (*Config, error) {
+	return reload(path, reading{running: running, strict: strict, pause: func() { time.Sleep(writeGap) }})
+}
+
+func reload(path string, how reading) (*Config, error) {
 	text, info, err := readConfig(path)
 	for reads := 1; err == nil; reads++ {
-		pause()
+		how.pause()
 		before, written := text, info.ModTime()
 		if text, info, err = readConfig(path); err != nil || bytes.Equal(before, text) && written.Equal(info.ModTime()) {
 			break
@@ -50,8 +65,18 @@ func loadWhole(path string, pause func()) (*Config, error) {
 			return nil, fmt.Errorf("read configuration %q: it is being written: reload once it is whole", path)
 		}
 	}
-	c, _, err := check(path, text, info, err, false)
-	return c, err
+	return check(path, text, info, err, how)
+}
+
+// reading is how a configuration is read.
+type reading struct {
+	alone   bool    // without included files
+	strict  bool    // a bad included file is an error
+	outside bool    // by somebody who may not have what the relay has
+	absent  *Faults // then, what could not be had
+	running *Config // nil at a start
+	kept    func(Queue) []Version
+	pause   func() // between two reads of what somebody may be writing; nil: it is taken as it is
 }
 
 const (
@@ -59,27 +84,32 @@ const (
 	maxReads = 50
 )
 
-func load(path string, outside bool) (*Config, Faults, error) {
+func load(path string, how reading) (*Config, error) {
 	text, info, err := readConfig(path)
-	return check(path, text, info, err, outside)
+	return check(path, text, info, err, how)
 }
 
+// readable is a warning about a file.
+const readable = "every user of this machine can read the secrets in it: chmod 0640, or write them as env:, file: or cred:"
+
 // check makes a configuration of what was read, or not.
-func check(path string, text []byte, info fs.FileInfo, err error, outside bool) (*Config, Faults, error) {
+func check(path string, text []byte, info fs.FileInfo, err error, how reading) (*Config, error) {
 	if err != nil {
-		return nil, nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
+		return nil, fmt.Errorf("read configuration %q: %w", path, reasonOf(err))
 	}
-	r := &reader{file: path, secrets: ResolveSecret, outside: outside}
-	c, err := r.parse(text)
+	r := &reader{file: path, secrets: ResolveSecret, outside: how.outside}
+	c, err := r.parse(text, &how)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if how.absent != nil {
+		*how.absent = r.absent
 	}
 	c.Sum = sha256.Sum256(text)
 	if r.literals > 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
-		c.Warnings = append(c.Warnings, Fault{File: path, Text: "every user of this machine can read the secrets in it: " +
-			"chmod 0640, or write them as env:, file: or cred:"}.String())
+		c.Warnings = append(c.Warnings, Fault{File: path, Text: readable}.String())
 	}
-	return c, r.absent, nil
+	return c, nil
 }
 
 // readConfig reads no more than what tells that a file is too large.
@@ -127,15 +157,15 @@ func AdminOf(path string) (admin Admin, ok bool) {
 }
 
 // Parse is Load without the file: name stands for its path in messages, secrets finds what references lead to (nil: as
-// Load does). The error is always Faults. It doesn't keep text.
+// Load does). The error is always Faults. It doesn't keep text, and reads no file that is included.
 func Parse(name string, text []byte, secrets Resolver) (*Config, error) {
 	if secrets == nil {
 		secrets = ResolveSecret
 	}
-	return (&reader{file: name, secrets: secrets}).parse(text)
+	return (&reader{file: name, secrets: secrets}).parse(text, &reading{alone: true})
 }
 
-func (r *reader) parse(text []byte) (*Config, error) {
+func (r *reader) parse(text []byte, how *reading) (*Config, error) {
 	if len(text) > MaxFile {
 		return nil, Faults{{File: r.file, Text: "is larger than a configuration can be (" + formatSize(MaxFile) + ")"}}
 	}
@@ -144,17 +174,40 @@ func (r *reader) parse(text []byte) (*Config, error) {
 		return nil, Faults{*fault}
 	}
 	r.lines = lines
-	c := read(&table{reader: r, values: values})
+	root := &table{reader: r, values: values}
+	c := read(root)
+	r.faults.sort()
+	r.odd.sort()
+	if len(c.Include) > 0 && !how.alone && (len(r.faults) == 0 || how.strict) {
+		r.include(c, root, how)
+	}
 	if len(r.faults) > 0 {
-		r.faults.sort()
 		return nil, r.faults
 	}
 	c.Path = r.file
-	r.odd.sort()
 	for _, warning := range r.odd {
 		c.Warnings = append(c.Warnings, warning.String())
 	}
 	return c, nil
+}
+
+// include reads the included files.
+func (r *reader) include(c *Config, root *table, how *reading) {
+	x := &including{c: c, root: root, base: filepath.Dir(r.file), outside: how.outside, secrets: r.secrets, pause: how.pause}
+	switch {
+	case how.running != nil:
+		x.running = how.running.Included
+	case how.kept != nil:
+		x.kept = map[string]string{}
+		for _, v := range how.kept(c.Queue) {
+			x.kept[v.Path] = v.Text
+		}
+	}
+	x.read()
+	r.absent = append(r.absent, x.absent...)
+	if how.strict {
+		r.faults = append(r.faults, c.Included.faults()...)
+	}
 }
 
 // echo finds those of the toml library's messages that hold a piece of a value. It may be a secret whose quotes were
@@ -163,15 +216,15 @@ var echo = regexp.MustCompile(`^expected value but|"[^"]{3,}"|: '`)
 
 // decode turns the text into maps, in which, unlike in the library's structs, keys keep their case, and finds the lines of what is in
 // them. The library stops at the first thing that isn't TOML.
-func decode(name, text string) (values map[string]any, lines lineMap, fault *Fault) {
+func decode(name, text string) (values map[string]any, lines *textLines, fault *Fault) {
 	// A byte order mark before UTF-8 does no harm here, where it can't become part of a value.
 	text = strings.TrimPrefix(text, "\uFEFF")
 	if reason := Misencoded(text); reason != "" {
-		return nil, lineMap{}, &Fault{File: name, Text: reason}
+		return nil, nil, &Fault{File: name, Text: reason}
 	}
 	meta, err := toml.Decode(text, &values)
 	if err == nil {
-		return values, locate(text, meta.Keys()), nil
+		return values, &textLines{text: text, keys: meta.Keys()}, nil
 	}
 	fault = &Fault{File: name, Text: "is not valid TOML"}
 	var syntax toml.ParseError
@@ -180,7 +233,7 @@ func decode(name, text string) (values map[string]any, lines lineMap, fault *Fau
 		fault.Line = 1 + strings.Count(text[:at], "\n") // the library's is one too far where a name in brackets has no end
 		fault.Text += ": " + notTOML(syntax.Message, text[at:])
 	}
-	return nil, lineMap{}, fault
+	return nil, nil, fault
 }
 
 // notTOML says what is wrong with a text that isn't TOML. message is the library's, at is the text from where it stopped.
@@ -217,10 +270,16 @@ func printable(r rune) rune {
 // read goes through the file from top to bottom, and then judges what its keys ask of each other.
 func read(root *table) *Config {
 	c := defaults()
-	names, tables := make([]string, len(sections)), map[string]*table{}
+	var names []string
+	tables := map[string]*table{}
 	for i := range sections {
 		s := &sections[i]
-		names[i] = s.name
+		if s.name == "" {
+			s.fill(root, c)
+			names = append(names, s.keyNames()...)
+			continue
+		}
+		names = append(names, s.name)
 		if !s.list {
 			tables[s.name] = root.sub(s.name)
 			s.read(tables[s.name], s.in(c))
@@ -232,7 +291,7 @@ func read(root *table) *Config {
 	checkHeartbeat(tables["heartbeat"], &c.Heartbeat)
 	c.Sources = readSources(root, c.Server)
 	root.types = slices.Concat(catalogue, c.Events.Custom, alerts)
-	c.Endpoints = readEndpoints(root, tables["delivery"], c.Delivery)
+	c.Endpoints = readEndpoints(root, tables["delivery"], c)
 	root.rest(names)
 	return c
 }

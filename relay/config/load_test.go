@@ -265,15 +265,15 @@ func TestAFileThatIsBeingWrittenIsWaitedFor(t *testing.T) {
 		t.Fatalf("the control, which does not wait: %v, %v", c, err)
 	}
 	pauses := 0
-	c, err := loadWhole(path, func() {
+	c, err := reload(path, reading{pause: func() {
 		if pauses++; pauses <= 2 { // its beginning, and then all of it
 			write(text[:pauses*len(text)/2])
 		}
-	})
+	}})
 	if err != nil || len(c.Endpoints) != 1 || pauses != 3 {
 		t.Errorf("%+v, %v, after %d pauses", c, err, pauses)
 	}
-	if _, err := loadWhole(path, func() { write(text + strings.Repeat("\n", pauses)); pauses++ }); err == nil || !strings.Contains(err.Error(), "it is being written") {
+	if _, err := reload(path, reading{pause: func() { write(text + strings.Repeat("\n", pauses)); pauses++ }}); err == nil || !strings.Contains(err.Error(), "it is being written") {
 		t.Errorf("a file that is written all the time: %v", err)
 	}
 }

@@ -74,7 +74,7 @@ func (t *table) condition(path string, value any) (c match.Condition, ok bool) {
 				t.fault(path, "must be %s; the way to a member inside of it stands in quotes: %q", matchForms, clip(path+"."+name))
 			}
 			return c, false
-		case !t.lines.braces[t.at.key(path)]:
+		case !t.lines.all().braces[t.at.key(path)]:
 			there := ifElse(exists, "there", "not there")
 			t.fault(path, `can be read in two ways: write %q = %v for a member of this name that is %v, or %q = { exists = %v } for one that is %s`,
 				clip(path+".exists"), exists, exists, clip(path), exists, there)

@@ -1,16 +1,17 @@
 package config
 
-import "slices"
-
 // checkOnFailed judges which endpoints are given what ends as failed at others. What [delivery] says is not for the endpoint
-// that it names.
-func checkOnFailed(defaults *table, tables []*table, endpoints []Endpoint) {
-	names := make([]string, len(endpoints))
+// that it names. others are endpoints of another file that may be named, and whether they are enabled.
+func checkOnFailed(defaults *table, tables []*table, endpoints []Endpoint, others map[string]bool) {
+	names, places := make([]string, len(endpoints)), make(map[string]int, len(endpoints))
 	next := map[string]string{}
 	for i := range endpoints {
 		e := &endpoints[i]
 		if names[i] = e.Name; !tables[i].has("on_failed") && e.Delivery.OnFailed == e.Name {
 			e.Delivery.OnFailed = ""
+		}
+		if _, twice := places[e.Name]; !twice {
+			places[e.Name] = i
 		}
 		next[e.Name] = e.Delivery.OnFailed
 	}
@@ -19,22 +20,26 @@ func checkOnFailed(defaults *table, tables []*table, endpoints []Endpoint) {
 	for i := range endpoints {
 		e, t := &endpoints[i], tables[i]
 		to, own := e.Delivery.OnFailed, t.has("on_failed")
-		at := slices.Index(names, to)
-		if at >= 0 && len(e.Match) > 0 {
+		at, isHere := places[to]
+		enabled, known := others[to]
+		if isHere {
+			enabled, known = endpoints[at].Enabled, true
+		}
+		if isHere && len(e.Match) > 0 {
 			accounts[at]++
 		}
 		switch {
 		case to == "":
 		case to == e.Name:
 			t.fault("on_failed", "names the endpoint itself: what it refused would come back to it")
-		case at < 0 && own:
+		case !known && own:
 			t.fault("on_failed", "names no endpoint: %q%s", clip(to), suggest(to, names))
-		case at < 0 && !told:
+		case !known && !told && defaults != nil:
 			told = true
 			defaults.fault("on_failed", "names no endpoint: %q%s", clip(to), suggest(to, names))
-		case at >= 0 && own && comesBack(e.Name, next):
+		case known && own && comesBack(e.Name, next):
 			t.fault("on_failed", "leads back to %q by way of %q: leave it out at one of them", e.Name, clip(to))
-		case at >= 0 && !endpoints[at].Enabled:
+		case known && !enabled:
 			t.warn("on_failed", "names %q, which is disabled: what it is given is held for queue.unserved_retention", to)
 		}
 	}

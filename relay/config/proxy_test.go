@@ -65,11 +65,11 @@ events = ["test"]
 		t.Errorf("%q is not in\n%s", want, c.Describe())
 	}
 	r := &reader{file: "x"}
-	if _, _ = r.parse([]byte(text)); r.literals != 1 {
+	if _, _ = r.parse([]byte(text), &reading{alone: true}); r.literals != 1 {
 		t.Errorf("%d secrets stand in the text, want one", r.literals)
 	}
 	r = &reader{file: "x"}
-	if _, _ = r.parse([]byte(strings.Replace(text, "joe:Zq7canary@", "", 1))); r.literals != 0 {
+	if _, _ = r.parse([]byte(strings.Replace(text, "joe:Zq7canary@", "", 1)), &reading{alone: true}); r.literals != 0 {
 		t.Errorf("%d secrets stand in the text of a proxy without any", r.literals)
 	}
 }

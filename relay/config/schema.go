@@ -35,6 +35,10 @@ func Schema() []byte {
 				needed = append(needed, k.name)
 			}
 		}
+		if s.name == "" {
+			maps.Copy(properties, keys)
+			continue
+		}
 		about := s.about + ifSet(s.restart, " A change needs a restart.")
 		property := schema{"type": "object", "additionalProperties": false, "properties": keys, "description": about}
 		if s.list {

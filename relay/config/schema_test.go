@@ -212,6 +212,9 @@ func given(s section, key, value string) string {
 	if s.list {
 		header = "[" + header[:len(header)-1] + "]\n"
 	}
+	if s.name == "" {
+		header = ""
+	}
 	if key == "proxy_lookup" {
 		needs["proxy"] = `"http://127.0.0.1:3128"`
 	}
@@ -255,11 +258,17 @@ func TestSchemaHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range sections {
-		property := parsed["properties"].(map[string]any)[s.name].(map[string]any)
+		property := parsed
+		if s.name != "" {
+			property = parsed["properties"].(map[string]any)[s.name].(map[string]any)
+		}
 		if s.list {
 			property = property["items"].(map[string]any)
 		}
 		keys := property["properties"].(map[string]any)
+		if s.name == "" {
+			keys = map[string]any{"include": keys["include"]} // beside the sections
+		}
 		if len(keys) != len(s.keys) {
 			t.Errorf("[%s] has %d keys in the schema and %d in the table", s.name, len(keys), len(s.keys))
 		}

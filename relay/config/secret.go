@@ -84,6 +84,7 @@ func (t *table) secret(key string, value any) sign.Secret {
 	case text == "":
 		return sign.Secret{}
 	case isReference(text):
+		t.volatile = t.volatile || !strings.HasPrefix(text, "env:")
 		resolved, err := t.secrets(text)
 		if err != nil {
 			t.lacks(key, err)

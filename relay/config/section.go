@@ -17,7 +17,7 @@ import (
 
 // section is a table of the file, or an array of tables.
 type section struct {
-	name    string
+	name    string // "" for the keys before any table
 	about   string
 	list    bool // [[name]], whose elements are known by their names
 	restart bool // read at the start and never again; what the others say follows a reload
@@ -50,8 +50,11 @@ type kind struct {
 func bind(sections []section) []section {
 	for i := range sections {
 		s := &sections[i]
-		s.field = fieldOf(reflect.TypeFor[Config](), s.name, s.name+"s")
-		structure := reflect.TypeFor[Config]().Field(s.field).Type
+		structure := reflect.TypeFor[Config]()
+		if s.name != "" {
+			s.field = fieldOf(structure, s.name, s.name+"s")
+			structure = structure.Field(s.field).Type
+		}
 		if s.list {
 			structure = structure.Elem()
 		}
@@ -102,7 +105,12 @@ func sectionOf(name string) *section {
 }
 
 // of is the section's part of a configuration: a struct or, of a list, a slice of them.
-func (s *section) of(c *Config) reflect.Value { return reflect.ValueOf(c).Elem().Field(s.field) }
+func (s *section) of(c *Config) reflect.Value {
+	if s.name == "" {
+		return reflect.ValueOf(c).Elem()
+	}
+	return reflect.ValueOf(c).Elem().Field(s.field)
+}
 
 // in is a pointer to the section's struct in a configuration.
 func (s *section) in(c *Config) any { return s.of(c).Addr().Interface() }
@@ -120,16 +128,21 @@ func (s *section) preset(into any) {
 // read fills a section's struct, which has its defaults, from a table of the file. It reports each key that can't be used, that
 // is missing or that is unknown.
 func (s *section) read(t *table, into any) {
-	names := make([]string, len(s.keys))
-	for i, k := range s.keys {
-		names[i] = k.name
+	s.fill(t, into)
+	t.rest(s.keyNames())
+}
+
+func (s *section) keyNames() []string { return each(s.keys, keyName) }
+
+// fill is read where other keys may stand, too.
+func (s *section) fill(t *table, into any) {
+	for _, k := range s.keys {
 		if value, ok := t.values[k.name]; ok {
 			k.kind.read(t, k.name, value, k.in(into))
 		} else if k.needed != "" {
 			t.fault(k.name, "is missing: write %s", k.needed)
 		}
 	}
-	t.rest(names)
 }
 
 // in is a pointer to the key's field of the section's struct behind into.

@@ -17,7 +17,7 @@ const healthPath = "/health"
 // readSources reads every [[source]]. It needs [server] read before it, since who may go without a credential depends
 // on who can connect.
 func readSources(root *table, server Server) []Source {
-	tables, section := root.subs("source"), sectionOf("source")
+	tables := root.subs("source")
 	if !root.has("source") {
 		if !IsLoopback(server.Listen) {
 			root.faultAt(root.at.key("server").key("listen"), "server.listen", "lets other machines post events "+
@@ -28,6 +28,11 @@ func readSources(root *table, server Server) []Source {
 	if len(tables) == 0 && len(root.faults) == 0 {
 		root.fault("source", "is empty: write a [[source]], or leave it out for %s without a credential", defaultSource().Path)
 	}
+	return readSourceTables(tables, server)
+}
+
+func readSourceTables(tables []*table, server Server) []Source {
+	section := sectionOf("source")
 	sources := make([]Source, 0, len(tables))
 	for _, t := range tables {
 		var s Source
@@ -135,7 +140,13 @@ func checkSourceCredential(t *table, s *Source, server Server) {
 	if hasToken && !IsLoopback(server.Listen) && server.TLSCert == "" {
 		t.warn("token", sentInClear)
 	}
-	if hasToken || hasSecret || server.ClientCA != "" {
+	switch {
+	case hasToken || hasSecret:
+		return
+	case t.included:
+		t.fault("", "has neither token nor secret, and an included file opens the intake to nobody without a credential: set one")
+		return
+	case server.ClientCA != "":
 		return
 	}
 	if IsLoopback(server.Listen) {

@@ -9,11 +9,13 @@ import (
 // reader collects what is wrong, and what is merely odd, while one file is read.
 type reader struct {
 	file     string
-	lines    lineMap
+	lines    *textLines
 	secrets  Resolver
 	faults   Faults
 	odd      Faults   // becomes Config.Warnings
 	literals int      // secrets that stand in the file itself
+	included bool     // by another file
+	volatile bool     // the same text may mean something else the next time: it names files or credentials
 	outside  bool     // the file is read by somebody who may not have what the relay has
 	absent   Faults   // then, the secrets that could not be had
 	types    []string // what a subscription may name, once [events] was read
@@ -26,7 +28,7 @@ type table struct {
 	at     place
 	name   string // for faults: "endpoint.crm"; "" for the root
 	values map[string]any
-	taken  map[[2]string]int // shared by the elements of a list: on which line a key has a value that none may share
+	taken  map[[2]string]place // shared by the elements of a list: where a key has a value that none may share
 }
 
 // fault reports a key of the table, or the table itself for the key "".
@@ -53,7 +55,7 @@ func (t *table) warn(key, format string, args ...any) {
 }
 
 func (t *table) remark(at place, label, format string, args ...any) Fault {
-	return Fault{File: t.file, Line: t.lines.find(at), Key: t.label(label), Text: fmt.Sprintf(format, args...)}
+	return Fault{File: t.file, Line: t.lines.all().find(at), Key: t.label(label), Text: fmt.Sprintf(format, args...)}
 }
 
 func (t *table) place(key string) place {
@@ -70,8 +72,6 @@ func (t *table) label(key string) string {
 	return t.name + "." + key
 }
 
-func (t *table) line(key string) int { return t.lines.find(t.place(key)) }
-
 // has reports whether the file has the key.
 func (t *table) has(key string) bool {
 	_, ok := t.values[key]
@@ -83,10 +83,12 @@ func (t *table) named(key string) bool { return t.has(key) && t.values[key] != "
 
 // twice notes that the key of this table has a value that no other of the list may have. If another has, first is its line.
 func (t *table) twice(key, value string) (first int, twice bool) {
-	if first, twice = t.taken[[2]string{key, value}]; !twice {
-		t.taken[[2]string{key, value}] = t.line(key)
+	at, twice := t.taken[[2]string{key, value}]
+	if twice {
+		return t.lines.all().find(at), true
 	}
-	return first, twice
+	t.taken[[2]string{key, value}] = t.place(key)
+	return 0, false
 }
 
 // rest reports the keys that are not known.
@@ -118,7 +120,7 @@ func (t *table) subs(key string) []*table {
 		t.fault(key, "may be there several times: write [[%s]]", key)
 		return nil
 	}
-	subs, taken := make([]*table, 0, len(elements)), map[[2]string]int{}
+	subs, taken := make([]*table, 0, len(elements)), map[[2]string]place{}
 	for i, element := range elements {
 		sub := &table{reader: t.reader, at: t.at.key(key).index(i), name: fmt.Sprintf("%s[%d]", key, i+1), taken: taken}
 		if sub.values, ok = element.(map[string]any); !ok {

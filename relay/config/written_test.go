@@ -58,7 +58,9 @@ func TestExampleIsWritten(t *testing.T) {
 		if s.list {
 			header = "[" + header + "]"
 		}
-		fmt.Fprintf(&b, "%s%s\n", commented, header)
+		if s.name != "" {
+			fmt.Fprintf(&b, "%s%s\n", commented, header)
+		}
 		told := false
 		for _, k := range s.keys {
 			value := k.example
@@ -99,7 +101,10 @@ func TestManualIsWritten(t *testing.T) {
 		if s.list {
 			header = "[" + header + "]"
 		}
-		fmt.Fprintf(&b, "\n`%s`: %s%s%s\n\n| key, with its default | what it means |\n| --- | --- |\n", header, s.about,
+		if b.WriteString("\n"); s.name != "" {
+			fmt.Fprintf(&b, "`%s`: ", header)
+		}
+		fmt.Fprintf(&b, "%s%s%s\n\n| key, with its default | what it means |\n| --- | --- |\n", s.about,
 			ifSet(s.restart, " A change needs a restart."), ifSet(s.name == "endpoint", " Any key of `[delivery]` may stand here, too."))
 		for _, k := range s.keys {
 			if k.shared {

@@ -33,7 +33,7 @@ func Check(ctx context.Context, path string, stdout, stderr io.Writer) error {
 	}
 	relay := reach.Find(ctx, cfg)
 	var p plan
-	asked := relay.Ask(ctx, "POST", "/reload?dry_run=1", nil, &p)
+	asked := relay.Ask(ctx, "POST", planPath(cfg), nil, &p)
 	description, warnings := cfg.Describe(), cfg.Warnings
 	if len(absent) > 0 {
 		if !hasSecrets(asked, p, cfg.Path, absent) {
@@ -53,6 +53,14 @@ func Check(ctx context.Context, path string, stdout, stderr io.Writer) error {
 	fmt.Fprint(stdout, description)
 	compare(relay, asked, p, cfg.Path, stdout)
 	return nil
+}
+
+// planPath asks for the plan, which what is wrong in an included file refuses: relays that know none know no strict either.
+func planPath(cfg *config.Config) string {
+	if len(cfg.Include) > 0 {
+		return "/reload?dry_run=1&strict=1"
+	}
+	return "/reload?dry_run=1"
 }
 
 // hasSecrets reports whether the relay that was asked for its plan runs with the file and has what is absent here. That it

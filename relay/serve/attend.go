@@ -101,5 +101,5 @@ func logStacks(log zerolog.Logger, message string) {
 func reload(r *relay.Relay, over chan<- struct{}) {
 	defer close(over)
 	notify("RELOADING=1")
-	_, _ = r.ReloadFile(true) // it has told the log
+	_, _ = r.ReloadFile(true, false) // it has told the log
 }

@@ -12,6 +12,7 @@ import (
 	"realtorbot-relay/relay"
 	"realtorbot-relay/relay/config"
 	"realtorbot-relay/relay/exit"
+	"realtorbot-relay/relay/lastgood"
 	"realtorbot-relay/relay/lines"
 	"realtorbot-relay/relay/memory"
 )
@@ -32,7 +33,11 @@ func Catch() Signals {
 
 // Run runs the relay of a configuration file until a signal ends it, and returns how to exit. version is the program's.
 func Run(path, version string, caught Signals) int {
-	cfg, err := config.Load(path)
+	var unread error
+	cfg, err := config.LoadServed(path, func(queue config.Queue) (versions []config.Version) {
+		versions, unread = lastgood.Read(queue.Dir)
+		return versions
+	})
 	if err != nil {
 		refuse(path, err)
 		return exit.Usage
@@ -42,6 +47,14 @@ func Run(path, version string, caught Signals) int {
 	defer log.Close(lastLines)
 	for _, warning := range cfg.Warnings {
 		log.Logger.Warn().Msg(warning)
+	}
+	if unread != nil {
+		log.Logger.Error().Err(unread).Msg("the last good versions of the included files can't be read: of a broken one nothing is served")
+	}
+	for _, broken := range cfg.Included.BrokenFiles() {
+		for _, line := range broken.Lines() {
+			log.Logger.Error().Msg(line)
+		}
 	}
 	// Room for two, the second of which ends at once: neither is ever lost.
 	stops := make(chan os.Signal, 2)
