@@ -40,10 +40,8 @@ func (r *Relay) ReloadFile(apply, strict bool) (admin.Reload, error) {
 	for _, warning := range cfg.Warnings {
 		r.log.Warn().Msg("reload: " + warning)
 	}
-	for _, broken := range cfg.Included.BrokenFiles() {
-		for _, line := range broken.Lines() {
-			r.log.Error().Msg("reload: " + line)
-		}
+	for _, line := range cfg.Included.BrokenLines() {
+		r.log.Error().Msg("reload: " + line)
 	}
 	err = r.apply(cfg, done.Changes)
 	r.file.Loaded(err)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,7 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
+
+// tooLarge is said of a file that is not read to its end.
+var tooLarge = "is larger than a configuration can be (" + formatSize(MaxFile) + ")"
 
 // mostFiles is how many files may be included; more are the wrong directory.
 const mostFiles = 100_000
@@ -42,6 +48,19 @@ func (b Broken) Lines() []string {
 		instead = "; nothing of this file is served, since there is no good version of it"
 	}
 	return each(b.Faults, func(f Fault) string { return f.String() + instead })
+}
+
+// mostLines is how many lines a start or a reload tells of broken files.
+const mostLines = 100
+
+// BrokenLines are those of all broken files, as many as a log can bear.
+func (i *Included) BrokenLines() (lines []string) {
+	for at, b := range i.BrokenFiles() {
+		if lines = append(lines, b.Lines()...); len(lines) >= mostLines && at < len(i.Broken)-1 {
+			return append(lines[:mostLines], fmt.Sprintf("%d more included files are broken: realtorbot-relay check tells them all", len(i.Broken)-at-1))
+		}
+	}
+	return lines
 }
 
 // Version is an included file as it was when all was well with it.
@@ -192,6 +211,9 @@ type including struct {
 	pause   func()            // nil: a file may be taken as it is, though somebody may be writing it
 	lasts   map[string]*includedFile
 	absent  Faults
+
+	main      fs.FileInfo // of the main file
+	mainKnown bool
 }
 
 // pick is which version of a file is taken.
@@ -214,6 +236,7 @@ func (x *including) read() {
 	for _, f := range x.load(paths) {
 		if len(f.faults) > 0 || len(f.absent) > 0 && !x.outside {
 			choices = append(choices, &pick{path: f.path, file: x.last(f.path), isLast: true, faults: f.faults})
+			f.text = "" // nobody asks for it again
 		} else {
 			x.absent = append(x.absent, f.absent...)
 			choices = append(choices, &pick{path: f.path, file: f})
@@ -227,9 +250,10 @@ func (x *including) read() {
 
 // list finds the files. What was served out of a directory that can't be read is no file that vanished: it is gone, but goes on.
 func (x *including) list() (paths []string, gone []*pick) {
-	known := map[string]bool{}
+	known, seen := map[string]bool{}, directories{}
 	for i, pattern := range x.c.Include {
 		directory, name := filepath.Split(pattern)
+		directory = seen.spelling(directory, cmp.Or(x.shown(directory), "."))
 		entries, err := os.ReadDir(cmp.Or(x.shown(directory), "."))
 		fault := Fault{File: x.root.file, Line: x.root.lines.all().find(x.root.at.key("include").index(i)), Key: fmt.Sprintf("include[%d]", i+1)}
 		if err != nil {
@@ -238,8 +262,12 @@ func (x *including) list() (paths []string, gone []*pick) {
 			for _, path := range before {
 				gone = append(gone, &pick{path: path, file: x.last(path), isLast: true, faults: Faults{fault}})
 			}
-			if len(before) == 0 {
+			switch {
+			case len(before) > 0:
+			case errors.Is(err, fs.ErrNotExist):
 				x.root.odd = append(x.root.odd, fault)
+			default:
+				gone = append(gone, &pick{path: cmp.Or(directory, "."), faults: Faults{fault}})
 			}
 			continue
 		}
@@ -264,6 +292,23 @@ func (x *including) list() (paths []string, gone []*pick) {
 		return nil, nil
 	}
 	return paths, gone
+}
+
+// directories are those that patterns name, by how they were spelled first: spelled in another way, one's files are not others.
+type directories map[string]fs.FileInfo
+
+func (d directories) spelling(directory, shown string) string {
+	info, err := os.Stat(shown)
+	if err != nil {
+		return directory
+	}
+	for first, other := range d {
+		if os.SameFile(info, other) {
+			return first
+		}
+	}
+	d[directory] = info
+	return directory
 }
 
 // before are the files of a pattern that there are last good versions of.
@@ -323,11 +368,18 @@ func (x *including) loadOne(path string) *includedFile {
 		return &includedFile{path: path, shown: shown, stamp: stamp{settled: true}, faults: Faults{{File: shown, Text: text}}}
 	}
 	info, err := os.Stat(shown)
-	if err != nil {
+	switch {
+	case !isPlain(path):
+		shown = fmt.Sprintf("%q", shown)
+		return bad("its name has characters that are not text: rename it")
+	case err != nil:
 		return bad("can't be read: " + reasonOf(err).Error())
-	}
-	if !info.Mode().IsRegular() {
+	case !info.Mode().IsRegular():
 		return bad("is not a regular file")
+	case x.isMain(info):
+		return bad("is the main file itself: write an include that does not match it")
+	case info.Size() > MaxFile:
+		return bad(tooLarge)
 	}
 	now := stampOf(info)
 	var known *includedFile
@@ -337,12 +389,7 @@ func (x *including) loadOne(path string) *includedFile {
 	if known != nil && known.served && !known.volatile && known.stamp.settled && known.stamp.same(now) && x.means(known) {
 		return known
 	}
-	file, err := os.Open(shown)
-	if err != nil {
-		return bad("can't be read: " + reasonOf(err).Error())
-	}
-	defer file.Close()
-	raw, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
+	raw, now, err := readWhole(shown)
 	if err != nil {
 		return bad("can't be read: " + reasonOf(err).Error())
 	}
@@ -353,6 +400,46 @@ func (x *including) loadOne(path string) *includedFile {
 	f := x.parse(path, text, now.mode)
 	f.stamp = now
 	return f
+}
+
+// readWhole reads a file, and says what it was like before. Written to meanwhile it is not settled, so that it is read again. What has taken
+// a file's place and is none, like a pipe, is not waited for.
+func readWhole(name string) (text []byte, before stamp, err error) {
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, stamp{}, errors.New("is not a regular file")
+	}
+	before = stampOf(info)
+	if text, err = io.ReadAll(io.LimitReader(file, MaxFile+1)); err != nil {
+		return nil, stamp{}, err
+	}
+	if info, err = file.Stat(); err != nil {
+		return nil, stamp{}, err
+	}
+	before.settled = before.settled && before.same(stampOf(info))
+	return text, before, nil
+}
+
+// isPlain reports whether a path can stand in a line of a log, and is the same again after it was written as JSON.
+func isPlain(path string) bool {
+	return utf8.ValidString(path) && !strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// isMain reports whether a file is the one that includes it.
+func (x *including) isMain(info fs.FileInfo) bool {
+	if !x.mainKnown {
+		x.mainKnown = true
+		x.main, _ = os.Stat(x.root.file)
+	}
+	return x.main != nil && os.SameFile(x.main, info)
 }
 
 // means reports whether what was read of a file beside another main file still is what it means.
@@ -377,7 +464,7 @@ func (x *including) parse(path, text string, mode fs.FileMode) *includedFile {
 		f.faults, f.absent, f.warnings, f.volatile = r.faults, r.absent, r.odd, r.volatile
 	}()
 	if len(text) > MaxFile {
-		r.faults = Faults{{File: f.shown, Text: "is larger than a configuration can be (" + formatSize(MaxFile) + ")"}}
+		r.faults = Faults{{File: f.shown, Text: tooLarge}}
 		return f
 	}
 	values, lines, fault := decode(f.shown, text)

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -272,5 +273,117 @@ func TestWarningsOfThousandsOfFilesAreCounted(t *testing.T) {
 	}
 	if c, _, err := LoadOutside(filepath.Join(dir, "config.toml")); err != nil || len(c.Warnings) != 200 {
 		t.Errorf("check: %v, %d warnings", err, len(c.Warnings))
+	}
+}
+
+// Whatever lies in the directory costs itself alone.
+func TestWhatIsNoFileOfTextCostsItselfAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.toml")
+	tree(t, dir, map[string]string{
+		"config.toml":   "include = [\"e.d/*.toml\", \"./e.d//*.toml\", \"" + dir + "/e.d/*.toml\", \"*.toml\", \"f.d/*\"]\n" + one("main"),
+		"e.d/good.toml": one("good"), "e.d/latin.toml": one("x\xe9"), "e.d/nul.toml": one("y") + "\x00", "e.d/large.toml": one("large") + strings.Repeat("#\n", MaxFile/2),
+		"e.d/line\nbreak.toml": one("line"), "e.d/\xff.toml": one("ff"), "target": one("linked"), "f.d/gone": one("gone"),
+	})
+	for _, err := range []error{
+		syscall.Mkfifo(filepath.Join(dir, "e.d/pipe.toml"), 0o600),
+		os.Symlink("../target", filepath.Join(dir, "e.d/link.toml")),
+		os.Symlink("nowhere", filepath.Join(dir, "e.d/dangling.toml")),
+		os.Symlink("round.toml", filepath.Join(dir, "e.d/round.toml")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := LoadServed(path, func(Queue) []Version { return nil })
+	if err != nil || names(c) != "main good linked gone" {
+		t.Fatalf("serves %v, %v", names(c), err)
+	}
+	told := brokenLines(c, dir)
+	for _, line := range []string{
+		"config.toml: is the main file itself: write an include that does not match it; ",
+		"e.d/latin.toml", "e.d/nul.toml",
+		"e.d/large.toml: is larger than a configuration can be (1MiB); ",
+		`e.d/line\nbreak.toml": its name has characters that are not text: rename it; `,
+		`e.d/\xff.toml": its name has characters that are not text: rename it; `,
+		"e.d/pipe.toml: is not a regular file; ",
+		"e.d/dangling.toml: can't be read: no such file or directory; ",
+		"e.d/round.toml: can't be read: too many levels of symbolic links; ",
+	} {
+		if !strings.Contains(told, line) {
+			t.Errorf("is not told: %s", line)
+		}
+	}
+	if n := strings.Count(told, "\n") + 1; n != 9 {
+		t.Errorf("%d lines are told:\n%s", n, told)
+	}
+	// The directory becomes something that is none: what was served out of it goes on, also after a start.
+	if err := os.Rename(filepath.Join(dir, "f.d"), filepath.Join(dir, "f.was")); err != nil {
+		t.Fatal(err)
+	}
+	tree(t, dir, map[string]string{"f.d": "a file"})
+	if now, err := Reload(path, c, false); err != nil || names(now) != "main good linked gone" {
+		t.Errorf("serves %v, %v", names(now), err)
+	}
+	if now, err := LoadServed(path, func(Queue) []Version { return c.Included.Versions() }); err != nil || names(now) != "main good linked gone" {
+		t.Errorf("a start serves %v, %v", names(now), err)
+	}
+	if now, err := LoadServed(path, func(Queue) []Version { return nil }); err != nil || !strings.Contains(brokenLines(now, dir), "config.toml:1: include[5]: directory \"f.d\": not a directory; nothing") {
+		t.Errorf("a directory that can't be read is not told: %v\n%s", err, brokenLines(now, dir))
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "not a directory") {
+		t.Errorf("check says %v", err)
+	}
+}
+
+// Two files that change names, one that is renamed, and one that is deleted are what they are, and not broken.
+func TestFilesThatAreRenamedKeepTheirEndpoints(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.toml")
+	tree(t, dir, map[string]string{"config.toml": including1 + one("main"), "e.d/a.toml": one("a"), "e.d/b.toml": one("b"), "e.d/c.toml": one("c")})
+	running, err := LoadServed(path, func(Queue) []Version { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(dir, "e.d", from), filepath.Join(dir, "e.d", to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serves := func(what, want string, versions int) {
+		t.Helper()
+		now, err := Reload(path, running, false)
+		if err != nil || names(now) != want || len(now.Included.BrokenFiles()) > 0 || len(now.Included.Versions()) != versions {
+			t.Errorf("%s: serves %s, %v, %s", what, names(now), err, brokenLines(now, dir))
+		}
+		running = now
+	}
+	move("a.toml", "x")
+	move("b.toml", "a.toml")
+	move("x", "b.toml")
+	serves("two that change names", "main b a c", 3)
+	move("c.toml", "0.toml")
+	serves("one that is renamed", "main c b a", 3)
+	tree(t, dir, map[string]string{"e.d/0.toml": "]"})
+	if running, err = Reload(path, running, false); err != nil || names(running) != "main c b a" {
+		t.Errorf("broken: serves %s, %v", names(running), err)
+	}
+	tree(t, dir, map[string]string{"e.d/0.toml": ""})
+	serves("a broken one that is deleted", "main b a", 2)
+	tree(t, dir, map[string]string{"e.d/0.toml": "]"})
+	if running, err = Reload(path, running, false); err != nil || names(running) != "main b a" || len(running.Included.BrokenFiles()) != 1 {
+		t.Errorf("broken where one was deleted: serves %s, %v", names(running), err)
+	}
+}
+
+// A log of a start or a reload bears the fault of each of thousands of files.
+func TestLinesOfBrokenFilesAreBounded(t *testing.T) {
+	in := &Included{}
+	for i := range 1000 {
+		in.Broken = append(in.Broken, Broken{File: "x", Faults: Faults{{File: "x", Line: i, Text: "is bad"}}})
+	}
+	if lines := in.BrokenLines(); len(lines) != mostLines+1 || !strings.HasPrefix(lines[mostLines], "900 more included files are broken") {
+		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
 }

@@ -41,9 +41,9 @@ func LoadMain(path string) (*Config, error) {
 }
 
 // LoadServed is Load for the start of a relay. An included file that is bad is no error: its last good version, which kept finds
-// beside the queue, goes on in its place (Config.Included.Broken).
+// beside the queue, goes on in its place (Config.Included.Broken). As Reload does, it waits for included files that somebody is writing.
 func LoadServed(path string, kept func(queue Queue) []Version) (*Config, error) {
-	return load(path, reading{kept: kept})
+	return load(path, reading{kept: kept, pause: func() { time.Sleep(writeGap) }})
 }
 
 // Reload is LoadServed for a relay that runs: what is served now are the last good versions, and strict makes a bad included file an
@@ -167,7 +167,7 @@ func Parse(name string, text []byte, secrets Resolver) (*Config, error) {
 
 func (r *reader) parse(text []byte, how *reading) (*Config, error) {
 	if len(text) > MaxFile {
-		return nil, Faults{{File: r.file, Text: "is larger than a configuration can be (" + formatSize(MaxFile) + ")"}}
+		return nil, Faults{{File: r.file, Text: tooLarge}}
 	}
 	values, lines, fault := decode(r.file, string(text))
 	if fault != nil {

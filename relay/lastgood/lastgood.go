@@ -31,27 +31,25 @@ type head struct {
 
 func directoryIn(queue string) string { return filepath.Join(queue, "included") }
 
-// Read returns the versions that are kept in the queue's directory; none where none ever were. What a crash left of the last ones at
-// its end is passed over.
-func Read(queue string) ([]config.Version, error) {
-	versions, _, err := read(queue)
-	return versions, err
-}
-
-func read(queue string) (versions []config.Version, whole bool, err error) {
-	text, err := os.ReadFile(filepath.Join(directoryIn(queue), "versions"))
+// Read returns the versions that are kept in the queue's directory; none where none ever were. After damage, which the error tells, they
+// are those that are whole: of a file whose newest version is not, none.
+func Read(queue string) (versions []config.Version, err error) {
+	name := filepath.Join(directoryIn(queue), "versions")
+	text, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
+	var damage error
 	texts := map[string]string{}
 	var order []string
-	for len(text) > 0 {
+	for all := len(text); len(text) > 0; {
 		line, rest, ok := bytes.Cut(text, []byte{'\n'})
 		var h head
-		if !ok || json.Unmarshal(line, &h) != nil || h.Bytes < 0 || h.Bytes >= len(rest) && !h.Gone {
+		if !ok || json.Unmarshal(line, &h) != nil || h.Bytes < 0 || !h.Gone && (h.Bytes >= len(rest) || rest[h.Bytes] != '\n') {
+			damage = errors.Join(damage, fmt.Errorf("%q is damaged: the last %d of its %d bytes are passed over", name, len(text), all))
 			break
 		}
 		if h.Gone {
@@ -60,13 +58,16 @@ func read(queue string) (versions []config.Version, whole bool, err error) {
 			continue
 		}
 		body := rest[:h.Bytes]
-		if rest[h.Bytes] != '\n' || h.Sum != sum(body) {
-			break
+		text = rest[h.Bytes+1:]
+		if h.Sum != sum(body) { // an older version is not what was served
+			damage = errors.Join(damage, fmt.Errorf("%q is damaged: a version of %q is passed over", name, h.Path))
+			delete(texts, h.Path)
+			continue
 		}
 		if _, known := texts[h.Path]; !known {
 			order = append(order, h.Path)
 		}
-		texts[h.Path], text = string(body), rest[h.Bytes+1:]
+		texts[h.Path] = string(body)
 	}
 	for _, path := range order {
 		if body, ok := texts[path]; ok {
@@ -74,7 +75,7 @@ func read(queue string) (versions []config.Version, whole bool, err error) {
 			delete(texts, path) // it may have been gone in between
 		}
 	}
-	return versions, len(text) == 0, nil
+	return versions, damage
 }
 
 func sum(text []byte) string {
@@ -96,17 +97,15 @@ func New(queue string) *Store { return &Store{queue: queue} }
 // Save makes these the versions that are kept. It returns when they are on disk; after an error the next call writes them all.
 func (s *Store) Save(versions []config.Version) (err error) {
 	if !s.known {
-		before, whole, err := read(s.queue)
-		if err != nil || len(before) == 0 && len(versions) == 0 {
+		before, err := Read(s.queue)
+		if len(before) == 0 && len(versions) == 0 {
 			return err
 		}
 		s.kept = map[string]string{}
-		if whole {
+		if s.damaged = err != nil; !s.damaged {
 			for _, v := range before {
 				s.kept[v.Path] = v.Text
 			}
-		} else {
-			s.damaged = true
 		}
 	}
 	defer func() { s.known = err == nil }()

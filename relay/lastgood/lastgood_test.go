@@ -88,10 +88,64 @@ func TestWhatIsSavedIsReadAgain(t *testing.T) {
 		if err := os.WriteFile(file, []byte(left), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Read(queue); err != nil || len(got) < len(versions)-1 {
+		if got, err := Read(queue); err == nil || len(got) < len(versions)-1 {
 			t.Errorf("with a torn end %d versions, %v", len(got), err)
 		}
 		s = New(queue)
 		check()
+	}
+}
+
+// Of what is damaged in the middle the rest is read, and no older version of what is not whole.
+func TestDamageCostsTheVersionThatItHit(t *testing.T) {
+	queue := t.TempDir()
+	file := filepath.Join(queue, "included", "versions")
+	s := New(queue)
+	save := func(versions ...config.Version) {
+		t.Helper()
+		if err := s.Save(versions); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save(config.Version{Path: "a", Text: "older"}, config.Version{Path: "b", Text: "bbbb"})
+	save(config.Version{Path: "a", Text: "newer"}, config.Version{Path: "b", Text: "bbbb"})
+	save(config.Version{Path: "a", Text: "newer"}, config.Version{Path: "b", Text: "bbbb"}, config.Version{Path: "c", Text: "cccc"})
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "\nnewer\n", "\nnewes\n", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(queue)
+	if want := []config.Version{{Path: "b", Text: "bbbb"}, {Path: "c", Text: "cccc"}}; !reflect.DeepEqual(got, want) || err == nil || !strings.Contains(err.Error(), `a version of "a" is passed over`) {
+		t.Errorf("read %v, %v", got, err)
+	}
+	s = New(queue)
+	save(config.Version{Path: "b", Text: "bbbb"})
+	if got, err := Read(queue); len(got) != 1 || err != nil {
+		t.Errorf("after the next save %v, %v", got, err)
+	}
+}
+
+// What can't be kept is an error, and is kept once it can be.
+func TestWhatCouldNotBeKeptIsKeptLater(t *testing.T) {
+	queue := t.TempDir()
+	directory := filepath.Join(queue, "included")
+	if err := os.WriteFile(directory, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, versions := New(queue), []config.Version{{Path: "a", Text: "text"}}
+	if err := s.Save(versions); err == nil {
+		t.Error("it is kept in a file that is no directory")
+	}
+	if err := os.Remove(directory); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save(versions); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(queue); err != nil || !reflect.DeepEqual(got, versions) {
+		t.Errorf("read %v, %v", got, err)
 	}
 }

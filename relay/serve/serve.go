@@ -49,12 +49,10 @@ func Run(path, version string, caught Signals) int {
 		log.Logger.Warn().Msg(warning)
 	}
 	if unread != nil {
-		log.Logger.Error().Err(unread).Msg("the last good versions of the included files can't be read: of a broken one nothing is served")
+		log.Logger.Error().Err(unread).Msg("the last good versions of the included files can't all be read: of a broken one an older version may be served, or nothing")
 	}
-	for _, broken := range cfg.Included.BrokenFiles() {
-		for _, line := range broken.Lines() {
-			log.Logger.Error().Msg(line)
-		}
+	for _, line := range cfg.Included.BrokenLines() {
+		log.Logger.Error().Msg(line)
 	}
 	// Room for two, the second of which ends at once: neither is ever lost.
 	stops := make(chan os.Signal, 2)
