@@ -19,13 +19,18 @@ type ConfigFile struct {
 	followed atomic.Pointer[[sha256.Size]byte] // sum of the file that is followed; nil: there is none
 
 	broken atomic.Pointer[[]config.Broken]
-	unkept atomic.Pointer[string] // why the last good versions of included files can't be kept
+	watch  atomic.Pointer[config.Watch] // the included files; used by who holds mu
+	unkept atomic.Pointer[string]       // why the last good versions of included files can't be kept
 
 	mu     sync.Mutex // held while State reads the file
 	loaded time.Time
 	failed string
 	seen   os.FileInfo // the file as State read it last
 	sum    [sha256.Size]byte
+
+	watched *config.Watch // whose answer changed is
+	changed string        // an included file
+	next    time.Time     // when the included files are looked at again
 }
 
 // NewConfigFile begins with a file that was loaded just now.
@@ -45,6 +50,7 @@ func (f *ConfigFile) Loaded(err error) {
 func (f *ConfigFile) Follow(cfg *config.Config) {
 	broken := cfg.Included.BrokenFiles()
 	f.broken.Store(&broken)
+	f.watch.Store(cfg.Watch())
 	if cfg.Sum != [sha256.Size]byte{} { // else there is no file
 		f.followed.Store(&cfg.Sum)
 	}
@@ -66,6 +72,7 @@ func (f *ConfigFile) State() Source {
 	defer f.mu.Unlock()
 	followed := f.followed.Load()
 	s := Source{Path: f.path, Loaded: f.loaded, Failed: f.failed, Differ: followed != nil && f.differsLocked(*followed)}
+	s.Changed = f.changedLocked()
 	if broken := f.broken.Load(); broken != nil {
 		s.Broken = *broken
 	}
@@ -73,6 +80,22 @@ func (f *ConfigFile) State() Source {
 		s.Unkept = *unkept
 	}
 	return s
+}
+
+// sparing is how much longer the included files are not looked at than looking took: thousands take some milliseconds.
+const sparing = 200
+
+// changedLocked names an included file that was changed since it was read, "" when there is none.
+func (f *ConfigFile) changedLocked() string {
+	watch := f.watch.Load()
+	if began := time.Now(); watch != f.watched || !began.Before(f.next) {
+		f.watched, f.changed = watch, ""
+		if watch != nil {
+			f.changed = watch.Changed()
+		}
+		f.next = time.Now().Add(max(time.Second, sparing*time.Since(began)))
+	}
+	return f.changed
 }
 
 // differsLocked reports whether the file is there and is not the one that is followed.

@@ -14,6 +14,7 @@ var families = []family{
 	{"relay_alert_raised_total", counter, "Alerts that the relay raised as events, by type."},
 	{"relay_answer_connections_refused_total", counter, "Connections that got no place: address (its address has as many as one may have), full, pace (its address begins too many a second, on which it asks nothing), or proxy (a trusted one began it without the PROXY protocol)."},
 	{"relay_build_info", gauge, "Always 1; the label says which version runs."},
+	{"relay_config_broken_files", gauge, "Included files that are not followed: their last good versions are, where there are any."},
 	{"relay_config_last_reload_successful", gauge, "1 when the configuration file was taken the last time it was read; 0 when it was refused and what was followed before still is."},
 	{"relay_config_last_reload_timestamp_seconds", gauge, "When the configuration file was last read to be followed, Unix time."},
 	{"relay_delivery_attempt_duration_seconds", histogram, "Time of one attempt."},

@@ -228,6 +228,7 @@ func (a *Admin) processMetrics(e *exposition) {
 	p := readProcess()
 	if a.Source != nil {
 		s := a.Source()
+		e.single("relay_config_broken_files", float64(len(s.Broken)))
 		e.single("relay_config_last_reload_successful", truth(s.Failed == ""))
 		e.single("relay_config_last_reload_timestamp_seconds", float64(s.Loaded.Unix()))
 	}

@@ -55,12 +55,13 @@ func faultsOf(faults config.Faults) (list []fault) {
 
 // Source is the configuration file beside what is followed.
 type Source struct {
-	Path   string
-	Loaded time.Time       // when the file was last asked for, at the start or by a reload
-	Failed string          // why that was refused; "" when it was applied
-	Differ bool            // the file on disk is not what is followed
-	Broken []config.Broken // included files whose last good version is followed, or none
-	Unkept string          // why the last good versions can't be kept
+	Path    string
+	Loaded  time.Time       // when the file was last asked for, at the start or by a reload
+	Failed  string          // why that was refused; "" when it was applied
+	Differ  bool            // the file on disk is not what is followed
+	Changed string          // an included file that is not what it was when it was read; "" when there is none
+	Broken  []config.Broken // included files whose last good version is followed, or none
+	Unkept  string          // why the last good versions can't be kept
 }
 
 // mostBroken is how many included files are told of one by one.
@@ -78,6 +79,9 @@ func (s Source) included() (list []state) {
 			text += fmt.Sprintf(" (%d faults; realtorbot-relay check tells them all)", n)
 		}
 		list = append(list, state{"included " + b.File, "an included file is not followed: " + text})
+	}
+	if s.Changed != "" {
+		list = append(list, state{"changed", fmt.Sprintf("the included file %s was changed, added or deleted and is not what is followed: reload (realtorbot-relay check says what that would do)", s.Changed)})
 	}
 	if s.Unkept != "" {
 		list = append(list, state{"unkept", "the last good versions of the included files can't be kept: " + s.Unkept})

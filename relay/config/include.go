@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,13 @@ type Included struct {
 	files []*includedFile          // the last good version of each, in order, also of one that can't be served
 	owner map[[2]string]string     // the file of each source and endpoint, as messages name it
 	last  map[string]*includedFile // of files, by path
+	seen  map[string]seenFile      // what each held when it was read, good or not, by path
+	base  string
+}
+
+type seenFile struct {
+	stamp stamp
+	sum   [sha256.Size]byte // of its text; zero: it could not be read
 }
 
 // Broken is an included file whose present version is not what is served.
@@ -102,6 +110,7 @@ type includedFile struct {
 	path, shown string
 	text        string
 	stamp       stamp
+	sum         [sha256.Size]byte
 	beside      *surroundings // nil: nobody knows yet what it means
 	sources     []Source
 	endpoints   []Endpoint
@@ -211,6 +220,7 @@ type including struct {
 	pause   func()            // nil: a file may be taken as it is, though somebody may be writing it
 	lasts   map[string]*includedFile
 	absent  Faults
+	seen    map[string]seenFile
 
 	main      fs.FileInfo // of the main file
 	mainKnown bool
@@ -233,7 +243,9 @@ func (x *including) read() {
 	x.lasts = map[string]*includedFile{}
 	paths, gone := x.list()
 	choices := make([]*pick, 0, len(paths)+len(gone))
+	x.seen = make(map[string]seenFile, len(paths))
 	for _, f := range x.load(paths) {
+		x.seen[f.path] = seenFile{f.stamp, f.sum}
 		if len(f.faults) > 0 || len(f.absent) > 0 && !x.outside {
 			choices = append(choices, &pick{path: f.path, file: x.last(f.path), isLast: true, faults: f.faults})
 			f.text = "" // nobody asks for it again
@@ -273,7 +285,7 @@ func (x *including) list() (paths []string, gone []*pick) {
 		}
 		found := 0
 		for _, e := range entries {
-			if ok, _ := filepath.Match(name, e.Name()); !ok || e.Name()[0] == '.' { // it was checked; a hidden file is an editor's
+			if !isIncluded(name, e.Name()) {
 				continue
 			}
 			found++
@@ -292,6 +304,12 @@ func (x *including) list() (paths []string, gone []*pick) {
 		return nil, nil
 	}
 	return paths, gone
+}
+
+// isIncluded reports whether a pattern's last step, which was checked, has a name. A hidden file is an editor's.
+func isIncluded(pattern, name string) bool {
+	ok, _ := filepath.Match(pattern, name)
+	return ok && name[0] != '.'
 }
 
 // directories are those that patterns name, by how they were spelled first: spelled in another way, one's files are not others.
@@ -328,11 +346,13 @@ func (x *including) before(directory, name string, known map[string]bool) (paths
 }
 
 // shown is how messages name a file, and where it is.
-func (x *including) shown(path string) string {
+func (x *including) shown(path string) string { return shownIn(x.base, path) }
+
+func shownIn(base, path string) string {
 	if filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(x.base, path)
+	return filepath.Join(base, path)
 }
 
 // load reads the files, each of which is good or has faults. Those that are being written are read again.
@@ -377,7 +397,10 @@ func (x *including) loadOne(path string) *includedFile {
 	case !info.Mode().IsRegular():
 		return bad("is not a regular file")
 	case x.isMain(info):
-		return bad("is the main file itself: write an include that does not match it")
+		f := bad("is the main file itself: write an include that does not match it")
+		f.stamp = stampOf(info)
+		f.stamp.settled = true // Watch need not read it
+		return f
 	case info.Size() > MaxFile:
 		return bad(tooLarge)
 	}
@@ -398,7 +421,7 @@ func (x *including) loadOne(path string) *includedFile {
 		text = known.text
 	}
 	f := x.parse(path, text, now.mode)
-	f.stamp = now
+	f.stamp, f.sum = now, sha256.Sum256(raw)
 	return f
 }
 
@@ -608,7 +631,7 @@ func (x *including) mainKeys() map[[3]string]func() int {
 const mostWarnings = 100
 
 func (x *including) compose(choices []*pick) {
-	in := &Included{owner: map[[2]string]string{}, last: make(map[string]*includedFile, len(choices))}
+	in := &Included{owner: map[[2]string]string{}, last: make(map[string]*includedFile, len(choices)), seen: x.seen, base: x.base}
 	var warnings Faults
 	for _, c := range choices {
 		f := c.file

@@ -387,3 +387,47 @@ func TestLinesOfBrokenFilesAreBounded(t *testing.T) {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
 }
+
+// What was changed since the files were read is named, and what only was written again is not.
+func TestIncludedFilesThatWereChangedAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.toml")
+	tree(t, dir, map[string]string{"config.toml": "include = [\"e.d/*.toml\", \"*.toml\"]\n" + one("main"), "e.d/a.toml": one("a"), "e.d/b.toml": "]", "e.d/large.toml": strings.Repeat("#", MaxFile+1)})
+	if err := os.Mkdir(filepath.Join(dir, "e.d/d.toml"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c, err := LoadServed(path, func(Queue) []Version { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ name, text, changed string }{
+		{"e.d/a.toml", one("a"), ""}, // the same text
+		{"e.d/b.toml", "]", ""},
+		{"e.d/.c.toml", "]", ""},
+		{"e.d/c.txt", "]", ""},
+		{"e.d/a.toml", one("a2"), "e.d/a.toml"},
+		{"e.d/a.toml", one("a"), ""},
+		{"e.d/b.toml", one("b"), "e.d/b.toml"}, // mended, and not reloaded
+		{"e.d/b.toml", "]", ""},
+		{"e.d/c.toml", one("c"), "e.d/c.toml"},
+		{"e.d/c.toml", "", ""},
+		{"e.d/a.toml", "", "e.d/a.toml"},
+	} {
+		tree(t, dir, map[string]string{step.name: step.text})
+		for range 2 {
+			if got := c.Watch().Changed(); strings.TrimPrefix(got, dir+"/") != step.changed {
+				t.Errorf("%s with %.20q: %q was changed", step.name, step.text, got)
+			}
+		}
+	}
+	now, err := Reload(path, c, false)
+	if err != nil || now.Watch().Changed() != "" {
+		t.Errorf("after a reload: %v, %q", err, now.Watch().Changed())
+	}
+	if err := os.Rename(filepath.Join(dir, "e.d"), filepath.Join(dir, "was")); err != nil {
+		t.Fatal(err)
+	}
+	if got := now.Watch().Changed(); got != "" {
+		t.Errorf("without the directory %q", got)
+	}
+}

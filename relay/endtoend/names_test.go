@@ -306,7 +306,7 @@ func TestThePageOfNamesHasTheMetricsOfARelay(t *testing.T) {
 		if said[name] != "" && said[name] != row {
 			t.Errorf("the page has for %s: %s; the relay says: %s", name, row, said[name])
 		}
-		unit := regexp.MustCompile(`_(seconds|bytes|total|info|status|state|successful|writable|events|deliveries|in_flight|fds|goroutines)$`)
+		unit := regexp.MustCompile(`_(seconds|bytes|total|info|status|state|successful|writable|events|deliveries|in_flight|files|fds|goroutines)$`)
 		if !unit.MatchString(strings.TrimSuffix(name, "_total")) && !strings.HasSuffix(name, "_total") || strings.Contains(row, "counter") != strings.HasSuffix(name, "_total") {
 			t.Errorf("%s does not end in its unit", name)
 		}

@@ -40,7 +40,7 @@ _realtorbot_relay() {
     discard) words="-config -json -failed -since -until -type -class -bin" ;;
     failed) words="-config -json -since -until -type -class -bin -limit -after" ;;
     events) words="-config -json -since -until -type -status -endpoint -source -match -limit -after" ;;
-    reload) words="-config -json -dry-run" ;;
+    reload) words="-config -json -dry-run -strict" ;;
     test) words="-config -json -conformance" ;;
     listen) words="-addr -secret -fail -delay -status -from -token -types -all -forward" ;;
     send) words="-type -data -url -token -secret -id" ;;

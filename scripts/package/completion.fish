@@ -98,6 +98,7 @@ set -l on "__fish_seen_subcommand_from reload"
 complete -c $relay -n $on -o config -r -F -d 'the configuration'
 complete -c $relay -n $on -o json -d 'the answer as it came'
 complete -c $relay -n $on -o dry-run -d 'only say what would be done'
+complete -c $relay -n $on -o strict -d 'change nothing if an included file is broken'
 
 set -l on "__fish_seen_subcommand_from test"
 complete -c $relay -n $on -o config -r -F -d 'the configuration'

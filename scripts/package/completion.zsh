@@ -59,7 +59,7 @@ events)
     _arguments $config '-json[the answer as it came]' '-since[from this time on, as in 2h]:time:' '-until[before this time]:time:' '-type[of these types]:types:_values -s , type $types' '-status[in this state at an endpoint]:state:' '-endpoint[for this endpoint]:endpoint:' '-source[of this source]:source:' '-match[of which this member is so]:member=value:' '-limit[at most so many]:n:' '-after[behind the page that ended there]:cursor:' '*:argument:'
     ;;
 reload)
-    _arguments $config '-json[the answer as it came]' '-dry-run[only say what would be done]' '*:argument:'
+    _arguments $config '-json[the answer as it came]' '-dry-run[only say what would be done]' '-strict[change nothing if an included file is broken]' '*:argument:'
     ;;
 test)
     _arguments $config '-json[the answer as it came]' '-conformance[check the receiver as well]' '*:argument:'
