@@ -255,8 +255,7 @@ func (x *including) read() {
 		}
 	}
 	choices = append(choices, gone...)
-	for x.settle(choices) {
-	}
+	x.settle(choices)
 	x.compose(choices)
 }
 
@@ -543,65 +542,79 @@ func (x *including) last(path string) *includedFile {
 	return f
 }
 
-// settle finds a name or a path that two files have. The one that served it goes on with it, the first of those of which none did; the
-// other is told, and gives way to its last good version, which gives way to none. It reports whether a file gave way, so that what
-// was found may have changed.
-func (x *including) settle(choices []*pick) (changed bool) {
+// settle finds names and paths that two files have. The one that served it goes on with it, the first of those of which none did; the
+// other is told, and gives way to its last good version, which gives way to none. Each file is looked at once, and again when it gave way.
+func (x *including) settle(choices []*pick) {
 	type holding struct {
 		*pick
 		at int
 	}
-	holders := map[[3]string]holding{}
-	losing := map[*pick]bool{}
-	lose := func(c *pick, at int, key [3]string, other string) {
-		losing[c] = true
-		text := fmt.Sprintf("%q is %s: choose one that is free", key[2], other)
-		fault := Fault{File: c.file.shown, Line: lineOf(c.file.text, key[0], key[1], at), Key: key[0] + "." + c.file.nameOf(key[0], at) + "." + key[1], Text: text}
-		if !slices.Contains(c.faults, fault) && !c.isLast {
-			c.faults = append(c.faults, fault)
-		} else if c.isLast {
-			fault.Text, fault.Line = "the last good version can't be served either: "+text, 0
-			c.faults = append(c.faults, fault)
-		}
-	}
+	holders, main := map[[3]string]holding{}, x.mainKeys()
 	what := func(key [3]string, where string) string {
 		return ifElse(key[1] == "path", "the path of a source", "the name of another") + " at " + where
 	}
-	main := x.mainKeys()
-	for _, c := range choices {
-		if c.file == nil {
-			continue
-		}
+	where := func(c *pick, key [3]string, at int) string {
+		return inLine(c.file.shown, lineOf(c.file.text, key[0], key[1], at))
+	}
+	keys := func(c *pick, do func(key [3]string, at int)) {
 		c.file.keys(func(section, name, value string, at int) bool {
-			key := [3]string{section, name, value}
-			if line, ok := main[key]; ok {
-				lose(c, at, key, what(key, inLine(x.root.file, line())))
-				return true
-			}
-			other, taken := holders[key]
-			switch {
-			case !taken:
-				holders[key] = holding{c, at}
-			case x.goesBefore(c, other.pick, key):
-				holders[key] = holding{c, at}
-				lose(other.pick, other.at, key, what(key, inLine(c.file.shown, lineOf(c.file.text, section, name, at))))
-			default:
-				lose(c, at, key, what(key, inLine(other.file.shown, lineOf(other.file.text, section, name, other.at))))
-			}
+			do([3]string{section, name, value}, at)
 			return true
 		})
 	}
-	for _, c := range choices {
-		if !losing[c] {
-			continue
-		}
+	waiting := slices.Clone(choices)
+	giveWay := func(c *pick) {
 		if c.isLast {
 			c.file = nil
-		} else {
-			c.file, c.isLast = x.last(c.path), true
+			return
 		}
+		c.file, c.isLast = x.last(c.path), true
+		waiting = append(waiting, c)
 	}
-	return len(losing) > 0
+	for at := 0; at < len(waiting); at++ {
+		c := waiting[at]
+		if c.file == nil {
+			continue
+		}
+		loses := false
+		keys(c, func(key [3]string, at int) {
+			if line, ok := main[key]; ok {
+				loses = true
+				c.lose(at, key, what(key, inLine(x.root.file, line())))
+			} else if other, taken := holders[key]; taken && !x.goesBefore(c, other.pick, key) {
+				loses = true
+				c.lose(at, key, what(key, where(other.pick, key, other.at)))
+			}
+		})
+		if loses {
+			giveWay(c)
+			continue
+		}
+		var evicted []*pick
+		keys(c, func(key [3]string, at int) {
+			if other, taken := holders[key]; taken {
+				other.lose(other.at, key, what(key, where(c, key, at)))
+				if !slices.Contains(evicted, other.pick) {
+					evicted = append(evicted, other.pick)
+				}
+			}
+		})
+		for _, other := range evicted {
+			keys(other, func(key [3]string, _ int) { delete(holders, key) }) // it held all of its own
+			giveWay(other)
+		}
+		keys(c, func(key [3]string, at int) { holders[key] = holding{c, at} })
+	}
+}
+
+// lose notes that somebody else has a name or a path of the file.
+func (c *pick) lose(at int, key [3]string, other string) {
+	text := fmt.Sprintf("%q is %s: choose one that is free", key[2], other)
+	fault := Fault{File: c.file.shown, Line: lineOf(c.file.text, key[0], key[1], at), Key: key[0] + "." + c.file.nameOf(key[0], at) + "." + key[1], Text: text}
+	if c.isLast {
+		fault.Text, fault.Line = "the last good version can't be served either: "+text, 0
+	}
+	c.faults = append(c.faults, fault)
 }
 
 // goesBefore reports whether a takes a name from b, which comes before it.

@@ -431,3 +431,35 @@ func TestIncludedFilesThatWereChangedAreNamed(t *testing.T) {
 		t.Errorf("without the directory %q", got)
 	}
 }
+
+// Each customer's file takes the name of the next one's, and one is broken: it goes on with its name, and so all do, one after the other.
+func TestNamesThatGoRoundStopAtABrokenFile(t *testing.T) {
+	dir := t.TempDir()
+	path, many := filepath.Join(dir, "config.toml"), 1000
+	files := map[string]string{"config.toml": including1}
+	for i := range many {
+		files[fmt.Sprintf("e.d/%04d.toml", i)] = one(fmt.Sprintf("e%d", i))
+	}
+	tree(t, dir, files)
+	c, err := LoadServed(path, func(Queue) []Version { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range many {
+		files[fmt.Sprintf("e.d/%04d.toml", i)] = one(fmt.Sprintf("e%d", (i+1)%many))
+	}
+	tree(t, dir, files)
+	if now, err := Reload(path, c, false); err != nil || len(now.Included.BrokenFiles()) > 0 || !strings.HasPrefix(names(now), "e1 e2 ") {
+		t.Errorf("names that go round: %v, %d broken", err, len(now.Included.BrokenFiles()))
+	}
+	tree(t, dir, map[string]string{"e.d/0000.toml": "]"})
+	now, err := Reload(path, c, false)
+	if err != nil || names(now) != names(c) || len(now.Included.BrokenFiles()) != many {
+		t.Errorf("with a broken one: %v, %d broken", err, len(now.Included.BrokenFiles()))
+	}
+	for _, b := range now.Included.BrokenFiles() {
+		if len(b.Faults) != 1 || !b.Served {
+			t.Fatalf("%s has %v", b.File, b.Faults)
+		}
+	}
+}
