@@ -16,7 +16,7 @@ import (
 // budget is memory in bytes that requests may make the relay hold, together and each owner to it. An owner that holds its
 // share, or a budget that is used up, makes room by cutting the connections of clients that keep us waiting, those that
 // have for the longest first. What comes back goes to the owners that hold the least: many who hold all that there is, none of them
-// slow, keep nobody out who wants little. Safe for concurrent use.
+// slow, keep nobody out who wants little, and nor does one that holds nothing and wants much. Safe for concurrent use.
 type budget struct {
 	all   int64 // bytes, of all owners together
 	spare int64 // of them, those for owners that hold little: they need not wait
@@ -149,7 +149,7 @@ func (h *reservation) move(to *budget, p owner, share int64) error {
 // reserveLocked counts bytes for an owner, and waits for room when there is none, up to roomWait.
 func (b *budget) reserveLocked(whom *reservation, p owner, share, bytes int64) error {
 	w := &waiter{owner: p, share: share, bytes: bytes}
-	if b.fitsLocked(w) && (whom.hasty || !b.yieldsLocked(p)) {
+	if b.fitsLocked(w) && (whom.hasty || !b.yieldsLocked(w)) {
 		b.countLocked(w)
 		return nil
 	}
@@ -195,34 +195,54 @@ func (b *budget) fitsLocked(w *waiter) bool {
 
 // mostLocked is how much may be held once a waiter is served.
 func (b *budget) mostLocked(w *waiter) int64 {
-	if b.owners[w.owner]+w.bytes > b.all/littlePart {
-		return b.all - b.spare
+	if b.littleLocked(w) {
+		return b.all
 	}
-	return b.all
+	return b.all - b.spare
+}
+
+// littleLocked reports whether the owner of a waiter that is served holds little then.
+func (b *budget) littleLocked(w *waiter) bool { return b.owners[w.owner]+w.bytes <= b.all/littlePart }
+
+// unusedLocked is how much of the spare the owners that hold little leave to others that do.
+func (b *budget) unusedLocked() int64 {
+	left := b.spare
+	for _, bytes := range b.owners {
+		if bytes <= b.all/littlePart {
+			left -= bytes
+		}
+	}
+	return left
 }
 
 func (b *budget) withinShareLocked(w *waiter) bool { return b.owners[w.owner]+w.bytes <= w.share }
 
-// yieldsLocked reports whether somebody waits for room who holds less than this owner.
-func (b *budget) yieldsLocked(p owner) bool {
-	return slices.ContainsFunc(b.waiting, func(w *waiter) bool {
-		return b.owners[w.owner] < b.owners[p] && b.withinShareLocked(w)
-	})
+// yieldsLocked reports whether somebody waits for room who holds less than this one's owner. What is of the spare is for nobody else.
+func (b *budget) yieldsLocked(w *waiter) bool {
+	holds := b.owners[w.owner]
+	return slices.ContainsFunc(b.waiting, func(o *waiter) bool { return b.owners[o.owner] < holds && b.withinShareLocked(o) }) &&
+		!(b.littleLocked(w) && w.bytes <= b.unusedLocked())
 }
 
-// grantLocked serves those who wait, owners that hold the least before others: until there is enough for one of them, what is free is
-// kept for them. Of one owner, who needs less does not wait for who needs more.
+// grantLocked serves those who wait, those whom the spare is for and then owners that hold the least before others: until there is enough
+// for one of them, what is free is kept for them. Of one owner, who needs less does not wait for who needs more.
 func (b *budget) grantLocked() {
-	for {
+	for len(b.waiting) > 0 {
 		next, least := -1, int64(math.MaxInt64) // the first that fits of those that hold the least
+		unused := b.unusedLocked()
 		for i, w := range b.waiting {
-			if holds := b.owners[w.owner]; holds <= least && b.withinShareLocked(w) {
-				if holds < least {
-					next, least = -1, holds
-				}
-				if next < 0 && b.fitsLocked(w) {
-					next = i
-				}
+			if !b.withinShareLocked(w) {
+				continue
+			}
+			holds := b.owners[w.owner]
+			if b.littleLocked(w) && w.bytes <= unused {
+				holds -= b.all
+			}
+			if holds < least {
+				next, least = -1, holds
+			}
+			if holds == least && next < 0 && b.fitsLocked(w) {
+				next = i
 			}
 		}
 		if next < 0 {

@@ -67,9 +67,10 @@ func newBufferPools() bufferPools {
 	return bufferPools{small: &sync.Pool{New: func() any { return new(buffers) }}, large: make(chan *buffers, 4*runtime.GOMAXPROCS(0))}
 }
 
-// get returns buffers for a request. They are not counted yet.
-func (ws bufferPools) get(h *fasthttp.RequestHeader) *buffers {
-	if length := h.ContentLength(); length > firstBytes || length < 0 {
+// get returns buffers for a request, known if it has shown its credential. They are not counted yet. Large ones are not for strangers: these
+// would have to wait for more memory than their bodies need.
+func (ws bufferPools) get(h *fasthttp.RequestHeader, known bool) *buffers {
+	if length := h.ContentLength(); known && (length > firstBytes || length < 0) {
 		select {
 		case w := <-ws.large:
 			return w

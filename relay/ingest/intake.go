@@ -227,7 +227,7 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
 		in.refuse(ctx, s, reloaded)
 		return
 	}
-	w, onItsWay := in.buffers.get(&ctx.Request.Header), false
+	w, onItsWay := in.buffers.get(&ctx.Request.Header, s.known()), false
 	defer func() { // a panic is one failed request, and keeps nothing
 		if !onItsWay {
 			in.putAway(w)
@@ -240,7 +240,7 @@ func (in *Intake) take(ctx *fasthttp.RequestCtx, s *source, now time.Time) {
 
 // keep has the events of a request stored, with w, or answers why not.
 func (in *Intake) keep(ctx *fasthttp.RequestCtx, s *source, w *buffers, now time.Time) bool {
-	authenticated := s.Secret.IsZero() || !s.Token.IsZero() // by its headers
+	authenticated := s.known()
 	err := in.memory.open(w, s, ctx, authenticated)
 	if err == nil {
 		w.posted, err = in.bodies.read(ctx, w.posted, &w.reservation)

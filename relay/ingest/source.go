@@ -68,6 +68,9 @@ func (s *source) admitsFrom(address netip.Addr) bool {
 	return false
 }
 
+// known reports whether a request that was screened has shown its credential, by its headers.
+func (s *source) known() bool { return s.Secret.IsZero() || !s.Token.IsZero() }
+
 // screen refuses by the headers alone: a wrong token, and a signature that can't be one of any body.
 func (s *source) screen(h *fasthttp.RequestHeader, now time.Time) refusal {
 	if !s.Token.IsZero() {

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"realtorbot-relay/relay/canonical"
 )
 
@@ -238,5 +240,73 @@ func TestALargeBodyLeavesTheProcessorToOthersNowAndThen(t *testing.T) {
 		if err != nil || had < one.turns {
 			t.Errorf("%s: others had %d turns, want %d at least (%v)", name, had, one.turns, err)
 		}
+	}
+}
+
+// Whoever takes of what is kept for those who hold little does not wait for one who holds nothing and wants much: that is not his.
+// Beyond what is kept who holds less goes first again.
+func TestWhoHoldsLittleWaitsForNobodyWhoWantsMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1000)
+		b.spare = 125
+		of := func(name string, bytes int) *reservation {
+			h := new(reservation)
+			h.begin(b, owner{source: name}, 1000, nil)
+			if err := h.Take(bytes); err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		most, one, wants := of("most", 860), of("one", 10), new(reservation)
+		wants.begin(b, owner{source: "wants much"}, 1000, nil)
+		took := make(chan error, 1)
+		go func() { took <- wants.Take(300) }()
+		synctest.Wait()
+		began := time.Now() // of the bubble's clock
+		if err := one.Take(10); err != nil || time.Since(began) > 0 {
+			t.Errorf("who holds 10 takes 10: %v after %v", err, time.Since(began))
+		}
+		for i := range 3 { // 110 of 125
+			of([]string{"two", "three", "four"}[i], 30)
+		}
+		if time.Since(began) > 0 {
+			t.Errorf("others wait %v", time.Since(began))
+		}
+		late := make(chan error, 1)
+		of("five", 10)
+		go func() { late <- one.Take(8) }() // which would be 128
+		synctest.Wait()
+		select {
+		case <-late:
+			t.Error("who holds 20 takes more than is kept, before who holds nothing")
+		default:
+		}
+		most.Give(410)
+		synctest.Wait()
+		select {
+		case err := <-took:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("who holds nothing still waits")
+		}
+		if err := <-late; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A request that has not shown its credential begins with no more memory than it needs: what is kept of large requests is for others.
+func TestStrangersGetNoLargeBuffers(t *testing.T) {
+	pools, large := newBufferPools(), &buffers{posted: make([]byte, 0, mostKept)}
+	pools.large <- large
+	h := new(fasthttp.RequestHeader)
+	h.SetContentLength(64 << 10)
+	if w := pools.get(h, false); w == large || w.held() > keptBytes {
+		t.Errorf("a stranger begins with %d bytes", w.held())
+	}
+	if w := pools.get(h, true); w != large {
+		t.Error("who has shown a credential gets other buffers")
 	}
 }
