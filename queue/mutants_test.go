@@ -99,7 +99,7 @@ func TestARecordThatTheStoreDropsWhileItRunsIsFoundAndMended(t *testing.T) {
 				if err := drop(p.index.store, kind); err != nil {
 					return err
 				}
-				p.writer.checkKinds(p.Queue, []store.Kind{kind}) // as after a merge
+				p.writer.checkKinds(p.Queue, []store.Kind{kind}, 0) // as after a merge
 				return nil
 			}))
 			for n := 0; !p.saidMended(); n++ { // it serves meanwhile

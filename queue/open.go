@@ -135,7 +135,7 @@ func (q *Queue) start() {
 	q.owners.Go(q.shedder)
 	q.owners.Go(func() { q.writer.run(q, q.committed) })
 	q.owners.Go(func() { q.log.KeepFilters(q.closing) })
-	q.writer.checkKinds(q, slices.Clone(store.Kinds))
+	q.writer.checkKinds(q, slices.Clone(store.Kinds), q.index.store.Merges())
 }
 
 func syncDir(dir string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,23 +83,48 @@ func (w *writer) checkMerged(q *Queue) {
 		wakeUp(w.storeSuspect)
 		return
 	}
-	kinds := q.index.store.Merged()
-	if len(kinds) == 0 {
+	kinds, merges := q.index.store.Merged()
+	switch was := w.sound.Load(); {
+	case was == nil || was.store != q.index.store: // it was made again, or its last comparison did not end well
+		kinds = slices.Clone(store.Kinds)
+	case was.merges == merges:
 		return
 	}
-	w.checkKinds(q, kinds)
+	w.checkKinds(q, kinds, merges)
 }
 
-// checkKinds compares kinds of records with their sums, in a goroutine that Close waits for.
-func (w *writer) checkKinds(q *Queue, kinds []store.Kind) {
+// checkKinds compares kinds of records with their sums, in a goroutine that Close waits for. merges is what Store.Merges said
+// before; the kinds are all of which something was merged until then.
+func (w *writer) checkKinds(q *Queue, kinds []store.Kind, merges uint64) {
 	w.checkRunning.Store(true)
 	s := q.index.store
 	q.owners.Go(func() {
-		defer w.checkRunning.Store(false)
-		if list, err := s.Check(kinds...); err == nil && len(list) > 0 {
+		switch list, err := s.Check(kinds...); {
+		case err == nil && len(list) == 0:
+			w.sound.Store(&soundStore{s, merges})
+		case err == nil:
 			w.suspectStore()
+			fallthrough
+		default:
+			w.sound.Store(nil)
+		}
+		w.checkRunning.Store(false)
+		if w.checkAwaited.Swap(false) {
+			wakeUp(w.tidySoon)
 		}
 	})
+}
+
+// storeIsSound reports whether everything that was read from the store until now was whole: it was compared with its sums after
+// the last merge of tables. If not, it is compared, and then the writer tidies again.
+func (w *writer) storeIsSound(q *Queue) bool {
+	s := q.index.store
+	if was := w.sound.Load(); was != nil && was.store == s && was.merges == s.Merges() && !w.storeSuspected.Load() {
+		return true
+	}
+	w.checkAwaited.Store(true)
+	w.checkMerged(q)
+	return false
 }
 
 // compareStore compares the whole store with its sums, and makes it again when they differ.

@@ -90,10 +90,12 @@ type replay struct {
 	cursor
 	read          uint64 // all events below it were read
 	finder        *log.Finder
-	ahead         []Stored  // read and not handed out
-	withoutEvents bool      // it reads failed deliveries without their events
-	exhausted     bool      // there is nothing left to read or to hand out
-	due           time.Time // when the next first attempt is due, with a rate
+	ahead         []Stored   // read and not handed out
+	walked        soundStore // of failed deliveries: the store when the reading began
+	confirmed     bool       // and that store had them all when the reading had ended
+	withoutEvents bool       // it reads failed deliveries without their events
+	exhausted     bool       // there is nothing left to read or to hand out
+	due           time.Time  // when the next first attempt is due, with a rate
 	dirty         bool
 }
 
@@ -123,9 +125,10 @@ func parseReplayID(id string) (number uint64) {
 // saves: deliveries that failed before are on disk when the replay begins, the store has them all
 // (requireFailures), and the replay is durable when StartReplay returns nil.
 func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
+	var sound soundStore
 	err := l.q.writer.awaitSave(l.q) // all that failed until now is on disk
 	if err == nil && spec.Failed {
-		err = l.q.requireFailures()
+		sound, err = l.q.requireFailures(remadeWithin)
 	}
 	if err != nil {
 		return ReplayStatus{}, fmt.Errorf("start replay of lane %q: %w", l.name, err)
@@ -142,7 +145,7 @@ func (l *Lane) StartReplay(spec ReplaySpec, total int64) (ReplayStatus, error) {
 		return ReplayStatus{}, ErrReplays
 	}
 	r := l.draftReplay(spec)
-	r.total = total
+	r.total, r.walked = total, sound
 	l.forgetReplays()
 	l.replays = append(l.replays, r)
 	l.setDirty()
@@ -164,14 +167,24 @@ func (l *Lane) draftReplay(spec ReplaySpec) *replay {
 		}
 	}
 	if len(spec.Seqs) > 0 {
-		r.read, r.next = spec.Seqs[0], spec.Seqs[0]
 		r.end = min(r.end, spec.Seqs[len(spec.Seqs)-1]+1)
 	}
+	r.rewind()
 	r.number = uint64(max(l.q.now(), 1))
 	if n := len(l.replays); n > 0 {
 		r.number = max(r.number, l.replays[n-1].number+1)
 	}
 	return r
+}
+
+// rewind has the replay read from its beginning. Of failed deliveries it takes up none twice: one that it attempted is not
+// failed any more, or failed after the replay began.
+func (r *replay) rewind() {
+	r.next, r.settledAbove = 0, nil
+	if len(r.spec.Seqs) > 0 {
+		r.next = r.spec.Seqs[0]
+	}
+	r.read = r.next
 }
 
 // forgetReplays deletes the oldest replays that have ended.
@@ -194,7 +207,7 @@ func (l *Lane) forgetReplays() {
 // which limit does not bound (requireFailures).
 func (l *Lane) CountReplay(spec ReplaySpec, limit time.Duration) (count int64, complete bool, err error) {
 	if err = l.q.saveProgress(); err == nil && spec.Failed {
-		err = l.q.requireFailures()
+		_, err = l.q.requireFailures(remadeWithin)
 	}
 	if err != nil {
 		return 0, false, err

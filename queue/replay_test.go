@@ -2,11 +2,16 @@ package queue
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
 
 	"realtorbot-relay/queue/store"
 )
@@ -390,6 +395,110 @@ func TestNoFailedDeliveryIsOverlookedThatTheStoreLost(t *testing.T) {
 	}
 }
 
+// merge has the store believe that Badger merged tables.
+func merge(t testing.TB, o *Options) {
+	t.Helper()
+	name := filepath.Join(o.Dir, storeName, badger.ManifestFilename)
+	at, err := os.Stat(name)
+	if err == nil {
+		err = os.Chtimes(name, time.Time{}, at.ModTime().Add(time.Second))
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Badger may also lose failed deliveries while somebody reads all of them.
+func TestNoFailedDeliveryIsOverlookedThatTheStoreLosesMeanwhile(t *testing.T) {
+	t.Parallel()
+	const n, failed = 6000, 4000
+	for name, ask := range map[string]func(b *bench, l *Lane, losing *atomic.Pointer[func()], lose func()) (int64, error){
+		"discard": func(_ *bench, l *Lane, losing *atomic.Pointer[func()], lose func()) (int64, error) {
+			losing.Store(&lose) // with the first save of what is deleted
+			return l.DiscardFailed(ReplaySpec{})
+		},
+		"replay": func(b *bench, l *Lane, _ *atomic.Pointer[func()], lose func()) (n int64, err error) {
+			b.startReplay(l, ReplaySpec{Failed: true})
+			b.replayAll(l, func(d *Delivery) {
+				if n++; n == 10 {
+					if err := b.update(func() error { lose(); return nil }); err != nil {
+						b.t.Error(err)
+					}
+				}
+				l.Delivered(d, ok(1))
+			})
+			if r := l.Replays()[0]; r.State != ReplayDone || r.Delivered != n {
+				b.t.Errorf("the replay is %+v", r)
+			}
+			return n, nil
+		},
+		"replay and restart": func(b *bench, l *Lane, _ *atomic.Pointer[func()], lose func()) (n int64, err error) {
+			b.startReplay(l, ReplaySpec{Failed: true})
+			var last *Delivery
+			for n = range int64(1000) {
+				if n == 10 {
+					if err := b.update(func() error { lose(); return nil }); err != nil {
+						b.t.Error(err)
+					}
+				}
+				if last, _ = l.TakeReplay(time.Now()); last == nil {
+					b.saveAll()
+					last, _ = l.TakeReplay(time.Now())
+				}
+				l.Delivered(last, ok(1))
+			}
+			n++
+			b.reopen()
+			l = b.lane(l.Name())
+			b.replayAll(l, func(d *Delivery) {
+				l.Delivered(d, ok(1))
+				n++
+			})
+			return n, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var losing atomic.Pointer[func()]
+			saves := 0
+			b := openBench(t, func(o *Options) {
+				o.fault = func(place string, made bool) error {
+					if place != store.AtCommit || made || losing.Load() == nil {
+						return nil
+					}
+					if saves++; saves == 1 {
+						(*losing.Load())()
+					}
+					return nil
+				}
+			})
+			crm := b.lane("crm")
+			b.givenUp(crm, n)
+			await(t, "the start's comparison", func() bool { return !b.writer.checkRunning.Load() })
+			lost := 0
+			lose := func() {
+				from := uint64(n / 4) // behind what was read
+				if name == "discard" {
+					from = n - 200
+				}
+				for seq := from; lost < 100 && seq <= n; seq++ {
+					if dropOne(b.index.store, store.FailedKey(uint32(crm.ID()), seq)) == nil {
+						lost++
+					}
+				}
+				merge(t, &b.opts)
+			}
+			got, err := ask(b, crm, &losing, lose)
+			if got != failed || err != nil || lost != 100 {
+				t.Errorf("%d of %d failed deliveries, %d lost meanwhile, %v", got, failed, lost, err)
+			}
+			if s := b.lane("crm").Stats(); s.Failed != 0 {
+				t.Errorf("in the end %d are failed", s.Failed)
+			}
+		})
+	}
+}
+
 func TestFailedDeliveriesAreListedAndGivenUp(t *testing.T) {
 	t.Parallel()
 	b := openBench(t, nil)
@@ -487,7 +596,7 @@ func TestAReplayRecordGivesBackWhatWasPutIn(t *testing.T) {
 		cursor: newCursor(300, []uint64{301, 305}), read: 300,
 	}
 	got, err := parseReplay(r.number, r.append(nil))
-	if err != nil || !reflect.DeepEqual(got, r) {
+	if r.rewind(); err != nil || !reflect.DeepEqual(got, r) { // one of failed deliveries reads all again
 		t.Errorf("got %+v, %v", got, err)
 	}
 	named := &replay{number: 1, state: ReplayRunning, end: 10, cursor: newCursor(3, nil), read: 3, spec: ReplaySpec{Seqs: []uint64{3, 9}}}

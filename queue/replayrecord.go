@@ -55,6 +55,10 @@ func parseReplay(number uint64, record []byte) (*replay, error) {
 		return nil, fmt.Errorf("read replay %s: %w", ReplayID(number), codec.ErrDamaged)
 	}
 	r.read, r.exhausted = r.next, r.state != ReplayRunning || r.next >= r.end
+	if r.spec.Failed && r.state == ReplayRunning { // nobody knows whether the store had all that the last process read of it
+		r.rewind()
+		r.exhausted = false
+	}
 	return r, nil
 }
 
@@ -71,6 +75,7 @@ func (q *Queue) loadReplays() error {
 			q.opts.Notice(fmt.Sprintf("endpoint %q: %v; the replay ends", lanes[key.Lane].name, err))
 			return true, nil
 		}
+		r.walked = soundStore{q.index.store, math.MaxUint64} // nobody compared it yet
 		lanes[key.Lane].replays = append(lanes[key.Lane].replays, r)
 		return true, nil
 	})

@@ -70,9 +70,20 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 			}
 		}
 		if r.read >= r.end {
-			if len(r.window) == 0 { // else one of them may be released
-				l.finishReplayIfDone(r)
+			if len(r.window) > 0 {
+				return nil, time.Time{} // one of them may be released
 			}
+			if err := l.confirmWalk(r); err != nil {
+				l.readLater(err)
+				return nil, time.Time{}
+			}
+			if r.exhausted {
+				return nil, time.Time{}
+			}
+			if r.read < r.end {
+				continue
+			}
+			l.finishReplayIfDone(r)
 			return nil, time.Time{}
 		}
 		if reads == replayReads {
@@ -91,6 +102,25 @@ func (l *Lane) takeFrom(r *replay, now time.Time) (d *Delivery, again time.Time)
 		r.add(b)
 		l.changed()
 	}
+}
+
+// confirmWalk makes sure that the store lost no failed delivery while a replay of them read it. When it did, the replay reads
+// them all again. The caller holds mu; mu is not held while the store is read, and the replay may be cancelled then.
+func (l *Lane) confirmWalk(r *replay) error {
+	if !r.spec.Failed || r.confirmed {
+		return nil
+	}
+	was := r.walked
+	l.mu.Unlock()
+	still, now, err := l.q.stillSound(was, 0)
+	l.mu.Lock()
+	if err != nil || r.exhausted {
+		return err
+	}
+	if r.confirmed, r.walked = still, now; !still {
+		r.rewind()
+	}
+	return nil
 }
 
 // takesUp reports whether a replay is to attempt a delivery, and whether the delivery is failed now. It passes over any
@@ -222,7 +252,7 @@ func (l *Lane) releaseReplayed(f *flight) {
 
 // finishReplayIfDone ends a replay when it has nothing left to attempt.
 func (l *Lane) finishReplayIfDone(r *replay) {
-	if r.state == ReplayRunning && len(r.window) == 0 && len(r.ahead) == 0 && r.read >= r.end {
+	if r.state == ReplayRunning && len(r.window) == 0 && len(r.ahead) == 0 && r.read >= r.end && (r.confirmed || !r.spec.Failed) {
 		r.exhausted, r.next, r.settledAbove = true, r.end, nil
 		if r.retrying == 0 {
 			l.finishReplay(r, ReplayDone)

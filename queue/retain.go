@@ -200,6 +200,9 @@ func (r *retainer) deleteSegment(q *Queue, done uint64, now int64, over func() b
 			if more, err := r.carry(q, &s, done, over); err != nil || more {
 				return false, more, err
 			}
+			if !q.writer.storeIsSound(q) {
+				return false, false, nil // what is needed of it was read from the store; the comparison's end wakes the writer
+			}
 		}
 		if idsGone {
 			// First the checkpoint, synced: a first segment that it does not name was not deleted by us.
@@ -300,7 +303,10 @@ func (r *retainer) expireFailures(q *Queue, now time.Time, over func() bool) (mo
 		if err != nil {
 			return false, err
 		}
-		n := l.deleteFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention })
+		n, err := l.deleteFailed(gone, func(f *Failure) bool { return now.Sub(f.At) >= q.opts.FailedRetention })
+		if err != nil {
+			return false, err
+		}
 		if n > 0 {
 			q.opts.Notice(fmt.Sprintf("endpoint %q: %d failed deliveries are older than queue.failed_retention and were deleted", l.name, n))
 		}
@@ -394,8 +400,10 @@ func (r *retainer) sweepCarried(q *Queue, over func() bool) (more bool, err erro
 	return true, nil
 }
 
-// countCarried counts the carried events in a store that was just opened.
+// countCarried counts the carried events in a store that was just opened, and forgets what was read from the one before.
 func (r *retainer) countCarried(q *Queue) error {
+	r.failures = nil
+	r.needed.forget(q)
 	r.carriedEvents, r.carriedBytes, r.carrying = 0, 0, carrying{}
 	r.unserved, r.sweep = unservedUsage{}, sweepResult{}
 	q.carriedBelow.Store(q.log.FirstKeptEvent())

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"math/rand"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"realtorbot-relay/queue/log"
+	"realtorbot-relay/queue/store"
 )
 
 // A log that never rests must be deleted from its old end all the same.
@@ -109,6 +111,63 @@ func TestWhatALaneNeedsIsNotDeleted(t *testing.T) {
 	}
 	if n := b.Stats().Damaged; n != 0 {
 		t.Errorf("%d things were damaged: %q", n, b.said)
+	}
+}
+
+// What a store lost in a merge that nobody has compared yet, retention must not take for something that nobody needs.
+func TestNoEventGoesOnTheWordOfAStoreThatLostRecords(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []store.Kind{store.Failed, store.Retry} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			b, clock := openStill(t, nil)
+			crm := b.lane("crm")
+			for i := range 20 {
+				id := fmt.Sprint("evt_", i)
+				b.append(NewLaneSet(crm.ID()), id)
+				d := mustTake(t, crm, id)
+				switch i {
+				case 1:
+					crm.Retry(d, broken(1), b.opts.Now().Add(900*time.Hour))
+				case 2:
+					crm.Failed(d, broken(1), "answered 500")
+				default:
+					crm.Delivered(d, ok(1))
+				}
+				b.saveAll()
+			}
+			if err := b.update(func() error {
+				// The segment may go as soon as it is old enough: it is sealed, and a snapshot that was right follows.
+				if err := errors.Join(b.log.Seal(), b.writer.writeWholeSnapshot(b.Queue)); err != nil {
+					return err
+				}
+				if err := drop(b.index.store, kind); err != nil {
+					return err
+				}
+				merge(t, &b.opts)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			for range 6 {
+				clock.Add(2 * time.Hour.Milliseconds())
+				if err := b.update(func() error { return b.writer.tidy(b.Queue) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 3 {
+				clock.Add(2 * time.Hour.Milliseconds())
+				b.tidy()
+			}
+			for _, id := range []string{"evt_1", "evt_2"} {
+				if _, _, found, err := b.Story([]byte(id)); err != nil || !found {
+					t.Errorf("%s is gone: %v", id, err)
+				}
+			}
+			if s := crm.Stats(); s.Failed != 1 || s.Retrying != 1 || b.Stats().Events != 2 {
+				t.Errorf("%d failed, %d retrying, %d kept", s.Failed, s.Retrying, b.Stats().Events)
+			}
+		})
 	}
 }
 

@@ -36,9 +36,12 @@ type writer struct {
 	journalGeneration atomic.Uint64 // of the journal's slot in use, for the checkpoint
 	saving            atomic.Int64  // since when a save runs (uptime); 0 while none does
 
-	checkRunning   atomic.Bool   // a goroutine compares kinds of records with their sums
-	storeSuspected atomic.Bool   // the store is to be compared with its sums
-	storeSuspect   chan struct{} // wakes the writer for that
+	checkRunning   atomic.Bool                // a goroutine compares kinds of records with their sums
+	checkAwaited   atomic.Bool                // retention waits for its end
+	sound          atomic.Pointer[soundStore] // the store as it was last compared, after which Badger had merged tables that often
+	tidySoon       chan struct{}              // wakes the writer for retention
+	storeSuspected atomic.Bool                // the store is to be compared with its sums
+	storeSuspect   chan struct{}              // wakes the writer for that
 
 	// Only the writer's goroutine uses what follows.
 	refused       []*entryDraft  // progress that the committer could not make durable
@@ -66,7 +69,7 @@ const (
 
 func (w *writer) init() {
 	w.saveSoon, w.saveNow, w.spaceWanted = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	w.storeSuspect = make(chan struct{}, 1)
+	w.storeSuspect, w.tidySoon = make(chan struct{}, 1), make(chan struct{}, 1)
 	w.calls = make(chan *call)
 	w.saved = sync.NewCond(&w.mu)
 }
@@ -103,6 +106,8 @@ func (w *writer) run(q *Queue, committed <-chan struct{}) {
 			}
 		case c := <-w.calls:
 			w.serveCall(q, c)
+		case <-w.tidySoon:
+			err = w.tidy(q)
 		case <-tidy.C:
 			err = w.tidy(q)
 			if shorten == nil { // it may have deleted a segment

@@ -22,7 +22,9 @@
 //
 // So a single Scan, Seek or Before never proves that a record does not exist. A caller that acts on an absence either knows
 // better (from the log, or as a lane knows how many retries it has), or relies on the sums: Open compares all kinds but places
-// and failed deliveries, Check compares all, and Merged says which kinds to check because tables were merged.
+// and failed deliveries, Check compares all, and Merged says which kinds to check because tables were merged. Whoever deletes or
+// ends something for good because of what was read asks afterwards, too: Merges says whether anything can have been lost since the
+// last comparison.
 //
 // # Keys
 //

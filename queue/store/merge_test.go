@@ -34,7 +34,7 @@ func TestAMergeThatCannotMakeATableIsFound(t *testing.T) {
 			if fired.Load() != fails {
 				t.Fatal("no table was made")
 			}
-			kinds := sh.Merged()
+			kinds, _ := sh.Merged()
 			if len(kinds) == 0 {
 				t.Error("nobody says that tables were merged")
 			}
@@ -51,7 +51,7 @@ func TestAMergeThatCannotMakeATableIsFound(t *testing.T) {
 				if lost > 0 || len(list) > 0 {
 					t.Errorf("%d records are lost, the check says %v", lost, list)
 				}
-				if again := sh.Merged(); again != nil {
+				if again, _ := sh.Merged(); again != nil {
 					t.Errorf("%v were merged since", again)
 				}
 				return
@@ -86,7 +86,7 @@ func TestATableOfNewRecordsIsNoMerge(t *testing.T) {
 	for n := 0; len(sh.db.Tables()) == before; n++ {
 		sh.fill(n*500, 500)
 	}
-	for sh.Merged() != nil { // MANIFEST was written, the table not yet shown
+	for kinds, _ := sh.Merged(); kinds != nil; kinds, _ = sh.Merged() { // MANIFEST was written, the table not yet shown
 	}
 	sh.mustHold()
 }
@@ -106,7 +106,7 @@ func TestAMergeThatCannotReadABlockIsFound(t *testing.T) {
 		sh.must(errors.Join(err, f.Close()))
 	}
 	sh.must(sh.db.Flatten(1)) // says that all went well
-	kinds := sh.Merged()
+	kinds, _ := sh.Merged()
 	list, err := sh.Check(kinds...)
 	if err != nil || len(list) == 0 {
 		t.Errorf("%v were merged, the check says %v, %v", kinds, list, err)

@@ -11,9 +11,11 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// mergeWatch knows which tables there were at the last call of Merged.
+// mergeWatch knows which tables there were at the last look, and what was merged until then.
 type mergeWatch struct {
 	mu       sync.Mutex
+	count    uint64               // of looks that found a merge
+	kinds    []Kind               // in what was merged since the last call of Merged
 	tables   map[uint64]kindRange // by number
 	highest  uint64               // table number so far
 	manifest os.FileInfo          // as it was
@@ -45,12 +47,43 @@ func (s *Store) tables() (map[uint64]kindRange, error) {
 }
 
 // Merged returns the kinds whose records were in tables that Badger merged since the last call, or since Open. Badger may
-// lose records in a merge, and Check of these kinds finds that. A log that became a table is no merge. It is to be called
+// lose records in a merge, and Check of these kinds finds that. merges is what Merges says now. A log that became a table is no merge. It is to be called
 // every few seconds; it costs some microseconds.
-func (s *Store) Merged() []Kind {
+func (s *Store) Merged() (kinds []Kind, merges uint64) {
 	m := &s.merges
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.look(s)
+	kinds, m.kinds = m.kinds, nil
+	return kinds, m.count
+}
+
+// Merges is a number that is another one when Badger has merged tables since, and so may have lost records of which the
+// caller knows nothing. It costs some microseconds.
+func (s *Store) Merges() uint64 {
+	m := &s.merges
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.look(s)
+	return m.count
+}
+
+// look notes what was merged since the last look. The caller holds mu.
+func (m *mergeWatch) look(s *Store) {
+	merged := m.merged(s)
+	if len(merged) == 0 {
+		return
+	}
+	m.count++
+	for _, k := range merged {
+		if !slices.Contains(m.kinds, k) {
+			m.kinds = append(m.kinds, k)
+		}
+	}
+}
+
+// merged returns the kinds that were in tables that were merged since the last call. The caller holds mu.
+func (m *mergeWatch) merged(s *Store) []Kind {
 	// What is written into MANIFEST meanwhile is found by the next call, so MANIFEST comes first.
 	manifest, err := os.Stat(filepath.Join(s.dir, badger.ManifestFilename))
 	if err != nil {

@@ -357,7 +357,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 			t.Errorf("it is answered %v", err)
 		}
 	}
-	if kinds := sh.Merged(); kinds != nil {
+	if kinds, _ := sh.Merged(); kinds != nil {
 		t.Errorf("%v were merged", kinds)
 	}
 	if sh.Cause() != nil {
