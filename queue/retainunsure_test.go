@@ -44,6 +44,7 @@ func TestRetentionThatTheStoreDoesNotTakeEndsNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				clock.Add(b.opts.Retention.Milliseconds() + 1)
+				await(t, "the comparison", func() bool { return !b.writer.checkRunning.Load() }) // retention waits for it
 			}
 			b.append(NewLaneSet(crm.ID()), ids(1000, 1010)...)
 			if got := b.drainAll(crm); len(got) != 10 {
