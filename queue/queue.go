@@ -59,6 +59,7 @@ type Queue struct {
 	dirty           dirtyLanes
 	watched         recordWatch             // changes of the records that retention has read
 	replaying       atomic.Int64            // how many events replays have in flight
+	neededFrom      atomic.Uint64           // from this event on a lane that is served again needs the log; 0: retention knows of all
 	freed           atomic.Bool             // some carried event may not be needed any more
 	carriedBelow    atomic.Uint64           // the segments of all events below it are deleted
 	expired         atomic.Int64            // deliveries that became failed because no endpoint is served by their lane

@@ -147,6 +147,11 @@ func (r *retainer) noteWatermark(q *Queue, now time.Time) (done uint64) {
 		floor = l.floor(floor)
 	}
 	at := now.UnixMilli()
+	if from := q.neededFrom.Swap(0); from != 0 { // that no lane needs what is behind it is not so any more
+		for i := range r.watermarks {
+			r.watermarks[i].next = min(r.watermarks[i].next, from)
+		}
+	}
 	n := len(r.watermarks)
 	if n == 0 || r.watermarks[n-1].next < floor {
 		near := q.opts.Retention.Milliseconds() / maxWatermarks

@@ -37,11 +37,23 @@ func (q *Queue) SetServed(names []string) {
 		if had := l.unserved == 0; served[l.name] != had {
 			if l.unserved = 0; had {
 				l.unserved = now
+			} else if l.assignedCount() != l.passed.Load() {
+				q.neededAgain(max(l.low(), 1))
 			}
 			l.changed()
 			q.freed.Store(true) // what unserved lanes hold is to be counted anew
 		}
 		l.mu.Unlock()
+	}
+}
+
+// neededAgain notes that from one event on a lane needs the log that did not need it while it was unserved.
+func (q *Queue) neededAgain(from uint64) {
+	for {
+		was := q.neededFrom.Load()
+		if was != 0 && was <= from || q.neededFrom.CompareAndSwap(was, from) {
+			return
+		}
 	}
 }
 

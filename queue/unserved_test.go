@@ -81,6 +81,36 @@ func (b *bench) outlive(clock *atomic.Int64, last uint64) {
 	}
 }
 
+// An event that an endpoint needed while it was served has retention's time from then on, also when the endpoint was disabled before.
+func TestRetentionCountsFromWhenALaneThatIsServedAgainNeededAnEvent(t *testing.T) {
+	t.Parallel()
+	b, clock := openStill(t, func(o *Options) { o.Retention = 10 * time.Hour })
+	crm, old := b.lane("crm"), b.lane("old")
+	b.append(NewLaneSet(crm.ID(), old.ID()), "evt")
+	b.drainAll(crm)
+	pass := func(d time.Duration) {
+		for range 10 {
+			clock.Add(d.Milliseconds() / 10)
+			b.tidy()
+		}
+	}
+	b.SetServed([]string{"crm"})
+	pass(5 * time.Hour)
+	b.SetServed([]string{"crm", "old"})
+	pass(time.Hour)
+	if got := b.drainAll(old); len(got) != 1 {
+		t.Fatalf("%q is delivered", got)
+	}
+	pass(9 * time.Hour)
+	if _, _, found, err := b.Story([]byte("evt")); !found || err != nil {
+		t.Errorf("9 h after the delivery the event is gone: %v", err)
+	}
+	pass(3 * time.Hour)
+	if _, _, found, err := b.Story([]byte("evt")); found || err != nil {
+		t.Errorf("12 h after the delivery the event is there: %v", err)
+	}
+}
+
 func names(prefix string, from, to int) (list []string) {
 	for i := from; i < to; i++ {
 		list = append(list, fmt.Sprint(prefix, i))
