@@ -114,6 +114,9 @@ func (w *world) judgeRequest(r *receiver, q *request, before []*request) {
 	}
 	if last.probe && q.probe && meant != delivered {
 		most = last.attempt // a probe that fails is not charged
+		if w.hastened(r.endpoint, last.at) {
+			most += failedDials // who resumes an endpoint has it judged anew: until it is down again attempts are charged
+		}
 	}
 	if forgotten {
 		least--
