@@ -50,16 +50,17 @@ var (
 	keySpan     = regexp.MustCompile("`([a-z_]+) = ([^`]+)`")
 )
 
-// exampleKeys reads config.example.toml: by section and key, the values it shows, with what follows them on the line.
+// exampleKeys reads config.example.toml: by section and key, the values it shows, with what follows them on the line. Keys before
+// all sections are those of the section "".
 func exampleKeys(t *testing.T) map[string]map[string]string {
 	t.Helper()
-	keys := map[string]map[string]string{}
 	var section string
+	keys := map[string]map[string]string{section: {}}
 	for line := range strings.Lines(readText(t, repository, "config.example.toml")) {
 		if found := sectionLine.FindStringSubmatch(line); found != nil {
 			section = found[1]
 			keys[section] = map[string]string{}
-		} else if found := keyLine.FindStringSubmatch(line); found != nil && section != "" {
+		} else if found := keyLine.FindStringSubmatch(line); found != nil {
 			keys[section][found[1]] = found[2]
 		}
 	}
